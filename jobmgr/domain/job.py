@@ -1,0 +1,210 @@
+"""The values a job is made of: what was asked (`NewJob`, `JobSpec`), what is shown (`Job`, `Attempt`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from jobmgr.domain.resources import Resources
+from jobmgr.domain.retry import Retry
+from jobmgr.domain.status import Status
+from jobmgr.errors import InvalidRequest
+
+
+class When(StrEnum):
+    """How a dependency is met: the parent completed, ended otherwise, or ended at all."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    ANY = "any"
+
+    def is_met_by(self, status: Status) -> bool:
+        """Whether a parent that ended as `status` satisfies this."""
+        return self is When.ANY or (self is When.SUCCESS) == (status is Status.COMPLETED)
+
+
+class OnLost(StrEnum):
+    """What happens to a job whose attempt is proven dead without an exit record."""
+
+    FAIL = "fail"
+    RETRY = "retry"
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """`job_id` must have ended as `when` says before the job that carries this may run."""
+
+    job_id: str
+    when: When = When.SUCCESS
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """What counts as success: one of these exit codes, and these files (relative to the run directory) exist."""
+
+    exit_codes: tuple[int, ...] = (0,)
+    required_files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """What is to run; frozen once the job leaves draft."""
+
+    command: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str | None = None
+    resources: Resources = field(default_factory=Resources)
+    retry: Retry = field(default_factory=Retry)
+    on_lost: OnLost = OnLost.FAIL
+    success: Success = field(default_factory=Success)
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """One job as it is handed to the store: checked, normalised, defaults filled in."""
+
+    job_id: str
+    spec: JobSpec
+    name: str = ""
+    description: str = ""
+    user: str = ""
+    queue: str = "default"
+    site: str = "local"
+    priority: int = 0
+    draft: bool = False
+    due_at: datetime | None = None
+    depends_on: tuple[Dependency, ...] = ()
+    tags: tuple[str, ...] = ()
+    extended_properties: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """Why a job did not complete: a stable code and a sentence."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as everybody sees it: one row, at version `v`. Times are aware UTC."""
+
+    job_id: str
+    name: str
+    description: str
+    status: Status
+    priority: int
+    queue: str
+    site: str
+    executor: str
+    user: str
+    draft: bool
+    attempt: int
+    exit_code: int | None
+    error: JobError | None
+    created_at: datetime
+    due_at: datetime | None
+    held_at: datetime | None
+    deps_left: int
+    cancel_requested_at: datetime | None
+    queued_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    handle: str | None
+    work_dir: str | None
+    tags: tuple[str, ...]
+    extended_properties: Mapping[str, Any]
+    v: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at running a job. `outcome` is empty while it is live, else completed, failed, cancelled,
+    lost or released (its gate is void: it never ran and never will)."""
+
+    job_id: str
+    number: int
+    token: str
+    lease: int
+    dispatcher: str
+    counted: bool
+    outcome: str | None
+    handle: str | None
+    work_dir: str | None
+    claimed_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    exit_code: int | None
+    signal: int | None
+    ended_by: str | None
+    error: JobError | None
+    cpu_s: float | None
+    peak_memory_bytes: int | None
+    leftovers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One committed fact. `data` holds the fields of the job that changed; `seq` orders all facts."""
+
+    seq: int
+    at: datetime
+    kind: str
+    job_id: str | None
+    user: str
+    v: int
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EventPosition:
+    """A place in the event log: the database's epoch and the last number seen."""
+
+    epoch: str
+    seq: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}:{self.seq}"
+
+    @classmethod
+    def parse(cls, text: str, field_name: str = "after") -> EventPosition:
+        """The position written as `epoch:seq`. Raises InvalidRequest."""
+        epoch, _, seq = text.rpartition(":")
+        if not epoch or not seq.isascii() or not seq.isdigit() or len(seq) > 18:
+            raise InvalidRequest(field_name, f"{text!r} is not an event position; use the one of an answer")
+        return cls(epoch, int(seq))
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs to list; what is left out does not restrict. `name` may hold `*` as a wildcard."""
+
+    status: frozenset[Status] = frozenset()
+    ids: tuple[str, ...] = ()
+    user: str | None = None
+    queue: str | None = None
+    site: str | None = None
+    tag: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """One page of a listing, and the position of the event log at which it was read."""
+
+    jobs: list[Job]
+    next_cursor: str | None
+    position: EventPosition
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """A file in a run directory; `path` is relative to it."""
+
+    path: str
+    size_bytes: int
+    modified_at: datetime

@@ -1,0 +1,53 @@
+"""What a job asks for, and how sizes and durations are written."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from jobmgr.errors import InvalidRequest
+
+_MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtKMGT]?)(?:i?[bB])?")
+_MEMORY_FACTOR = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
+_CLOCK = re.compile(r"(?:(\d+)[-.])?(\d+):([0-5]\d):([0-5]\d)")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
+_DURATION_FACTOR = {None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What one attempt asks for. None means: not asked for, so nothing but one slot is reserved."""
+
+    cpus: int | None = None
+    memory_bytes: int | None = None
+    gpus: int | None = None
+    gpu_type: str | None = None
+    walltime_s: float | None = None
+    nodes: int | None = None
+    tasks: int | None = None
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+
+
+def parse_memory(text: str, field: str) -> int:
+    """Bytes of `4GB`, `512M`, `1.5GiB` or `1024`. Prefixes are powers of 1024, as schedulers count them."""
+    match = _MEMORY.fullmatch(text.strip())
+    if match is None:
+        raise InvalidRequest(field, f"{text!r} is not an amount of memory; write it as 512MB or 4GB")
+    return int(float(match[1]) * _MEMORY_FACTOR[match[2].lower()])
+
+
+def parse_duration(text: str, field: str) -> float:
+    """Seconds of `1:30:00` (h:mm:ss), `2-00:00:00` (days), `90s`, `5m`, `2h`, `1d` or plain seconds.
+
+    Two-part forms such as `24:00` are refused: schedulers disagree on whether they mean minutes or hours.
+    """
+    clock = _CLOCK.fullmatch(text.strip())
+    if clock is not None:
+        days, hours, minutes, seconds = (int(part or 0) for part in clock.groups())
+        return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+    plain = _DURATION.fullmatch(text.strip())
+    if plain is None:
+        raise InvalidRequest(field, f"{text!r} is not a duration; write it as 1:30:00, 90s, 5m or 2h")
+    return float(plain[1]) * _DURATION_FACTOR[plain[2]]

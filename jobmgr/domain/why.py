@@ -1,0 +1,91 @@
+"""Why a job is where it is, in sentences, best reason first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from jobmgr.domain.job import Job
+from jobmgr.domain.queue import Queue, Tally
+from jobmgr.domain.status import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One reason: a stable code and a sentence."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """A dependency that is not met yet: the parent, where it is, and what is waited for."""
+
+    job_id: str
+    status: Status
+    when: str
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the explanation looks at besides the job. `closed` are the host limits that stop all starts now."""
+
+    queue: Queue
+    unmet: Sequence[Parent]
+    ahead: int
+    slots: int
+    slots_used: int
+    closed: Sequence[str]
+    asks_too_much: Sequence[str]
+    waits_for_room: Sequence[str]
+
+
+def explain(job: Job, around: Surroundings, now: datetime) -> list[Reason]:
+    """Why `job` is not running, or what it does; never empty."""
+    if job.status is Status.PENDING:
+        return _why_pending(job, around, now)
+    if job.status is Status.QUEUED:
+        return _why_queued(around)
+    if job.status.is_terminal:
+        cause = f": {job.error.message}" if job.error else ""
+        return [Reason(job.status.value, f"it ended as {job.status}{cause}")]
+    if job.cancel_requested_at is not None:
+        return [Reason("cancelling", "its cancellation was requested; its processes are being ended")]
+    return [Reason(job.status.value, f"attempt {job.attempt} is {job.status}")]
+
+
+def _why_pending(job: Job, around: Surroundings, now: datetime) -> list[Reason]:
+    reasons = []
+    if job.draft:
+        reasons.append(Reason("draft", "it is a draft; `execute` queues it"))
+    if job.held_at is not None:
+        reasons.append(
+            Reason("held", f"it is held since {job.held_at:%Y-%m-%d %H:%M:%S} UTC; `release` lets it go")
+        )
+    if job.due_at is not None and job.due_at > now:
+        what = "retry" if job.attempt else "start"
+        reasons.append(Reason("not_due", f"its {what} is due at {job.due_at:%Y-%m-%d %H:%M:%S} UTC"))
+    reasons += [
+        Reason("dependency", f"it waits for job {parent.job_id} ({parent.status}) to end with {parent.when}")
+        for parent in around.unmet
+    ]
+    return reasons or [Reason("due", "it is due now and about to be queued")]
+
+
+def _why_queued(around: Surroundings) -> list[Reason]:
+    queue = around.queue
+    reasons = []
+    if queue.paused:
+        reasons.append(Reason("queue_paused", f"queue {queue.name} is paused"))
+    if queue.max_running is not None and queue.counts[Tally.LIVE] >= queue.max_running:
+        reasons.append(Reason("queue_limit", f"queue {queue.name} runs its maximum of {queue.max_running}"))
+    reasons += [Reason("asks_too_much", text) for text in around.asks_too_much]
+    reasons += [Reason("host_limit", text) for text in around.closed]
+    if around.slots_used >= around.slots:
+        reasons.append(Reason("slots", f"all {around.slots} slots of this service are in use"))
+    reasons += [Reason("resources", text) for text in around.waits_for_room]
+    if around.ahead:
+        reasons.append(Reason("order", f"{around.ahead} jobs of its queue run before it"))
+    return reasons or [Reason("next", "it is next and about to start")]

@@ -1,0 +1,193 @@
+"""Every exception of jobmgr. Each has a stable `code`, the facts as attributes, and says what to do."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class JobmgrError(Exception):
+    """Root of all errors that jobmgr raises on purpose; `code` is stable and appears in REST answers."""
+
+    code: ClassVar[str] = "error"
+
+
+class InvalidRequest(JobmgrError):
+    """What was asked cannot be understood or is not allowed; `field` names where, as `jobs[3].env.PATH`."""
+
+    code = "invalid_request"
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}" if field else message)
+        self.field = field
+        self.message = message
+
+
+class DependencyCycle(InvalidRequest):
+    """The jobs of one bulk wait for each other."""
+
+    code = "dependency_cycle"
+
+
+class NotFound(JobmgrError):
+    """What was named does not exist, or is not the caller's to see."""
+
+    code = "not_found"
+
+
+class JobNotFound(NotFound):
+    """No job has this id."""
+
+    code = "job_not_found"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"there is no job {job_id!r}")
+        self.job_id = job_id
+
+
+class QueueNotFound(NotFound):
+    """No queue has this name."""
+
+    code = "queue_not_found"
+
+    def __init__(self, queue: str) -> None:
+        super().__init__(f"there is no queue {queue!r}; `jobmgr queue limit {queue} N` makes it")
+        self.queue = queue
+
+
+class FileMissing(NotFound):
+    """The job has no such file (yet)."""
+
+    code = "file_not_found"
+
+
+class Conflict(JobmgrError):
+    """The request is well formed but does not fit the present state."""
+
+    code = "conflict"
+
+
+class JobExists(Conflict):
+    """A job with the chosen id is already stored."""
+
+    code = "job_exists"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"a job {job_id!r} exists already; choose another job_id or leave it out")
+        self.job_id = job_id
+
+
+class IllegalTransition(Conflict):
+    """The job's status does not allow this."""
+
+    code = "illegal_transition"
+
+    def __init__(self, job_id: str, status: str, verb: str) -> None:
+        super().__init__(f"job {job_id!r} is {status}; it cannot be {verb}")
+        self.job_id = job_id
+        self.status = status
+        self.verb = verb
+
+
+class EventsGone(JobmgrError):
+    """The event cursor is of another database epoch, pruned, or ahead; read the state anew and start there."""
+
+    code = "events_gone"
+
+    def __init__(self, reason: str, *, epoch: str, seq: int) -> None:
+        super().__init__(f"{reason}; read the jobs again and follow events from {epoch}:{seq}")
+        self.epoch = epoch
+        self.seq = seq
+
+
+class AccessDenied(JobmgrError):
+    """The caller may not do this."""
+
+    code = "access_denied"
+
+
+class StoreError(JobmgrError):
+    """The database cannot be used as it is; a person has to act."""
+
+    code = "store_error"
+
+
+class SchemaMissing(StoreError):
+    """The database has no jobmgr tables, or older ones."""
+
+    code = "schema_outdated"
+
+
+class SchemaTooNew(StoreError):
+    """The database was written by a newer jobmgr."""
+
+    code = "schema_too_new"
+
+
+class NotADatabase(StoreError):
+    """The file is not a database of ours."""
+
+    code = "not_a_database"
+
+
+class DatabaseInUse(StoreError):
+    """Another jobmgr service already serves this SQLite file."""
+
+    code = "database_in_use"
+
+
+class StoreUnavailable(JobmgrError):
+    """The database could not be reached or was busy too long. Transient: the same call may be repeated."""
+
+    code = "store_unavailable"
+
+
+class ServiceUnreachable(JobmgrError):
+    """No jobmgr service answers at the URL."""
+
+    code = "service_unreachable"
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(f"no jobmgr service answers at {url} ({reason}); start one with `jobmgr serve`")
+        self.url = url
+
+
+class AnswerLost(JobmgrError):
+    """A change was sent and its answer did not come, so it is unknown whether it was made; `look` tells how to see."""
+
+    code = "answer_lost"
+
+    def __init__(self, url: str, reason: str, look: str) -> None:
+        super().__init__(
+            f"{url} did not answer ({reason}); it is unknown whether the change was made; {look}"
+        )
+        self.url = url
+        self.look = look
+
+
+class RemoteError(JobmgrError):
+    """The service answered with a problem the client has no class for."""
+
+    code = "remote_error"
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.remote_code = code
+
+
+class ExecutorUnavailable(JobmgrError):
+    """The executor cannot start anything right now."""
+
+    code = "executor_unavailable"
+
+
+class WaitTimeout(JobmgrError):
+    """The jobs waited for had not all ended in time."""
+
+    code = "wait_timeout"
+
+
+class AddressUnavailable(JobmgrError):
+    """The service cannot listen where it was told to."""
+
+    code = "address_unavailable"
