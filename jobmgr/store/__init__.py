@@ -1,0 +1,1 @@
+"""The only SQL of the project: the schema and every statement on it."""

@@ -1,0 +1,597 @@
+"""Statements on attempts: claim, start, finish, adopt. Each is fenced by the attempt's token and lease.
+
+The fence is a locking read: rows are read and locked, token and lease are compared, and only what still
+belongs to the caller is written, in the same transaction. Events and tallies are made from the rows read.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobmgr.domain.job import JobError, OnLost
+from jobmgr.domain.outcome import End, Outcome, Rules
+from jobmgr.domain.queue import Tally
+from jobmgr.domain.retry import Retry
+from jobmgr.domain.status import Status
+from jobmgr.store import dependencies
+from jobmgr.store.tables import ASKING, Attempt, Job, Moment, Queue, Spec
+from jobmgr.store.transaction import AnyRow, Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a claim may take: slots, and what is free of cpus, memory and gpus (for jobs that ask for them)."""
+
+    slots: int
+    cpus: int
+    memory_bytes: int
+    gpus: int
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A queued job as admission sees it."""
+
+    job: int
+    job_id: str
+    queue: str
+    priority: int
+    cpus: int
+    memory_bytes: int
+    gpus: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A wish to claim: by whom, where, how much room, and the pure choice among candidates, best first."""
+
+    dispatcher: str
+    site: str
+    room: Room
+    choose: Callable[[Sequence[Candidate], Room, Mapping[str, int | None]], Sequence[Candidate]]
+    reserved: int | None = None  # the key of a job that is looked at whatever its rank
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A live attempt in a dispatcher's hands, with everything needed to run and judge it."""
+
+    job: int
+    job_id: str
+    queue: str
+    number: int
+    token: str
+    lease: int
+    status: Status
+    command: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: str | None
+    walltime_s: float | None
+    cpus: int
+    memory_bytes: int
+    gpus: int
+    required_files: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """The right to write about one attempt."""
+
+    job: int
+    number: int
+    token: str
+    lease: int
+
+
+_CANDIDATE_COLUMNS = (Job.id, Job.job_id, Job.queue, Job.priority, Job.cpus, Job.memory_bytes, Job.gpus)
+_CANDIDATES = (
+    sa.select(*_CANDIDATE_COLUMNS)
+    .where(
+        Job.status == sa.literal_column("'queued'"),
+        Job.site == sa.bindparam("of_site"),
+        Job.queue == sa.bindparam("of_queue"),
+        Job.cpus <= sa.bindparam("free_cpus"),
+        Job.memory_bytes <= sa.bindparam("free_memory"),
+        Job.gpus <= sa.bindparam("free_gpus"),
+    )
+    .order_by(Job.priority.desc(), Job.id)
+    .limit(sa.bindparam("at_most"))
+)
+_QUEUES = sa.select(Queue.name, Queue.max_running, Queue.live).where(
+    ~Queue.paused, sa.or_(Queue.queued > 0, Queue.name.in_(sa.bindparam("touched", expanding=True)))
+)
+
+
+def claim(tx: Transaction, wishes: Sequence[Claim]) -> list[list[Claimed]]:
+    """Claim queued jobs, best first (priority, then order of submission), within the room of each wish.
+
+    Each job goes to one caller. Answers per wish 0..slots attempts in start order, each with a fresh token.
+    """
+    return [_claim(tx, wish) for wish in wishes]
+
+
+def _claim(tx: Transaction, wish: Claim) -> list[Claimed]:
+    quotas = _quotas(tx)
+    candidates: list[Candidate] = []
+    for queue, quota in quotas.items():
+        if quota != 0:
+            candidates += _candidates(tx, wish, queue, quota)
+    if wish.reserved is not None and all(candidate.job != wish.reserved for candidate in candidates):
+        candidates += _reserved(tx, wish.reserved, quotas)
+    candidates.sort(key=lambda candidate: (-candidate.priority, candidate.job))
+    chosen = wish.choose(candidates, wish.room, quotas)
+    if not chosen:
+        return []
+    return _take(tx, wish.dispatcher, chosen)
+
+
+def _quotas(tx: Transaction) -> dict[str, int | None]:
+    """Per open queue how many more of its jobs may run; None: any number. Locks the rows of limited ones."""
+    touched = sorted({queue for queue, _ in tx.tallies})
+    statement = _QUEUES.order_by(Queue.name)
+    if tx.is_postgresql:
+        statement = statement.with_for_update()
+    quotas: dict[str, int | None] = {}
+    for row in tx.connection.execute(statement, {"touched": touched}):
+        live = row.live + tx.tallies[row.name, Tally.LIVE]
+        quotas[row.name] = None if row.max_running is None else max(0, row.max_running - live)
+    return quotas
+
+
+def _candidates(tx: Transaction, wish: Claim, queue: str, quota: int | None) -> list[Candidate]:
+    slots = wish.room.slots if quota is None else min(quota, wish.room.slots)
+    # SQLite has one writer at a time, so nothing else can hold these rows.
+    statement = _CANDIDATES.with_for_update(skip_locked=True) if tx.is_postgresql else _CANDIDATES
+    rows = tx.connection.execute(
+        statement,
+        {
+            "of_site": wish.site,
+            "of_queue": queue,
+            "free_cpus": wish.room.cpus,
+            "free_memory": wish.room.memory_bytes,
+            "free_gpus": wish.room.gpus,
+            "at_most": slots * 2,
+        },
+    )
+    return [Candidate(*row) for row in rows]
+
+
+def _reserved(tx: Transaction, job: int, quotas: Mapping[str, int | None]) -> list[Candidate]:
+    statement = sa.select(*_CANDIDATE_COLUMNS).where(
+        Job.id == job,
+        Job.status == Status.QUEUED.value,
+        Job.queue.in_([name for name, n in quotas.items() if n != 0]),
+    )
+    if tx.is_postgresql:
+        statement = statement.with_for_update(skip_locked=True)
+    return [Candidate(*row) for row in tx.connection.execute(statement)]
+
+
+def passed_over(connection: sa.Connection, site: str, room: Room, total: Room) -> Candidate | None:
+    """The best queued job that does not fit into `room` although the machine as a whole (`total`) could run it."""
+    statement = (
+        sa.select(*_CANDIDATE_COLUMNS)
+        .join(Queue, Queue.name == Job.queue)
+        .where(
+            Job.status == sa.literal_column("'queued'"),
+            # Repeats the condition of the index, so that a backlog that asks for nothing costs nothing.
+            sa.literal_column(f"({ASKING})"),
+            Job.site == site,
+            ~Queue.paused,
+            sa.or_(Job.cpus > room.cpus, Job.memory_bytes > room.memory_bytes, Job.gpus > room.gpus),
+            Job.cpus <= total.cpus,
+            Job.memory_bytes <= total.memory_bytes,
+            Job.gpus <= total.gpus,
+        )
+        .order_by(Job.priority.desc(), Job.id)
+        .limit(1)
+    )
+    row = connection.execute(statement).one_or_none()
+    return None if row is None else Candidate(*row)
+
+
+_TAKE = (
+    sa.update(Job)
+    .where(Job.id.in_(sa.bindparam("ids", expanding=True)), Job.status == sa.literal_column("'queued'"))
+    .values(
+        status=Status.CLAIMED.value,
+        attempt=Job.attempt + 1,
+        attempts_counted=Job.attempts_counted + 1,
+        v=Job.v + 1,
+    )
+    .returning(Job.id, Job.job_id, Job.user, Job.v, Job.attempt, Job.queue)
+)
+_INSERT_ATTEMPTS = sa.insert(Attempt)
+
+
+def _take(tx: Transaction, dispatcher: str, chosen: Sequence[Candidate]) -> list[Claimed]:
+    rows = {row.id: row for row in tx.connection.execute(_TAKE, {"ids": [c.job for c in chosen]})}
+    tokens = {key: secrets.token_hex(16) for key in rows}
+    tx.connection.execute(
+        _INSERT_ATTEMPTS,
+        [
+            {
+                "job": key,
+                "number": row.attempt,
+                "token": tokens[key],
+                "lease": 1,
+                "dispatcher": dispatcher,
+                "counted": True,
+                "claimed_at": tx.now,
+            }
+            for key, row in rows.items()
+        ],
+    )
+    for candidate in chosen:
+        row = rows[candidate.job]
+        tx.move(row.queue, Status.QUEUED, Status.CLAIMED)
+        tx.record("claimed", row, status=Status.CLAIMED, attempt=row.attempt)
+    by_job = {claimed.job: claimed for claimed in _load(tx.connection, list(rows))}
+    return [by_job[candidate.job] for candidate in chosen]
+
+
+_LIVE_ATTEMPTS = (
+    sa.select(
+        Attempt.job,
+        Job.job_id,
+        Job.queue,
+        Attempt.number,
+        Attempt.token,
+        Attempt.lease,
+        Job.status,
+        Spec.command,
+        Spec.env,
+        Spec.cwd,
+        Spec.walltime_s,
+        Job.cpus,
+        Job.memory_bytes,
+        Job.gpus,
+        Spec.required_files,
+    )
+    .join(Job, Job.id == Attempt.job)
+    .join(Spec, Spec.job == Attempt.job)
+    .where(Attempt.finished_at.is_(None))
+)
+
+
+def _load(connection: sa.Connection, jobs: Sequence[int]) -> list[Claimed]:
+    found = []
+    for start in range(0, len(jobs), 500):
+        rows = connection.execute(_LIVE_ATTEMPTS.where(Attempt.job.in_(jobs[start : start + 500])))
+        found += [_claimed(row) for row in rows]
+    return found
+
+
+def _claimed(row: AnyRow) -> Claimed:
+    values = dict(row._mapping)
+    for name in ("command", "required_files"):
+        values[name] = tuple(values[name])
+    values["status"] = Status(values["status"])
+    return Claimed(**values)
+
+
+# The fence. Columns of both rows are read under lock; labels keep the two apart.
+_FENCE = sa.select(
+    Attempt.job,
+    Attempt.number,
+    Attempt.token,
+    Attempt.lease,
+    Attempt.started_at.label("attempt_started_at"),
+    Job.id,
+    Job.job_id,
+    Job.user,
+    Job.queue,
+    Job.status,
+    Job.v,
+    Job.attempts_counted,
+    Job.cancel_requested_at,
+    Job.started_at,
+    Spec.max_attempts,
+    Spec.backoff_s,
+    Spec.retry_on,
+    Spec.on_lost,
+    Spec.exit_codes,
+)
+
+
+def _fenced(tx: Transaction, keys: Sequence[Key]) -> dict[str, AnyRow]:
+    """The locked rows of those attempts that are still the callers', by token."""
+    wanted = {key.token: key for key in keys}
+    jobs = sorted({key.job for key in keys})
+    held: dict[str, AnyRow] = {}
+    for start in range(0, len(jobs), 500):
+        statement = (
+            _FENCE.join(Job, Job.id == Attempt.job)
+            .join(Spec, Spec.job == Attempt.job)
+            .where(Attempt.job.in_(jobs[start : start + 500]), Attempt.finished_at.is_(None))
+            .order_by(Attempt.job)
+        )
+        if tx.is_postgresql:
+            statement = statement.with_for_update(of=[Attempt, Job])
+        for row in tx.connection.execute(statement):
+            key = wanted.get(row.token)
+            if key is not None and key.lease == row.lease and key.number == row.number:
+                held[row.token] = row
+    return held
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """An attempt passed its gate: its handle, when, and where it runs."""
+
+    key: Key
+    handle: str
+    started_at: datetime
+    work_dir: str
+
+
+_START_ATTEMPT = (
+    sa.update(Attempt)
+    .where(Attempt.job == sa.bindparam("of_job"), Attempt.number == sa.bindparam("of_number"))
+    .values(
+        handle=sa.bindparam("new_handle"), started_at=sa.bindparam("at"), work_dir=sa.bindparam("directory")
+    )
+)
+_START_JOB = (
+    sa.update(Job)
+    .where(Job.id == sa.bindparam("of_job"))
+    .values(
+        status=Status.RUNNING.value,
+        handle=sa.bindparam("new_handle"),
+        started_at=sa.bindparam("at"),
+        work_dir=sa.bindparam("directory"),
+        v=Job.v + 1,
+    )
+)
+
+
+def start(tx: Transaction, starts: Sequence[Start]) -> list[bool]:
+    """Record that attempts run. False: the attempt is not the caller's any more, nothing was written."""
+    held = _fenced(tx, [item.key for item in starts])
+    rows = []
+    for item in starts:
+        row = held.get(item.key.token)
+        # A repeated start (adoption, a lost answer) is harmless and told once.
+        if row is None or Status(row.status) is Status.RUNNING:
+            continue
+        rows.append(
+            {
+                "of_job": row.job,
+                "of_number": row.number,
+                "new_handle": item.handle,
+                "at": item.started_at,
+                "directory": item.work_dir,
+            }
+        )
+        about = {"id": row.id, "job_id": row.job_id, "user": row.user, "v": row.v + 1}
+        tx.record(
+            "started",
+            about,
+            status=Status.RUNNING,
+            attempt=row.number,
+            started_at=item.started_at,
+            handle=item.handle,
+        )
+    if rows:
+        tx.connection.execute(_START_ATTEMPT, rows)
+        tx.connection.execute(_START_JOB, rows)
+    return [item.key.token in held for item in starts]
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """How an attempt ended, what was measured, and the pure decision what that means for its job."""
+
+    key: Key
+    end: End
+    decide: Callable[[Rules, datetime], Outcome]
+    started_at: datetime | None
+    finished_at: datetime
+    work_dir: str
+    handle: str | None = None  # of an attempt whose start was not written before
+    cpu_s: float | None = None
+    peak_memory_bytes: int | None = None
+    leftovers: int = 0
+
+
+def finish(tx: Transaction, ends: Sequence[Finish]) -> list[Outcome | None]:
+    """Record ends; dependants become due in the same transaction.
+
+    None: the attempt is not the caller's any more, nothing was written.
+    """
+    held = _fenced(tx, [item.key for item in ends])
+    answers: list[Outcome | None] = []
+    attempt_rows, job_rows = [], []
+    ended: dict[int, Status] = {}
+    for item in ends:
+        row = held.pop(item.key.token, None)
+        if row is None:
+            answers.append(None)
+            continue
+        outcome = item.decide(_rules(row), tx.now)
+        answers.append(outcome)
+        attempt_rows.append(_attempt_end(item, outcome))
+        job_rows.append(_job_end(tx, item, outcome, row))
+        if outcome.status.is_terminal:
+            ended[row.job] = outcome.status
+    if job_rows:
+        tx.connection.execute(_FINISH_ATTEMPT, attempt_rows)
+        tx.connection.execute(_FINISH_JOB, job_rows)
+    dependencies.resolve(tx, list(ended.items()))
+    return answers
+
+
+def _rules(row: AnyRow) -> Rules:
+    return Rules(
+        retry=Retry(row.max_attempts, row.backoff_s, frozenset(row.retry_on)),
+        on_lost=OnLost(row.on_lost),
+        exit_codes=tuple(row.exit_codes),
+        attempts_used=row.attempts_counted,
+        cancel_requested=row.cancel_requested_at is not None,
+    )
+
+
+_ATTEMPT_END = (
+    "counted", "outcome", "started_at", "finished_at", "work_dir", "exit_code", "signal", "ended_by",
+    "error_code", "error_message", "cpu_s", "peak_memory_bytes", "leftovers",
+)  # fmt: skip
+_FINISH_ATTEMPT = (
+    sa.update(Attempt)
+    .where(Attempt.job == sa.bindparam("of_job"), Attempt.number == sa.bindparam("of_number"))
+    .values(
+        {name: sa.bindparam(f"new_{name}") for name in _ATTEMPT_END}
+        | {"handle": sa.func.coalesce(sa.bindparam("new_handle"), Attempt.handle)}
+    )
+)
+_JOB_END = (
+    "status", "attempts_counted", "exit_code", "error_code", "error_message", "due_at", "started_at", "finished_at", "work_dir", "v",
+)  # fmt: skip
+_FINISH_JOB = (
+    sa.update(Job)
+    .where(Job.id == sa.bindparam("of_job"))
+    .values(
+        {name: sa.bindparam(f"new_{name}") for name in _JOB_END}
+        | {
+            "handle": sa.func.coalesce(sa.bindparam("new_handle"), Job.handle),
+            "queued_at": sa.func.coalesce(sa.bindparam("new_queued_at", type_=Moment), Job.queued_at),
+        }
+    )
+)
+
+
+def _attempt_end(item: Finish, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "of_job": item.key.job,
+        "of_number": item.key.number,
+        "new_counted": outcome.counted,
+        "new_outcome": outcome.attempt,
+        "new_started_at": item.started_at,
+        "new_finished_at": item.finished_at,
+        "new_work_dir": item.work_dir,
+        "new_handle": item.handle,
+        "new_exit_code": item.end.exit_code,
+        "new_signal": item.end.signal,
+        "new_ended_by": item.end.ended_by,
+        **_error_values(outcome.error),
+        "new_cpu_s": item.cpu_s,
+        "new_peak_memory_bytes": item.peak_memory_bytes,
+        "new_leftovers": item.leftovers,
+    }
+
+
+def _error_values(error: JobError | None) -> dict[str, str | None]:
+    return {
+        "new_error_code": error.code if error else None,
+        "new_error_message": error.message if error else None,
+    }
+
+
+def _job_end(tx: Transaction, item: Finish, outcome: Outcome, row: AnyRow) -> dict[str, Any]:
+    status = outcome.status
+    finished_at = item.finished_at if status.is_terminal else None
+    tx.move(row.queue, row.status, status)
+    about = {"id": row.id, "job_id": row.job_id, "user": row.user, "v": row.v + 1}
+    if item.started_at is not None and row.status == Status.CLAIMED:
+        # A fast job: its start and its end are one write, but still two facts.
+        tx.record(
+            "started",
+            about,
+            status=Status.RUNNING,
+            attempt=row.number,
+            started_at=item.started_at,
+            handle=item.handle,
+        )
+        about = {**about, "v": row.v + 2}
+    shown: dict[str, Any] = {"status": status, "attempt": row.number, "exit_code": item.end.exit_code}
+    if outcome.error is not None:
+        shown["error"] = {"code": outcome.error.code, "message": outcome.error.message}
+    if finished_at is not None:
+        shown["finished_at"] = finished_at
+    if outcome.due_at is not None:
+        shown["due_at"] = outcome.due_at
+    tx.record(_kind(status), about, **shown)
+    return {
+        "of_job": row.job,
+        "new_status": status.value,
+        "new_attempts_counted": row.attempts_counted - (not outcome.counted),
+        "new_exit_code": item.end.exit_code,
+        **_error_values(outcome.error),
+        "new_due_at": outcome.due_at,
+        "new_queued_at": tx.now if status is Status.QUEUED else None,
+        "new_started_at": item.started_at,
+        "new_finished_at": finished_at,
+        "new_work_dir": item.work_dir,
+        "new_handle": item.handle,
+        "new_v": about["v"],
+    }
+
+
+def _kind(status: Status) -> str:
+    """The event that tells of a finish: the terminal status itself, or what happens next."""
+    if status.is_terminal:
+        return status.value
+    return "retrying" if status is Status.PENDING else "released"
+
+
+def adopt(tx: Transaction, wishes: Sequence[tuple[str, Sequence[str]]]) -> list[list[Claimed]]:
+    """Take over the live attempts of other dispatchers: `(new owner, former owners)`. Raises the leases.
+
+    The former owners are marked stopped; whatever they still write is refused by the fence.
+    """
+    return [_adopt(tx, owner, formers) for owner, formers in wishes]
+
+
+def _adopt(tx: Transaction, owner: str, formers: Sequence[str]) -> list[Claimed]:
+    statement = (
+        sa.update(Attempt)
+        .where(Attempt.dispatcher.in_(formers), Attempt.finished_at.is_(None))
+        .values(dispatcher=owner, lease=Attempt.lease + 1)
+        .returning(Attempt.job)
+    )
+    jobs = sorted(tx.connection.execute(statement).scalars())
+    return _load(tx.connection, jobs)
+
+
+def of_dispatcher(connection: sa.Connection, dispatcher: str) -> list[str]:
+    """Tokens of all live attempts of a dispatcher."""
+    statement = sa.select(Attempt.token).where(
+        Attempt.dispatcher == dispatcher, Attempt.finished_at.is_(None)
+    )
+    return list(connection.execute(statement).scalars())
+
+
+def reclaim(tx: Transaction, token_lists: Sequence[Sequence[str]]) -> list[list[Claimed]]:
+    """Raise the leases of these live attempts; answers those that still are live."""
+    answers = []
+    for tokens in token_lists:
+        statement = (
+            sa.update(Attempt)
+            .where(Attempt.token.in_(tokens), Attempt.finished_at.is_(None))
+            .values(lease=Attempt.lease + 1)
+            .returning(Attempt.job)
+        )
+        answers.append(_load(tx.connection, sorted(tx.connection.execute(statement).scalars())))
+    return answers
+
+
+_WISHES = (
+    sa.select(Attempt.token)
+    .join(Job, Job.id == Attempt.job)
+    .where(
+        Job.cancel_requested_at.is_not(None),
+        Job.finished_at.is_(None),
+        Attempt.finished_at.is_(None),
+        Attempt.dispatcher == sa.bindparam("of_dispatcher"),
+    )
+)
+
+
+def cancel_wishes(connection: sa.Connection, dispatcher: str) -> list[str]:
+    """Tokens of the dispatcher's live attempts whose job somebody wants cancelled."""
+    return list(connection.execute(_WISHES, {"of_dispatcher": dispatcher}).scalars())

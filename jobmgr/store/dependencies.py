@@ -1,0 +1,191 @@
+"""Statements on dependencies: they count down on the child's row and are settled with the parent's end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import sqlalchemy as sa
+
+from jobmgr.domain.job import NewJob, When
+from jobmgr.domain.status import Status
+from jobmgr.errors import DependencyCycle, InvalidRequest
+from jobmgr.store import waiting
+from jobmgr.store.tables import Dependency, Job
+from jobmgr.store.transaction import AnyRow, Transaction
+
+_FAILED = "dependency_failed"
+
+
+def insert(tx: Transaction, children: Sequence[tuple[int, NewJob]], ids: Mapping[str, int]) -> None:
+    """Store what new jobs wait for; `ids` are the keys of all jobs of the batch.
+
+    Parents are locked, so that none ends between the look and the commit. Raises InvalidRequest for an
+    unknown parent and DependencyCycle for jobs that wait for each other.
+    """
+    if not children:
+        return
+    _check_acyclic([job for _, job in children])
+    parents = _lock_parents(tx, children)
+    rows = []
+    for child, job in children:
+        for dependency in job.depends_on:
+            key = ids.get(dependency.job_id)
+            if key is None and dependency.job_id not in parents:
+                raise InvalidRequest("depends_on", f"there is no job {dependency.job_id!r}")
+            parent = key if key is not None else parents[dependency.job_id].id
+            rows.append({"child": child, "parent": parent, "condition": dependency.when.value})
+    tx.connection.execute(sa.insert(Dependency), rows)
+    resolve(tx, [(row.id, Status(row.status)) for row in parents.values() if Status(row.status).is_terminal])
+
+
+def _lock_parents(tx: Transaction, children: Sequence[tuple[int, NewJob]]) -> dict[str, AnyRow]:
+    names = sorted({dependency.job_id for _, job in children for dependency in job.depends_on})
+    parents: dict[str, AnyRow] = {}
+    for start in range(0, len(names), 500):
+        statement = (
+            sa.select(Job.id, Job.job_id, Job.status)
+            .where(Job.job_id.in_(names[start : start + 500]))
+            .order_by(Job.id)
+        )
+        if tx.is_postgresql:
+            statement = statement.with_for_update()
+        parents.update({row.job_id: row for row in tx.connection.execute(statement)})
+    return parents
+
+
+def _check_acyclic(jobs: Sequence[NewJob]) -> None:
+    # Only jobs of one batch can wait for each other: a stored job's dependencies do not change.
+    waits = {job.job_id: {dependency.job_id for dependency in job.depends_on} for job in jobs}
+    remaining = {name: parents & waits.keys() for name, parents in waits.items()}
+    children: dict[str, list[str]] = {}
+    for name, parents in remaining.items():
+        for parent in parents:
+            children.setdefault(parent, []).append(name)
+    free = [name for name, parents in remaining.items() if not parents]
+    while free:
+        done = free.pop()
+        del remaining[done]
+        for child in children.get(done, ()):
+            remaining[child].discard(done)
+            if not remaining[child]:
+                free.append(child)
+    if remaining:
+        raise DependencyCycle(
+            "depends_on", f"these jobs wait for each other: {', '.join(sorted(remaining)[:10])}"
+        )
+
+
+def resolve(tx: Transaction, ended: Sequence[tuple[int, Status]]) -> None:
+    """Settle what waits for jobs that ended: count down, queue what is free, cancel what can never run.
+
+    A cancelled dependant is itself an end that others may wait for, hence the loop.
+    """
+    while ended:
+        ended = _resolve_generation(tx, dict(ended))
+
+
+def _resolve_generation(tx: Transaction, ended: Mapping[int, Status]) -> list[tuple[int, Status]]:
+    unsettled = []
+    keys = sorted(ended)
+    for start in range(0, len(keys), 500):
+        statement = sa.select(Dependency.child, Dependency.parent, Dependency.condition).where(
+            Dependency.parent.in_(keys[start : start + 500]), Dependency.met.is_(None)
+        )
+        unsettled += list(tx.connection.execute(statement))
+    if not unsettled:
+        return []
+    met = {(row.child, row.parent): When(row.condition).is_met_by(ended[row.parent]) for row in unsettled}
+    tx.connection.execute(
+        sa.update(Dependency)
+        .where(Dependency.child == sa.bindparam("of_child"), Dependency.parent == sa.bindparam("of_parent"))
+        .values(met=sa.bindparam("is_met")),
+        [{"of_child": child, "of_parent": parent, "is_met": value} for (child, parent), value in met.items()],
+    )
+    failed = sorted({child for (child, _), value in met.items() if not value})
+    fulfilled: dict[int, int] = {}
+    for (child, _), value in met.items():
+        if value:
+            fulfilled[child] = fulfilled.get(child, 0) + 1
+    _count_down(tx, fulfilled)
+    return _cancel_dependants(tx, failed)
+
+
+def _count_down(tx: Transaction, fulfilled: Mapping[int, int]) -> None:
+    free = []
+    for child, count in sorted(fulfilled.items()):
+        row = tx.connection.execute(
+            sa.update(Job)
+            .where(Job.id == child)
+            .values(deps_left=Job.deps_left - count)
+            .returning(Job.id, Job.status, Job.deps_left, Job.draft, Job.held_at, Job.due_at)
+        ).one_or_none()
+        if row is None or row.deps_left or row.draft or row.held_at is not None:
+            continue
+        if row.due_at is None or row.due_at <= tx.now:
+            free.append(row.id)
+    if free:
+        waiting.queue_waiting(tx, free)
+
+
+def _cancel_dependants(tx: Transaction, children: Sequence[int]) -> list[tuple[int, Status]]:
+    if not children:
+        return []
+    message = "a job it depends on ended otherwise than it requires"
+    statement = (
+        sa.update(Job)
+        .where(Job.id.in_(children), Job.status == Status.PENDING.value)
+        .values(
+            status=Status.CANCELLED.value,
+            finished_at=tx.now,
+            error_code=_FAILED,
+            error_message=message,
+            v=Job.v + 1,
+        )
+        .returning(Job.id, Job.job_id, Job.user, Job.v, Job.queue)
+    )
+    rows = sorted(tx.connection.execute(statement), key=lambda row: int(row.id))
+    error = {"code": _FAILED, "message": message}
+    for row in rows:
+        tx.move(row.queue, Status.PENDING, Status.CANCELLED)
+        tx.record("cancelled", row, status=Status.CANCELLED, finished_at=tx.now, error=error)
+    return [(row.id, Status.CANCELLED) for row in rows]
+
+
+def reopen(tx: Transaction, child: int) -> int:
+    """Judge the dependencies of a job that is retried by where its parents are now; answers how many are open."""
+    rows = tx.connection.execute(
+        sa.select(Dependency.parent, Dependency.condition, Job.status)
+        .join(Job, Job.id == Dependency.parent)
+        .where(Dependency.child == child)
+    ).all()
+    open_count = 0
+    for row in rows:
+        status = Status(row.status)
+        met = True if status.is_terminal and When(row.condition).is_met_by(status) else None
+        open_count += met is None
+        tx.connection.execute(
+            sa.update(Dependency)
+            .where(Dependency.child == child, Dependency.parent == row.parent)
+            .values(met=met)
+        )
+    return open_count
+
+
+def forget(tx: Transaction, job: int) -> None:
+    """Drop the dependencies of a deleted job; all that waited for it were settled when it ended."""
+    tx.connection.execute(
+        sa.delete(Dependency).where(sa.or_(Dependency.child == job, Dependency.parent == job))
+    )
+
+
+def unmet(connection: sa.Connection, job_id: str) -> list[tuple[str, str, str]]:
+    """What a job still waits for: (job_id, status, condition) of each parent."""
+    child = sa.select(Job.id).where(Job.job_id == job_id).scalar_subquery()
+    rows = connection.execute(
+        sa.select(Job.job_id, Job.status, Dependency.condition)
+        .join(Job, Job.id == Dependency.parent)
+        .where(Dependency.child == child, Dependency.met.is_(None))
+        .order_by(Job.id)
+        .limit(100)
+    )
+    return [(row.job_id, row.status, row.condition) for row in rows]

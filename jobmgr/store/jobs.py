@@ -1,0 +1,329 @@
+"""Statements on waiting and ended jobs: insert, cancel, retry, hold, change, delete.
+
+Batch functions of `Database.write`: each takes what waits and answers item by item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobmgr.domain.job import NewJob
+from jobmgr.domain.status import Status, waiting_status
+from jobmgr.errors import IllegalTransition, InvalidRequest, JobExists, JobNotFound, QueueNotFound
+from jobmgr.store import dependencies
+from jobmgr.store.tables import Attempt, Job, JobTag, Queue, Site, Spec
+from jobmgr.store.transaction import AnyRow, Topic, Transaction
+
+_INSERT_JOBS = sa.insert(Job).returning(Job.id, sort_by_parameter_order=True)
+_INSERT_SPECS = sa.insert(Spec)
+_INSERT_TAGS = sa.insert(JobTag)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a submission is answered with."""
+
+    job_id: str
+    status: Status
+
+
+def insert(tx: Transaction, bulks: Sequence[Sequence[NewJob]]) -> list[list[Stored]]:
+    """Store jobs, their specs, dependencies and events. Each bulk is all or nothing, together with its batch.
+
+    Raises QueueNotFound, JobExists, InvalidRequest (unknown site, unknown parent), DependencyCycle.
+    """
+    jobs = [job for bulk in bulks for job in bulk]
+    _check_names(tx, jobs)
+    _check_new(tx, jobs)
+    keys = _insert_rows(tx, jobs)
+    ids = {job.job_id: key for job, key in zip(jobs, keys, strict=True)}
+    statuses = {key: waiting_status_of(job, tx) for job, key in zip(jobs, keys, strict=True)}
+    for job, key in zip(jobs, keys, strict=True):
+        tx.move(job.queue, None, statuses[key])
+        about = {"id": key, "job_id": job.job_id, "user": job.user, "v": 1}
+        tx.record(
+            "submitted", about, status=statuses[key], name=job.name, queue=job.queue, priority=job.priority
+        )
+    dependants = [(ids[job.job_id], job) for job in jobs if job.depends_on]
+    if dependants:
+        dependencies.insert(tx, dependants, ids)
+        # Parents that have ended already may have queued or cancelled some.
+        statuses |= _statuses(tx, [key for key, _ in dependants])
+    return [[Stored(job.job_id, statuses[ids[job.job_id]]) for job in bulk] for bulk in bulks]
+
+
+def _statuses(tx: Transaction, keys: Sequence[int]) -> dict[int, Status]:
+    found: dict[int, Status] = {}
+    for start in range(0, len(keys), 500):
+        statement = sa.select(Job.id, Job.status).where(Job.id.in_(keys[start : start + 500]))
+        found.update({row.id: Status(row.status) for row in tx.connection.execute(statement)})
+    return found
+
+
+def waiting_status_of(job: NewJob, tx: Transaction) -> Status:
+    """The first status of a new job."""
+    return waiting_status(
+        draft=job.draft, held_at=None, due_at=job.due_at, deps_left=len(job.depends_on), now=tx.now
+    )
+
+
+def _check_names(tx: Transaction, jobs: Sequence[NewJob]) -> None:
+    asked = {job.queue for job in jobs}
+    missing = asked - set(tx.connection.execute(sa.select(Queue.name).where(Queue.name.in_(asked))).scalars())
+    if missing:
+        raise QueueNotFound(min(missing))
+    asked = {job.site for job in jobs}
+    missing = asked - set(tx.connection.execute(sa.select(Site.name).where(Site.name.in_(asked))).scalars())
+    if missing:
+        raise InvalidRequest("site", f"there is no site {min(missing)!r}; `local` always exists")
+
+
+def _check_new(tx: Transaction, jobs: Sequence[NewJob]) -> None:
+    seen: set[str] = set()
+    for job in jobs:
+        if job.job_id in seen:
+            raise JobExists(job.job_id)
+        seen.add(job.job_id)
+    chosen = list(seen)
+    for start in range(0, len(chosen), 500):
+        taken = tx.connection.execute(
+            sa.select(Job.job_id).where(Job.job_id.in_(chosen[start : start + 500]))
+        )
+        for job_id in taken.scalars():
+            raise JobExists(job_id)
+
+
+def _insert_rows(tx: Transaction, jobs: Sequence[NewJob]) -> list[int]:
+    keys = list(tx.connection.execute(_INSERT_JOBS, [_job_row(job, tx) for job in jobs]).scalars())
+    tx.connection.execute(_INSERT_SPECS, [_spec_row(key, job) for key, job in zip(keys, jobs, strict=True)])
+    tags = [{"job": key, "tag": tag} for key, job in zip(keys, jobs, strict=True) for tag in job.tags]
+    if tags:
+        tx.connection.execute(_INSERT_TAGS, tags)
+    return keys
+
+
+def _job_row(job: NewJob, tx: Transaction) -> dict[str, Any]:
+    resources = job.spec.resources
+    status = waiting_status_of(job, tx)
+    return {
+        "job_id": job.job_id,
+        "status": status.value,
+        "queue": job.queue,
+        "site": job.site,
+        "priority": job.priority,
+        "user": job.user,
+        "name": job.name,
+        "description": job.description,
+        "cpus": resources.cpus or 0,
+        "memory_bytes": resources.memory_bytes or 0,
+        "gpus": resources.gpus or 0,
+        "draft": job.draft,
+        "due_at": job.due_at,
+        "deps_left": len(job.depends_on),
+        "created_at": tx.now,
+        "queued_at": tx.now if status is Status.QUEUED else None,
+        "extended_properties": job.extended_properties,
+    }
+
+
+def _spec_row(key: int, job: NewJob) -> dict[str, Any]:
+    spec = job.spec
+    return {
+        "job": key,
+        "command": spec.command,
+        "env": spec.env,
+        "cwd": spec.cwd,
+        "walltime_s": spec.resources.walltime_s,
+        "resources": {name: value for name, value in asdict(spec.resources).items() if value is not None},
+        "max_attempts": spec.retry.max_attempts,
+        "backoff_s": spec.retry.backoff_s,
+        "retry_on": sorted(spec.retry.on),
+        "on_lost": spec.on_lost.value,
+        "exit_codes": spec.success.exit_codes,
+        "required_files": spec.success.required_files,
+    }
+
+
+def locked(tx: Transaction, job_ids: Sequence[str]) -> dict[str, AnyRow]:
+    """The rows of these jobs, locked until the commit, in order of submission. Raises JobNotFound."""
+    statement = sa.select(*Job.__table__.c).where(Job.job_id.in_(set(job_ids))).order_by(Job.id)
+    if tx.is_postgresql:
+        statement = statement.with_for_update()
+    rows = {row.job_id: row for row in tx.connection.execute(statement)}
+    for job_id in job_ids:
+        if job_id not in rows:
+            raise JobNotFound(job_id)
+    return rows
+
+
+def change(
+    tx: Transaction, row: AnyRow, kind: str, shown: Mapping[str, Any] | None = None, **values: Any
+) -> None:
+    """Set columns of a locked job, count its status along, and record the event `kind`.
+
+    The event carries the status and `shown`.
+    """
+    status = Status(values.get("status", row.status))
+    tx.connection.execute(sa.update(Job).where(Job.id == row.id).values(v=row.v + 1, **values))
+    if status != row.status:
+        tx.move(row.queue, row.status, status)
+    about = {"id": row.id, "job_id": row.job_id, "user": row.user, "v": row.v + 1}
+    tx.record(kind, about, status=status, **(shown or {}))
+
+
+def _each(
+    apply: Callable[[Transaction, AnyRow], None], tx: Transaction, job_ids: Sequence[str]
+) -> list[None]:
+    # One after the other, each on a fresh row: the same job may be named twice in a batch.
+    for job_id in job_ids:
+        apply(tx, locked(tx, [job_id])[job_id])
+    return [None] * len(job_ids)
+
+
+def cancel(tx: Transaction, job_ids: Sequence[str]) -> list[None]:
+    """End what nobody has claimed; store the wish on what is live. Ended jobs stay as they are."""
+    return _each(_cancel, tx, job_ids)
+
+
+def _cancel(tx: Transaction, row: AnyRow) -> None:
+    status = Status(row.status)
+    if status.is_terminal or row.cancel_requested_at is not None:
+        return
+    if status.is_live:
+        tx.topics.add(Topic.WISH)
+        change(tx, row, "cancel_requested", cancel_requested_at=tx.now)
+        return
+    end_unclaimed(tx, row, Status.CANCELLED, "cancelled", "cancelled on request")
+
+
+def end_unclaimed(tx: Transaction, row: AnyRow, status: Status, code: str, message: str) -> None:
+    """End a waiting job without a run, and with it what can never run now."""
+    change(
+        tx,
+        row,
+        status.value,
+        {"finished_at": tx.now, "error": {"code": code, "message": message}},
+        status=status.value,
+        finished_at=tx.now,
+        error_code=code,
+        error_message=message,
+    )
+    dependencies.resolve(tx, [(row.id, status)])
+
+
+def retry(tx: Transaction, job_ids: Sequence[str]) -> list[None]:
+    """Put ended jobs back in their queues for a new attempt. Raises IllegalTransition if one has not ended."""
+    return _each(_retry, tx, job_ids)
+
+
+def _retry(tx: Transaction, row: AnyRow) -> None:
+    if not Status(row.status).is_terminal:
+        raise IllegalTransition(row.job_id, row.status, "retried before it has ended")
+    deps_left = dependencies.reopen(tx, row.id)
+    _requeue(
+        tx,
+        row,
+        "retrying",
+        deps_left=deps_left,
+        draft=False,
+        held_at=None,
+        due_at=None,
+        cancel_requested_at=None,
+        # A user's retry is a fresh budget.
+        attempts_counted=0,
+        exit_code=None,
+        error_code=None,
+        error_message=None,
+        started_at=None,
+        finished_at=None,
+        handle=None,
+    )
+
+
+def _requeue(tx: Transaction, row: AnyRow, kind: str, **values: Any) -> None:
+    columns = {
+        name: values.get(name, getattr(row, name)) for name in ("draft", "held_at", "due_at", "deps_left")
+    }
+    status = waiting_status(**columns, now=tx.now)
+    if status is Status.QUEUED:
+        values["queued_at"] = tx.now
+    change(tx, row, kind, status=status.value, **values)
+
+
+def hold(tx: Transaction, job_ids: Sequence[str]) -> list[None]:
+    """Keep waiting jobs from starting. Raises IllegalTransition for one that is live or ended."""
+    return _each(_hold, tx, job_ids)
+
+
+def _hold(tx: Transaction, row: AnyRow) -> None:
+    if Status(row.status) not in (Status.PENDING, Status.QUEUED):
+        raise IllegalTransition(row.job_id, row.status, "held")
+    if row.held_at is None:
+        change(tx, row, "held", status=Status.PENDING.value, held_at=tx.now)
+
+
+def release(tx: Transaction, job_ids: Sequence[str]) -> list[None]:
+    """Undo a hold. Jobs that are not held stay as they are."""
+    return _each(_release, tx, job_ids)
+
+
+def _release(tx: Transaction, row: AnyRow) -> None:
+    if row.held_at is not None:
+        _requeue(tx, row, "unheld", held_at=None)
+
+
+def execute(tx: Transaction, job_ids: Sequence[str]) -> list[None]:
+    """Queue drafts. Raises IllegalTransition for a job that is none."""
+    return _each(_execute, tx, job_ids)
+
+
+def _execute(tx: Transaction, row: AnyRow) -> None:
+    if not row.draft or Status(row.status) is not Status.PENDING:
+        raise IllegalTransition(row.job_id, row.status, "executed; it is not a draft")
+    _requeue(tx, row, "queued", draft=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """New values for what may change on a stored job: columns, and tags if not None."""
+
+    job_id: str
+    values: Mapping[str, Any]
+    tags: tuple[str, ...] | None = None
+    kind: str = "changed"
+
+
+def update(tx: Transaction, changes: Sequence[Change]) -> list[None]:
+    """Change names, priorities, tags and the like. A priority cannot change once the job has ended."""
+    for wanted in changes:
+        row = locked(tx, [wanted.job_id])[wanted.job_id]
+        if "priority" in wanted.values and Status(row.status).is_terminal:
+            raise IllegalTransition(row.job_id, row.status, "given another priority")
+        if wanted.tags is not None:
+            tx.connection.execute(sa.delete(JobTag).where(JobTag.job == row.id))
+            if wanted.tags:
+                tx.connection.execute(_INSERT_TAGS, [{"job": row.id, "tag": tag} for tag in wanted.tags])
+        shown = dict(wanted.values) if wanted.tags is None else {**wanted.values, "tags": wanted.tags}
+        change(tx, row, wanted.kind, shown, **wanted.values)
+    return [None] * len(changes)
+
+
+def delete(tx: Transaction, job_ids: Sequence[str]) -> list[None]:
+    """Forget ended jobs with their attempts. Raises IllegalTransition for one that has not ended."""
+    return _each(_delete, tx, job_ids)
+
+
+def _delete(tx: Transaction, row: AnyRow) -> None:
+    if not Status(row.status).is_terminal:
+        raise IllegalTransition(row.job_id, row.status, "deleted before it has ended")
+    for table in (Spec, Attempt, JobTag):
+        tx.connection.execute(sa.delete(table).where(table.job == row.id))
+    dependencies.forget(tx, row.id)
+    tx.connection.execute(sa.delete(Job).where(Job.id == row.id))
+    tx.move(row.queue, row.status, None)
+    about = {"id": row.id, "job_id": row.job_id, "user": row.user, "v": row.v + 1}
+    tx.record("deleted", about, status=row.status)

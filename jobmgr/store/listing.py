@@ -1,0 +1,234 @@
+"""Reading jobs and attempts: one, or pages by key (no OFFSET), in one consistent state with its event position."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from jobmgr.domain.job import Attempt as AttemptView
+from jobmgr.domain.job import Job as JobView
+from jobmgr.domain.job import JobError, JobFilter, JobPage
+from jobmgr.domain.status import TERMINAL, Status
+from jobmgr.errors import InvalidRequest, JobNotFound
+from jobmgr.store import events
+from jobmgr.store.tables import Attempt, Job, JobTag, Site
+from jobmgr.store.transaction import AnyRow
+
+ORDERS = ("-created", "created", "-priority")
+
+_COLUMNS: tuple[Any, ...] = (
+    Job.id, Job.job_id, Job.name, Job.description, Job.status, Job.priority, Job.queue, Job.site, Site.executor,
+    Job.user, Job.draft, Job.attempt, Job.exit_code, Job.error_code, Job.error_message, Job.created_at, Job.due_at,
+    Job.held_at, Job.deps_left, Job.cancel_requested_at, Job.queued_at, Job.started_at, Job.finished_at, Job.handle,
+    Job.work_dir, Job.extended_properties, Job.v,
+)  # fmt: skip
+_SHOWN = sa.select(*_COLUMNS).join(Site, Site.name == Job.site)
+
+
+def get(connection: sa.Connection, job_ids: Sequence[str]) -> list[JobView]:
+    """These jobs, in the order asked for. Raises JobNotFound."""
+    found: dict[str, JobView] = {}
+    for start in range(0, len(job_ids), 500):
+        rows = connection.execute(_SHOWN.where(Job.job_id.in_(job_ids[start : start + 500]))).all()
+        found.update({job.job_id: job for job in _shown(connection, rows)})
+    for job_id in job_ids:
+        if job_id not in found:
+            raise JobNotFound(job_id)
+    return [found[job_id] for job_id in job_ids]
+
+
+def page(connection: sa.Connection, wanted: JobFilter, order: str, limit: int, cursor: str | None) -> JobPage:
+    """At most `limit` jobs after `cursor`. Raises InvalidRequest for an unknown order or a foreign cursor."""
+    if order not in ORDERS:
+        raise InvalidRequest("order", f"{order!r} is not one of {', '.join(ORDERS)}")
+    statement = _filtered(_SHOWN, wanted, connection.dialect.name)
+    mark = _mark(wanted, order)
+    if cursor is not None:
+        statement = statement.where(_after(order, _decode(cursor, mark)))
+    columns: dict[str, list[Any]] = {
+        "-created": [Job.id.desc()],
+        "created": [Job.id],
+        "-priority": [Job.priority.desc(), Job.id],
+    }
+    rows = connection.execute(statement.order_by(*columns[order]).limit(limit + 1)).all()
+    shown, more = rows[:limit], len(rows) > limit
+    return JobPage(
+        jobs=_shown(connection, shown),
+        next_cursor=_encode([shown[-1].id, shown[-1].priority], mark) if more else None,
+        position=events.position(connection),
+    )
+
+
+def _filtered(statement: sa.Select[Any], wanted: JobFilter, dialect: str) -> sa.Select[Any]:
+    if wanted.status:
+        statement = statement.where(Job.status.in_(sorted(wanted.status)))
+    if wanted.ids:
+        statement = statement.where(Job.job_id.in_(wanted.ids))
+    for column, value in ((Job.user, wanted.user), (Job.queue, wanted.queue), (Job.site, wanted.site)):
+        if value is not None:
+            statement = statement.where(column == value)
+    if wanted.tag is not None:
+        statement = statement.where(Job.id.in_(sa.select(JobTag.job).where(JobTag.tag == wanted.tag)))
+    if wanted.name is not None:
+        statement = statement.where(_named(wanted.name, dialect))
+    return statement
+
+
+def _named(pattern: str, dialect: str) -> sa.ColumnElement[bool]:
+    if "*" not in pattern:
+        return Job.name == pattern
+    if dialect == "sqlite":  # LIKE ignores case on SQLite, GLOB does not
+        for special in "[?":
+            pattern = pattern.replace(special, f"[{special}]")
+        return Job.name.op("GLOB")(pattern)
+    for special in "\\%_":
+        pattern = pattern.replace(special, f"\\{special}")
+    return Job.name.like(pattern.replace("*", "%"), escape="\\")
+
+
+def _after(order: str, key: Sequence[int]) -> sa.ColumnElement[bool]:
+    job, priority = key
+    match order:
+        case "created":
+            return Job.id > job
+        case "-created":
+            return Job.id < job
+        case _:
+            return sa.or_(Job.priority < priority, sa.and_(Job.priority == priority, Job.id > job))
+
+
+def _mark(wanted: JobFilter, order: str) -> str:
+    # A cursor continues one listing; with another filter or order it would skip or repeat jobs silently.
+    parts = [
+        order,
+        sorted(wanted.status),
+        wanted.ids,
+        wanted.user,
+        wanted.queue,
+        wanted.site,
+        wanted.tag,
+        wanted.name,
+    ]
+    return hashlib.blake2b(msgspec.json.encode(parts), digest_size=6).hexdigest()
+
+
+def _encode(key: list[int], mark: str) -> str:
+    body = msgspec.json.encode([mark, *key])
+    return base64.urlsafe_b64encode(hashlib.blake2b(body, digest_size=4).digest() + body).decode().rstrip("=")
+
+
+def _decode(cursor: str, mark: str) -> list[int]:
+    try:
+        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        found_mark, job, priority = msgspec.json.decode(raw[4:], type=tuple[str, int, int])
+    except (binascii.Error, ValueError, msgspec.MsgspecError):
+        raise InvalidRequest(
+            "cursor", "is not a cursor of ours; use next_cursor of the page before"
+        ) from None
+    if hashlib.blake2b(raw[4:], digest_size=4).digest() != raw[:4] or not 0 <= job < 2**63:
+        raise InvalidRequest("cursor", "was changed; use next_cursor of the page before as it is")
+    if found_mark != mark:
+        raise InvalidRequest("cursor", "belongs to a listing with another filter or order")
+    return [job, priority]
+
+
+def _shown(connection: sa.Connection, rows: Sequence[AnyRow]) -> list[JobView]:
+    tags = _tags(connection, [row.id for row in rows])
+    return [_job(row, tags.get(row.id, ())) for row in rows]
+
+
+def _tags(connection: sa.Connection, jobs: Sequence[int]) -> dict[int, tuple[str, ...]]:
+    found: dict[int, tuple[str, ...]] = {}
+    for start in range(0, len(jobs), 500):
+        statement = sa.select(JobTag.job, JobTag.tag).where(JobTag.job.in_(jobs[start : start + 500]))
+        for row in connection.execute(statement.order_by(JobTag.job, JobTag.tag)):
+            found[row.job] = (*found.get(row.job, ()), row.tag)
+    return found
+
+
+def _job(row: AnyRow, tags: tuple[str, ...]) -> JobView:
+    values = dict(row._mapping)
+    del values["id"]
+    values["status"] = Status(values["status"])
+    values["error"] = _error(values.pop("error_code"), values.pop("error_message"))
+    return JobView(tags=tags, **values)
+
+
+def _error(code: str | None, message: str | None) -> JobError | None:
+    return None if code is None else JobError(code, message or "")
+
+
+_ATTEMPT_COLUMNS = (
+    Job.job_id, Attempt.number, Attempt.token, Attempt.lease, Attempt.dispatcher, Attempt.counted, Attempt.outcome,
+    Attempt.handle, Attempt.work_dir, Attempt.claimed_at, Attempt.started_at, Attempt.finished_at, Attempt.exit_code,
+    Attempt.signal, Attempt.ended_by, Attempt.error_code, Attempt.error_message, Attempt.cpu_s,
+    Attempt.peak_memory_bytes, Attempt.leftovers,
+)  # fmt: skip
+
+
+def attempts(connection: sa.Connection, job_id: str) -> list[AttemptView]:
+    """All attempts of a job, oldest first. Raises JobNotFound."""
+    job = key_of(connection, job_id)
+    statement = sa.select(*_ATTEMPT_COLUMNS).join(Job, Job.id == Attempt.job).where(Attempt.job == job)
+    found = []
+    for row in connection.execute(statement.order_by(Attempt.number)):
+        values = dict(row._mapping)
+        values["error"] = _error(values.pop("error_code"), values.pop("error_message"))
+        found.append(AttemptView(**values))
+    return found
+
+
+def key_of(connection: sa.Connection, job_id: str) -> int:
+    """The integer key of a job. Raises JobNotFound."""
+    key = connection.execute(sa.select(Job.id).where(Job.job_id == job_id)).scalar()
+    if key is None:
+        raise JobNotFound(job_id)
+    return int(key)
+
+
+def ahead(connection: sa.Connection, job_id: str, at_most: int = 10_000) -> int:
+    """How many queued jobs of the same queue run before this one, counted up to `at_most`."""
+    row = connection.execute(
+        sa.select(Job.id, Job.queue, Job.priority).where(Job.job_id == job_id)
+    ).one_or_none()
+    if row is None:
+        raise JobNotFound(job_id)
+    before = sa.or_(Job.priority > row.priority, sa.and_(Job.priority == row.priority, Job.id < row.id))
+    found = (
+        sa.select(Job.id)
+        .where(Job.status == Status.QUEUED.value, Job.queue == row.queue, before)
+        .limit(at_most)
+    )
+    return int(connection.execute(sa.select(sa.func.count()).select_from(found.subquery())).scalar_one())
+
+
+def asked(connection: sa.Connection, job_id: str) -> tuple[int, int, int]:
+    """The cpus, memory in bytes and gpus a job asks for; 0 means not asked for."""
+    row = connection.execute(
+        sa.select(Job.cpus, Job.memory_bytes, Job.gpus).where(Job.job_id == job_id)
+    ).one()
+    return int(row.cpus), int(row.memory_bytes), int(row.gpus)
+
+
+def unfinished(connection: sa.Connection, job_ids: Sequence[str] | None) -> list[str]:
+    """Which of these jobs (None: of all jobs) have not ended; at most 1000 of them. Raises JobNotFound."""
+    if job_ids is None:
+        statement = sa.select(Job.job_id).where(Job.status.not_in(sorted(TERMINAL))).limit(1000)
+        return list(connection.execute(statement).scalars())
+    left = []
+    for start in range(0, len(job_ids), 500):
+        part = job_ids[start : start + 500]
+        rows = connection.execute(sa.select(Job.job_id, Job.status).where(Job.job_id.in_(part)))
+        status = {row.job_id: Status(row.status) for row in rows}
+        for job_id in part:
+            if job_id not in status:
+                raise JobNotFound(job_id)
+            if not status[job_id].is_terminal:
+                left.append(job_id)
+    return left

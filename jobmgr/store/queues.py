@@ -1,0 +1,86 @@
+"""Statements on queues and on the stored limits of services."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobmgr.domain.limits import ResourceLimits
+from jobmgr.domain.queue import Queue as QueueView
+from jobmgr.domain.queue import Tally
+from jobmgr.errors import QueueNotFound
+from jobmgr.store.tables import Limit, Queue
+from jobmgr.store.transaction import AnyRow, Topic, Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class QueueChange:
+    """New values for a queue, which is made if it does not exist: `paused`, `max_running`."""
+
+    name: str
+    values: Mapping[str, Any]
+
+
+def listing(connection: sa.Connection) -> list[QueueView]:
+    """All queues by name."""
+    return [_queue(row) for row in connection.execute(sa.select(*Queue.__table__.c).order_by(Queue.name))]
+
+
+def get(connection: sa.Connection, name: str) -> QueueView:
+    """One queue. Raises QueueNotFound."""
+    row = connection.execute(sa.select(*Queue.__table__.c).where(Queue.name == name)).one_or_none()
+    if row is None:
+        raise QueueNotFound(name)
+    return _queue(row)
+
+
+def _queue(row: AnyRow) -> QueueView:
+    counts = {tally: int(getattr(row, tally.value)) for tally in Tally}
+    return QueueView(name=row.name, paused=row.paused, max_running=row.max_running, counts=counts)
+
+
+def change(tx: Transaction, changes: Sequence[QueueChange]) -> list[None]:
+    """Pause, resume or limit queues."""
+    tx.topics.add(Topic.WORK)
+    for wanted in changes:
+        statement = sa.select(Queue.name).where(Queue.name == wanted.name)
+        if tx.connection.execute(statement).scalar() is None:
+            tx.connection.execute(sa.insert(Queue).values(name=wanted.name, **wanted.values))
+        else:
+            tx.connection.execute(sa.update(Queue).where(Queue.name == wanted.name).values(**wanted.values))
+        tx.record("queue_updated", None, queue=wanted.name, **wanted.values)
+    return [None] * len(changes)
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsChange:
+    """New limits for a service."""
+
+    service: str
+    limits: ResourceLimits
+
+
+def limits(connection: sa.Connection, service: str) -> ResourceLimits | None:
+    """The stored limits of a service; None if none were ever stored."""
+    row = connection.execute(sa.select(*Limit.__table__.c).where(Limit.service == service)).one_or_none()
+    if row is None:
+        return None
+    return ResourceLimits(row.max_concurrent_jobs, row.max_cpu_percent, row.min_memory_gb, row.min_disk_gb)
+
+
+def set_limits(tx: Transaction, changes: Sequence[LimitsChange]) -> list[None]:
+    """Store limits, and tell of what changed."""
+    for wanted in changes:
+        old = limits(tx.connection, wanted.service)
+        new = asdict(wanted.limits)
+        if old == wanted.limits:
+            continue
+        tx.connection.execute(sa.delete(Limit).where(Limit.service == wanted.service))
+        tx.connection.execute(sa.insert(Limit).values(service=wanted.service, **new))
+        before = asdict(old) if old is not None else {}
+        changed = {name: before.get(name) for name, value in new.items() if before.get(name) != value}
+        tx.record("limits_updated", None, service=wanted.service, old_limits=changed, new_limits=new)
+    return [None] * len(changes)

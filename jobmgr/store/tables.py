@@ -1,0 +1,320 @@
+"""The schema at one look. These classes may be imported for queries of one's own; only the store writes.
+
+`jobs` is narrow and changes often, `specs` is wide and never changes. Names of the public id and of the
+integer key: `jobs.job_id` is what users see, `jobs.id` is the order of submission; other tables refer to the
+latter as `job`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from jobmgr.domain.status import LIVE, TERMINAL, Status
+
+
+class Moment(sa.types.TypeDecorator[datetime]):
+    """An aware UTC time with microseconds: timestamptz on PostgreSQL, fixed-width UTC text on SQLite."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """Only aware times go in; SQLite has no zones, so what it stores is UTC."""
+        if value is None or dialect.name != "sqlite":
+            return value
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """Only aware UTC times come out."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """Constraint names are fixed, so that migrations can refer to them on both databases."""
+
+    metadata = sa.MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+# SQLite counts only INTEGER PRIMARY KEY columns up by itself.
+_Key = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
+
+def _one_of(column: str, values: frozenset[Status] | type[Status]) -> str:
+    return f"{column} IN ({', '.join(repr(str(value)) for value in sorted(values))})"
+
+
+class Job(Base):
+    """One job: the row that changes. `v` grows by one with every change anybody can see."""
+
+    __tablename__ = "jobs"
+
+    id: Mapped[int] = mapped_column(_Key, primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(sa.Text)
+    status: Mapped[str] = mapped_column(sa.Text)
+    v: Mapped[int] = mapped_column(sa.Integer, default=1)
+    queue: Mapped[str] = mapped_column(sa.ForeignKey("queues.name"))
+    site: Mapped[str] = mapped_column(sa.ForeignKey("sites.name"))
+    priority: Mapped[int] = mapped_column(sa.Integer)
+    user: Mapped[str] = mapped_column(sa.Text)
+    name: Mapped[str] = mapped_column(sa.Text)
+    description: Mapped[str] = mapped_column(sa.Text)
+    # What a claim compares with the room there is; 0 means not asked for.
+    cpus: Mapped[int] = mapped_column(sa.Integer)
+    memory_bytes: Mapped[int] = mapped_column(sa.BigInteger)
+    gpus: Mapped[int] = mapped_column(sa.Integer)
+    # Why a job is pending: any of these four.
+    draft: Mapped[bool] = mapped_column(sa.Boolean)
+    held_at: Mapped[datetime | None] = mapped_column(Moment)
+    due_at: Mapped[datetime | None] = mapped_column(Moment)
+    deps_left: Mapped[int] = mapped_column(sa.Integer)
+    cancel_requested_at: Mapped[datetime | None] = mapped_column(Moment)
+    attempt: Mapped[int] = mapped_column(sa.Integer, default=0)
+    attempts_counted: Mapped[int] = mapped_column(sa.Integer, default=0)
+    exit_code: Mapped[int | None] = mapped_column(sa.Integer)
+    error_code: Mapped[str | None] = mapped_column(sa.Text)
+    error_message: Mapped[str | None] = mapped_column(sa.Text)
+    created_at: Mapped[datetime] = mapped_column(Moment)
+    queued_at: Mapped[datetime | None] = mapped_column(Moment)
+    started_at: Mapped[datetime | None] = mapped_column(Moment)
+    finished_at: Mapped[datetime | None] = mapped_column(Moment)
+    handle: Mapped[str | None] = mapped_column(sa.Text)
+    work_dir: Mapped[str | None] = mapped_column(sa.Text)
+    extended_properties: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
+    # For the front doors that come later; they rewrite nothing.
+    campaign_id: Mapped[int | None] = mapped_column(sa.BigInteger)
+    parent_id: Mapped[int | None] = mapped_column(sa.BigInteger)
+    index: Mapped[int | None] = mapped_column(sa.Integer)
+    kind: Mapped[str | None] = mapped_column(sa.Text)
+    label: Mapped[str | None] = mapped_column(sa.Text)
+    key: Mapped[str | None] = mapped_column(sa.Text)
+    custom_status: Mapped[str | None] = mapped_column(sa.Text)
+    status_message: Mapped[str | None] = mapped_column(sa.Text)
+
+    __table_args__ = (
+        sa.CheckConstraint(_one_of("status", Status), name="status"),
+        sa.CheckConstraint("deps_left >= 0", name="deps_left"),
+        sa.CheckConstraint(f"({_one_of('status', TERMINAL)}) = (finished_at IS NOT NULL)", name="finished"),
+        sa.UniqueConstraint("job_id"),
+        sa.Index(
+            "uq_jobs_user_key",
+            "user",
+            "key",
+            unique=True,
+            sqlite_where=sa.text("key IS NOT NULL"),
+            postgresql_where=sa.text("key IS NOT NULL"),
+        ),
+        {"sqlite_autoincrement": True},  # keys of pruned jobs must not come back as other jobs
+    )
+
+
+def _partial(name: str, *columns: Any, where: str) -> sa.Index:
+    return sa.Index(name, *columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
+
+
+# The order of claims, per queue. Holds only what is queued, so its size is the backlog, not the history.
+_partial("ix_jobs_queued", Job.site, Job.queue, Job.priority.desc(), Job.id, where="status = 'queued'")
+# What asks for more than a slot: where to look for a large job that smaller ones keep out.
+ASKING = "cpus > 0 OR memory_bytes > 0 OR gpus > 0"
+_partial("ix_jobs_asking", Job.site, Job.priority.desc(), Job.id, where=f"status = 'queued' AND ({ASKING})")
+_partial("ix_jobs_live", Job.id, where=_one_of("status", LIVE))
+_partial("ix_jobs_due", Job.due_at, where="status = 'pending' AND due_at IS NOT NULL")
+_partial("ix_jobs_cancelling", Job.id, where="cancel_requested_at IS NOT NULL AND finished_at IS NULL")
+sa.Index("ix_jobs_status", Job.status, Job.id)
+sa.Index("ix_jobs_user_status", Job.user, Job.status, Job.id)
+sa.Index("ix_jobs_queue_status", Job.queue, Job.status, Job.id)
+sa.Index("ix_jobs_priority", Job.priority, Job.id)
+
+
+class Spec(Base):
+    """What is to run; written once."""
+
+    __tablename__ = "specs"
+
+    job: Mapped[int] = mapped_column(sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    command: Mapped[list[str]] = mapped_column(sa.JSON)
+    env: Mapped[dict[str, str]] = mapped_column(sa.JSON)
+    cwd: Mapped[str | None] = mapped_column(sa.Text)
+    walltime_s: Mapped[float | None] = mapped_column(sa.Float)
+    resources: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
+    max_attempts: Mapped[int] = mapped_column(sa.Integer)
+    backoff_s: Mapped[float] = mapped_column(sa.Float)
+    retry_on: Mapped[list[str]] = mapped_column(sa.JSON)
+    on_lost: Mapped[str] = mapped_column(sa.Text)
+    exit_codes: Mapped[list[int]] = mapped_column(sa.JSON)
+    required_files: Mapped[list[str]] = mapped_column(sa.JSON)
+    payload: Mapped[Any | None] = mapped_column(sa.JSON)
+
+
+class Attempt(Base):
+    """One try. Live while `finished_at` is null; `token` names it everywhere, `lease` is the right to write."""
+
+    __tablename__ = "attempts"
+
+    job: Mapped[int] = mapped_column(sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(sa.Integer, primary_key=True)
+    token: Mapped[str] = mapped_column(sa.Text)
+    lease: Mapped[int] = mapped_column(sa.Integer)
+    dispatcher: Mapped[str] = mapped_column(sa.ForeignKey("dispatchers.id"))
+    counted: Mapped[bool] = mapped_column(sa.Boolean)
+    outcome: Mapped[str | None] = mapped_column(sa.Text)
+    handle: Mapped[str | None] = mapped_column(sa.Text)
+    work_dir: Mapped[str | None] = mapped_column(sa.Text)
+    claimed_at: Mapped[datetime] = mapped_column(Moment)
+    started_at: Mapped[datetime | None] = mapped_column(Moment)
+    finished_at: Mapped[datetime | None] = mapped_column(Moment)
+    unreachable_at: Mapped[datetime | None] = mapped_column(Moment)
+    exit_code: Mapped[int | None] = mapped_column(sa.Integer)
+    signal: Mapped[int | None] = mapped_column(sa.Integer)
+    ended_by: Mapped[str | None] = mapped_column(sa.Text)
+    error_code: Mapped[str | None] = mapped_column(sa.Text)
+    error_message: Mapped[str | None] = mapped_column(sa.Text)
+    cpu_s: Mapped[float | None] = mapped_column(sa.Float)
+    peak_memory_bytes: Mapped[int | None] = mapped_column(sa.BigInteger)
+    leftovers: Mapped[int] = mapped_column(sa.Integer, default=0)
+    # The effective resources of this try and what it was given of the host.
+    resources: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON)
+    allocated_cpus: Mapped[list[int] | None] = mapped_column(sa.JSON)
+    allocated_gpus: Mapped[list[int] | None] = mapped_column(sa.JSON)
+
+    __table_args__ = (
+        sa.UniqueConstraint("token"),
+        sa.CheckConstraint("(outcome IS NULL) = (finished_at IS NULL)", name="outcome"),
+        # Per job at most one attempt is live: the database itself refuses a second one.
+        sa.Index(
+            "uq_attempts_live",
+            "job",
+            unique=True,
+            sqlite_where=sa.text("finished_at IS NULL"),
+            postgresql_where=sa.text("finished_at IS NULL"),
+        ),
+    )
+
+
+class Dependency(Base):
+    """`child` waits for `parent` to end as `condition` says. `met` is null until the parent has ended."""
+
+    __tablename__ = "dependencies"
+
+    child: Mapped[int] = mapped_column(sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    parent: Mapped[int] = mapped_column(sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    condition: Mapped[str] = mapped_column(sa.Text)
+    met: Mapped[bool | None] = mapped_column(sa.Boolean)
+
+    __table_args__ = (
+        sa.CheckConstraint("condition IN ('success', 'failure', 'any')", name="condition"),
+        sa.Index("ix_dependencies_parent", "parent", "child"),
+    )
+
+
+class JobTag(Base):
+    """A tag of a job."""
+
+    __tablename__ = "job_tags"
+
+    job: Mapped[int] = mapped_column(sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    tag: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+
+    __table_args__ = (sa.Index("ix_job_tags_tag", "tag", "job"),)
+
+
+class Event(Base):
+    """One committed fact. Numbers grow in the order of commits; gaps mean nothing."""
+
+    __tablename__ = "events"
+
+    seq: Mapped[int] = mapped_column(_Key, primary_key=True, autoincrement=True)
+    at: Mapped[datetime] = mapped_column(Moment)
+    kind: Mapped[str] = mapped_column(sa.Text)
+    # Not a foreign key: what happened to a job stays known after the job was deleted.
+    job: Mapped[int | None] = mapped_column(sa.BigInteger)
+    job_id: Mapped[str | None] = mapped_column(sa.Text)
+    user: Mapped[str] = mapped_column(sa.Text)
+    v: Mapped[int] = mapped_column(sa.Integer)
+    data: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
+
+    __table_args__ = (
+        sa.Index("ix_events_job", "job", "seq"),
+        {"sqlite_autoincrement": True},
+    )
+
+
+class Queue(Base):
+    """A queue with its limit and its tallies, which every change of a job's status moves along."""
+
+    __tablename__ = "queues"
+
+    name: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    paused: Mapped[bool] = mapped_column(sa.Boolean, default=False, server_default=sa.false())
+    max_running: Mapped[int | None] = mapped_column(sa.Integer)
+    pending: Mapped[int] = mapped_column(sa.BigInteger, default=0, server_default="0")
+    queued: Mapped[int] = mapped_column(sa.BigInteger, default=0, server_default="0")
+    live: Mapped[int] = mapped_column(sa.BigInteger, default=0, server_default="0")
+    completed: Mapped[int] = mapped_column(sa.BigInteger, default=0, server_default="0")
+    failed: Mapped[int] = mapped_column(sa.BigInteger, default=0, server_default="0")
+    cancelled: Mapped[int] = mapped_column(sa.BigInteger, default=0, server_default="0")
+
+
+class Site(Base):
+    """One configured place to run; `local` always exists."""
+
+    __tablename__ = "sites"
+
+    name: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    executor: Mapped[str] = mapped_column(sa.Text)
+    dialect: Mapped[str | None] = mapped_column(sa.Text)
+    transport: Mapped[str | None] = mapped_column(sa.Text)
+    host: Mapped[str | None] = mapped_column(sa.Text)
+    configuration: Mapped[dict[str, Any]] = mapped_column(sa.JSON, server_default="{}")
+
+
+class Limit(Base):
+    """The resource limits of one service, by the name of its host. Null: not limited."""
+
+    __tablename__ = "limits"
+
+    service: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    max_concurrent_jobs: Mapped[int | None] = mapped_column(sa.Integer)
+    max_cpu_percent: Mapped[float | None] = mapped_column(sa.Float)
+    min_memory_gb: Mapped[float | None] = mapped_column(sa.Float)
+    min_disk_gb: Mapped[float | None] = mapped_column(sa.Float)
+
+
+class Dispatcher(Base):
+    """A service process that claims. `heartbeat` is a counter, not a time: no clock is trusted."""
+
+    __tablename__ = "dispatchers"
+
+    id: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    host: Mapped[str] = mapped_column(sa.Text)
+    boot_id: Mapped[str] = mapped_column(sa.Text)
+    pid_namespace: Mapped[str] = mapped_column(sa.Text)
+    pid: Mapped[int] = mapped_column(sa.Integer)
+    start_ticks: Mapped[int] = mapped_column(sa.BigInteger)
+    heartbeat: Mapped[int] = mapped_column(sa.BigInteger, default=0)
+    started_at: Mapped[datetime] = mapped_column(Moment)
+    stopped_at: Mapped[datetime | None] = mapped_column(Moment)
+
+
+class Installation(Base):
+    """One row: the epoch names this database's event numbering, and changes when a copy is promoted."""
+
+    __tablename__ = "installation"
+
+    id: Mapped[int] = mapped_column(sa.Integer, primary_key=True)
+    epoch: Mapped[str] = mapped_column(sa.Text)
+    created_at: Mapped[datetime] = mapped_column(Moment)
+    pruned_seq: Mapped[int] = mapped_column(sa.BigInteger, default=0, server_default="0")

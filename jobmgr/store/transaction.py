@@ -1,0 +1,103 @@
+"""One write transaction: the connection, its time, and what is written last: events, tallies, the wake-up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+import sqlalchemy as sa
+
+from jobmgr.domain.queue import Tally
+from jobmgr.domain.status import Status
+from jobmgr.store.tables import Event, Queue
+
+# A row whatever its columns; what a statement selects stands beside it.
+AnyRow: TypeAlias = sa.Row[*tuple[Any, ...]]
+
+NOTIFY_CHANNEL = "jobmgr"
+# Serialises the tail of all transactions that write events, so that numbers are visible in order of commit.
+_EVENT_LOCK = 0x6A6F626D6772
+
+
+class Topic(StrEnum):
+    """What a commit may have changed for those who wait: queued work, a due time, a wish to cancel, any event."""
+
+    WORK = "work"
+    TIME = "time"
+    WISH = "wish"
+    EVENT = "event"
+
+
+@dataclass(slots=True)
+class Transaction:
+    """What statement functions get. They add facts here; `finish` writes them at the end, in fixed order."""
+
+    connection: sa.Connection
+    now: datetime
+    sender: str = ""
+    events: list[dict[str, Any]] = field(default_factory=list)
+    tallies: Counter[tuple[str, Tally]] = field(default_factory=Counter)
+    topics: set[Topic] = field(default_factory=set)
+
+    @property
+    def is_postgresql(self) -> bool:
+        """Whether rows must be locked one by one; SQLite has one writer, so nothing else changes them."""
+        return self.connection.dialect.name == "postgresql"
+
+    def record(self, kind: str, job: AnyRow | Mapping[str, Any] | None, **data: Any) -> None:
+        """Add an event about `job`, which needs `id`, `job_id`, `user` and `v` (the version after the change)."""
+        if job is None:
+            about = {"job": None, "job_id": None, "user": "", "v": 0}
+        else:
+            row = job if isinstance(job, Mapping) else job._mapping
+            about = {"job": row["id"], "job_id": row["job_id"], "user": row["user"], "v": row["v"]}
+        self.events.append({"at": self.now, "kind": kind, **about, "data": data})
+
+    def move(self, queue: str, old: Status | str | None, new: Status | str | None) -> None:
+        """Count one job of `queue` out of `old` and into `new`."""
+        if old is not None:
+            self.tallies[queue, Tally.of(Status(old))] -= 1
+        if new is not None:
+            self.tallies[queue, Tally.of(Status(new))] += 1
+        if new == Status.QUEUED:
+            self.topics.add(Topic.WORK)
+        elif new == Status.PENDING:
+            self.topics.add(Topic.TIME)
+
+    def finish(self) -> None:
+        """Write tallies, then events behind their lock, then the notification: the last statements of all."""
+        self._write_tallies()
+        if not self.events:
+            return
+        self.topics.add(Topic.EVENT)
+        if self.is_postgresql:
+            self.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_EVENT_LOCK)))
+        self.connection.execute(_INSERT_EVENTS, self.events)
+        if self.is_postgresql:
+            self.connection.execute(sa.select(sa.func.pg_notify(NOTIFY_CHANNEL, self.sender)))
+
+    def _write_tallies(self) -> None:
+        moved: dict[str, dict[str, int]] = {}
+        for (queue, tally), delta in self.tallies.items():
+            if delta:
+                moved.setdefault(queue, {})[tally.value] = delta
+        # In order of name, so that two services never wait for each other's rows crosswise.
+        rows = [
+            {"of_queue": queue, **{f"by_{tally.value}": deltas.get(tally.value, 0) for tally in Tally}}
+            for queue, deltas in sorted(moved.items())
+        ]
+        if rows:
+            self.connection.execute(_ADD_TALLIES, rows)
+
+
+_INSERT_EVENTS = sa.insert(Event)
+_ADD_TALLIES = (
+    sa.update(Queue)
+    .where(Queue.name == sa.bindparam("of_queue"))
+    .values({tally.value: getattr(Queue, tally.value) + sa.bindparam(f"by_{tally.value}") for tally in Tally})
+    .execution_options(synchronize_session=None)
+)

@@ -1,0 +1,58 @@
+"""Statements that take pending jobs to their queues."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from jobmgr.domain.status import Status
+from jobmgr.store.tables import Job
+from jobmgr.store.transaction import Transaction
+
+_DUE = (
+    sa.select(Job.id)
+    .where(Job.status == Status.PENDING.value, Job.due_at.is_not(None), Job.due_at <= sa.bindparam("now"))
+    .where(~Job.draft, Job.held_at.is_(None), Job.deps_left == 0)
+    .order_by(Job.due_at)
+    .limit(sa.bindparam("at_most"))
+)
+
+
+def promote_due(tx: Transaction, limits: Sequence[int]) -> list[int]:
+    """Queue jobs whose time has come, at most `limit`; answers how many."""
+    answers = []
+    for limit in limits:
+        statement = _DUE.with_for_update(skip_locked=True) if tx.is_postgresql else _DUE
+        ids = list(tx.connection.execute(statement, {"now": tx.now, "at_most": limit}).scalars())
+        if ids:
+            queue_waiting(tx, ids)
+        answers.append(len(ids))
+    return answers
+
+
+def queue_waiting(tx: Transaction, ids: Sequence[int]) -> None:
+    """Queue locked pending jobs that nothing holds back any more."""
+    statement = (
+        sa.update(Job)
+        .where(Job.id.in_(ids), Job.status == Status.PENDING.value)
+        .values(status=Status.QUEUED.value, queued_at=tx.now, v=Job.v + 1)
+        .returning(Job.id, Job.job_id, Job.user, Job.v, Job.queue, Job.name, Job.priority)
+    )
+    for row in sorted(tx.connection.execute(statement), key=lambda row: int(row.id)):
+        tx.move(row.queue, Status.PENDING, Status.QUEUED)
+        tx.record("queued", row, status=Status.QUEUED, name=row.name, queue=row.queue, priority=row.priority)
+
+
+def next_due(connection: sa.Connection) -> datetime | None:
+    """When the next pending job is due, if any waits for its time alone."""
+    return connection.execute(
+        sa.select(sa.func.min(Job.due_at, type_=Job.due_at.type)).where(
+            Job.status == Status.PENDING.value,
+            Job.due_at.is_not(None),
+            ~Job.draft,
+            Job.held_at.is_(None),
+            Job.deps_left == 0,
+        )
+    ).scalar()
