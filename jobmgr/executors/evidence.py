@@ -1,0 +1,109 @@
+"""What the control directory and the process table say about an attempt. It only reads, and may block."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from jobmgr.domain.job import JobError
+from jobmgr.executors import gate, process
+from jobmgr.executors.protocol import ExitRecord
+
+
+class Finding(StrEnum):
+    """What the control directory of an attempt says."""
+
+    UNDECIDED = "undecided"
+    VOID = "void"
+    ENDED = "ended"
+    OPEN = "open"
+    OTHER_BOOT = "other_boot"
+    OTHER_ATTEMPT = "other_attempt"
+    UNREACHABLE = "unreachable"
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A finding with what belongs to it: the record if ENDED, the gate if OPEN, a sentence otherwise."""
+
+    finding: Finding
+    record: ExitRecord | None = None
+    gate: gate.Content | None = None
+    detail: str = ""
+
+
+def look(control: str, token: str) -> Sighting:
+    """Read the control directory of an attempt. A file that cannot be read or understood decides nothing."""
+    try:
+        gate.check_token(control, token)
+        record = gate.read_exit(control)
+        decision = gate.read(control) if record is None else None
+        found = record or decision
+        if found is None:
+            return Sighting(Finding.UNDECIDED)
+        gate.check_content(control, found, token)
+        if record is not None:
+            return Sighting(Finding.ENDED, record=exit_record(record))
+    except FileNotFoundError:
+        return Sighting(Finding.UNDECIDED)
+    except gate.OtherToken as error:
+        return Sighting(Finding.OTHER_ATTEMPT, detail=str(error))
+    except (OSError, ValueError) as error:
+        return Sighting(Finding.UNREACHABLE, detail=str(error))
+    assert decision is not None
+    return Sighting(Finding.VOID) if decision["decision"] == gate.VOID else _open_gate(control, decision)
+
+
+def _open_gate(control: str, decision: gate.Content) -> Sighting:
+    holder = decision["holder"]
+    if holder["host"] != process.host():
+        return Sighting(Finding.UNREACHABLE, detail=f"{control} is held on the machine {holder['host']}")
+    if holder["boot_id"] != process.boot_id():
+        detail = f"this machine was restarted since (boot {holder['boot_id']}), and there is no exit record"
+        return Sighting(Finding.OTHER_BOOT, detail=detail)
+    if holder["pid_ns"] != process.pid_namespace():
+        return Sighting(Finding.UNREACHABLE, detail=f"{control} is held in another pid namespace (container)")
+    return Sighting(Finding.OPEN, gate=decision)
+
+
+def exit_record(content: dict[str, Any]) -> ExitRecord:
+    """The record that a holder wrote. Raises ValueError if it is not one."""
+    try:
+        error = content["error"]
+        return ExitRecord(
+            token=content["token"],
+            exit_code=content["exit_code"],
+            signal=content["signal"],
+            error=None if error is None else JobError(error["code"], error["message"]),
+            ended_by=content["ended_by"],
+            started_at=_moment(content["started_at"]),
+            ended_at=datetime.fromisoformat(content["ended_at"]),
+            cpu_s=content["cpu_s"],
+            peak_memory_bytes=content["peak_memory_bytes"],
+            leftovers=content["leftovers"],
+        )
+    except (KeyError, TypeError) as error_found:
+        raise ValueError(f"not an exit record: {error_found!r} in {content}") from error_found
+
+
+def handle_of(note: gate.Content) -> str:
+    """The handle of a started command, as its holder noted or told it."""
+    return f"{note['pid']}@{note['boot_id']}:{note['start_ticks']}"
+
+
+def running_processes(control: str, decision: gate.Content) -> list[process.ProcessStat]:
+    """What still runs of an attempt without a holder: all that carry its token, and its noted leader."""
+    found = {stat.pid: stat for stat in process.carriers(decision["token"])}
+    note = gate.read_note(control, decision["nonce"])
+    if note is not None and note.get("pid") and process.is_alive(note["pid"], note["start_ticks"]):
+        leader = process.read_stat(note["pid"])
+        if leader is not None:
+            found[leader.pid] = leader
+    table = process.living_processes()
+    return process.below(found, table)
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

@@ -1,0 +1,281 @@
+"""The control directory of an attempt: its token, its gate and its exit record.
+
+A gate or record is written under a private name and linked, so it is never overwritten and never half
+written; whoever finds his nonce in it wrote it. No fsync (half a millisecond each): after a power cut the
+boot id in the gate says that its holder is gone.
+"""
+# ruff: noqa: PTH102, PTH108  # pathlib would cost every keeper a megabyte and every attempt its time.
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import time
+from typing import Any, Final
+
+VERSION = 1
+RUN: Final = "run"
+VOID: Final = "void"
+
+Content = dict[str, Any]
+
+_GATE = "gate"
+_EXIT = "exit"
+_EXIT_BYTES = 4096
+
+
+class ControlFileGarbled(ValueError):
+    """A control file is torn or not ours. It decides nothing; `path` names it for the person who looks."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(
+            f"{path} is not a readable control file ({why}); it decides nothing, look at it by hand"
+        )
+        self.path = path
+
+
+class OtherToken(ValueError):
+    """The directory belongs to another attempt: the database is older than the work directory."""
+
+    def __init__(self, control: str, found: str) -> None:
+        super().__init__(f"{control} was made for another attempt (token {found})")
+        self.control = control
+
+
+def make(control: str, token: str) -> None:
+    """Make the control directory with the token in it; made already for the same attempt is fine.
+
+    Raises OtherToken, and OSError if it cannot be made.
+    """
+    if not _make_directory(control, 0o700):
+        with contextlib.suppress(FileNotFoundError):
+            return check_token(control, token)
+        # Its maker died before the token was written, so nothing can have started here.
+    return _write(os.path.join(control, "token"), token.encode(), os.O_CREAT)
+
+
+def make_with_run(control: str, run: str, token: str) -> None:
+    """Make the control directory as `make` does, and the run directory, where the job's own files go."""
+    make(control, token)
+    _make_directory(run, 0o777)
+
+
+def check_token(control: str, token: str) -> None:
+    """Raise OtherToken unless the directory was made for this attempt; FileNotFoundError if for none."""
+    try:
+        found = _read(os.path.join(control, "token")).decode("ascii", "replace")
+    except FileNotFoundError:
+        found = ""
+    if found == token:
+        return
+    if found:
+        raise OtherToken(control, found)
+    raise FileNotFoundError(errno.ENOENT, "no token in the control directory", control)
+
+
+def check_content(control: str, content: Content, token: str) -> None:
+    """Raise OtherToken unless this gate or record is about this attempt."""
+    if content["token"] != token:
+        raise OtherToken(control, content["token"])
+
+
+def pass_gate(control: str, token: str, nonce: str, holder: Content) -> bool:
+    """Open the gate for this holder; False if somebody else decided before. Only then may the command start.
+
+    Raises OtherToken, ControlFileGarbled, OSError (nothing was decided).
+    """
+    check_token(control, token)
+    return _decide(control, {"v": VERSION, "token": token, "decision": RUN, "nonce": nonce, "holder": holder})
+
+
+def void(control: str, token: str, reason: str) -> bool:
+    """Make sure that the attempt never starts; False if it may have started already.
+
+    Makes the directory if need be: a slow service could otherwise still make it and start the attempt.
+    Raises OtherToken, ControlFileGarbled, OSError (nothing was decided).
+    """
+    make(control, token)
+    gate = read(control)
+    if gate is None:
+        nonce = os.urandom(8).hex()
+        _decide(control, {"v": VERSION, "token": token, "decision": VOID, "nonce": nonce, "reason": reason})
+        gate = read(control)
+    return gate is not None and gate["decision"] == VOID
+
+
+def read(control: str) -> Content | None:
+    """What was decided; None if nothing (yet). Raises ControlFileGarbled, OSError."""
+    return _load(os.path.join(control, _GATE), _is_gate)
+
+
+def read_exit(control: str) -> Content | None:
+    """The exit record; None if there is none (yet). Raises ControlFileGarbled, OSError."""
+    return _load(os.path.join(control, _EXIT), _is_exit)
+
+
+def read_note(control: str, nonce: str) -> Content | None:
+    """What the holder noted in the space of its exit record: the leader, perhaps its status."""
+    with contextlib.suppress(ControlFileGarbled):
+        return _load(_private_exit(control, nonce), lambda note: note.get("v") == VERSION)
+    return None
+
+
+def settle_exit(control: str, nonce: str) -> bool:
+    """Make a dead holder's noted status the exit record; False if it noted none.
+
+    Only for when the last process of the attempt is gone.
+    """
+    note = read_note(control, nonce)
+    if note is None or not _is_exit(note):
+        return False
+    with contextlib.suppress(FileExistsError):
+        os.link(_private_exit(control, nonce), os.path.join(control, _EXIT))
+    return True
+
+
+class ExitSpace:
+    """Room for the exit record, taken on disk before the start: a full disk cannot swallow an outcome."""
+
+    def __init__(self, control: str, nonce: str, *, again: bool = False) -> None:
+        """Take the space; `again` opens what a dead holder took. Raises OSError, and leaves nothing then."""
+        self._control = control
+        self._path = _private_exit(control, nonce)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (0 if again else os.O_EXCL)
+        self._descriptor = os.open(self._path, flags, 0o600)
+        if again:
+            return
+        try:
+            # Blanks, not holes; JSON ignores them after the record.
+            _write_all(self._descriptor, b" " * _EXIT_BYTES, self._path)
+        except OSError:
+            self.drop()
+            raise
+
+    def note(self, content: Content) -> None:
+        """Write down what is known so far; whoever finds it after this process's death continues from it."""
+        # A short write is impossible: the space is there.
+        os.pwrite(self._descriptor, json.dumps(content).encode().ljust(_EXIT_BYTES), 0)
+
+    def publish(self, record: Content) -> Content:
+        """Link the record as the exit of the attempt; returns the one that stands: the first."""
+        self.note(record)
+        try:
+            os.link(self._path, os.path.join(self._control, _EXIT))
+        except FileExistsError:
+            record = read_exit(self._control) or record
+        self.drop()
+        return record
+
+    def drop(self) -> None:
+        """Give the space back."""
+        os.close(self._descriptor)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)
+
+
+def utc(at_ns: int) -> str:
+    """A wall clock reading (nanoseconds since 1970) as RFC 3339 UTC with microseconds."""
+    seconds, rest = divmod(at_ns, 1_000_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest // 1000:06d}Z"
+
+
+def _make_directory(path: str, mode: int) -> bool:
+    """Make a directory, and above it what is missing; False if it is there already."""
+    for directory in (os.path.dirname(path), path):
+        try:
+            os.mkdir(directory, mode)
+        except FileExistsError:
+            if directory == path:
+                return False
+        except FileNotFoundError:
+            os.makedirs(directory, mode, exist_ok=True)
+    return True
+
+
+def _decide(control: str, content: Content) -> bool:
+    private = os.path.join(control, f"{_GATE}.{content['nonce']}")
+    _write(private, json.dumps(content).encode(), os.O_CREAT | os.O_EXCL)
+    try:
+        os.link(private, os.path.join(control, _GATE))
+    except FileExistsError:
+        pass  # Also after a lost answer of a network file system, so only the content tells.
+    finally:
+        os.unlink(private)
+    gate = read(control)
+    return gate is not None and gate["nonce"] == content["nonce"]
+
+
+def _private_exit(control: str, nonce: str) -> str:
+    return os.path.join(control, f"{_EXIT}.{nonce}")
+
+
+def _is_gate(content: Content) -> bool:
+    return (
+        content.get("v") == VERSION
+        and isinstance(content.get("token"), str)
+        and isinstance(content.get("nonce"), str)
+        and (
+            content.get("decision") == VOID
+            or (content.get("decision") == RUN and _is_holder(content.get("holder")))
+        )
+    )
+
+
+def _is_holder(holder: object) -> bool:
+    return (
+        isinstance(holder, dict)
+        and all(isinstance(holder.get(name), str) for name in ("host", "boot_id", "pid_ns", "socket"))
+        and all(isinstance(holder.get(name), int) for name in ("pid", "start_ticks"))
+        and isinstance(holder.get("warden"), dict)
+    )
+
+
+def _is_exit(content: Content) -> bool:
+    ends = [content.get("exit_code"), content.get("signal"), content.get("error")]
+    return (
+        content.get("v") == VERSION
+        and isinstance(content.get("token"), str)
+        and isinstance(content.get("ended_at"), str)
+        and len([end for end in ends if end is not None]) == 1
+    )
+
+
+def _load(path: str, is_whole: Any) -> Content | None:
+    try:
+        text = _read(path)
+    except FileNotFoundError:
+        return None
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise ControlFileGarbled(path, "not JSON" if text.strip() else "empty") from error
+    if not isinstance(content, dict) or not is_whole(content):
+        raise ControlFileGarbled(path, "not version 1, or fields are missing")
+    return content
+
+
+def _read(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, 65536)
+    finally:
+        os.close(descriptor)
+
+
+def _write(path: str, content: bytes, flags: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | flags, 0o600)
+    try:
+        _write_all(descriptor, content, path)
+    except OSError:
+        os.unlink(path)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, content: bytes, path: str) -> None:
+    # A file system that becomes full may take the first part without an error.
+    if os.write(descriptor, content) < len(content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)

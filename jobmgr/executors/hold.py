@@ -1,0 +1,207 @@
+"""The hold on one attempt: its leader, its limits, the emptying of its tree, its record.
+
+Keepers hold what they started; the warden holds what a dead keeper left. Both drive a Hold by telling it when
+a child ended and calling `advance` when something may be due.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Protocol
+
+from jobmgr.executors import gate, process
+from jobmgr.executors.messages import Message
+from jobmgr.executors.note import Assignment, Leader, Note, Status
+
+_RESCAN_S = 0.05  # Between two rounds of KILL: a tree that forks meanwhile is found by the next round.
+
+
+class Family(Protocol):
+    """The processes of one attempt, as its holder can find them."""
+
+    def members(self) -> list[process.ProcessStat]:
+        """The living ones, the leader among them."""
+        ...
+
+    def is_gone(self) -> bool:
+        """Whether none is left, for certain. The leader is reaped."""
+        ...
+
+
+class Hold:
+    """One started attempt in the hands of this process."""
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        leader: Leader,
+        family: Family,
+        space: gate.ExitSpace,
+        note: Note | None = None,
+    ) -> None:
+        self.token = assignment.token
+        self.pid = leader.pid
+        self._assignment = assignment
+        self._leader = leader
+        self._family = family
+        self._space = space
+        self._note = note
+        self._status: Status | None = None
+        self._error: Message | None = None
+        self._cpu_s: float | None = None
+        self._peak_memory_bytes: int | None = None
+        self._ended_by = "self"
+        self._kill_at: float | None = None
+        self._press_at = 0.0
+        self._leftovers: set[tuple[int, int]] = set()
+
+    def started(self) -> Message:
+        """What a service is told about the running command."""
+        return {
+            "op": "started",
+            "token": self.token,
+            "pid": self._leader.pid,
+            "start_ticks": self._leader.start_ticks,
+            "boot_id": process.boot_id(),
+            "started_at": gate.utc(self._leader.started_at_ns),
+        }
+
+    def resume(
+        self, status: Status | None, usage: tuple[float, int] | None, ended_by: str, kill_at: float
+    ) -> None:
+        """Continue where a dead keeper was."""
+        self._status = status
+        if usage is not None:
+            self._cpu_s, self._peak_memory_bytes = usage
+        if ended_by != "self":
+            self._ended_by = ended_by
+            self._kill_at = kill_at
+
+    def leader_exited(self, child: process.Exited) -> None:
+        """The leader ended: note its status, so that no death of ours loses it, and only then reap it."""
+        self._status = Status(child.exit_code, child.signal)
+        if self._note is not None:
+            self._note.left(self._status)
+        self.child_exited(child.pid)
+        if self._note is not None and self._cpu_s is not None and self._peak_memory_bytes is not None:
+            self._note.reaped(self._cpu_s, self._peak_memory_bytes)
+
+    def never_started(self, error: Message, child: process.Exited) -> None:
+        """What was taken for the leader ended before it had become the command."""
+        self._status = Status(None, None)
+        self._error = error
+        process.reap(child.pid)
+
+    def child_exited(self, pid: int) -> None:
+        """A process of the tree ended and is ours to reap; what it used counts for the attempt."""
+        usage = process.reap(pid)
+        if usage is not None:
+            self._cpu_s = (self._cpu_s or 0.0) + usage.cpu_s
+            self._peak_memory_bytes = max(self._peak_memory_bytes or 0, usage.peak_memory_bytes)
+
+    def end(self, ended_by: str, grace_s: float) -> None:
+        """Begin to end the tree: TERM and CONT now, KILL after the grace.
+
+        A later call can only shorten the grace. If the leader ended by itself before, that stands.
+        """
+        kill_at = time.monotonic() + grace_s
+        if self._kill_at is not None:
+            self._kill_at = min(self._kill_at, kill_at)
+            self._press_at = min(self._press_at, self._kill_at)
+            return
+        if self._status is None:
+            self._ended_by = ended_by
+            if self._note is not None:
+                self._note.pressed(ended_by, kill_at)
+        self._kill_at = kill_at
+        # CONT comes second: a stopped process wakes up with TERM pending and cannot run on in between.
+        process.send_signals(self._members(), signal.SIGTERM, signal.SIGCONT)
+        self._press_at = kill_at
+
+    def advance(self) -> Message | None:
+        """Do what is due now; the exit record once the attempt is over."""
+        now = time.monotonic()
+        if self._status is None:
+            if self._leader.deadline and now >= self._leader.deadline and self._kill_at is None:
+                self.end("walltime", self._assignment.walltime_grace_s)
+        elif self._family.is_gone():
+            return self._publish()
+        elif self._kill_at is None:
+            # Emptying takes time; should we and the warden die meanwhile, the next service reads the status.
+            self._space.note(self._record())
+            self.end(self._ended_by, self._assignment.leftover_grace_s)
+        if self._kill_at is not None and now >= self._press_at:
+            process.send_signals(self._members(), signal.SIGKILL)
+            self._press_at = now + _RESCAN_S
+        return None
+
+    def wake_at(self) -> float | None:
+        """When `advance` is due by the (monotonic) clock, if no child ends before."""
+        if self._kill_at is not None:
+            return self._press_at
+        return self._leader.deadline or None if self._status is None else time.monotonic() + _RESCAN_S
+
+    def _members(self) -> list[process.ProcessStat]:
+        members = self._family.members()
+        if self._status is not None:
+            self._leftovers.update((member.pid, member.start_ticks) for member in members)
+        return members
+
+    def _record(self) -> Message:
+        assert self._status is not None
+        return exit_record(
+            self._assignment.token,
+            self._status,
+            error=self._error,
+            leader=None if self._error else self._leader,
+            ended_by=self._ended_by,
+            cpu_s=self._cpu_s,
+            peak_memory_bytes=self._peak_memory_bytes,
+            leftovers=len(self._leftovers),
+        )
+
+    def _publish(self) -> Message:
+        record = self._record()
+        try:
+            return self._space.publish(record)
+        except (OSError, ValueError) as error:
+            # The control directory was deleted or spoilt under us; who listens is still told the truth.
+            log(f"attempt {self.token}: the exit record could not be written: {error}")
+            return record
+
+
+def exit_record(
+    token: str,
+    status: Status,
+    *,
+    error: Message | None = None,
+    leader: Leader | None = None,
+    ended_by: str = "self",
+    cpu_s: float | None = None,
+    peak_memory_bytes: int | None = None,
+    leftovers: int = 0,
+) -> Message:
+    """The content of an exit record; `error` is set if and only if the command never started."""
+    return {
+        "v": gate.VERSION,
+        "token": token,
+        "exit_code": status.exit_code,
+        "signal": status.signal,
+        "error": error,
+        "ended_by": ended_by,
+        "started_at": gate.utc(leader.started_at_ns) if leader else None,
+        "ended_at": gate.utc(time.time_ns()),
+        "cpu_s": cpu_s,
+        "peak_memory_bytes": peak_memory_bytes,
+        "leftovers": leftovers,
+        "pid": leader.pid if leader else None,
+        "start_ticks": leader.start_ticks if leader else None,
+        "boot_id": process.boot_id(),
+    }
+
+
+def log(text: str) -> None:
+    """A line in the log that keepers and wardens share: their standard error, opened for appending."""
+    os.write(2, f"{gate.utc(time.time_ns())} {os.getpid()} {text}\n".encode(errors="backslashreplace"))

@@ -1,0 +1,268 @@
+"""A keeper: starts one command at a time, holds it to its end, and writes its exit record.
+
+It is forked from the warden, adopts the orphans of its command, and serves whichever service connects to its
+socket. Without a service it carries on with the command it has, and ends after it.
+"""
+# ruff: noqa: PTH108  # pathlib would cost every keeper a megabyte.
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Mapping
+
+from jobmgr.executors import gate, process
+from jobmgr.executors.hold import Hold, exit_record, log
+from jobmgr.executors.messages import Message, Peer
+from jobmgr.executors.note import Assignment, Leader, Note, Status
+
+LINGER_S = 2.0  # How long a keeper without command and service waits for a service.
+# A command that ends within this time is told to the service in one go: one wake-up less on both sides.
+_TELL_AFTER_S = 0.02
+_OUTPUT_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+
+
+class Keeper:
+    """The loop of one keeper process. `holder` is what its gates say about it."""
+
+    def __init__(self, listener: socket.socket, note: Note, holder: Message) -> None:
+        self._listener = listener
+        self._note = note
+        self._holder = holder
+        self._peer: Peer | None = None
+        self._base_env: Mapping[str, str] = {}
+        self._walltime_grace_s = 0.0
+        self._leftover_grace_s = 0.0
+        self._hold: Hold | None = None
+        self._told_start = False
+        self._hears_children = False
+        self._alone_since = time.monotonic()
+        self._poll = select.poll()
+        self._wakeup = -1
+
+    def run(self) -> None:
+        """Serve until there is neither a command nor a service."""
+        process.adopt_orphans()
+        self._wakeup = process.wake_on_child()
+        # Blocked except while a long command runs, see process.await_child.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGCHLD,))
+        self._listener.settimeout(0)
+        self._poll.register(self._listener, select.POLLIN)
+        self._poll.register(self._wakeup, select.POLLIN)
+        os.chdir("/")
+        try:
+            while not self._is_over():
+                for descriptor, _ in self._poll.poll(self._timeout_ms()):
+                    self._serve(descriptor)
+                self._advance()
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(self._holder["socket"])
+
+    def _is_over(self) -> bool:
+        if self._hold is not None or self._peer is not None:
+            return False
+        return time.monotonic() >= self._alone_since + LINGER_S
+
+    def _timeout_ms(self) -> float | None:
+        if self._hold is not None:
+            due = self._hold.wake_at()
+        else:
+            due = None if self._peer is not None else self._alone_since + LINGER_S
+        # Rounded up: waking a moment early would spin.
+        return None if due is None else max(0.0, (due - time.monotonic()) * 1000 + 1)
+
+    def _serve(self, descriptor: int) -> None:
+        if descriptor == self._wakeup:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wakeup, 4096)
+        elif descriptor == self._listener.fileno():
+            self._accept()
+        elif self._peer is not None and descriptor == self._peer.fileno:
+            messages = self._peer.receive()
+            if messages is None:
+                self._hang_up()
+            else:
+                for message in messages:
+                    self._obey(message)
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:
+            return
+        if process.peer_uid(connection) != os.getuid():
+            connection.close()
+            return
+        self._hang_up()  # The newer service knows more: it has adopted the older one's attempts.
+        self._peer = Peer(connection)
+        self._poll.register(self._peer.fileno, select.POLLIN)
+
+    def _hang_up(self) -> None:
+        if self._peer is None:
+            return
+        self._poll.unregister(self._peer.fileno)
+        self._peer.close()
+        self._peer = None
+        # An idle keeper serves nobody now; a new service forks its own.
+        self._alone_since = time.monotonic() - (LINGER_S if self._hold is None else 0.0)
+
+    def _obey(self, message: Message) -> None:
+        operation = message["op"]
+        if operation == "start":
+            self._start(message)
+        elif operation == "hello":
+            self._base_env = message["env"]
+            self._walltime_grace_s = message["walltime_grace_s"]
+            self._leftover_grace_s = message["leftover_grace_s"]
+        elif operation == "attach":
+            self._attach(message["token"])
+        elif operation == "cancel" and self._hold is not None and self._hold.token == message["token"]:
+            self._collect()  # A leader that ended by itself before this moment did end by itself.
+            self._hold.end("cancel", message["grace_s"])
+
+    def _attach(self, token: str) -> None:
+        if self._hold is None or self._hold.token != token:
+            self._tell({"op": "unknown", "token": token})
+        else:
+            self._tell(self._hold.started())
+            self._told_start = True
+
+    def _start(self, order: Message) -> None:
+        token: str = order["token"]
+        if self._hold is not None:
+            self._tell({"op": "refused", "token": token})
+            return
+        nonce = os.urandom(8).hex()
+        assignment = Assignment(
+            order["control"], token, nonce, self._walltime_grace_s, self._leftover_grace_s
+        )
+        self._note.assign(assignment)
+        try:
+            self._pass_and_spawn(order, assignment)
+        except (OSError, ValueError) as error:
+            self._note.clear()
+            self._tell(_not_started(token, order["control"], error))
+
+    def _pass_and_spawn(self, order: Message, assignment: Assignment) -> None:
+        """Take all space on disk, pass the gate, start the command.
+
+        Raises OSError or ValueError, all before the gate: an attempt that cannot have its files never starts.
+        What is wrong with the command itself shows after the gate and becomes its exit record.
+        """
+        space = gate.ExitSpace(assignment.control, assignment.nonce)
+        outputs: list[int] = []
+        try:
+            outputs.append(os.open(os.path.join(order["run"], "stdout"), _OUTPUT_FLAGS, 0o666))
+            outputs.append(os.open(os.path.join(order["run"], "stderr"), _OUTPUT_FLAGS, 0o666))
+            mine = gate.pass_gate(assignment.control, assignment.token, assignment.nonce, self._holder)
+        except (OSError, ValueError):
+            _close(outputs)
+            space.drop()
+            raise
+        if not mine:
+            _close(outputs)
+            space.drop()
+            self._note.clear()
+            self._tell({"op": "refused", "token": assignment.token})
+            return
+        self._note.passed()
+        try:
+            self._spawn(order, assignment, space, outputs[0], outputs[1])
+        except process.SpawnFailed as failure:
+            error = {"code": failure.code, "message": failure.message}
+            record = space.publish(exit_record(assignment.token, Status(None, None), error=error))
+            self._finish(assignment.token, record)
+        finally:
+            _close(outputs)
+
+    def _spawn(
+        self, order: Message, assignment: Assignment, space: gate.ExitSpace, stdout: int, stderr: int
+    ) -> None:
+        env = {**self._base_env, **order["env"]}
+        started_at_ns = time.time_ns()
+        pid = process.spawn(order["command"], env, order["cwd"], stdout, stderr)
+        walltime_s: float | None = order["walltime_s"]
+        deadline = 0.0 if walltime_s is None else time.monotonic() + walltime_s
+        leader = Leader(pid, process.start_ticks(pid), started_at_ns, deadline)
+        self._note.running(leader)
+        self._told_start = False
+        self._hold = Hold(assignment, leader, _Descendants(), space, self._note)
+        # On disk too: should warden and keeper both die, the next service still finds the process by this.
+        space.note({"v": gate.VERSION, **self._hold.started()})
+        process.await_child(_TELL_AFTER_S)
+        self._advance()
+        if self._hold is not None:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD,))
+            self._hears_children = True
+
+    def _collect(self) -> None:
+        for child in process.exited_children():
+            if self._hold is None:
+                process.reap(child.pid)
+            elif child.pid == self._hold.pid:
+                self._hold.leader_exited(child)
+            else:
+                self._hold.child_exited(child.pid)
+
+    def _advance(self) -> None:
+        if self._hold is None:
+            return
+        self._collect()
+        record = self._hold.advance()
+        if record is not None:
+            self._finish(self._hold.token, record, self._hold.started())
+        elif not self._told_start and self._peer is not None:
+            self._told_start = True
+            self._tell(self._hold.started())
+
+    def _finish(self, token: str, record: Message, started: Message | None = None) -> None:
+        self._note.clear()
+        self._hold = None
+        if self._hears_children:
+            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGCHLD,))
+            self._hears_children = False
+        self._alone_since = time.monotonic()
+        ended = {"op": "ended", "token": token, "record": record}
+        if started is None or self._told_start:
+            self._tell(ended)
+        else:
+            self._tell(started, ended)
+
+    def _tell(self, *messages: Message) -> None:
+        if self._peer is not None and not self._peer.send(*messages):
+            self._hang_up()
+
+
+class _Descendants:
+    """A keeper has one command at a time, so whatever runs below it belongs to that command."""
+
+    def members(self) -> list[process.ProcessStat]:
+        return process.descendants()
+
+    def is_gone(self) -> bool:
+        return not process.has_children()
+
+
+def _not_started(token: str, control: str, error: Exception) -> Message:
+    """Void the gate if that is possible; nobody else will ever start this attempt, so it is no condition."""
+    if isinstance(error, (gate.OtherToken, gate.ControlFileGarbled)):
+        return {"op": "refused", "token": token}
+    with contextlib.suppress(OSError, ValueError):
+        gate.void(control, token, str(error))
+    log(f"attempt {token} was not started: {error}")
+    return {
+        "op": "not_started",
+        "token": token,
+        "errno": getattr(error, "errno", None),
+        "message": str(error),
+    }
+
+
+def _close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

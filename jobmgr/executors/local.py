@@ -1,0 +1,303 @@
+"""The executor of this machine: hands attempts to keepers and tells what became of them."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from jobmgr.domain.job import JobError
+from jobmgr.errors import ExecutorUnavailable
+from jobmgr.executors import evidence, gate, process
+from jobmgr.executors.crew import Crew
+from jobmgr.executors.links import Link
+from jobmgr.executors.messages import Message
+from jobmgr.executors.protocol import Ended, Launch, Lost, NeverRan, Report, Started
+from jobmgr.executors.pursuit import Live, Pursuit, settled
+
+logger = logging.getLogger(__name__)
+
+_SECRET_VARIABLES = frozenset({"PGPASSWORD", "PGPASSFILE", "PGSERVICE", "PGSERVICEFILE"})
+
+
+def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment without the service's own settings and secrets; jobs must not see those."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith("JOBMGR_") and name not in _SECRET_VARIABLES
+    }
+
+
+class LocalExecutor:
+    """Runs attempts on this machine, under keepers that outlive this process.
+
+    `base_env` is what every command starts from; `job_env` is asked at each launch for more (JOBMGR_URL is
+    known only once the service listens). Control directories are `<work_dir>/control/<job_id>/<number>`, run
+    directories `<work_dir>/runs/<job_id>/<number>` with the files `stdout` and `stderr`.
+    """
+
+    def __init__(
+        self,
+        work_dir: Path,
+        report: Callable[[Report], None],
+        *,
+        base_env: Mapping[str, str],
+        job_env: Callable[[], Mapping[str, str]] = dict,
+        walltime_grace_s: float = 10.0,
+        leftover_grace_s: float = 5.0,
+        idle_keeper_s: float = 60.0,
+    ) -> None:
+        self._work_dir = work_dir.absolute()
+        self._report = report
+        self._job_env = job_env
+        hello = {
+            "op": "hello",
+            "env": clean_environment(base_env),
+            "walltime_grace_s": walltime_grace_s,
+            "leftover_grace_s": leftover_grace_s,
+        }
+        self._crew = Crew(
+            self._work_dir,
+            hello,
+            idle_keeper_s=idle_keeper_s,
+            on_message=self._on_message,
+            on_lost=self._on_lost,
+        )
+        self._pursuit = Pursuit(self._started, self._on_message, self._on_lost)
+        self._live: dict[str, Live] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Start the warden; call it before databases and sockets are opened, which it should not inherit."""
+        if not process.may_adopt_orphans:
+            raise ExecutorUnavailable(
+                "commands can be run on Linux only for now; use a site on another machine"
+            )
+        try:
+            await asyncio.to_thread(self._make_work_dir)
+        except OSError as error:
+            raise ExecutorUnavailable(f"the work directory cannot be used: {error}") from error
+        await self._crew.start()
+
+    async def launch(self, launches: Sequence[Launch]) -> None:
+        """See Executor. All directories of a batch are made in one thread hop."""
+        lives = [self._enter(launch) for launch in launches]
+        ready = self._prepared(lives, await asyncio.to_thread(_make_directories, lives))
+        links = [link for _ in ready if (link := self._crew.take_idle()) is not None]
+        if len(links) < len(ready):
+            links += await self._crew.fork(len(ready) - len(links))
+        for live in ready:
+            # A cancel that came in before this moment ends here; later ones go to the keeper.
+            if live.cancel_grace_s is None and links:
+                self._hand_over(live, links.pop())
+        for link in links:
+            self._crew.release(link)
+        for live in ready:
+            if not live.is_handed_over:
+                await self._give_back(live)
+
+    async def cancel(self, token: str, grace_s: float) -> None:
+        """See Executor."""
+        live = self._live.get(token)
+        if live is None:
+            return
+        live.cancel_grace_s = grace_s
+        if not live.is_handed_over:
+            return  # launch() sees the wish before it hands the attempt over.
+        try:
+            is_void = await asyncio.to_thread(gate.void, live.control, token, "cancelled")
+        except (OSError, ValueError) as error:
+            logger.warning("the gate of attempt %s cannot be read: %s", token, error)
+            is_void = False
+        # If the gate is void its keeper will say so, or whoever looks for it sees it.
+        if live.link is not None and not is_void:
+            live.link.send({"op": "cancel", "token": token, "grace_s": grace_s})
+        live.kick.set()
+
+    async def recover(self, launches: Sequence[Launch]) -> None:
+        """See Executor. Returns when each attempt is reported or looked for."""
+        lives = [self._enter(launch) for launch in launches]
+        for live in lives:
+            live.is_handed_over = True
+        sightings = await asyncio.to_thread(
+            lambda: [evidence.look(live.control, live.token) for live in lives]
+        )
+        for live, sighting in zip(lives, sightings, strict=True):
+            report = settled(live.token, sighting)
+            if report is not None:
+                self._finish(live, report)
+            else:
+                self._pursue(live)
+
+    async def stop(self) -> None:
+        """See Executor."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for live in self._live.values():
+            if live.link is not None:
+                live.link.close()
+        self._live.clear()
+        await self._crew.stop()
+
+    # Handing over
+
+    def _make_work_dir(self) -> None:
+        for name in ("control", "runs"):
+            (self._work_dir / name).mkdir(
+                parents=True, exist_ok=True, mode=0o700 if name == "control" else 0o777
+            )
+
+    def _enter(self, launch: Launch) -> Live:
+        place = f"{launch.job_id}/{launch.number}"
+        live = Live(launch, control=f"{self._work_dir}/control/{place}", run=f"{self._work_dir}/runs/{place}")
+        self._live[launch.token] = live
+        return live
+
+    def _prepared(self, lives: Iterable[Live], errors: Iterable[Exception | None]) -> list[Live]:
+        """The attempts that have their directories; the others get their report."""
+        ready = []
+        for live, error in zip(lives, errors, strict=True):
+            if error is None:
+                ready.append(live)
+            elif isinstance(error, OSError):
+                # Without its directory, and after this launch, nobody can start it any more.
+                self._finish(live, NeverRan(live.token, _file_error(error.errno, str(error))))
+            else:
+                self._finish(live, Lost(live.token, "ran_before_restore"))
+        return ready
+
+    def _hand_over(self, live: Live, link: Link) -> None:
+        """Give the attempt to a keeper, unless that died meanwhile."""
+        if link.is_closed:
+            return
+        launch = live.launch
+        live.link = link
+        live.is_handed_over = True
+        link.token = launch.token
+        link.send(
+            {
+                "op": "start",
+                "token": launch.token,
+                "control": live.control,
+                "run": live.run,
+                "command": launch.command,
+                "env": self._environment(live),
+                "cwd": launch.cwd or live.run,
+                "walltime_s": launch.walltime_s,
+            }
+        )
+
+    def _environment(self, live: Live) -> dict[str, str]:
+        """What the command sees beside the base environment."""
+        return {
+            **live.launch.env,
+            **self._job_env(),
+            "JOBMGR_JOB_ID": live.launch.job_id,
+            "JOBMGR_ATTEMPT": str(live.launch.number),
+            "JOBMGR_RUN_DIR": live.run,
+            process.ATTEMPT_VARIABLE: live.token,
+        }
+
+    async def _give_back(self, live: Live) -> None:
+        """Void the gate of an attempt that is handed to nobody."""
+        live.is_handed_over = True
+        try:
+            is_void = await asyncio.to_thread(gate.void, live.control, live.token, "not handed to a keeper")
+        except (OSError, ValueError) as error:
+            logger.warning("the gate of attempt %s cannot be voided now: %s", live.token, error)
+            is_void = False
+        if is_void:
+            self._finish(live, NeverRan(live.token, None))
+        else:
+            self._pursue(live)
+
+    # What holders say
+
+    def _on_message(self, link: Link, message: Message) -> None:
+        live = self._live.get(message.get("token", ""))
+        operation = message["op"]
+        if operation == "started":
+            if live is not None:
+                moment = datetime.fromisoformat(message["started_at"])
+                self._started(live, Started(live.token, evidence.handle_of(message), moment))
+        elif operation == "ended":
+            self._crew.release(link)
+            if live is not None:
+                self._ended(live, message["record"])
+        elif operation in ("refused", "not_started"):
+            self._crew.release(link)
+            if live is not None and operation == "not_started":
+                self._finish(live, NeverRan(live.token, _file_error(message["errno"], message["message"])))
+            elif live is not None:
+                # Somebody else decided about this attempt; the control directory says what.
+                live.link = None
+                self._pursue(live)
+
+    def _on_lost(self, link: Link) -> None:
+        self._crew.forget(link)
+        live = self._live.get(link.token or "")
+        if live is not None and live.link is link:
+            live.link = None
+            self._pursue(live)
+
+    def _started(self, live: Live, started: Started) -> None:
+        if not live.has_started and not live.is_over:
+            live.has_started = True
+            self._report(started)
+
+    def _ended(self, live: Live, record: Message) -> None:
+        try:
+            self._finish(live, Ended(live.token, evidence.exit_record(record)))
+        except ValueError:
+            logger.exception("attempt %s has an exit record that is not understood", live.token)
+
+    def _finish(self, live: Live, report: Report) -> None:
+        if not live.is_over:
+            live.is_over = True
+            self._live.pop(live.token, None)
+            self._report(report)
+
+    # Looking for holders
+
+    def _pursue(self, live: Live) -> None:
+        task = asyncio.get_running_loop().create_task(self._follow(live))
+        self._tasks.add(task)  # Awaited by stop().
+        task.add_done_callback(self._tasks.discard)
+
+    async def _follow(self, live: Live) -> None:
+        try:
+            report = await self._pursuit.follow(live)
+        except Exception:  # boundary: the attempt stays undecided, the others go on
+            logger.exception("attempt %s of job %s cannot be followed", live.token, live.launch.job_id)
+            return
+        if report is not None:
+            self._finish(live, report)
+
+
+def _make_directories(lives: Iterable[Live]) -> list[Exception | None]:
+    """Make the directories of all attempts; for each None, or why it has none. Blocks."""
+    results: list[Exception | None] = []
+    for live in lives:
+        try:
+            gate.make_with_run(live.control, live.run, live.token)
+        except (OSError, gate.OtherToken) as error:
+            results.append(error)
+        else:
+            results.append(None)
+    return results
+
+
+def _file_error(number: int | None, message: str) -> JobError:
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return JobError(
+            "disk_full", f"no space for the files of the attempt: {message}; free some and retry the job"
+        )
+    return JobError(
+        "work_dir_unwritable",
+        f"the files of the attempt cannot be made: {message}; correct the work directory",
+    )

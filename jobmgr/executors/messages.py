@@ -1,0 +1,76 @@
+"""The wire between service, warden and keepers: JSON objects with their length before them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+from typing import Any
+
+Message = dict[str, Any]
+
+MESSAGE_MAX_BYTES = (
+    64 * 1024 * 1024
+)  # Arguments and environment together; the kernel's own limit is far below.
+_LENGTH_BYTES = 4
+
+
+def pack(message: Message) -> bytes:
+    """The message as it goes over the wire. Undecodable bytes in arguments (lone surrogates) survive."""
+    body = json.dumps(message, separators=(",", ":")).encode("ascii")
+    return len(body).to_bytes(_LENGTH_BYTES, "big") + body
+
+
+class Inbox:
+    """Puts received pieces together again."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[Message]:
+        """The messages that are complete now. Raises ValueError if the peer does not speak this language."""
+        buffer = self._buffer
+        buffer += data
+        messages: list[Message] = []
+        while len(buffer) >= _LENGTH_BYTES:
+            end = _LENGTH_BYTES + int.from_bytes(buffer[:_LENGTH_BYTES], "big")
+            if end > MESSAGE_MAX_BYTES:
+                raise ValueError(f"a message of {end} bytes; at most {MESSAGE_MAX_BYTES} are understood")
+            if len(buffer) < end:
+                break
+            messages.append(json.loads(buffer[_LENGTH_BYTES:end]))
+            del buffer[:end]
+        return messages
+
+
+class Peer:
+    """The holder's end of a connection to a service; never waits, because it has time limits to keep."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.settimeout(0)
+        self._connection = connection
+        self._inbox = Inbox()
+        self.fileno = connection.fileno()
+
+    def receive(self) -> list[Message] | None:
+        """What has come in; None once the other end is gone or speaks nonsense."""
+        try:
+            data = self._connection.recv(65536)
+            return self._inbox.feed(data) if data else None
+        except BlockingIOError:
+            return []
+        except (OSError, ValueError):
+            return None
+
+    def send(self, *messages: Message) -> bool:
+        """False if the other end is gone, or has not read for so long that it must be taken for gone."""
+        data = b"".join(map(pack, messages))
+        try:
+            return self._connection.send(data) == len(data)
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Let the other end see the end."""
+        with contextlib.suppress(OSError):
+            self._connection.close()

@@ -1,0 +1,396 @@
+"""All that differs between operating systems: what names a process, starting one, finding and ending trees.
+
+Linux is complete. Elsewhere `may_adopt_orphans` is False and the process table is empty, so that the executor
+refuses to start with a sentence instead of promising what it cannot keep; a port adds its branches here.
+"""
+# ruff: noqa: PTH112, PTH115  # pathlib would cost every keeper a megabyte.
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import functools
+import os
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, NoReturn
+
+ATTEMPT_VARIABLE = "JOBMGR_ATTEMPT_TOKEN"
+
+_PR_SET_CHILD_SUBREAPER = 36  # Source: prctl(2), linux/prctl.h.
+_PF_FORKNOEXEC = 0x40  # Source: linux/sched.h; set by fork, cleared by a successful exec, kept by a zombie.
+_DEAD_STATES = "ZXx"
+# Python ignores these two, and an ignored signal survives exec; the warden gave all others their default.
+_SIGNALS_PYTHON_IGNORES = (signal.SIGPIPE, signal.SIGXFSZ)
+_MESSAGE_MAX = 1500  # A record with its error must fit into the reserved 4 KiB.
+
+may_adopt_orphans = sys.platform == "linux"
+
+
+class ProcessStat(NamedTuple):
+    """One line of the process table. `start_ticks` (since boot) tells a recycled pid from the old one."""
+
+    pid: int
+    state: str
+    parent: int
+    session: int
+    has_executed: bool
+    start_ticks: int
+
+
+class Exited(NamedTuple):
+    """A child that ended and is not reaped yet; exactly one of `exit_code` and `signal` is set."""
+
+    pid: int
+    exit_code: int | None
+    signal: int | None
+
+
+class Usage(NamedTuple):
+    """What a reaped child and the descendants it waited for used.
+
+    On Linux the peak of a spawned program is never below that of the process that spawned it (exec keeps the
+    high-water mark of the memory it replaces), so a keeper's own 12 MB or so are the smallest value seen.
+    """
+
+    cpu_s: float
+    peak_memory_bytes: int
+
+
+class SpawnFailed(Exception):
+    """The command could not be started; `code` is stable, `message` names the path and the remedy."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message if len(message) <= _MESSAGE_MAX else message[:_MESSAGE_MAX] + "..."
+
+
+def adopt_orphans() -> None:
+    """From now on, descendants whose parent dies become children of this process. Not inherited by fork."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+@functools.cache
+def boot_id() -> str:
+    """Names this boot of this kernel; all processes of another boot are gone."""
+    return _read_short("/proc/sys/kernel/random/boot_id").decode().strip()
+
+
+def pid_namespace() -> str:
+    """Names the space in which process ids of this process have their meaning."""
+    return os.readlink("/proc/self/ns/pid")
+
+
+def host() -> str:
+    """Names the machine, so that the boot of another one is not taken for an earlier boot of this one."""
+    return os.uname().nodename
+
+
+def peer_uid(connection: socket.socket) -> int:
+    """The user at the other end of a Unix socket."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, uid, _ = struct.unpack("3i", credentials)
+    return int(uid)
+
+
+# Starting
+
+
+def spawn(
+    argv: list[str],
+    env: Mapping[str, str],
+    cwd: str,
+    stdout: int,
+    stderr: int,
+    *,
+    default_path: str = os.defpath,
+) -> int:
+    """Start `argv` in its own session, in `cwd`, with exactly `env`; returns its pid. Raises SpawnFailed.
+
+    stdin is this process's own, which is /dev/null in a keeper; all descriptors above 2 are close-on-exec. A
+    program without a slash is looked up in the job's own PATH. Changes this process's directory and comes
+    back to /, because posix_spawn cannot be told one: only for processes that start one command at a time.
+    """
+    try:
+        os.chdir(cwd)
+    except OSError as error:
+        reason = (
+            f"the working directory {cwd!r} cannot be entered: {error.strerror}; make it, or name another cwd"
+        )
+        raise SpawnFailed("disk_full" if error.errno == errno.ENOSPC else "cwd_not_found", reason) from error
+    program = argv[0] if argv else ""
+    try:
+        program = _find_program(program, env.get("PATH", default_path))
+        return os.posix_spawn(
+            program,
+            argv,
+            env,
+            file_actions=((os.POSIX_SPAWN_DUP2, stdout, 1), (os.POSIX_SPAWN_DUP2, stderr, 2)),
+            setsid=True,
+            setsigmask=(),
+            setsigdef=_SIGNALS_PYTHON_IGNORES,
+        )
+    except OSError as error:
+        raise _explain(error, program) from error
+    except ValueError as error:  # A NUL byte, an empty argv, '=' in the name of a variable.
+        raise SpawnFailed("spawn_failed", f"the command {program!r} cannot be started: {error}") from error
+    finally:
+        os.chdir("/")
+
+
+def _find_program(name: str, path: str) -> str:
+    if "/" in name:
+        return name
+    denied = None
+    for directory in path.split(":"):
+        candidate = os.path.join(directory or ".", name)
+        if os.access(candidate, os.X_OK) and not os.path.isdir(candidate):
+            return candidate
+        if denied is None and os.path.isfile(candidate):
+            denied = candidate
+    if denied is not None:
+        raise SpawnFailed("not_executable", f"{denied!r} is not executable; `chmod +x` it")
+    raise SpawnFailed(
+        "program_not_found",
+        f"the program {name!r} was not found in the job's PATH ({path}); install it, or write its full path",
+    )
+
+
+def _explain(error: OSError, program: str) -> SpawnFailed:
+    number = error.errno
+    if number in (errno.ENOENT, errno.ENOTDIR):
+        if os.path.exists(program):
+            return SpawnFailed(
+                "program_not_found",
+                f"the interpreter that {program!r} names in its first line was not found; correct it",
+            )
+        return SpawnFailed("program_not_found", f"the program {program!r} does not exist; correct the path")
+    if number == errno.EACCES:
+        kind = "is a directory" if os.path.isdir(program) else "is not executable; `chmod +x` it"
+        return SpawnFailed("not_executable", f"{program!r} {kind}")
+    if number == errno.ENOEXEC:
+        return SpawnFailed(
+            "not_executable",
+            f"{program!r} is no program for this machine; a script needs a first line such as #!/bin/sh",
+        )
+    if number == errno.E2BIG:
+        return SpawnFailed(
+            "arguments_too_long",
+            f"the arguments and environment of {program!r} are larger than the system allows; use a file",
+        )
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return SpawnFailed("disk_full", f"no space left to start {program!r}; free some")
+    return SpawnFailed("spawn_failed", f"{program!r} could not be started: {error.strerror}")
+
+
+# Waiting
+
+
+def await_child(timeout_s: float) -> None:
+    """Wait until a child has ended, for at most `timeout_s`. SIGCHLD must be blocked.
+
+    This takes one system call where a handler and its wake-up pipe take four. Where it does not exist the
+    caller's ordinary loop sees the end a moment later.
+    """
+    if sys.platform == "linux":
+        signal.sigtimedwait((signal.SIGCHLD,), timeout_s)
+
+
+def exited_children() -> Iterator[Exited]:
+    """Children that ended, one at a time; the receiver reaps each before it asks for the next."""
+    while True:
+        try:
+            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if found is None:
+            return
+        if found.si_code == os.CLD_EXITED:
+            yield Exited(found.si_pid, found.si_status, None)
+        else:
+            yield Exited(found.si_pid, None, found.si_status)
+
+
+def reap(pid: int) -> Usage | None:
+    """Take an ended child out of the process table; None if it is not there (any more)."""
+    try:
+        reaped, _, usage = os.wait4(pid, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    if reaped == 0:
+        return None
+    # ru_maxrss counts KiB on Linux and bytes on macOS.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return Usage(usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit)
+
+
+def has_children() -> bool:
+    """Whether this process has a child, living or unreaped; without one, an adopter's tree is empty."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+# The process table
+
+
+def read_stat(pid: int) -> ProcessStat | None:
+    """The process with this id, a zombie too; None if there is none."""
+    try:
+        text = _read_short(f"/proc/{pid}/stat")
+    except OSError:
+        return None
+    # The name may hold blanks and brackets; the fields after its last bracket are numbered from 3 in proc(5).
+    fields = text[text.rfind(b")") + 2 :].split()
+    return ProcessStat(
+        pid=pid,
+        state=fields[0].decode(),
+        parent=int(fields[1]),
+        session=int(fields[3]),
+        has_executed=not int(fields[6]) & _PF_FORKNOEXEC,
+        start_ticks=int(fields[19]),
+    )
+
+
+def start_ticks(pid: int) -> int:
+    """When the process started, in clock ticks since boot; 0 if it is gone."""
+    stat = read_stat(pid)
+    return 0 if stat is None else stat.start_ticks
+
+
+def is_alive(pid: int, ticks: int) -> bool:
+    """Whether the very process that started then still runs."""
+    stat = read_stat(pid)
+    return stat is not None and stat.start_ticks == ticks and stat.state not in _DEAD_STATES
+
+
+def all_processes() -> list[ProcessStat]:
+    """The whole process table, zombies too."""
+    stats = (read_stat(int(name)) for name in os.listdir("/proc") if name.isdecimal())
+    return [stat for stat in stats if stat is not None]
+
+
+def living_processes() -> list[ProcessStat]:
+    """All processes that have not ended."""
+    return [stat for stat in all_processes() if stat.state not in _DEAD_STATES]
+
+
+def below(roots: Iterable[int], table: Sequence[ProcessStat]) -> list[ProcessStat]:
+    """The processes of `table` whose line of parents meets `roots`; a root counts if `table` has it."""
+    children: dict[int, list[ProcessStat]] = {}
+    for stat in table:
+        children.setdefault(stat.parent, []).append(stat)
+    wanted = set(roots)
+    found = [stat for stat in table if stat.pid in wanted]
+    seen = {stat.pid for stat in found}
+    waiting = list(wanted)
+    while waiting:
+        for stat in children.get(waiting.pop(), ()):
+            if stat.pid not in seen:
+                seen.add(stat.pid)
+                found.append(stat)
+                waiting.append(stat.pid)
+    return found
+
+
+def descendants() -> list[ProcessStat]:
+    """The living processes below this one."""
+    me = os.getpid()
+    return [stat for stat in below((me,), living_processes()) if stat.pid != me]
+
+
+def token_of(pid: int) -> str | None:
+    """The attempt whose token the process was started with; None if it has none or may not be looked at."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            environ = file.read()
+    except OSError:
+        return None
+    prefix = ATTEMPT_VARIABLE.encode() + b"="
+    for entry in environ.split(b"\0"):
+        if entry.startswith(prefix):
+            return entry[len(prefix) :].decode("ascii", "replace")
+    return None
+
+
+def carriers(token: str) -> list[ProcessStat]:
+    """The living processes that were started with this attempt's token in their environment."""
+    return [stat for stat in living_processes() if token_of(stat.pid) == token]
+
+
+def send_signals(targets: Iterable[ProcessStat], *signals: signal.Signals) -> None:
+    """Send `signals` to each process that still is the one that was seen; a recycled pid is never hit."""
+    for target in targets:
+        try:
+            handle = os.pidfd_open(target.pid)
+        except OSError:
+            continue
+        try:
+            # From the opening on the handle stays with one process, so this check cannot be outrun.
+            if start_ticks(target.pid) == target.start_ticks:
+                for number in signals:
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        signal.pidfd_send_signal(handle, number)
+        finally:
+            os.close(handle)
+
+
+# The process itself
+
+
+def reset_signals() -> None:
+    """Give every signal its default, whatever the service ignored (nohup does), save Python's own two."""
+    for number in signal.valid_signals():
+        if signal.getsignal(number) is signal.SIG_IGN and number not in _SIGNALS_PYTHON_IGNORES:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def wake_on_child() -> int:
+    """Make the end of a child readable on the returned descriptor."""
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.signal(signal.SIGCHLD, _do_nothing)  # Without a handler Python writes no wake-up byte.
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    return reader
+
+
+def run_forked(main: Callable[[], None], keep: int) -> int:
+    """Fork; the child closes all descriptors above 2 but `keep`, runs `main` and ends. Returns its pid."""
+    pid = os.fork()
+    if pid == 0:
+        _run_and_exit(main, keep)
+    return pid
+
+
+def _run_and_exit(main: Callable[[], None], keep: int) -> NoReturn:
+    try:
+        signal.set_wakeup_fd(-1)
+        os.closerange(3, keep)
+        os.closerange(keep + 1, os.sysconf("SC_OPEN_MAX"))
+        main()
+    except BaseException:  # noqa: BLE001  # boundary: a forked child must not return into its parent's code
+        sys.excepthook(*sys.exc_info())
+        os._exit(1)
+    os._exit(0)
+
+
+def _do_nothing(_number: int, _frame: object) -> None:
+    pass
+
+
+def _read_short(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, 4096)
+    finally:
+        os.close(descriptor)

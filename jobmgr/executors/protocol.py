@@ -1,0 +1,124 @@
+"""The contract between the dispatcher and whatever runs attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from jobmgr.domain.job import JobError
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A claimed attempt, with all that is needed to run it. Paths are absolute.
+
+    `cwd` None means the run directory. `env` is what the job asked for; the executor adds the base
+    environment and the JOBMGR_* variables.
+    """
+
+    job_id: str
+    number: int
+    token: str
+    command: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str | None = None
+    walltime_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExitRecord:
+    """How the command of an attempt ended, written once by the process that held it.
+
+    Exactly one of `exit_code`, `signal` and `error` is set: it exited, it was killed, or it never started
+    although the gate was passed (no such program, not executable, no such cwd). `ended_by` is `self`,
+    `cancel` or `walltime`. `leftovers` counts processes that outlived the leader and were ended.
+    """
+
+    token: str
+    exit_code: int | None
+    signal: int | None
+    error: JobError | None
+    ended_by: str
+    started_at: datetime | None
+    ended_at: datetime
+    cpu_s: float | None
+    peak_memory_bytes: int | None
+    leftovers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The gate was passed and the command runs; `handle` names it (`pid@boot_id:start_ticks`)."""
+
+    token: str
+    handle: str
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The exit record is there."""
+
+    token: str
+    record: ExitRecord
+
+
+@dataclass(frozen=True, slots=True)
+class NeverRan:
+    """The gate is void, or there is no gate and never can be one: this attempt did not run and never will.
+
+    `error` None: released on request or for want of an executor, so the job may be claimed again.
+    Otherwise the reason it could not be started (disk full, directory not writable).
+    """
+
+    token: str
+    error: JobError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The holder is proven dead and left no record; `evidence` says how that is known."""
+
+    token: str
+    evidence: str
+
+
+Report = Started | Ended | NeverRan | Lost
+
+
+class Executor(Protocol):
+    """Runs attempts and reports about them.
+
+    Each launched or recovered attempt gets exactly one final report (Ended, NeverRan, Lost), after at most one
+    Started, unless this process ends first: then the same attempt, recovered by the next service, gets it.
+    Reports go to the callable given at construction, in the event loop's thread.
+    """
+
+    async def start(self) -> None:
+        """Make ready to launch. Raises ExecutorUnavailable."""
+        ...
+
+    async def launch(self, launches: Sequence[Launch]) -> None:
+        """Hand over claimed attempts. Returns when all are handed over; never raises for a single one."""
+        ...
+
+    async def cancel(self, token: str, grace_s: float) -> None:
+        """End the attempt: void its gate, or TERM its whole tree, and KILL what is left after `grace_s`.
+
+        Its final report follows. An attempt this executor does not hold is ignored.
+        """
+        ...
+
+    async def recover(self, launches: Sequence[Launch]) -> None:
+        """Re-enter attempts of an earlier service where they really are.
+
+        Gate absent: void it, NeverRan. Exit record there: Ended. Running: Started, and watched from now on.
+        Holder proven dead without a record: Lost.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """Let go: running commands run on under their keepers."""
+        ...
