@@ -1,0 +1,1 @@
+"""The engine: claims what is due, runs it, records how it ended."""

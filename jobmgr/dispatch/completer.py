@@ -1,0 +1,167 @@
+"""Writes what executors report, in batches, fenced; keeps at it while the database is away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from jobmgr.dispatch.roster import Roster, key_of
+from jobmgr.domain.job import JobError
+from jobmgr.domain.outcome import End, Outcome, Rules, decide
+from jobmgr.errors import StoreUnavailable
+from jobmgr.executors.protocol import Ended, ExitRecord, Lost, NeverRan, Report, Started
+from jobmgr.store import claims
+from jobmgr.store.claims import Claimed, Finish, Start
+from jobmgr.store.engine import Database
+
+logger = logging.getLogger(__name__)
+
+_RETRY_FIRST_S = 0.1
+_RETRY_MOST_S = 5.0
+
+
+class Completer:
+    """Takes reports in, writes starts and ends out. What is not written yet stays here; the truth is on disk."""
+
+    def __init__(self, database: Database, roster: Roster, runs: Path, freed: Callable[[], None]) -> None:
+        self._database = database
+        self._roster = roster
+        self._runs = runs
+        self._freed = freed
+        self._inbox: list[Report] = []
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def take(self, report: Report) -> None:
+        """Accept a report from an executor. An end frees its room at once: the process is gone."""
+        if report.token not in self._roster:
+            return
+        self._inbox.append(report)
+        self._idle.clear()
+        self._wake.set()
+        if not isinstance(report, Started):
+            self._roster.free(report.token)
+            self._freed()
+
+    async def settle(self) -> None:
+        """Wait until everything reported so far is written."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Write for ever."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._inbox:
+                batch, self._inbox = self._inbox, []
+                await self._write_until_done(batch)
+            self._idle.set()
+
+    async def _write_until_done(self, batch: Sequence[Report]) -> None:
+        pause_s = _RETRY_FIRST_S
+        while True:
+            try:
+                await self._write(batch)
+            except StoreUnavailable as error:
+                logger.warning("results wait for the database: %s", error)
+                await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+                pause_s = min(pause_s * 2, _RETRY_MOST_S)
+            else:
+                return
+
+    async def _write(self, batch: Sequence[Report]) -> None:
+        ends = {report.token: report for report in batch if not isinstance(report, Started)}
+        # A fast job's start is written with its end.
+        started = {report.token: report for report in batch if isinstance(report, Started)}
+        starts = [report for token, report in started.items() if token not in ends]
+        async with asyncio.TaskGroup() as group:
+            if starts:
+                group.create_task(self._write_starts(starts))
+            if ends:
+                group.create_task(self._write_ends(list(ends.values()), started))
+
+    async def _write_starts(self, reports: Sequence[Started]) -> None:
+        items = [
+            Start(key_of(claimed), report.handle, report.started_at, str(self._run_directory(claimed)))
+            for report in reports
+            if (claimed := self._roster.get(report.token)) is not None
+        ]
+        for item, is_ours in zip(items, await self._database.write_all(claims.start, items), strict=True):
+            if not is_ours:
+                logger.warning("attempt %s belongs to another dispatcher now", item.key.token)
+
+    async def _write_ends(self, reports: Sequence[Report], started: Mapping[str, Started]) -> None:
+        items = []
+        for report in reports:
+            claimed = self._roster.get(report.token)
+            if claimed is not None:
+                items.append(await self._finish(claimed, report, started.get(report.token)))
+        outcomes = await self._database.write_all(claims.finish, items)
+        for item, outcome in zip(items, outcomes, strict=True):
+            self._log(item, outcome)
+            self._roster.drop(item.key.token)
+
+    def _log(self, item: Finish, outcome: Outcome | None) -> None:
+        claimed = self._roster.get(item.key.token)
+        name = claimed.job_id if claimed else item.key.token
+        if outcome is None:
+            logger.warning("job %s attempt %s is another dispatcher's now", name, item.key.number)
+        else:
+            logger.info("job %s attempt %s is %s: %s", name, item.key.number, outcome.attempt, outcome.status)
+
+    async def _finish(self, claimed: Claimed, report: Report, started: Started | None) -> Finish:
+        record = report.record if isinstance(report, Ended) else None
+        missing: tuple[str, ...] = ()
+        directory = self._run_directory(claimed)
+        if record is not None and record.exit_code is not None and claimed.required_files:
+            missing = await asyncio.to_thread(_missing, directory, claimed.required_files)
+        end = _end(report)
+        return Finish(
+            key=key_of(claimed),
+            end=end,
+            decide=partial(_decide, end, missing, random.random()),
+            started_at=record.started_at if record else None,
+            finished_at=record.ended_at if record else datetime.now(UTC),
+            work_dir=str(directory),
+            handle=started.handle if started else None,
+            cpu_s=record.cpu_s if record else None,
+            peak_memory_bytes=record.peak_memory_bytes if record else None,
+            leftovers=record.leftovers if record else 0,
+        )
+
+    def _run_directory(self, claimed: Claimed) -> Path:
+        return self._runs / claimed.job_id / str(claimed.number)
+
+
+def _decide(end: End, missing: tuple[str, ...], jitter: float, rules: Rules, now: datetime) -> Outcome:
+    return decide(end, rules, missing, now, jitter)
+
+
+def _end(report: Report) -> End:
+    match report:
+        case Ended(record=record):
+            return _end_of_record(record)
+        case NeverRan(error=error):
+            return End(error=error)
+        case Lost(evidence=evidence):
+            return End(error=_lost(evidence), lost=True)
+        case Started():
+            raise AssertionError("a start is not an end")
+
+
+def _end_of_record(record: ExitRecord) -> End:
+    return End(record.exit_code, record.signal, record.error, record.ended_by)
+
+
+def _lost(evidence: str) -> JobError:
+    return JobError("lost", f"nobody knows how it ended: {evidence}")
+
+
+def _missing(directory: Path, required: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for name in required if not (directory / name).is_file())

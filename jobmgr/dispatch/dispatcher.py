@@ -1,0 +1,217 @@
+"""The engine's loop: claims what is due and fits, hands it to executors, carries out wishes to cancel."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from jobmgr.dispatch import recovery
+from jobmgr.dispatch.admission import Admission
+from jobmgr.dispatch.completer import Completer
+from jobmgr.dispatch.roster import Roster
+from jobmgr.errors import StoreUnavailable
+from jobmgr.executors.protocol import Executor, Report
+from jobmgr.monitor import ResourceMonitor
+from jobmgr.store import claims, dispatchers, waiting
+from jobmgr.store.claims import Claim, Claimed
+from jobmgr.store.dispatchers import Identity
+from jobmgr.store.engine import Database
+from jobmgr.store.transaction import Topic
+
+logger = logging.getLogger(__name__)
+
+SITE = "local"
+Drain = Literal["leave", "wait"]
+
+_HEARTBEAT_S = 5.0
+_SAMPLE_S = 1.0
+_LOOK_BACK_S = 1.0
+_DUE_AT_ONCE = 1000
+_LONGEST_SLEEP_S = 3600.0
+
+
+class Dispatcher:
+    """One service's claims, from claim to written end. Wakes up by events; timers are for due times only."""
+
+    def __init__(
+        self,
+        database: Database,
+        identity: Identity,
+        admission: Admission,
+        monitor: ResourceMonitor,
+        runs: Path,
+        cancel_grace_s: float,
+    ) -> None:
+        self.identity = identity
+        self.admission = admission
+        self.roster = Roster()
+        self._database = database
+        self._monitor = monitor
+        self._cancel_grace_s = cancel_grace_s
+        self._completer = Completer(database, self.roster, runs, self._wake_claims)
+        self._executors: Mapping[str, Executor] = {}
+        self._work = asyncio.Event()
+        self._time = asyncio.Event()
+        self._wish = asyncio.Event()
+        self._limits_changed = asyncio.Event()
+        self._draining = False
+        self._tasks: asyncio.Task[None] | None = None
+        self._cancelled: set[str] = set()
+
+    def report(self, report: Report) -> None:
+        """What executors are constructed with: the way back for their reports."""
+        self._completer.take(report)
+
+    async def start(self, executors: Mapping[str, Executor]) -> None:
+        """Register, take up what an earlier service left, and begin to claim."""
+        self._executors = executors
+        await self._database.write(dispatchers.register, self.identity)
+        self._tasks = asyncio.create_task(self._run(), name="jobmgr-dispatcher")
+        await recovery.adopt_former(self._database, self.identity, self.roster, executors)
+        self._database.on_commit(self.notice)
+        self.notice(frozenset(Topic))
+
+    async def stop(self, drain: Drain = "leave") -> None:
+        """Claim no more. `leave` lets running jobs run on under their keepers, `wait` waits for them to end."""
+        self._draining = True
+        if drain == "wait":
+            await self.roster.wait_until_empty()
+        for executor in self._executors.values():
+            await executor.stop()
+        if self._tasks is not None:
+            with contextlib.suppress(TimeoutError):
+                # Reports that cannot be written now are on disk as exit records; the next start reads them.
+                await asyncio.wait_for(self._completer.settle(), 5.0)
+            self._tasks.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._tasks
+            with contextlib.suppress(StoreUnavailable):
+                await self._database.write(dispatchers.stop, self.identity.id)
+
+    def notice(self, topics: frozenset[Topic]) -> None:
+        """Wake up whoever is concerned by a commit."""
+        for topic, event in ((Topic.WORK, self._work), (Topic.TIME, self._time), (Topic.WISH, self._wish)):
+            if topic in topics:
+                event.set()
+
+    def limits_changed(self) -> None:
+        """The limits in `admission` are new ones."""
+        self._limits_changed.set()
+        self._work.set()
+
+    def _wake_claims(self) -> None:
+        self._work.set()
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._completer.run())
+            for loop in (
+                self._claim_when_woken,
+                self._promote_when_due,
+                self._cancel_when_wished,
+                self._watch_host,
+                self._look_for_passed_over,
+                self._beat,
+            ):
+                group.create_task(self._forever(loop))
+
+    async def _forever(self, step: Callable[[], Coroutine[None, None, None]]) -> None:
+        while True:
+            try:
+                await step()
+            except StoreUnavailable as error:
+                logger.warning("waiting for the database: %s", error)
+                await asyncio.sleep(random.uniform(0.5, 1.5))
+                await self._recover_own()
+
+    async def _recover_own(self) -> None:
+        # A claim may have been committed although its answer was lost.
+        with contextlib.suppress(StoreUnavailable):
+            await recovery.recover_own(self._database, self.identity, self.roster, self._executors)
+        self.notice(frozenset(Topic))
+
+    async def _claim_when_woken(self) -> None:
+        await self._work.wait()
+        self._work.clear()
+        while not self._draining:
+            room = self.admission.room(self.roster.occupied)
+            if room.slots == 0:
+                return
+            reserved = self.admission.reserved
+            wish = Claim(
+                self.identity.id,
+                SITE,
+                room,
+                self.admission.chooser(),
+                reserved=reserved.job if reserved else None,
+            )
+            claimed = await self._database.write(claims.claim, wish)
+            if not claimed:
+                return
+            await self._launch(claimed)
+
+    async def _launch(self, claimed: list[Claimed]) -> None:
+        for attempt in claimed:
+            self.roster.add(attempt)
+            logger.debug("job %s attempt %s claimed", attempt.job_id, attempt.number)
+        await self._executors[SITE].launch([recovery.launch_of(attempt) for attempt in claimed])
+
+    async def _promote_when_due(self) -> None:
+        self._time.clear()
+        due_at = await self._database.read(waiting.next_due)
+        pause_s = _LONGEST_SLEEP_S
+        if due_at is not None:
+            pause_s = min(pause_s, (due_at - datetime.now(UTC)).total_seconds())
+        if pause_s > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._time.wait(), pause_s)
+            return
+        await self._database.write(waiting.promote_due, _DUE_AT_ONCE)
+
+    async def _cancel_when_wished(self) -> None:
+        await self._wish.wait()
+        self._wish.clear()
+        wished = set(await self._database.read(claims.cancel_wishes, self.identity.id))
+        for token in wished - self._cancelled:
+            if token in self.roster:
+                await self._executors[SITE].cancel(token, self._cancel_grace_s)
+                self._cancelled.add(token)
+        # Only what is still wished needs remembering; an ended attempt never comes back under its token.
+        self._cancelled &= wished
+        if wished - self._cancelled:
+            # Claimed this instant and not in memory yet.
+            await asyncio.sleep(0.02)
+            self._wish.set()
+
+    async def _watch_host(self) -> None:
+        if not self.admission.watches_host:
+            self._limits_changed.clear()
+            await self._limits_changed.wait()
+        was_closed = bool(self.admission.closed)
+        self.admission.observe(self._monitor.sample())
+        if was_closed and not self.admission.closed:
+            self._work.set()
+        await asyncio.sleep(_SAMPLE_S)
+
+    async def _look_for_passed_over(self) -> None:
+        await asyncio.sleep(_LOOK_BACK_S)
+        occupied = self.roster.occupied
+        if not (occupied.cpus or occupied.memory_bytes or occupied.gpus):
+            self.admission.passed_over(None)
+            return
+        room, total = self.admission.room(occupied), self.admission.total
+        best = await self._database.read(claims.passed_over, SITE, room, total)
+        before = self.admission.reserved
+        self.admission.passed_over(best)
+        if before is not None and self.admission.reserved is None:
+            self._work.set()
+
+    async def _beat(self) -> None:
+        await asyncio.sleep(_HEARTBEAT_S * random.uniform(0.8, 1.0))
+        await self._database.write(dispatchers.beat, self.identity.id)

@@ -1,0 +1,68 @@
+"""The attempts in this dispatcher's hands: a cache of rows it claimed, by token."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+from jobmgr.store.claims import Claimed, Key, Room
+
+
+class Roster:
+    """Live attempts, and what they occupy. An attempt occupies until its end was seen, not until it was written."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, Claimed] = {}
+        self._occupying: set[str] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __contains__(self, token: str) -> bool:
+        return token in self._held
+
+    def __iter__(self) -> Iterator[Claimed]:
+        return iter(list(self._held.values()))
+
+    def add(self, claimed: Claimed) -> None:
+        """Take an attempt up."""
+        self._held[claimed.token] = claimed
+        self._occupying.add(claimed.token)
+        self._empty.clear()
+
+    def get(self, token: str) -> Claimed | None:
+        """The attempt with this token, if it is here."""
+        return self._held.get(token)
+
+    def free(self, token: str) -> None:
+        """What the attempt occupied is free: it has ended, though that may not be written yet."""
+        self._occupying.discard(token)
+
+    def drop(self, token: str) -> None:
+        """Its end is written, or it belongs to somebody else now."""
+        self._held.pop(token, None)
+        self._occupying.discard(token)
+        if not self._held:
+            self._empty.set()
+
+    async def wait_until_empty(self) -> None:
+        """Wait until the end of every attempt here is written."""
+        await self._empty.wait()
+
+    @property
+    def occupied(self) -> Room:
+        """What is in use now."""
+        rows = [self._held[token] for token in self._occupying]
+        return Room(
+            slots=len(rows),
+            cpus=sum(row.cpus for row in rows),
+            memory_bytes=sum(row.memory_bytes for row in rows),
+            gpus=sum(row.gpus for row in rows),
+        )
+
+
+def key_of(claimed: Claimed) -> Key:
+    """The right to write about this attempt."""
+    return Key(claimed.job, claimed.number, claimed.token, claimed.lease)
