@@ -1,0 +1,233 @@
+"""The verbs on jobs. Every front door calls these; they call the store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from jobmgr.domain.job import Attempt, Event, EventPosition, Job, JobFilter, JobPage, NewJob
+from jobmgr.domain.queue import Tally
+from jobmgr.domain.status import Status
+from jobmgr.domain.why import Parent, Reason, Surroundings, explain
+from jobmgr.errors import InvalidRequest, WaitTimeout
+from jobmgr.manager.core import Core
+from jobmgr.store import dependencies, events, jobs, listing, queues
+from jobmgr.store.jobs import Change, Stored
+from jobmgr.wire.submission import (
+    JobChange,
+    JobSubmission,
+    check_properties,
+    check_tags,
+    check_text,
+    to_new_job,
+)
+
+_PAGE_LIMIT = 1000
+
+
+class Jobs(Core):
+    """Submit, look, cancel, retry, hold, wait."""
+
+    async def submit(self, command: Sequence[str], *, user: str | None = None, **fields: Any) -> str:
+        """Store one job and answer its id; the fields are those of a submitted job (name, priority, env, …).
+
+        Raises InvalidRequest naming the field, JobExists, QueueNotFound.
+        """
+        try:
+            asked = msgspec.convert({"command": list(command), **fields}, JobSubmission)
+        except msgspec.ValidationError as error:
+            raise InvalidRequest("", str(error)) from None
+        (stored,) = await self.submit_many([asked], user=user, bulk=False)
+        return stored.job_id
+
+    async def submit_many(
+        self, asked: Sequence[JobSubmission], *, user: str | None = None, bulk: bool = True
+    ) -> Sequence[Stored]:
+        """Store jobs, all or nothing; committed on return. `bulk` says whether errors name `jobs[n].field`."""
+        owner = self.user if user is None else user
+        new = [
+            to_new_job(submission, user=owner, at=f"jobs[{index}]." if bulk else "")
+            for index, submission in enumerate(asked)
+        ]
+        return await self.store_jobs(new)
+
+    async def store_jobs(self, new: Sequence[NewJob]) -> Sequence[Stored]:
+        """Store jobs that are checked already, all or nothing."""
+        if not new:
+            return []
+        return await self.database.write(jobs.insert, new)
+
+    async def get(self, job_id: str) -> Job:
+        """One job. Raises JobNotFound."""
+        return (await self.database.read(listing.get, [job_id]))[0]
+
+    async def list(
+        self,
+        wanted: JobFilter | None = None,
+        *,
+        order: str = "-created",
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> JobPage:
+        """One page of jobs. Raises InvalidRequest for an unknown order, limit or cursor."""
+        if not 1 <= limit <= _PAGE_LIMIT:
+            raise InvalidRequest("limit", f"{limit} is not between 1 and {_PAGE_LIMIT}")
+        return await self.database.read(listing.page, wanted or JobFilter(), order, limit, cursor)
+
+    async def attempts(self, job_id: str) -> Sequence[Attempt]:
+        """All attempts of a job, oldest first."""
+        return await self.database.read(listing.attempts, job_id)
+
+    async def cancel(self, job_id: str) -> Job:
+        """End the job, or ask for its end if it is live. An ended job stays as it is."""
+        return await self._change(jobs.cancel, job_id)
+
+    async def retry(self, job_id: str) -> Job:
+        """Queue an ended job for a new attempt. Raises IllegalTransition if it has not ended."""
+        return await self._change(jobs.retry, job_id)
+
+    async def hold(self, job_id: str) -> Job:
+        """Keep a waiting job from starting. Raises IllegalTransition if it is live or ended."""
+        return await self._change(jobs.hold, job_id)
+
+    async def release(self, job_id: str) -> Job:
+        """Undo a hold."""
+        return await self._change(jobs.release, job_id)
+
+    async def execute(self, job_id: str) -> Job:
+        """Queue a draft. Raises IllegalTransition if it is none."""
+        return await self._change(jobs.execute, job_id)
+
+    async def set_priority(self, job_id: str, priority: int) -> Job:
+        """Give a job that has not ended another priority; larger runs first."""
+        await self.database.write(jobs.update, Change(job_id, {"priority": priority}, kind="priority"))
+        return await self.get(job_id)
+
+    async def update(self, job_id: str, change: JobChange) -> Job:
+        """Change name, description, priority, tags or extended properties."""
+        given = {
+            name: value
+            for name, value in msgspec.structs.asdict(change).items()
+            if value is not msgspec.UNSET
+        }
+        if "name" in given:
+            check_text(given["name"], "name")
+        if "description" in given:
+            check_text(given["description"], "description", allow_newline=True)
+        if "extended_properties" in given:
+            given["extended_properties"] = check_properties(
+                given["extended_properties"], "extended_properties"
+            )
+        tags = check_tags(given.pop("tags"), "tags") if "tags" in given else None
+        if given or tags is not None:
+            await self.database.write(jobs.update, Change(job_id, given, tags))
+        return await self.get(job_id)
+
+    async def delete(self, job_id: str) -> None:
+        """Forget an ended job. Its files stay where they are."""
+        await self.database.write(jobs.delete, job_id)
+
+    async def _change(self, batch: Callable[..., Sequence[None]], job_id: str) -> Job:
+        await self.database.write(batch, job_id)
+        return await self.get(job_id)
+
+    async def why(self, job_id: str) -> Sequence[Reason]:
+        """Why the job is where it is, best reason first."""
+        job = await self.get(job_id)
+        queue = await self.database.read(queues.get, job.queue)
+        unmet = await self.database.read(dependencies.unmet, job_id) if job.status is Status.PENDING else []
+        queued = job.status is Status.QUEUED
+        asked = await self.database.read(listing.asked, job_id) if queued else (0, 0, 0)
+        too_much, no_room = self._fit(asked)
+        around = Surroundings(
+            queue=queue,
+            unmet=[Parent(parent, Status(status), when) for parent, status, when in unmet],
+            ahead=await self.database.read(listing.ahead, job_id) if queued else 0,
+            slots=self.dispatcher.admission.slots,
+            slots_used=self.dispatcher.roster.occupied.slots,
+            closed=self.dispatcher.admission.closed,
+            asks_too_much=too_much,
+            waits_for_room=no_room,
+        )
+        return explain(job, around, datetime.now(UTC))
+
+    def _fit(self, asked: tuple[int, int, int]) -> tuple[Sequence[str], Sequence[str]]:
+        total = self.dispatcher.admission.total
+        room = self.dispatcher.admission.room(self.dispatcher.roster.occupied)
+        too_much, no_room = [], []
+        for what, amount, has, free in (
+            ("cpus", asked[0], total.cpus, room.cpus),
+            ("bytes of memory", asked[1], total.memory_bytes, room.memory_bytes),
+            ("gpus", asked[2], total.gpus, room.gpus),
+        ):
+            if amount > has:
+                too_much.append(f"it asks for {amount} {what}, this machine has {has}")
+            elif amount > free:
+                no_room.append(f"it asks for {amount} {what}, {free} are free now")
+        return too_much, no_room
+
+    async def job_events(self, job_id: str, after: int = 0, limit: int = 1000) -> Sequence[Event]:
+        """Events of one job after event number `after`."""
+        key = await self.database.read(listing.key_of, job_id)
+        return await self.database.read(events.of_job, key, after, limit)
+
+    async def event_position(self) -> EventPosition:
+        """The position after the last committed event."""
+        return await self.database.read(events.position)
+
+    async def event_page(self, after: EventPosition | None, limit: int) -> Sequence[Event]:
+        """Events after a position. Raises EventsGone."""
+        return await self.database.read(events.page, after, limit)
+
+    def follow(self, after: EventPosition | None = None) -> AsyncIterator[Sequence[Event]]:
+        """All events after a position (None: from now on), for ever, in batches; the first may be empty."""
+        return self.feed.follow(after)
+
+    async def wait(self, job_id: str, timeout_s: float | None = None) -> Job:
+        """Wait until the job has ended. Raises WaitTimeout."""
+        return (await self.wait_many([job_id], timeout_s))[0]
+
+    async def wait_many(self, job_ids: Sequence[str], timeout_s: float | None = None) -> Sequence[Job]:
+        """Wait until all these jobs have ended; answers them in the order asked for. Raises WaitTimeout."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._until_ended(job_ids)
+        except TimeoutError:
+            left = await self.database.read(listing.unfinished, job_ids)
+            raise WaitTimeout(
+                f"after {timeout_s:g} s {len(left)} of {len(job_ids)} jobs have not ended"
+            ) from None
+        return await self.database.read(listing.get, job_ids)
+
+    async def _until_ended(self, job_ids: Sequence[str]) -> None:
+        left: set[str] | None = None
+        async for batch in self.follow():
+            if left is None:
+                # Followed first, read then: no end falls between the two.
+                left = set(await self.database.read(listing.unfinished, job_ids))
+            for event in batch:
+                if event.job_id in left and Status(event.data["status"]).is_terminal:
+                    left.discard(event.job_id)
+            if not left:
+                return
+
+    async def wait_until_all_done(self, timeout_s: float | None = None) -> None:
+        """Wait until no job is waiting or live any more. Raises WaitTimeout."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                async for _ in self.follow():
+                    if not await self._has_unfinished():
+                        return
+        except TimeoutError:
+            raise WaitTimeout(f"after {timeout_s:g} s there are still jobs that have not ended") from None
+
+    async def _has_unfinished(self) -> bool:
+        return any(
+            queue.counts[tally]
+            for queue in await self.database.read(queues.listing)
+            for tally in (Tally.PENDING, Tally.QUEUED, Tally.LIVE)
+        )

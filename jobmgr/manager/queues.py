@@ -1,0 +1,64 @@
+"""The verbs on queues and on the limits of this service."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from jobmgr.domain.limits import ResourceLimits
+from jobmgr.domain.queue import Queue
+from jobmgr.errors import InvalidRequest
+from jobmgr.manager.core import Core
+from jobmgr.store import listing, queues
+from jobmgr.store.queues import LimitsChange, QueueChange
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}")
+
+
+class Queues(Core):
+    """Queues, limits, readiness."""
+
+    async def queues(self) -> Sequence[Queue]:
+        """All queues with their tallies."""
+        return await self.database.read(queues.listing)
+
+    async def update_queue(
+        self,
+        name: str,
+        *,
+        paused: bool | None = None,
+        max_running: int | msgspec.UnsetType | None = msgspec.UNSET,
+    ) -> Queue:
+        """Pause, resume or limit a queue; made if it is new. `max_running` None removes its limit."""
+        if _NAME.fullmatch(name) is None:
+            raise InvalidRequest(
+                "name", f"{name!r} is not a queue name: letters, digits, _ . - ; at most 128"
+            )
+        values: dict[str, Any] = {} if paused is None else {"paused": paused}
+        if max_running is not msgspec.UNSET:
+            if max_running is not None and not 0 <= max_running < 2**31:
+                raise InvalidRequest("max_running", f"{max_running} is not a number of jobs")
+            values["max_running"] = max_running
+        await self.database.write(queues.change, QueueChange(name, values))
+        return await self.database.read(queues.get, name)
+
+    async def limits(self) -> ResourceLimits:
+        """The limits of this service; `max_concurrent_jobs` is the effective number."""
+        admission = self.dispatcher.admission
+        return replace(admission.limits, max_concurrent_jobs=admission.slots)
+
+    async def update_limits(self, **changes: Any) -> ResourceLimits:
+        """Change limits, by name; stored, so they survive a restart. Raises InvalidRequest; nothing changes then."""
+        new = replace(self.dispatcher.admission.limits, **changes)
+        await self.database.write(queues.set_limits, LimitsChange(self.parts.service, new))
+        self.dispatcher.admission.limits = new
+        self.dispatcher.limits_changed()
+        return await self.limits()
+
+    async def check_ready(self) -> None:
+        """Raise StoreUnavailable if the database does not answer."""
+        await self.database.read(listing.get, [])

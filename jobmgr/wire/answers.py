@@ -1,0 +1,419 @@
+"""What the API answers, and how it becomes values of the domain again. New fields may be added; clients skip them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from jobmgr.domain.job import Attempt, Event, FileEntry, Job, JobError
+from jobmgr.domain.limits import ResourceLimits
+from jobmgr.domain.queue import Queue, Tally
+from jobmgr.domain.status import Status
+from jobmgr.domain.why import Reason
+
+# Text, not datetime: msgspec leaves out microseconds that are zero, and a fixed width sorts as text.
+Moment = Annotated[
+    str,
+    Meta(
+        description="RFC 3339, UTC, microseconds: 2026-01-31T18:00:00.000000Z",
+        extra_json_schema={"format": "date-time"},
+    ),
+]
+
+_ENCODER = msgspec.json.Encoder()
+
+
+class ErrorAnswer(Struct):
+    """Why a job did not complete: a stable code and a sentence."""
+
+    code: str
+    message: str
+
+
+class JobAnswer(Struct):
+    """A job; `v` grows with every change."""
+
+    job_id: str
+    name: str
+    description: str
+    status: Status
+    priority: int
+    queue: str
+    site: str
+    executor: str
+    user: str
+    draft: bool
+    attempt: int
+    exit_code: int | None
+    error: ErrorAnswer | None
+    created_at: Moment
+    due_at: Moment | None
+    held_at: Moment | None
+    deps_left: int
+    cancel_requested_at: Moment | None
+    queued_at: Moment | None
+    started_at: Moment | None
+    finished_at: Moment | None
+    handle: str | None
+    work_dir: str | None
+    tags: list[str]
+    extended_properties: dict[str, Any]
+    v: int
+
+
+class JobsAnswer(Struct):
+    """A page of jobs, as of event `seq` of database `epoch`; `next_cursor` is null on the last one."""
+
+    jobs: list[JobAnswer]
+    next_cursor: str | None
+    epoch: str
+    seq: int
+
+
+class SubmittedAnswer(Struct):
+    """The id under which a job was stored."""
+
+    job_id: str
+    status: Status
+
+
+class BulkAnswer(Struct):
+    """The ids under which the jobs of a bulk were stored, in the order of the request."""
+
+    job_ids: list[str]
+
+
+class AttemptAnswer(Struct):
+    """One try at running a job; `outcome` is null while it is live."""
+
+    number: int
+    outcome: str | None
+    counted: bool
+    dispatcher: str
+    handle: str | None
+    work_dir: str | None
+    claimed_at: Moment
+    started_at: Moment | None
+    finished_at: Moment | None
+    exit_code: int | None
+    signal: int | None
+    ended_by: str | None
+    error: ErrorAnswer | None
+    cpu_s: float | None
+    peak_memory_bytes: int | None
+    leftovers: int
+
+
+class AttemptsAnswer(Struct):
+    """All attempts of a job, first one first."""
+
+    attempts: list[AttemptAnswer]
+
+
+class EventAnswer(Struct):
+    """One committed fact: these fields, and beside them the fields that changed (`status`, `exit_code`, ...)."""
+
+    seq: int
+    at: Moment
+    kind: str
+    job_id: str | None
+    user: str
+    v: int
+
+
+class EventsAnswer(Struct):
+    """A page of events, oldest first. Ask again with `after=next_after`; `seq` is the newest event there is."""
+
+    events: list[EventAnswer]
+    epoch: str
+    seq: int
+    next_after: str
+
+
+class ReasonAnswer(Struct):
+    """One reason: a stable code and a sentence."""
+
+    code: str
+    message: str
+
+
+class WhyAnswer(Struct):
+    """Why a job is where it is, best reason first."""
+
+    job_id: str
+    reasons: list[ReasonAnswer]
+
+
+class FileAnswer(Struct):
+    """A file in a run directory; `path` is relative to it."""
+
+    path: str
+    size_bytes: int
+    modified_at: Moment
+
+
+class FilesAnswer(Struct):
+    """The files of one attempt's run directory."""
+
+    files: list[FileAnswer]
+
+
+class QueueAnswer(Struct):
+    """A queue: its limit (null: none of its own), and how many jobs are where; `live` are claimed to running."""
+
+    name: str
+    paused: bool
+    max_running: int | None
+    counts: dict[str, int]
+
+
+class QueuesAnswer(Struct):
+    """All queues, as of event `seq` of database `epoch`."""
+
+    queues: list[QueueAnswer]
+    epoch: str
+    seq: int
+
+
+class LimitsAnswer(Struct):
+    """What the service may use of its machine; null: not limited (`max_concurrent_jobs`: the number of cores)."""
+
+    max_concurrent_jobs: int | None
+    max_cpu_percent: float | None
+    min_memory_gb: float | None
+    min_disk_gb: float | None
+
+
+class HealthAnswer(Struct):
+    """That the service answers."""
+
+    status: str
+
+
+class ProblemAnswer(Struct, omit_defaults=True):
+    """An RFC 9457 problem document. `code` is stable; `field` names what was wrong, as `jobs[3].env.PATH`."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    field: str | None = None
+    epoch: str | None = None
+    seq: int | None = None
+
+
+def encode(answer: object) -> bytes:
+    """`answer` as JSON."""
+    return _ENCODER.encode(answer)
+
+
+def moment_text(moment: datetime) -> str:
+    """An aware UTC time as it travels."""
+    return moment.isoformat(timespec="microseconds")[:26] + "Z"
+
+
+def parse_moment(text: str) -> datetime:
+    """The aware UTC time that `moment_text` wrote."""
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def job_answer(job: Job) -> JobAnswer:
+    """`job` as it travels."""
+    return JobAnswer(
+        job.job_id,
+        job.name,
+        job.description,
+        job.status,
+        job.priority,
+        job.queue,
+        job.site,
+        job.executor,
+        job.user,
+        job.draft,
+        job.attempt,
+        job.exit_code,
+        _error_answer(job.error),
+        moment_text(job.created_at),
+        _text_or_none(job.due_at),
+        _text_or_none(job.held_at),
+        job.deps_left,
+        _text_or_none(job.cancel_requested_at),
+        _text_or_none(job.queued_at),
+        _text_or_none(job.started_at),
+        _text_or_none(job.finished_at),
+        job.handle,
+        job.work_dir,
+        list(job.tags),
+        dict(job.extended_properties),
+        job.v,
+    )
+
+
+def to_job(answer: JobAnswer) -> Job:
+    """The job that `job_answer` wrote."""
+    return Job(
+        job_id=answer.job_id,
+        name=answer.name,
+        description=answer.description,
+        status=answer.status,
+        priority=answer.priority,
+        queue=answer.queue,
+        site=answer.site,
+        executor=answer.executor,
+        user=answer.user,
+        draft=answer.draft,
+        attempt=answer.attempt,
+        exit_code=answer.exit_code,
+        error=_to_error(answer.error),
+        created_at=parse_moment(answer.created_at),
+        due_at=_parse_or_none(answer.due_at),
+        held_at=_parse_or_none(answer.held_at),
+        deps_left=answer.deps_left,
+        cancel_requested_at=_parse_or_none(answer.cancel_requested_at),
+        queued_at=_parse_or_none(answer.queued_at),
+        started_at=_parse_or_none(answer.started_at),
+        finished_at=_parse_or_none(answer.finished_at),
+        handle=answer.handle,
+        work_dir=answer.work_dir,
+        tags=tuple(answer.tags),
+        extended_properties=answer.extended_properties,
+        v=answer.v,
+    )
+
+
+def attempt_answer(attempt: Attempt) -> AttemptAnswer:
+    """`attempt` as it travels: without its token and lease, which are the right to write about it."""
+    return AttemptAnswer(
+        number=attempt.number,
+        outcome=attempt.outcome,
+        counted=attempt.counted,
+        dispatcher=attempt.dispatcher,
+        handle=attempt.handle,
+        work_dir=attempt.work_dir,
+        claimed_at=moment_text(attempt.claimed_at),
+        started_at=_text_or_none(attempt.started_at),
+        finished_at=_text_or_none(attempt.finished_at),
+        exit_code=attempt.exit_code,
+        signal=attempt.signal,
+        ended_by=attempt.ended_by,
+        error=_error_answer(attempt.error),
+        cpu_s=attempt.cpu_s,
+        peak_memory_bytes=attempt.peak_memory_bytes,
+        leftovers=attempt.leftovers,
+    )
+
+
+def to_attempt(answer: AttemptAnswer, job_id: str) -> Attempt:
+    """The attempt that `attempt_answer` wrote; its token and lease stay with the service."""
+    return Attempt(
+        job_id=job_id,
+        number=answer.number,
+        token="",
+        lease=0,
+        dispatcher=answer.dispatcher,
+        counted=answer.counted,
+        outcome=answer.outcome,
+        handle=answer.handle,
+        work_dir=answer.work_dir,
+        claimed_at=parse_moment(answer.claimed_at),
+        started_at=_parse_or_none(answer.started_at),
+        finished_at=_parse_or_none(answer.finished_at),
+        exit_code=answer.exit_code,
+        signal=answer.signal,
+        ended_by=answer.ended_by,
+        error=_to_error(answer.error),
+        cpu_s=answer.cpu_s,
+        peak_memory_bytes=answer.peak_memory_bytes,
+        leftovers=answer.leftovers,
+    )
+
+
+def event_answer(event: Event) -> dict[str, Any]:
+    """`event` as it travels: an EventAnswer with the changed fields beside."""
+    return {
+        **event.data,
+        "seq": event.seq,
+        "at": moment_text(event.at),
+        "kind": event.kind,
+        "job_id": event.job_id,
+        "user": event.user,
+        "v": event.v,
+    }
+
+
+def to_event(answer: Mapping[str, Any]) -> Event:
+    """The event that `event_answer` wrote."""
+    data = dict(answer)
+    return Event(
+        seq=data.pop("seq"),
+        at=parse_moment(data.pop("at")),
+        kind=data.pop("kind"),
+        job_id=data.pop("job_id"),
+        user=data.pop("user"),
+        v=data.pop("v"),
+        data=data,
+    )
+
+
+def why_answer(job_id: str, reasons: Sequence[Reason]) -> WhyAnswer:
+    """`reasons` as they travel."""
+    return WhyAnswer(job_id, [ReasonAnswer(reason.code, reason.message) for reason in reasons])
+
+
+def file_answer(entry: FileEntry) -> FileAnswer:
+    """`entry` as it travels. Bytes of its name that are no UTF-8 are shown as U+FFFD."""
+    path = os.fsencode(entry.path).decode(errors="replace")
+    return FileAnswer(path, entry.size_bytes, moment_text(entry.modified_at))
+
+
+def to_file(answer: FileAnswer) -> FileEntry:
+    """The entry that `file_answer` wrote."""
+    return FileEntry(answer.path, answer.size_bytes, parse_moment(answer.modified_at))
+
+
+def queue_answer(queue: Queue) -> QueueAnswer:
+    """`queue` as it travels, with every tally."""
+    counts = {tally.value: queue.counts.get(tally, 0) for tally in Tally}
+    return QueueAnswer(queue.name, queue.paused, queue.max_running, counts)
+
+
+def to_queue(answer: QueueAnswer) -> Queue:
+    """The queue that `queue_answer` wrote."""
+    counts = {tally: answer.counts.get(tally.value, 0) for tally in Tally}
+    return Queue(answer.name, answer.paused, answer.max_running, counts)
+
+
+def limits_answer(limits: ResourceLimits) -> LimitsAnswer:
+    """`limits` as they travel."""
+    return LimitsAnswer(
+        limits.max_concurrent_jobs, limits.max_cpu_percent, limits.min_memory_gb, limits.min_disk_gb
+    )
+
+
+def to_limits(answer: LimitsAnswer) -> ResourceLimits:
+    """The limits that `limits_answer` wrote."""
+    return ResourceLimits(
+        answer.max_concurrent_jobs, answer.max_cpu_percent, answer.min_memory_gb, answer.min_disk_gb
+    )
+
+
+def _error_answer(error: JobError | None) -> ErrorAnswer | None:
+    return None if error is None else ErrorAnswer(error.code, error.message)
+
+
+def _to_error(answer: ErrorAnswer | None) -> JobError | None:
+    return None if answer is None else JobError(answer.code, answer.message)
+
+
+def _text_or_none(moment: datetime | None) -> str | None:
+    return None if moment is None else moment_text(moment)
+
+
+def _parse_or_none(text: str | None) -> datetime | None:
+    return None if text is None else parse_moment(text)

@@ -1,0 +1,100 @@
+"""What is asked besides submitting a job: bodies of changes, and the query parameters of reads."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from jobmgr.domain.status import Status
+from jobmgr.wire.submission import JobSubmission, Name, Priority
+
+MAX_BULK_JOBS = 100_000
+MAX_WINDOW_BYTES = 16 * 1024 * 1024
+
+PageSize = Annotated[int, Meta(ge=1, le=1000)]
+AttemptNumber = Annotated[int, Meta(ge=1, le=2**31 - 1, description="the last attempt unless given")]
+Position = Annotated[
+    str, Meta(max_length=128, description="`epoch:seq` of an earlier answer, or a number alone")
+]
+
+
+class BulkSubmission(Struct, forbid_unknown_fields=True):
+    """Many jobs, stored all or none."""
+
+    jobs: Annotated[list[JobSubmission], Meta(min_length=1, max_length=MAX_BULK_JOBS)]
+
+
+class PriorityChange(Struct, forbid_unknown_fields=True):
+    """A new priority."""
+
+    priority: Priority
+
+
+class QueueChange(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """What may change on a queue; fields left out stay, `max_running` null takes its limit away."""
+
+    paused: bool | UnsetType = UNSET
+    max_running: Annotated[int, Meta(ge=0, le=1000000)] | UnsetType | None = UNSET
+
+
+class LimitsChange(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """New limits; fields left out stay, null takes a limit away (`max_concurrent_jobs`: the number of cores)."""
+
+    max_concurrent_jobs: Annotated[int, Meta(ge=1, le=100000)] | UnsetType | None = UNSET
+    max_cpu_percent: Annotated[float, Meta(gt=0, le=100)] | UnsetType | None = UNSET
+    min_memory_gb: Annotated[float, Meta(ge=0)] | UnsetType | None = UNSET
+    min_disk_gb: Annotated[float, Meta(ge=0)] | UnsetType | None = UNSET
+
+
+class JobsQuery(Struct, forbid_unknown_fields=True):
+    """Which jobs to list. Lists are written `a,b` or by repeating the parameter."""
+
+    status: list[Status] = []
+    ids: Annotated[list[Annotated[str, Meta(max_length=128)]], Meta(max_length=1000)] = []
+    user: Name | None = None
+    queue: Name | None = None
+    site: Name | None = None
+    tag: Name | None = None
+    name: Annotated[str, Meta(max_length=1024, description="`*` stands for any text")] | None = None
+    order: Annotated[str, Meta(max_length=32, description="a field, with `-` before it for descending")] = (
+        "-created"
+    )
+    limit: PageSize = 100
+    cursor: Annotated[str, Meta(max_length=1024, description="`next_cursor` of the page before")] | None = (
+        None
+    )
+
+
+class EventsQuery(Struct, forbid_unknown_fields=True):
+    """Which events to read; those of one job only if `job` is given."""
+
+    after: Position | None = None
+    limit: PageSize = 1000
+    job: Annotated[str, Meta(max_length=128)] | None = None
+
+
+class JobEventsQuery(Struct, forbid_unknown_fields=True):
+    """Which events of a job to read."""
+
+    after: Position | None = None
+    limit: PageSize = 1000
+
+
+class LogQuery(Struct, forbid_unknown_fields=True):
+    """Which bytes of a log to read: from `offset` on, or the last `tail` lines."""
+
+    offset: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=MAX_WINDOW_BYTES, description="bytes")] = 1024 * 1024
+    tail: Annotated[int, Meta(ge=1, le=1_000_000, description="lines")] | None = None
+    attempt: AttemptNumber | None = None
+
+
+class AttemptQuery(Struct, forbid_unknown_fields=True):
+    """Which attempt's files are meant."""
+
+    attempt: AttemptNumber | None = None
+
+
+class NoQuery(Struct, forbid_unknown_fields=True):
+    """No parameters at all."""

@@ -1,0 +1,274 @@
+"""The submitted job as it travels, and how it becomes a `NewJob`. Unknown fields are refused here."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from jobmgr.domain.job import Dependency, JobSpec, NewJob, OnLost, Success, When
+from jobmgr.domain.resources import Resources, parse_duration, parse_memory
+from jobmgr.domain.retry import Retry
+from jobmgr.errors import InvalidRequest
+
+JOB_ID = r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}$"
+PRIORITY_RANGE = 2**31 - 1
+MAX_PROPERTIES_BYTES = 65_536
+
+JobId = Annotated[str, Meta(pattern=JOB_ID, description="letters, digits, _ . - ; at most 128")]
+Name = Annotated[str, Meta(max_length=1024)]
+Priority = Annotated[int, Meta(ge=-PRIORITY_RANGE, le=PRIORITY_RANGE, description="larger runs first")]
+Tag = Annotated[str, Meta(min_length=1, max_length=128)]
+Tags = Annotated[list[Tag], Meta(max_length=64)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+Duration = (
+    Annotated[str, Meta(max_length=64, description="1:30:00, 90s, 5m, 2h")] | Annotated[float, Meta(ge=0)]
+)
+
+
+class ResourcesAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """What one attempt asks for; what is not asked for reserves nothing."""
+
+    cpus: Count | None = None
+    memory: Annotated[str, Meta(max_length=32, description="4GB, 512MB")] | None = None
+    gpus: Count | None = None
+    gpu_type: Name | None = None
+    walltime: Duration | None = None
+    nodes: Count | None = None
+    tasks: Count | None = None
+    partition: Name | None = None
+    account: Name | None = None
+    qos: Name | None = None
+
+
+class RetryAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """How often, after what pause, and for which error codes (none: all) the job is tried again."""
+
+    max_attempts: Annotated[int, Meta(ge=1, le=1000)] = 1
+    backoff: Duration = 30.0
+    on: list[Annotated[str, Meta(max_length=64)]] = []
+
+
+class DependencyAsked(Struct, forbid_unknown_fields=True):
+    """A job that must have ended as `when` says."""
+
+    job_id: JobId
+    when: Literal["success", "failure", "any"] = "success"
+
+
+class SuccessAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """What counts as success."""
+
+    exit_codes: Annotated[list[Annotated[int, Meta(ge=0, le=255)]], Meta(min_length=1)] = field(
+        default_factory=lambda: [0]
+    )
+    required_files: list[Annotated[str, Meta(min_length=1, max_length=1024)]] = []
+
+
+class JobSubmission(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """One job as submitted. Only `command` is required."""
+
+    command: Annotated[list[str], Meta(min_length=1)]
+    job_id: JobId | None = None
+    name: Name = ""
+    description: Annotated[str, Meta(max_length=2048)] = ""
+    env: dict[str, str] = {}
+    cwd: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
+    site: Name = "local"
+    queue: Name = "default"
+    priority: Priority = 0
+    draft: bool = False
+    resources: ResourcesAsked = field(default_factory=ResourcesAsked)
+    retry: RetryAsked = field(default_factory=RetryAsked)
+    not_before: datetime | None = None
+    depends_on: list[DependencyAsked] = []
+    tags: Tags = []
+    extended_properties: dict[str, Any] = {}
+    on_lost: Literal["fail", "retry"] = "fail"
+    success: SuccessAsked = field(default_factory=SuccessAsked)
+
+
+class JobChange(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """What may change on a stored job; fields left out stay."""
+
+    name: Name | msgspec.UnsetType = msgspec.UNSET
+    description: Annotated[str, Meta(max_length=2048)] | msgspec.UnsetType = msgspec.UNSET
+    priority: Priority | msgspec.UnsetType = msgspec.UNSET
+    tags: Tags | msgspec.UnsetType = msgspec.UNSET
+    extended_properties: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+
+
+def new_job_id() -> str:
+    """A random public id; 80 bits, so ids of restored and merged databases do not meet."""
+    return secrets.token_hex(10)
+
+
+def to_new_job(asked: JobSubmission, *, user: str, at: str = "") -> NewJob:
+    """Check what a schema cannot say and normalise. `at` is the path of this job in the request (`jobs[3].`).
+
+    Raises InvalidRequest naming the field.
+    """
+    for name, text in (("name", asked.name), ("description", asked.description), ("queue", asked.queue)):
+        check_text(text, at + name, allow_newline=name == "description")
+    if asked.job_id is not None and re.match(JOB_ID, asked.job_id) is None:
+        raise InvalidRequest(at + "job_id", "only letters, digits, _ . - are allowed, at most 128")
+    return NewJob(
+        job_id=asked.job_id or new_job_id(),
+        spec=_spec(asked, at),
+        name=asked.name,
+        description=asked.description,
+        user=user,
+        queue=asked.queue,
+        site=asked.site,
+        priority=asked.priority,
+        draft=asked.draft,
+        due_at=_utc(asked.not_before, at + "not_before"),
+        depends_on=_dependencies(asked.depends_on, at),
+        tags=check_tags(asked.tags, at + "tags"),
+        extended_properties=check_properties(asked.extended_properties, at + "extended_properties"),
+    )
+
+
+def check_text(text: str, where: str, *, allow_newline: bool = False) -> str:
+    """`text` without control characters that would forge log lines or break storage."""
+    for character in text:
+        if (character < " " and not (allow_newline and character in "\n\t")) or character == "\x7f":
+            raise InvalidRequest(where, f"control character {character!r} is not allowed")
+    _check_unicode(text, where)
+    return text
+
+
+def check_tags(tags: Sequence[str], where: str) -> tuple[str, ...]:
+    """Tags without duplicates, sorted."""
+    for index, tag in enumerate(tags):
+        check_text(tag, f"{where}[{index}]")
+    return tuple(sorted(set(tags)))
+
+
+def check_properties(properties: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """Extended properties that every database can store."""
+    if not properties:
+        return {}
+    encoded = json.dumps(properties)
+    if len(encoded) > MAX_PROPERTIES_BYTES:
+        raise InvalidRequest(where, f"{len(encoded)} bytes; at most {MAX_PROPERTIES_BYTES} are stored")
+    # PostgreSQL stores no NUL in JSON text, and neither database a lone surrogate.
+    if r"\u0000" in encoded or re.search(r"\\ud[89ab]..(?!\\ud[c-f])|(?<!\\ud[89ab]..)\\ud[c-f]", encoded):
+        raise InvalidRequest(where, "NUL characters and unpaired surrogates cannot be stored")
+    return properties
+
+
+def _spec(asked: JobSubmission, at: str) -> JobSpec:
+    for index, part in enumerate(asked.command):
+        _check_argument(part, f"{at}command[{index}]")
+    if not asked.command[0]:
+        raise InvalidRequest(at + "command[0]", "the program to run is empty")
+    for name, value in asked.env.items():
+        _check_env_name(name, at)
+        _check_argument(value, f"{at}env.{name}")
+    if asked.cwd is not None:
+        _check_argument(asked.cwd, at + "cwd")
+        if not os.path.isabs(asked.cwd):  # noqa: PTH117 -- a rule on text, for the host that will run it
+            raise InvalidRequest(at + "cwd", f"{asked.cwd!r} is relative; give an absolute path")
+    for index, path in enumerate(asked.success.required_files):
+        _check_argument(path, f"{at}success.required_files[{index}]")
+        if path.startswith("/") or ".." in path.split("/"):
+            raise InvalidRequest(f"{at}success.required_files[{index}]", "must lie in the run directory")
+    return JobSpec(
+        command=tuple(asked.command),
+        env=asked.env,
+        cwd=asked.cwd,
+        resources=_resources(asked.resources, at),
+        retry=Retry(
+            max_attempts=asked.retry.max_attempts,
+            backoff_s=_seconds(asked.retry.backoff, at + "retry.backoff"),
+            on=frozenset(asked.retry.on),
+        ),
+        on_lost=OnLost(asked.on_lost),
+        success=Success(tuple(asked.success.exit_codes), tuple(asked.success.required_files)),
+    )
+
+
+def _resources(asked: ResourcesAsked, at: str) -> Resources:
+    walltime_s = None
+    if asked.walltime is not None:
+        walltime_s = _seconds(asked.walltime, at + "resources.walltime")
+        if walltime_s <= 0:
+            raise InvalidRequest(at + "resources.walltime", "must be longer than zero")
+    for name in ("gpu_type", "partition", "account", "qos"):
+        check_text(getattr(asked, name) or "", f"{at}resources.{name}")
+    return Resources(
+        cpus=asked.cpus,
+        memory_bytes=None if asked.memory is None else _memory(asked.memory, at + "resources.memory"),
+        gpus=asked.gpus,
+        gpu_type=asked.gpu_type,
+        walltime_s=walltime_s,
+        nodes=asked.nodes,
+        tasks=asked.tasks,
+        partition=asked.partition,
+        account=asked.account,
+        qos=asked.qos,
+    )
+
+
+def _memory(text: str, where: str) -> int:
+    memory_bytes = parse_memory(text, where)
+    if not 0 < memory_bytes < 2**62:
+        raise InvalidRequest(where, "must be more than nothing and less than 4 EiB")
+    return memory_bytes
+
+
+def _seconds(value: str | float, where: str) -> float:
+    seconds = parse_duration(value, where) if isinstance(value, str) else float(value)
+    if seconds > 10 * 366 * 86400:
+        raise InvalidRequest(where, "is longer than ten years")
+    return seconds
+
+
+def _dependencies(asked: Sequence[DependencyAsked], at: str) -> tuple[Dependency, ...]:
+    met: dict[str, Dependency] = {}
+    for index, item in enumerate(asked):
+        if item.job_id in met:
+            raise InvalidRequest(f"{at}depends_on[{index}]", f"job {item.job_id!r} is named twice")
+        met[item.job_id] = Dependency(item.job_id, When(item.when))
+    return tuple(met.values())
+
+
+def _utc(moment: datetime | None, where: str) -> datetime | None:
+    if moment is None:
+        return None
+    if moment.tzinfo is None:
+        raise InvalidRequest(where, "has no time zone; write 2026-01-31T18:00:00Z")
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise InvalidRequest(where, "is outside the calendar") from None
+
+
+def _check_argument(text: str, where: str) -> None:
+    if "\0" in text:
+        raise InvalidRequest(where, "contains a NUL character")
+    _check_unicode(text, where)
+
+
+def _check_env_name(name: str, at: str) -> None:
+    where = f"{at}env.{name!r}" if not name.isidentifier() else f"{at}env.{name}"
+    if not name or "=" in name or "\0" in name or any(character < " " for character in name):
+        raise InvalidRequest(where, "is not a name for an environment variable")
+    if name.startswith("JOBMGR_"):
+        raise InvalidRequest(where, "names starting with JOBMGR_ are set by the service")
+    _check_unicode(name, where)
+
+
+def _check_unicode(text: str, where: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest(where, "contains an unpaired surrogate") from None
