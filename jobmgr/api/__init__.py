@@ -1,0 +1,1 @@
+"""The HTTP face: REST, Socket.IO, server-sent events."""

@@ -1,0 +1,84 @@
+"""The web application: guard, routes, streams and sockets in one."""
+
+from __future__ import annotations
+
+import logging
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from jobmgr.api import problems
+from jobmgr.api.body import MAX_BODY_BYTES
+from jobmgr.api.guard import Guard
+from jobmgr.api.keys import DOCUMENTS, MANAGER, STREAMS
+from jobmgr.api.openapi import describe
+from jobmgr.api.routes import ROUTES
+from jobmgr.api.sockets import Sockets
+from jobmgr.api.stream import Streams
+from jobmgr.errors import JobmgrError
+from jobmgr.manager.manager import Manager
+
+logger = logging.getLogger(__name__)
+
+_HARDENING = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+def make_app(manager: Manager, guard: Guard, *, streams: Streams | None = None) -> web.Application:
+    """The API of a running `manager` behind `guard`.
+
+    Shutting the application down ends its streams and sockets, so it never waits for their clients.
+    """
+    app = web.Application(middlewares=[_front(guard)], client_max_size=MAX_BODY_BYTES)
+    app[MANAGER] = manager
+    app[STREAMS] = streams or Streams()
+    app[DOCUMENTS] = describe(ROUTES)
+    for route in ROUTES:
+        if route.method == "GET":
+            # A stream has no length that HEAD could tell.
+            app.router.add_get(route.path, route.endpoint(), allow_head=not route.streams)
+        else:
+            app.router.add_route(route.method, route.path, route.endpoint())
+    app.on_response_prepare.append(_harden)
+    app.on_shutdown.append(app[STREAMS].close)
+    Sockets(manager).attach(app)
+    return app
+
+
+def _front(guard: Guard) -> Middleware:
+    """The one middleware: the guard before, problem documents after."""
+
+    @web.middleware
+    async def front(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            await guard.admit(request)
+            return await handler(request)
+        except web.HTTPException as error:
+            if error.status < 400:
+                raise
+            return problems.from_http(error, request)
+        except JobmgrError as error:
+            return problems.from_error(error)
+        except ConnectionError:
+            # The client is gone; aiohttp closes the connection.
+            raise
+        except Exception:  # boundary: a bug is answered and logged, the service goes on
+            logger.exception("%s %s failed", request.method, _route_of(request))
+            return problems.from_bug()
+
+    return front
+
+
+def _route_of(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    return request.path if resource is None else resource.canonical
+
+
+async def _harden(_request: web.Request, response: web.StreamResponse) -> None:
+    for name, value in _HARDENING.items():
+        response.headers.setdefault(name, value)

@@ -1,0 +1,124 @@
+"""Reading request bodies: one struct, or many jobs as JSON or as lines of JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from typing import TypeVar
+
+import msgspec
+from aiohttp import web
+
+from jobmgr.api.decoding import check_keys, decode, decode_types
+from jobmgr.api.guard import NDJSON_TYPE
+from jobmgr.api.problems import Refusal
+from jobmgr.errors import InvalidRequest
+from jobmgr.wire.requests import MAX_BULK_JOBS
+from jobmgr.wire.submission import JobSubmission
+
+T = TypeVar("T")
+
+MEBIBYTE = 1024 * 1024
+MAX_BODY_BYTES = 8 * MEBIBYTE
+MAX_LINES_BYTES = 64 * MEBIBYTE
+# Decoding goes on this many jobs at a time between looks at the other connections.
+_STRIDE = 500
+
+
+class _RawBulk(msgspec.Struct, forbid_unknown_fields=True):
+    jobs: list[msgspec.Raw]
+
+
+_SUBMISSION = msgspec.json.Decoder(JobSubmission)
+_BULK = msgspec.json.Decoder(_RawBulk)
+_JOBS_KEY = re.compile(rb'"jobs"\s*:')
+
+
+async def read_struct(request: web.Request, decoder: msgspec.json.Decoder[T]) -> T:
+    """The struct that the body holds. Raises Refusal or InvalidRequest."""
+    return decode(decoder, await _read(request))
+
+
+async def expect_nothing(request: web.Request) -> None:
+    """Refuse a body that would be ignored; an empty object is taken for none."""
+    if request.body_exists and (await _read(request)).strip() not in (b"", b"{}"):
+        raise InvalidRequest("", "this request takes no body")
+
+
+async def read_submissions(request: web.Request) -> tuple[list[JobSubmission], bool]:
+    """The submitted jobs, and whether they came as a bulk. Raises Refusal or InvalidRequest."""
+    if request.content_type == NDJSON_TYPE:
+        return await _decode_bulk(_read_lines(request)), True
+    data = await _read(request)
+    if _is_bulk(data):
+        return await _decode_bulk(_items(_outer(data))), True
+    return [decode(_SUBMISSION, data)], False
+
+
+def _is_bulk(data: bytes) -> bool:
+    head = data[:64].split(b'"', 2)
+    return len(head) == 3 and head[0].strip() == b"{" and head[1] == b"jobs"
+
+
+def _outer(data: bytes) -> list[msgspec.Raw]:
+    """The jobs of a bulk, each still as text, so that an error can name the one it is in."""
+    jobs = decode_types(_BULK, data).jobs
+    # Of two lists under this name, the first one would be lost without a word.
+    if len(_JOBS_KEY.findall(data)) > 1:
+        check_keys(data, "")
+    return jobs
+
+
+async def _decode_bulk(lines: AsyncIterator[bytes]) -> list[JobSubmission]:
+    jobs: list[JobSubmission] = []
+    async for line in lines:
+        if len(jobs) == MAX_BULK_JOBS:
+            raise InvalidRequest("jobs", f"more than {MAX_BULK_JOBS} in one request; send them in several")
+        jobs.append(decode(_SUBMISSION, line, f"jobs[{len(jobs)}]."))
+        if len(jobs) % _STRIDE == 0:
+            await asyncio.sleep(0)
+    if not jobs:
+        raise InvalidRequest("jobs", "is empty")
+    return jobs
+
+
+async def _items(jobs: list[msgspec.Raw]) -> AsyncIterator[bytes]:
+    for job in jobs:
+        yield bytes(job)
+
+
+async def _read(request: web.Request) -> bytes:
+    # Refused before it is read; a body of unknown length is stopped by the application's client_max_size.
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        raise _too_large(MAX_BODY_BYTES)
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise _too_large(MAX_BODY_BYTES) from None
+
+
+async def _read_lines(request: web.Request) -> AsyncIterator[bytes]:
+    size, rest = 0, b""
+    async for chunk in request.content.iter_any():
+        size += len(chunk)
+        if size > MAX_LINES_BYTES:
+            raise _too_large(MAX_LINES_BYTES)
+        lines = (rest + chunk).split(b"\n")
+        rest = lines.pop()
+        if len(rest) > MAX_BODY_BYTES:
+            raise _too_large(MAX_BODY_BYTES)
+        for line in lines:
+            if line.strip():
+                yield line
+    if rest.strip():
+        yield rest
+
+
+def _too_large(limit_bytes: int) -> Refusal:
+    return Refusal(
+        413,
+        "body_too_large",
+        f"more than {limit_bytes // MEBIBYTE} MiB; many jobs are best sent as {NDJSON_TYPE}, one per line, "
+        f"at most {MAX_BODY_BYTES // MEBIBYTE} MiB each and {MAX_LINES_BYTES // MEBIBYTE} MiB in all",
+    )

@@ -1,0 +1,129 @@
+"""JSON to structs, strictly; every way in which it can be wrong becomes an error that says where."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, TypeVar
+
+import msgspec
+
+from jobmgr.api.problems import Refusal
+from jobmgr.errors import InvalidRequest
+
+T = TypeVar("T")
+
+MAX_DEPTH = 100
+_AT = re.compile(r"(?P<what>.*?)(?: - at `(?P<key>key in `)?\$(?P<path>[^`]*)`+)?", re.DOTALL)
+_UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(?P<name>.*)`", re.DOTALL)
+# All strings of a JSON text in order, each with the colon that makes it a key.
+_STRINGS = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"\s*(:?)', re.DOTALL)
+_TOKENS = re.compile(rb'"(?P<text>[^"\\]*(?:\\.[^"\\]*)*)"\s*(?P<colon>:?)|(?P<bracket>[\[\]{}])', re.DOTALL)
+
+
+def decode(decoder: msgspec.json.Decoder[T], raw: bytes, at: str = "") -> T:
+    """The struct in `raw`. `at` is where it stands in the request (`jobs[3].`).
+
+    Raises Refusal (400) for what is not JSON, InvalidRequest for what does not fit, naming the field.
+    """
+    value = decode_types(decoder, raw, at)
+    check_keys(raw, at)
+    return value
+
+
+def decode_types(decoder: msgspec.json.Decoder[T], raw: bytes, at: str = "") -> T:
+    """As `decode`, but of a key that stands twice the last value counts."""
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        raise invalid(error, decoder.type, at) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _malformed(raw, error, at) from None
+    except RecursionError:
+        raise _too_deep(at) from None
+
+
+def invalid(error: msgspec.ValidationError, kind: Any, at: str = "") -> InvalidRequest:
+    """`error` of decoding a `kind`, as an error that names the field and what would be right."""
+    match = _AT.fullmatch(str(error))
+    assert match is not None
+    what, path = match["what"], (match["path"] or "").replace("[...]", "")
+    if unknown := _UNKNOWN.fullmatch(what):
+        known = ", ".join(_fields_at(kind, path))
+        return InvalidRequest(_join(at, path, unknown["name"][:100]), f"is not a field; known ones: {known}")
+    if missing := _MISSING.fullmatch(what):
+        return InvalidRequest(_join(at, path, missing["name"]), "is required")
+    return InvalidRequest(_join(at, path), what[:1].lower() + what[1:])
+
+
+def check_keys(raw: bytes, at: str) -> None:
+    """Refuse a key that stands twice in one object: which of the two was meant is a guess.
+
+    The exact walk is slow, so it is left to texts in which a key is repeated at all, is escaped, or that
+    could be nested too deep.
+    """
+    keys = [text for text, colon in _STRINGS.findall(raw) if colon]
+    suspicious = len(set(keys)) < len(keys) or raw.count(b"[") + raw.count(b"{") > MAX_DEPTH
+    if suspicious or any(b"\\" in key for key in keys):
+        _walk(raw, at)
+
+
+def _join(at: str, path: str, name: str = "") -> str:
+    return ".".join(part for part in ((at + path.lstrip(".")).strip("."), name) if part)
+
+
+def _fields_at(kind: Any, path: str) -> list[str]:
+    node: msgspec.inspect.Type = msgspec.inspect.type_info(kind)
+    for step in re.findall(r"\w+|\[", path):
+        inner = _alternatives(node)
+        if step == "[":
+            node = next(t.item_type for t in inner if isinstance(t, msgspec.inspect.ListType))
+        else:
+            struct = next(t for t in inner if isinstance(t, msgspec.inspect.StructType))
+            node = next(field.type for field in struct.fields if field.encode_name == step)
+    structs = (t for t in _alternatives(node) if isinstance(t, msgspec.inspect.StructType))
+    return [field.encode_name for struct in structs for field in struct.fields]
+
+
+def _alternatives(node: msgspec.inspect.Type) -> list[msgspec.inspect.Type]:
+    options = node.types if isinstance(node, msgspec.inspect.UnionType) else (node,)
+    return [option.type if isinstance(option, msgspec.inspect.Metadata) else option for option in options]
+
+
+def _malformed(raw: bytes, error: msgspec.DecodeError | UnicodeDecodeError, at: str) -> Refusal:
+    where = at.rstrip(".")
+    subject = where or "the body"
+    if not raw.strip():
+        return Refusal(400, "malformed_body", f"{subject} is empty; JSON is expected", where)
+    if isinstance(error, UnicodeDecodeError):
+        return Refusal(400, "malformed_body", f"{subject} is not UTF-8: {error.reason}", where)
+    return Refusal(400, "malformed_body", f"{subject} is not valid JSON: {error}", where)
+
+
+def _too_deep(at: str) -> Refusal:
+    where = at.rstrip(".")
+    detail = f"{where or 'the body'} is nested deeper than {MAX_DEPTH} levels"
+    return Refusal(400, "malformed_body", detail, where)
+
+
+def _walk(raw: bytes, at: str) -> None:
+    open_objects: list[set[str]] = []
+    for token in _TOKENS.finditer(raw):
+        bracket = token["bracket"]
+        if bracket is None:
+            if token["colon"]:
+                _add_key(open_objects[-1], token["text"], at)
+        elif bracket in b"[{":
+            open_objects.append(set())
+            if len(open_objects) > MAX_DEPTH:
+                raise _too_deep(at)
+        else:
+            open_objects.pop()
+
+
+def _add_key(keys: set[str], text: bytes, at: str) -> None:
+    key = json.loads(b'"' + text + b'"')
+    if key in keys:
+        raise InvalidRequest((at + key[:100]) if at else key[:100], "stands twice in one object")
+    keys.add(key)

@@ -1,0 +1,141 @@
+"""The first thing every request meets: who is asking, and does a browser ask for somebody else."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+import os
+import sys
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
+
+from aiohttp import web
+
+from jobmgr.api import peer
+from jobmgr.api.problems import Refusal
+
+CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+JSON_TYPE = "application/json"
+NDJSON_TYPE = "application/x-ndjson"
+OPEN_PATH = "/healthz"
+SOCKET_PATH = "/socket.io/"
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Lets a request in or raises Refusal.
+
+    With `loopback`, connections of the user `uid` need no token (None: this system cannot tell users apart);
+    all others show `token` as `Authorization: Bearer`. `hosts` are the names, with port, by which a browser may
+    know this service; if empty any name will do, which is safe only where a token is always asked for.
+    """
+
+    token: str
+    uid: int | None
+    loopback: bool
+    hosts: frozenset[str]
+    _trusted: WeakKeyDictionary[asyncio.BaseTransport, bool] = field(
+        init=False, repr=False, compare=False, default_factory=WeakKeyDictionary
+    )
+
+    async def admit(self, request: web.Request) -> None:
+        """Raise Refusal unless this request may be answered."""
+        if request.path == OPEN_PATH:
+            return
+        self._check_host(request)
+        self._check_browser(request)
+        _check_content_type(request)
+        if not (self._shows_token(request) or await self._is_own_user(request)):
+            raise Refusal(
+                401,
+                "token_required",
+                "this is not a direct connection of the service's own user on its machine; "
+                "send the service's token as `Authorization: Bearer TOKEN` (or set JOBMGR_TOKEN)",
+                headers={"WWW-Authenticate": 'Bearer realm="jobmgr"'},
+            )
+
+    def _check_host(self, request: web.Request) -> None:
+        # A web page whose name was rebound to our address still sends its own name here.
+        host = request.headers.get("Host", "").lower()
+        if self.hosts and host not in self.hosts:
+            names = ", ".join(sorted(self.hosts))
+            raise Refusal(
+                421, "wrong_host", f"the Host header {host!r} is not a name of this service ({names})"
+            )
+
+    def _check_browser(self, request: web.Request) -> None:
+        headers = request.headers
+        origin = headers.get("Origin")
+        if origin is not None:
+            authority = origin.lower().removeprefix("http://").removeprefix("https://")
+            if authority not in (self.hosts or {headers.get("Host", "").lower()}):
+                raise Refusal(403, "wrong_origin", f"pages of {origin!r} may not use this service")
+        site = headers.get("Sec-Fetch-Site")
+        if site is not None and request.method in CHANGES and site not in ("same-origin", "none"):
+            raise Refusal(403, "wrong_origin", "pages of other sites may not change anything here")
+
+    def _shows_token(self, request: web.Request) -> bool:
+        scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not self.token:
+            return False
+        return hmac.compare_digest(shown.strip().encode(errors="surrogateescape"), self.token.encode())
+
+    async def _is_own_user(self, request: web.Request) -> bool:
+        transport = request.transport
+        if not self.loopback or self.uid is None or transport is None or _is_forwarded(request):
+            return False
+        trusted = self._trusted.get(transport)
+        if trusted is None:
+            ends = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+            if not all(ends):
+                return False
+            owner = await asyncio.to_thread(peer.owner, ends[0][:2], ends[1][:2])
+            trusted = self._trusted[transport] = owner == self.uid
+        return trusted
+
+
+def own_uid() -> int | None:
+    """The user whose loopback connections are let in; None where connections' owners cannot be looked up."""
+    return os.getuid() if sys.platform == "linux" else None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a service bound to `host` can be reached from its own machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def own_hosts(host: str, port: int) -> frozenset[str]:
+    """The names of a service bound to `host`:`port`; empty for one that others can reach by names of their own."""
+    if not is_loopback(host):
+        return frozenset()
+    bare = host.strip("[]").lower()
+    names = {"127.0.0.1", "localhost", "[::1]", f"[{bare}]" if ":" in bare else bare}
+    return frozenset(f"{name}:{port}" for name in names) | (frozenset(names) if port == 80 else frozenset())
+
+
+def _is_forwarded(request: web.Request) -> bool:
+    # A proxy's connection is the proxy's user's, whoever is behind it.
+    for name, _ in request.raw_headers:
+        lowered = name.lower()
+        if lowered.startswith(b"x-forwarded") or lowered in (b"forwarded", b"via", b"x-real-ip"):
+            return True
+    return False
+
+
+def _check_content_type(request: web.Request) -> None:
+    # A form or plain text is what a page of another site can send without asking. Engine.IO's own posts are
+    # plain text; they carry a session id that such a page cannot know.
+    if request.method not in CHANGES or not request.body_exists or request.path == SOCKET_PATH:
+        return
+    if request.content_type not in (JSON_TYPE, NDJSON_TYPE):
+        raise Refusal(
+            415,
+            "wrong_content_type",
+            f"the body is {request.content_type}; send {JSON_TYPE} or {NDJSON_TYPE}",
+        )

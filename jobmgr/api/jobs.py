@@ -1,0 +1,110 @@
+"""Jobs: submit, read, change, and the verbs on one job."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from aiohttp import web
+
+from jobmgr.api.body import read_submissions
+from jobmgr.api.keys import MANAGER
+from jobmgr.api.path import job_id_of
+from jobmgr.api.problems import Refusal
+from jobmgr.api.reply import reply
+from jobmgr.domain.job import Job, JobFilter
+from jobmgr.errors import InvalidRequest, QueueNotFound
+from jobmgr.manager.manager import Manager
+from jobmgr.wire.answers import (
+    AttemptsAnswer,
+    BulkAnswer,
+    JobsAnswer,
+    SubmittedAnswer,
+    attempt_answer,
+    job_answer,
+    why_answer,
+)
+from jobmgr.wire.requests import JobsQuery, PriorityChange
+from jobmgr.wire.submission import JobChange, JobSubmission
+
+
+async def submit(request: web.Request) -> web.Response:
+    """Store one job, or many: all or none. They are committed when this is answered."""
+    if "Idempotency-Key" in request.headers:
+        raise InvalidRequest(
+            "Idempotency-Key", "is not supported; choose a `job_id`, which is stored only once"
+        )
+    asked, is_bulk = await read_submissions(request)
+    try:
+        stored = await request.app[MANAGER].submit_many(asked, bulk=is_bulk)
+    except QueueNotFound as error:
+        # Not the address but the body names what is missing.
+        raise Refusal(
+            422, error.code, str(error), _field_of_queue(asked, error.queue, is_bulk=is_bulk)
+        ) from error
+    if is_bulk:
+        return reply(BulkAnswer([job.job_id for job in stored]), 201)
+    job = stored[0]
+    return reply(SubmittedAnswer(job.job_id, job.status), 201, {"Location": f"/api/v1/jobs/{job.job_id}"})
+
+
+def _field_of_queue(asked: Sequence[JobSubmission], queue: str, *, is_bulk: bool) -> str:
+    index = next((index for index, job in enumerate(asked) if job.queue == queue), 0)
+    return f"jobs[{index}].queue" if is_bulk else "queue"
+
+
+async def list_jobs(request: web.Request, query: JobsQuery) -> web.Response:
+    """A page of jobs."""
+    wanted = JobFilter(
+        status=frozenset(query.status),
+        ids=tuple(query.ids),
+        user=query.user,
+        queue=query.queue,
+        site=query.site,
+        tag=query.tag,
+        name=query.name,
+    )
+    page = await request.app[MANAGER].list(wanted, order=query.order, limit=query.limit, cursor=query.cursor)
+    jobs = [job_answer(job) for job in page.jobs]
+    return reply(JobsAnswer(jobs, page.next_cursor, page.position.epoch, page.position.seq))
+
+
+async def get(request: web.Request) -> web.Response:
+    """One job."""
+    return reply(job_answer(await request.app[MANAGER].get(job_id_of(request))))
+
+
+async def change(request: web.Request, body: JobChange) -> web.Response:
+    """Change name, description, priority, tags or extended properties."""
+    return reply(job_answer(await request.app[MANAGER].update(job_id_of(request), body)))
+
+
+async def delete(request: web.Request) -> web.Response:
+    """Forget an ended job."""
+    await request.app[MANAGER].delete(job_id_of(request))
+    return web.Response(status=204)
+
+
+async def set_priority(request: web.Request, body: PriorityChange) -> web.Response:
+    """Change a job's priority."""
+    return reply(job_answer(await request.app[MANAGER].set_priority(job_id_of(request), body.priority)))
+
+
+def verb(does: Callable[[Manager, str], Awaitable[Job]]) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """The handler of a verb that needs no more than the job's id."""
+
+    async def handle(request: web.Request) -> web.Response:
+        return reply(job_answer(await does(request.app[MANAGER], job_id_of(request))))
+
+    return handle
+
+
+async def attempts(request: web.Request) -> web.Response:
+    """All attempts of a job."""
+    found = await request.app[MANAGER].attempts(job_id_of(request))
+    return reply(AttemptsAnswer([attempt_answer(attempt) for attempt in found]))
+
+
+async def why(request: web.Request) -> web.Response:
+    """Why a job is where it is."""
+    job_id = job_id_of(request)
+    return reply(why_answer(job_id, await request.app[MANAGER].why(job_id)))

@@ -1,0 +1,16 @@
+"""What handlers find in their application."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from jobmgr.api.openapi import Documents
+    from jobmgr.api.stream import Streams
+    from jobmgr.manager.manager import Manager
+
+MANAGER: web.AppKey[Manager] = web.AppKey("manager")
+STREAMS: web.AppKey[Streams] = web.AppKey("streams")
+DOCUMENTS: web.AppKey[Documents] = web.AppKey("documents")

@@ -1,0 +1,147 @@
+"""The OpenAPI 3.1 document, made of the table of routes and the structs on the wire."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from jobmgr import __version__
+from jobmgr.api.guard import JSON_TYPE, NDJSON_TYPE
+from jobmgr.api.page import render
+from jobmgr.api.problems import MEDIA_TYPE as PROBLEM_TYPE
+from jobmgr.api.problems import status_of
+from jobmgr.api.route import Route
+from jobmgr.wire.answers import EventAnswer, ProblemAnswer, encode
+from jobmgr.wire.submission import JOB_ID, JobSubmission
+
+_TEMPLATE = "#/components/schemas/{name}"
+_DESCRIPTION = """Jobs are stored, run exactly once and kept. Every path but /healthz asks for a direct loopback
+connection of the service's own user, or for its token. Errors are RFC 9457 problem documents with a stable `code`;
+those of a field name it in `field`. Socket.IO is at /socket.io/ and sends job_queued, job_started, job_scheduled,
+job_completed, job_cancelled and limits_updated."""
+_PATH_PARAMETERS: Mapping[str, dict[str, Any]] = {
+    "job_id": {"type": "string", "pattern": JOB_ID},
+    "name": {"type": "string", "minLength": 1, "maxLength": 128},
+    "path": {"type": "string", "description": "relative to the run directory"},
+}
+_BYTES = {"type": "string", "format": "binary"}
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """The description of the API as it is sent: JSON, a page, and the page's content security policy."""
+
+    openapi: bytes
+    page: bytes
+    page_policy: str
+
+
+def describe(routes: Sequence[Route]) -> Documents:
+    """Both descriptions of `routes`."""
+    document = openapi_document(routes)
+    page, policy = render(document)
+    return Documents(encode(document), page, policy)
+
+
+def openapi_document(routes: Sequence[Route]) -> dict[str, Any]:
+    """OpenAPI 3.1 as JSON values."""
+    structs = {ProblemAnswer, EventAnswer}
+    for route in routes:
+        structs.update(route.own_bodies, _answers(route), filter(None, (route.query, route.body)))
+    ordered = sorted(structs, key=lambda struct: struct.__name__)
+    _, schemas = msgspec.json.schema_components(ordered, ref_template=_TEMPLATE)
+    queries = {route.query.__name__ for route in routes if route.query is not None}
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        path = re.sub(r"\{(\w+):[^}]*\}", r"{\1}", route.path)
+        paths.setdefault(path, {})[route.method.lower()] = _operation(route, path, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "jobmgr", "version": __version__, "description": _DESCRIPTION},
+        "paths": paths,
+        "components": {
+            "schemas": {name: schema for name, schema in schemas.items() if name not in queries},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{}, {"token": []}],
+    }
+
+
+def _operation(route: Route, path: str, schemas: Mapping[str, Any]) -> dict[str, Any]:
+    words = [route.method.lower(), *re.findall(r"\w+", path.removeprefix("/api/v1"))]
+    operation: dict[str, Any] = {"operationId": "_".join(words), "summary": route.summary}
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": _PATH_PARAMETERS[name]}
+        for name in re.findall(r"\{(\w+)\}", path)
+    ]
+    if route.query is not None:
+        parameters += _query_parameters(schemas[route.query.__name__])
+    if parameters:
+        operation["parameters"] = parameters
+    if route.body is not None:
+        operation["requestBody"] = {
+            "required": True,
+            "content": {JSON_TYPE: {"schema": _schema((route.body,))}},
+        }
+    if route.own_bodies:
+        content = {
+            JSON_TYPE: {"schema": _schema(route.own_bodies)},
+            NDJSON_TYPE: {"schema": _schema((JobSubmission,))},
+        }
+        operation["requestBody"] = {"required": True, "content": content}
+    operation["responses"] = _responses(route)
+    return operation
+
+
+def _query_parameters(schema: Mapping[str, Any]) -> list[dict[str, Any]]:
+    parameters = []
+    for name, shape in schema["properties"].items():
+        # "Not given" is what null stands for in the struct; in an address there is no null.
+        options = [option for option in shape.get("anyOf", [shape]) if option.get("type") != "null"]
+        plain = {key: value for key, value in options[0].items() if key != "description"}
+        parameter = {"name": name, "in": "query", "required": name in schema["required"], "schema": plain}
+        if description := options[0].get("description"):
+            parameter["description"] = description
+        if plain.get("type") == "array":
+            parameter |= {"style": "form", "explode": False}
+        parameters.append(parameter)
+    return parameters
+
+
+def _responses(route: Route) -> dict[str, Any]:
+    good: dict[str, Any] = {"description": "Done"}
+    if isinstance(route.answer, str):
+        good["content"] = {
+            route.answer: {} if route.answer in ("text/html", JSON_TYPE) else {"schema": _BYTES}
+        }
+    elif route.answer is not None:
+        good["content"] = {JSON_TYPE: {"schema": _schema(_answers(route))}}
+        if route.streams:
+            good["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+    responses = {str(route.status): good}
+    for error in route.errors:
+        code, status = error.code, str(status_of(error))
+        there = responses.get(status)
+        names = f"{there['description']}, `{code}`" if there else f"`{code}`"
+        responses[status] = _problem(names)
+    responses["default"] = _problem("Any other problem")
+    return responses
+
+
+def _problem(description: str) -> dict[str, Any]:
+    return {"description": description, "content": {PROBLEM_TYPE: {"schema": _schema((ProblemAnswer,))}}}
+
+
+def _answers(route: Route) -> tuple[type[msgspec.Struct], ...]:
+    if route.answer is None or isinstance(route.answer, str):
+        return ()
+    return route.answer if isinstance(route.answer, tuple) else (route.answer,)
+
+
+def _schema(structs: Sequence[type[msgspec.Struct]]) -> dict[str, Any]:
+    references = [{"$ref": _TEMPLATE.format(name=struct.__name__)} for struct in structs]
+    return references[0] if len(references) == 1 else {"anyOf": references}

@@ -1,0 +1,117 @@
+"""RFC 9457 problem documents: the one place where errors become HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from jobmgr.errors import EventsGone, InvalidRequest, JobmgrError
+from jobmgr.wire.answers import ProblemAnswer, encode
+
+MEDIA_TYPE = "application/problem+json"
+MAX_DETAIL = 1000
+
+# The status of each code; a code that is not here has that of its nearest ancestor class.
+_STATUS: Mapping[str, int] = {
+    "error": 500,
+    "invalid_request": 422,
+    "not_found": 404,
+    "conflict": 409,
+    "events_gone": 410,
+    "access_denied": 403,
+    "store_error": 503,
+    "store_unavailable": 503,
+    "executor_unavailable": 503,
+    "wait_timeout": 504,
+}
+_HTTP_CODES: Mapping[int, tuple[str, str]] = {
+    404: ("no_such_route", "there is nothing at {path}; /docs lists what there is"),
+    405: ("method_not_allowed", "{method} is not possible at {path}"),
+    413: ("body_too_large", "the body is larger than is accepted here"),
+}
+
+
+class Refusal(JobmgrError):
+    """A request refused for what it is as HTTP: its headers, its body's form, its sender."""
+
+    code = "refused"
+
+    def __init__(
+        self,
+        status: int,
+        refusal_code: str,
+        detail: str,
+        field: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.refusal_code = refusal_code
+        self.field = field
+        self.headers = headers or {}
+
+
+def status_of(error: type[JobmgrError]) -> int:
+    """The HTTP status that errors of this class are answered with."""
+    codes = (ancestor.code for ancestor in error.__mro__ if issubclass(ancestor, JobmgrError))
+    return next(_STATUS[code] for code in codes if code in _STATUS)
+
+
+def from_error(error: JobmgrError) -> web.Response:
+    """The problem document of an error raised on purpose."""
+    if isinstance(error, Refusal):
+        return problem(error.status, error.refusal_code, str(error), field=error.field, headers=error.headers)
+    status = status_of(type(error))
+    if isinstance(error, InvalidRequest):
+        return problem(status, error.code, str(error), field=error.field)
+    if isinstance(error, EventsGone):
+        return problem(status, error.code, str(error), epoch=error.epoch, seq=error.seq)
+    headers = {"Retry-After": "1"} if status == 503 else None
+    return problem(status, error.code, str(error), headers=headers)
+
+
+def from_http(error: web.HTTPException, request: web.Request) -> web.Response:
+    """The problem document of an error that aiohttp found."""
+    code, sentence = _HTTP_CODES.get(error.status, ("http_error", error.reason))
+    headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
+    return problem(
+        error.status, code, sentence.format(path=request.path, method=request.method), headers=headers
+    )
+
+
+def from_bug() -> web.Response:
+    """The problem document of an exception that nobody expected; what it was is for the log only."""
+    return problem(500, "internal_error", "the service failed to answer this; its log says why")
+
+
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    field: str = "",
+    epoch: str | None = None,
+    seq: int | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> web.Response:
+    """An answer with a problem document."""
+    document = ProblemAnswer(
+        type=f"urn:jobmgr:error:{code}",
+        title=code.replace("_", " ").capitalize(),
+        status=status,
+        # What was sent can be quoted in the sentence: it may be long, and may hold what is no text.
+        detail=_sayable(detail),
+        code=code,
+        field=_sayable(field) or None,
+        epoch=epoch,
+        seq=seq,
+    )
+    return web.Response(
+        body=encode(document), status=status, headers={"Content-Type": MEDIA_TYPE, **(headers or {})}
+    )
+
+
+def _sayable(text: str) -> str:
+    short = text if len(text) <= MAX_DETAIL else f"{text[:MAX_DETAIL]}..."
+    return short.encode(errors="backslashreplace").decode()

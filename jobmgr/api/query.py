@@ -1,0 +1,57 @@
+"""Query parameters to structs, strictly: unknown, repeated and ill-formed ones are refused by name."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Any, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from jobmgr.api.decoding import invalid
+from jobmgr.domain.job import EventPosition
+from jobmgr.errors import InvalidRequest
+from jobmgr.manager.manager import Manager
+from jobmgr.wire.submission import check_text
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+def parse_query(request: web.Request, kind: type[T]) -> T:
+    """The parameters that `kind` declares; its list fields are written `a,b` or repeated."""
+    if not request.query_string:
+        return kind()
+    given: dict[str, Any] = {}
+    for name, text in request.query.items():
+        check_text(text, name[:100])
+        if name in _lists(kind):
+            given.setdefault(name, []).extend(part for part in text.split(",") if part)
+        elif name in given:
+            raise InvalidRequest(name[:100], "is given twice")
+        else:
+            given[name] = text
+    try:
+        return msgspec.convert(given, kind, strict=False)
+    except msgspec.ValidationError as error:
+        wrong = invalid(error, kind)
+        # The types are those of JSON, while what was given is always text.
+        message = re.sub(r", got `str`$", f", not {str(given.get(wrong.field))[:80]!r}", wrong.message)
+        raise InvalidRequest(wrong.field, message.replace("field", "parameter")) from None
+
+
+async def parse_position(text: str | None, manager: Manager, field: str = "after") -> EventPosition | None:
+    """The event position `epoch:seq`, or a number alone, which is taken to be of the present epoch."""
+    if text is None or ":" in text:
+        return None if text is None else EventPosition.parse(text, field)
+    epoch = (await manager.event_position()).epoch
+    return EventPosition.parse(f"{epoch}:{text}", field)
+
+
+@functools.cache
+def _lists(kind: type[msgspec.Struct]) -> frozenset[str]:
+    return frozenset(
+        field.encode_name
+        for field in msgspec.structs.fields(kind)
+        if isinstance(msgspec.inspect.type_info(field.type), msgspec.inspect.ListType)
+    )

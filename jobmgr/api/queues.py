@@ -1,0 +1,50 @@
+"""Queues and the limits of the service."""
+
+from __future__ import annotations
+
+import msgspec
+from aiohttp import web
+
+from jobmgr.api.keys import MANAGER
+from jobmgr.api.reply import reply
+from jobmgr.errors import InvalidRequest
+from jobmgr.wire.answers import QueuesAnswer, limits_answer, queue_answer
+from jobmgr.wire.requests import LimitsChange, QueueChange
+from jobmgr.wire.submission import check_text
+
+
+async def queues(request: web.Request) -> web.Response:
+    """All queues."""
+    manager = request.app[MANAGER]
+    # Read first: a reader who applies newer events may see one again, but misses none.
+    position = await manager.event_position()
+    found = [queue_answer(queue) for queue in await manager.queues()]
+    return reply(QueuesAnswer(found, position.epoch, position.seq))
+
+
+async def change_queue(request: web.Request, body: QueueChange) -> web.Response:
+    """Pause or resume a queue or limit it; a new name makes a queue."""
+    name = check_text(request.match_info["name"], "name")
+    if not name.strip() or len(name) > 128:
+        raise InvalidRequest("name", "a queue's name has 1 to 128 characters")
+    paused = None if body.paused is msgspec.UNSET else body.paused
+    return reply(
+        queue_answer(
+            await request.app[MANAGER].update_queue(name, paused=paused, max_running=body.max_running)
+        )
+    )
+
+
+async def limits(request: web.Request) -> web.Response:
+    """What the service may use of its machine."""
+    return reply(limits_answer(await request.app[MANAGER].limits()))
+
+
+async def change_limits(request: web.Request, body: LimitsChange) -> web.Response:
+    """Change limits; they are stored, so they survive a restart."""
+    changes = {
+        name: value for name, value in msgspec.structs.asdict(body).items() if value is not msgspec.UNSET
+    }
+    if not changes:
+        raise InvalidRequest("", f"nothing to change; known fields: {', '.join(body.__struct_fields__)}")
+    return reply(limits_answer(await request.app[MANAGER].update_limits(**changes)))

@@ -1,0 +1,60 @@
+"""What a route is: everything the router and the OpenAPI document need to know."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from jobmgr.api.body import expect_nothing, read_struct
+from jobmgr.api.guard import CHANGES
+from jobmgr.api.query import parse_query
+from jobmgr.errors import JobmgrError
+from jobmgr.wire.requests import NoQuery
+
+Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method of one path.
+
+    The handler is called with the request, and with `query` and `body` if the route declares them, decoded.
+    `own_bodies` are the alternatives that a handler reads by itself. `answer` is a struct, a media type, or None
+    for an answer without a body; `errors` are those of this route beside what every route may answer.
+    """
+
+    method: str
+    path: str
+    handler: Callable[..., Awaitable[web.StreamResponse]]
+    summary: str
+    answer: type[msgspec.Struct] | tuple[type[msgspec.Struct], ...] | str | None
+    status: int = 200
+    query: type[msgspec.Struct] | None = None
+    body: type[msgspec.Struct] | None = None
+    own_bodies: tuple[type[msgspec.Struct], ...] = ()
+    errors: tuple[type[JobmgrError], ...] = ()
+    streams: bool = False
+
+    def endpoint(self) -> Endpoint:
+        """The aiohttp handler: decode what is declared, refuse what is not, call the handler."""
+        handler, query, body = self.handler, self.query, self.body
+        decoder = None if body is None else msgspec.json.Decoder(body)
+        takes_nothing = self.method in CHANGES and body is None and not self.own_bodies
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            arguments: dict[str, Any] = {}
+            if query is not None:
+                arguments["query"] = parse_query(request, query)
+            elif request.query_string:
+                parse_query(request, NoQuery)
+            if decoder is not None:
+                arguments["body"] = await read_struct(request, decoder)
+            elif takes_nothing:
+                await expect_nothing(request)
+            return await handler(request, **arguments)
+
+        return handle

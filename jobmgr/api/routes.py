@@ -1,0 +1,230 @@
+"""The table of all routes: the router and the OpenAPI document are made of it."""
+
+from __future__ import annotations
+
+from jobmgr.api import documents, events, health, jobs, logs, queues
+from jobmgr.api.route import Route
+from jobmgr.errors import (
+    Conflict,
+    EventsGone,
+    FileMissing,
+    IllegalTransition,
+    InvalidRequest,
+    JobExists,
+    JobNotFound,
+    QueueNotFound,
+    StoreUnavailable,
+)
+from jobmgr.manager.manager import Manager
+from jobmgr.wire.answers import (
+    AttemptsAnswer,
+    BulkAnswer,
+    EventsAnswer,
+    FilesAnswer,
+    HealthAnswer,
+    JobAnswer,
+    JobsAnswer,
+    LimitsAnswer,
+    QueueAnswer,
+    QueuesAnswer,
+    SubmittedAnswer,
+    WhyAnswer,
+)
+from jobmgr.wire.requests import (
+    AttemptQuery,
+    BulkSubmission,
+    EventsQuery,
+    JobEventsQuery,
+    JobsQuery,
+    LimitsChange,
+    LogQuery,
+    PriorityChange,
+    QueueChange,
+)
+from jobmgr.wire.submission import JobChange, JobSubmission
+
+_JOB = "/api/v1/jobs/{job_id}"
+
+
+def _verb(name: str, summary: str) -> Route:
+    does = {
+        "cancel": Manager.cancel,
+        "retry": Manager.retry,
+        "hold": Manager.hold,
+        "release": Manager.release,
+        "execute": Manager.execute,
+    }[name]
+    return Route(
+        "POST", f"{_JOB}/{name}", jobs.verb(does), summary, JobAnswer, errors=(JobNotFound, IllegalTransition)
+    )
+
+
+def _limits(path: str, *methods: str) -> tuple[Route, ...]:
+    return (
+        Route("GET", path, queues.limits, "What the service may use of its machine", LimitsAnswer),
+        *(
+            Route(
+                method,
+                path,
+                queues.change_limits,
+                "Change limits; they survive a restart",
+                LimitsAnswer,
+                body=LimitsChange,
+                errors=(InvalidRequest,),
+            )
+            for method in methods
+        ),
+    )
+
+
+_JOBS = (
+    Route(
+        "POST",
+        "/api/v1/jobs",
+        jobs.submit,
+        "Store one job, or many, all or none, as {jobs: [...]} or as lines of JSON (application/x-ndjson)",
+        (SubmittedAnswer, BulkAnswer),
+        status=201,
+        own_bodies=(JobSubmission, BulkSubmission),
+        errors=(InvalidRequest, JobExists),
+    ),
+    Route(
+        "GET",
+        "/api/v1/jobs",
+        jobs.list_jobs,
+        "A page of jobs",
+        JobsAnswer,
+        query=JobsQuery,
+        errors=(InvalidRequest,),
+    ),
+    Route("GET", _JOB, jobs.get, "One job", JobAnswer, errors=(JobNotFound,)),
+    Route(
+        "PATCH",
+        _JOB,
+        jobs.change,
+        "Change what may change on a job",
+        JobAnswer,
+        body=JobChange,
+        errors=(InvalidRequest, JobNotFound, Conflict),
+    ),
+    Route(
+        "DELETE",
+        _JOB,
+        jobs.delete,
+        "Forget an ended job",
+        None,
+        status=204,
+        errors=(JobNotFound, IllegalTransition),
+    ),
+    _verb("cancel", "End a job, a running one with all its processes; an ended one stays as it is"),
+    _verb("retry", "Run an ended job once more"),
+    _verb("hold", "Keep a waiting job from starting"),
+    _verb("release", "Let a held job go"),
+    _verb("execute", "Queue a job that was saved as a draft"),
+    Route(
+        "POST",
+        f"{_JOB}/priority",
+        jobs.set_priority,
+        "Change a job's priority; a larger one runs first",
+        JobAnswer,
+        body=PriorityChange,
+        errors=(InvalidRequest, JobNotFound, IllegalTransition),
+    ),
+)
+
+_READS = (
+    Route(
+        "GET",
+        f"{_JOB}/attempts",
+        jobs.attempts,
+        "All attempts of a job",
+        AttemptsAnswer,
+        errors=(JobNotFound,),
+    ),
+    Route(
+        "GET",
+        f"{_JOB}/events",
+        events.job_events,
+        "A page of a job's events",
+        EventsAnswer,
+        query=JobEventsQuery,
+        errors=(InvalidRequest, JobNotFound),
+    ),
+    Route("GET", f"{_JOB}/why", jobs.why, "Why a job is where it is", WhyAnswer, errors=(JobNotFound,)),
+    *(
+        Route(
+            "GET",
+            f"{_JOB}/logs/{name}",
+            handler,
+            f"What a job wrote to its {name}: bytes from `X-Log-Offset` on, of `X-Log-Size` so far",
+            logs.LOG_TYPE,
+            query=LogQuery,
+            errors=(InvalidRequest, JobNotFound, FileMissing),
+        )
+        for name, handler in (("stdout", logs.stdout), ("stderr", logs.stderr))
+    ),
+    Route(
+        "GET",
+        f"{_JOB}/files",
+        logs.files,
+        "The files of a job's run directory",
+        FilesAnswer,
+        query=AttemptQuery,
+        errors=(InvalidRequest, JobNotFound),
+    ),
+    Route(
+        "GET",
+        f"{_JOB}/files/{{path:.+}}",
+        logs.download,
+        "One file of a job's run directory",
+        logs.FILE_TYPE,
+        query=AttemptQuery,
+        errors=(InvalidRequest, JobNotFound, FileMissing),
+    ),
+    Route(
+        "GET",
+        "/api/v1/events",
+        events.events,
+        "A page of events; with `Accept: text/event-stream` all that come, resumable by `Last-Event-ID`",
+        EventsAnswer,
+        query=EventsQuery,
+        errors=(InvalidRequest, JobNotFound, EventsGone),
+        streams=True,
+    ),
+)
+
+_QUEUES = (
+    Route("GET", "/api/v1/queues", queues.queues, "All queues", QueuesAnswer),
+    Route(
+        "PATCH",
+        "/api/v1/queues/{name}",
+        queues.change_queue,
+        "Pause, resume or limit a queue; a new name makes a queue",
+        QueueAnswer,
+        body=QueueChange,
+        errors=(InvalidRequest, QueueNotFound),
+    ),
+)
+
+_SERVICE = (
+    Route("GET", "/healthz", health.healthz, "Whether the service lives; open to everybody", HealthAnswer),
+    Route(
+        "GET",
+        "/readyz",
+        health.readyz,
+        "Whether the service can serve",
+        HealthAnswer,
+        errors=(StoreUnavailable,),
+    ),
+    Route("GET", "/openapi.json", documents.openapi, "This document", "application/json"),
+    Route("GET", "/docs", documents.docs, "This document to read", "text/html"),
+)
+
+ROUTES: tuple[Route, ...] = (
+    *_JOBS,
+    *_READS,
+    *_QUEUES,
+    *_limits("/api/v1/limits", "PATCH"),
+    *_limits("/pool/limits", "PATCH", "PUT"),
+    *_SERVICE,
+)

@@ -1,0 +1,66 @@
+"""Serves the application on an address: binds, starts, and ends without waiting for slow clients."""
+
+from __future__ import annotations
+
+import socket
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+from jobmgr.api.app import make_app
+from jobmgr.api.guard import Guard, is_loopback, own_hosts, own_uid
+from jobmgr.errors import AddressUnavailable
+from jobmgr.manager.manager import Manager
+from jobmgr.settings import url_host
+
+_SHUTDOWN_S = 2.0
+
+
+class Server:
+    """The HTTP server of a running manager. `port` 0 picks a free one; `url` tells which."""
+
+    def __init__(self, manager: Manager, *, host: str, port: int, token: str) -> None:
+        self._manager = manager
+        self._host = host
+        self._port = port
+        self._token = token
+        self._runner: web.AppRunner | None = None
+        self.url = ""
+
+    async def __aenter__(self) -> Self:
+        # Bound first: the guard must know the port, and nobody is answered before it does.
+        listener = _bind(self._host, self._port)
+        port = listener.getsockname()[1]
+        self.url = f"http://{url_host(self._host)}:{port}"
+        guard = Guard(self._token, own_uid(), is_loopback(self._host), own_hosts(self._host, port))
+        app = make_app(self._manager, guard)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
+        await self._runner.setup()
+        await web.SockSite(self._runner, listener, backlog=512).start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise AddressUnavailable(
+            f"cannot listen on {host}:{port} ({error.strerror or error}); choose another with --host and --port"
+        ) from error
+    return listener

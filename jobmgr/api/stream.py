@@ -1,0 +1,94 @@
+"""Server-sent events: the event log over one long answer, resumable by `Last-Event-ID`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Sequence
+
+from aiohttp import web
+
+from jobmgr.api.feed import feed
+from jobmgr.api.keys import MANAGER, STREAMS
+from jobmgr.domain.job import Event, EventPosition
+from jobmgr.errors import EventsGone, StoreUnavailable
+from jobmgr.wire.answers import encode, event_answer
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE = "text/event-stream"
+HEARTBEAT_S = 15.0
+# A client that reads nothing for so long is gone; what it missed is in the log.
+WRITE_S = 30.0
+_HEADERS = {"Content-Type": MEDIA_TYPE, "X-Accel-Buffering": "no"}
+
+
+class Streams:
+    """All open streams of an application; they end when it shuts down."""
+
+    def __init__(self, heartbeat_s: float = HEARTBEAT_S) -> None:
+        self.heartbeat_s = heartbeat_s
+        self.closing = asyncio.Event()
+
+    async def close(self, _app: web.Application) -> None:
+        """End all streams. Clients come again with the id of the last event they saw."""
+        self.closing.set()
+
+
+async def stream(request: web.Request, after: EventPosition | None, job_id: str | None) -> web.StreamResponse:
+    """Answer with the events after `after` (None: from now on), of one job if given, for ever.
+
+    Raises EventsGone while the answer has not begun; afterwards that is the event `reset`, and the end.
+    """
+    manager, streams = request.app[MANAGER], request.app[STREAMS]
+    after = after or await manager.event_position()
+    async with contextlib.aclosing(feed(manager, after, streams.closing, streams.heartbeat_s)) as batches:
+        # Following has begun before the client learns that it has an answer, so what it reads then is older.
+        await anext(batches)
+        response = web.StreamResponse(headers=_HEADERS)
+        await response.prepare(request)
+        try:
+            await _write(response, f"retry: 2000\nid: {after}\n\n".encode())
+            await _send(response, batches, after, job_id)
+        except EventsGone as gone:
+            data = {"epoch": gone.epoch, "seq": gone.seq, "detail": str(gone)}
+            await _write(response, _frame("reset", f"{gone.epoch}:{gone.seq}", data))
+        except StoreUnavailable as error:
+            # The end of the answer makes the reader come again.
+            logger.warning("a stream of events ends: %s", error)
+        except (ConnectionError, TimeoutError):
+            # The reader is gone or stuck: nobody is left to tell.
+            if request.transport is not None:
+                request.transport.abort()
+    return response
+
+
+async def _send(
+    response: web.StreamResponse,
+    batches: AsyncIterator[Sequence[Event]],
+    after: EventPosition,
+    job_id: str | None,
+) -> None:
+    async for batch in batches:
+        if batch:
+            after = EventPosition(after.epoch, batch[-1].seq)
+        frames = [_event_frame(event, after.epoch) for event in batch if job_id in (None, event.job_id)]
+        if frames:
+            await _write(response, b"".join(frames))
+        elif not batch:
+            # The id moves on also for a reader who was sent nothing, so that it never falls behind.
+            await _write(response, f": alive\nid: {after}\n\n".encode())
+
+
+def _event_frame(event: Event, epoch: str) -> bytes:
+    return _frame(event.kind, f"{epoch}:{event.seq}", event_answer(event))
+
+
+def _frame(kind: str, position: str, data: object) -> bytes:
+    return f"id: {position}\nevent: {kind}\ndata: ".encode() + encode(data) + b"\n\n"
+
+
+async def _write(response: web.StreamResponse, data: bytes) -> None:
+    async with asyncio.timeout(WRITE_S):
+        await response.write(data)
