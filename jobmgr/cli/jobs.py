@@ -1,0 +1,149 @@
+"""`ls`, `show` and `why`: looking at jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+import msgspec
+
+from jobmgr.cli import output, table
+from jobmgr.cli.session import with_client
+from jobmgr.client import Client
+from jobmgr.domain.job import FileEntry, Job
+from jobmgr.domain.status import Status
+from jobmgr.errors import FileMissing
+from jobmgr.wire import answers
+
+TABLE_ROWS = 50
+_STATUS = click.Choice([status.value for status in Status])
+
+
+@click.command()
+@click.option(
+    "--status", "statuses", type=_STATUS, multiple=True, help="Only jobs of this status; repeatable."
+)
+@click.option("--queue", help="Only jobs of this queue.")
+@click.option("--tag", help="Only jobs with this tag.")
+@click.option("--name", help="Only jobs of this name; `*` stands for any text.")
+@click.option("--user", help="Only jobs of this user.")
+@click.option("--order", default="-created", show_default=True, help="created, -created or -priority.")
+@click.option("--limit", type=click.IntRange(min=0), help=f"At most so many; 0: all (table: {TABLE_ROWS}).")
+@click.option("--ids", "ids_only", is_flag=True, help="Print ids alone, one per line, to pipe them on.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+@with_client
+async def ls(
+    client: Client,
+    /,
+    *,
+    statuses: Sequence[str],
+    limit: int | None,
+    ids_only: bool,
+    as_json: bool,
+    **filters: str,
+) -> None:
+    """List jobs, newest first.
+
+    `jobmgr ls --status failed --ids | jobmgr retry -` runs all failed jobs again.
+    """
+    if limit is None and not (ids_only or as_json):
+        limit = TABLE_ROWS
+    jobs: list[Job] = []
+    more = False
+    async for job in client.list(status=statuses, **filters):
+        if limit and len(jobs) == limit:
+            more = True
+            break
+        jobs.append(job)
+    if ids_only:
+        output.lines(job.job_id for job in jobs)
+    elif as_json:
+        output.as_json([msgspec.to_builtins(answers.job_answer(job)) for job in jobs])
+    elif jobs:
+        output.show(table.jobs_table(jobs, table.utc_now()))
+    else:
+        output.note("no jobs")
+    if more:
+        output.note(f"there are more than these {limit}; `--limit 0` lists all")
+
+
+@click.command()
+@click.argument("job_id")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: the job with `attempts` and `files`.")
+@with_client
+async def show(client: Client, job_id: str, *, as_json: bool) -> None:
+    """Show one job with its attempts and files."""
+    job = await client.get(job_id)
+    attempts = await client.attempts(job_id)
+    files = await _files(client, job)
+    if as_json:
+        output.as_json(
+            {
+                **msgspec.to_builtins(answers.job_answer(job)),
+                "attempts": [msgspec.to_builtins(answers.attempt_answer(attempt)) for attempt in attempts],
+                "files": [msgspec.to_builtins(answers.file_answer(file)) for file in files],
+            }
+        )
+        return
+    now = table.utc_now()
+    output.show(table.facts_table(_facts(job)))
+    if attempts:
+        output.line("")
+        output.show(table.attempts_table(attempts, now))
+    if files:
+        output.line("")
+        output.show(table.files_table(files))
+
+
+async def _files(client: Client, job: Job) -> Sequence[FileEntry]:
+    if not job.attempt:
+        return ()
+    try:
+        return await client.files(job.job_id)
+    except FileMissing:
+        return ()
+
+
+def _facts(job: Job) -> list[tuple[str, object]]:
+    return [
+        ("id", job.job_id),
+        ("name", job.name),
+        ("description", job.description),
+        ("status", job.status.value),
+        ("error", f"{job.error.code}: {job.error.message}" if job.error else None),
+        ("exit code", job.exit_code),
+        ("attempt", job.attempt or None),
+        ("queue", job.queue),
+        ("site", job.site),
+        ("priority", job.priority),
+        ("user", job.user),
+        ("tags", ", ".join(job.tags)),
+        (
+            "properties",
+            msgspec.json.encode(job.extended_properties).decode() if job.extended_properties else None,
+        ),
+        ("draft", "yes; `jobmgr execute` queues it" if job.draft else None),
+        ("held since", table.local(job.held_at)),
+        ("due at", table.local(job.due_at)),
+        ("waits for", f"{job.deps_left} other jobs" if job.deps_left else None),
+        ("submitted", table.local(job.created_at)),
+        ("queued", table.local(job.queued_at)),
+        ("started", table.local(job.started_at)),
+        ("finished", table.local(job.finished_at)),
+        ("cancel asked", table.local(job.cancel_requested_at)),
+        ("handle", job.handle),
+        ("directory", job.work_dir),
+    ]
+
+
+@click.command()
+@click.argument("job_id")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@with_client
+async def why(client: Client, job_id: str, *, as_json: bool) -> None:
+    """Say why a job is where it is, best reason first."""
+    reasons = await client.why(job_id)
+    if as_json:
+        output.as_json(msgspec.to_builtins(answers.why_answer(job_id, list(reasons))))
+    else:
+        output.lines(reason.message for reason in reasons)

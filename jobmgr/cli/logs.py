@@ -1,0 +1,52 @@
+"""`logs`: what a job wrote."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import click
+
+from jobmgr.cli import output
+from jobmgr.cli.session import with_client
+from jobmgr.client import Client
+
+_PIECE_BYTES = 4 * 1024 * 1024
+
+
+@click.command()
+@click.argument("job_id")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
+@click.option("--stderr", "of_stderr", is_flag=True, help="What it wrote to stderr instead of stdout.")
+@click.option("--tail", type=click.IntRange(min=1, max=1_000_000), help="Begin with the last so many lines.")
+@click.option("--attempt", type=click.IntRange(min=1), help="An attempt before the last one.")
+@with_client
+async def logs(
+    client: Client, job_id: str, *, follow: bool, of_stderr: bool, tail: int | None, attempt: int | None
+) -> None:
+    """Print what a job wrote: byte for byte into files and pipes, without escape sequences on a terminal."""
+    stream = "stderr" if of_stderr else "stdout"
+    if follow:
+        pieces = client.follow_log(job_id, stream, tail=tail, attempt=attempt)
+    else:
+        pieces = _read(client, job_id, stream, tail, attempt)
+    writer = output.LogWriter()
+    async with aclosing(pieces):
+        async for piece in pieces:
+            writer.write(piece)
+    writer.close()
+
+
+async def _read(
+    client: Client, job_id: str, stream: str, tail: int | None, attempt: int | None
+) -> AsyncGenerator[bytes, None]:
+    if tail is not None:
+        yield (await client.log(job_id, stream, tail=tail, limit=_PIECE_BYTES, attempt=attempt)).data
+        return
+    offset = 0
+    while True:
+        window = await client.log(job_id, stream, offset=offset, limit=_PIECE_BYTES, attempt=attempt)
+        yield window.data
+        offset = window.end
+        if not window.data or offset >= window.size_bytes:
+            return

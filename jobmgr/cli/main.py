@@ -1,0 +1,108 @@
+"""The command `jobmgr`: which commands there are, and what its exit codes mean."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+
+from jobmgr.cli import output
+from jobmgr.errors import InvalidRequest, JobmgrError, NotFound, ServiceUnreachable
+
+DONE, JOB_FAILED, USAGE, NOT_FOUND, REFUSED, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+
+# Modules are imported when their command is used: aiohttp alone would triple the time of `jobmgr --help`.
+_COMMANDS = {
+    "serve": ("serve", "Run the service: a database, an API, and the jobs."),
+    "submit": ("submit", "Store a job, or a file of jobs, to be run."),
+    "ls": ("jobs", "List jobs, newest first."),
+    "show": ("jobs", "Show one job with its attempts and files."),
+    "why": ("jobs", "Say why a job is where it is."),
+    "logs": ("logs", "Print what a job wrote."),
+    "cancel": ("verbs", "End jobs, running ones too."),
+    "retry": ("verbs", "Run jobs that ended once more."),
+    "hold": ("verbs", "Keep waiting jobs from starting."),
+    "release": ("verbs", "Let held jobs go."),
+    "execute": ("verbs", "Queue jobs that were saved as drafts."),
+    "priority": ("verbs", "Change which jobs run first."),
+    "wait": ("wait", "Wait until jobs have ended."),
+    "watch": ("watch", "Watch the jobs while they run."),
+    "queue": ("queues", "List, pause, resume and limit queues."),
+    "db": ("database", "Bring the database up to date, or check it."),
+    "demo": ("demo", "Run a small campaign on a service of its own."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is used; `--help` needs none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 -- click's signature
+        """All commands, in the order in which a newcomer meets them."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The command from its module."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _ = _COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(f"jobmgr.cli.{module}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """The list of commands in `--help`."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--url", metavar="URL", help="The service to talk to (default: JOBMGR_URL, or the one of this user)."
+)
+@click.version_option(package_name="jobmgr", prog_name="jobmgr")
+def jobmgr(url: str | None) -> None:
+    """Run commands as jobs that are stored first, run exactly once, and never lost.
+
+    Exit codes: 0 done, 1 the job failed, 2 wrong usage or input, 3 not found, 4 refused,
+    5 no service answers.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the command."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; every expected error becomes one sentence on stderr."""
+    output.prepare()
+    try:
+        result = jobmgr.main(args=arguments, prog_name="jobmgr", standalone_mode=False)
+        output.flush()
+    except click.ClickException as error:
+        output.usage_error(error)
+        return USAGE
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe (`| head`) has gone: nobody is left to tell.
+        output.discard()
+        return DONE
+    except JobmgrError as error:
+        output.error(str(error))
+        return exit_code(error)
+    except OSError as error:
+        output.error(f"{error}; nothing more was done")
+        return REFUSED
+    return result if isinstance(result, int) else DONE
+
+
+def exit_code(error: JobmgrError) -> int:
+    """What the shell learns about `error`."""
+    if isinstance(error, InvalidRequest):
+        return USAGE
+    if isinstance(error, NotFound):
+        return NOT_FOUND
+    return UNREACHABLE if isinstance(error, ServiceUnreachable) else REFUSED

@@ -1,0 +1,182 @@
+"""The only place that prints. Text of jobs and services is cleaned before it can reach a terminal."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+# C0 and C1 controls (escape sequences start with one), what reorders text or breaks lines, what is no text.
+_UNSAFE = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff"
+_CONTROLS = re.compile(f"[{_UNSAFE}]")
+_CONTROLS_IN_LOGS = re.compile(f"(?![\n\t])[{_UNSAFE}]")
+_WIDE = 4096
+_ROOMY = 120
+
+
+def clean(text: str) -> str:
+    r"""`text` on one line, with everything a terminal could obey written as \x1b, \n, \u202e."""
+    return _CONTROLS.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode("ascii")
+
+
+def prepare() -> None:
+    """Make printing never fail for want of a character in the locale's encoding."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def flush() -> None:
+    """Hand over what is still buffered, so that a full disk or a closed pipe is noticed now."""
+    sys.stdout.flush()
+
+
+def discard() -> None:
+    """Drop what cannot be written any more, also at interpreter exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def is_terminal() -> bool:
+    """Whether a person reads stdout."""
+    return sys.stdout.isatty()
+
+
+def line(text: str) -> None:
+    """One line of result."""
+    click.echo(clean(text))
+
+
+def note(text: str) -> None:
+    """One line beside the result, on stderr."""
+    click.echo(clean(text), err=True)
+
+
+def error(text: str) -> None:
+    """One sentence about what went wrong, on stderr."""
+    click.echo(f"{click.style('jobmgr:', fg='red', bold=True)} {clean(text)}", err=True)
+
+
+def usage_error(problem: click.ClickException) -> None:
+    """What is wrong with the command line, and how to see the right form."""
+    context = problem.ctx if isinstance(problem, click.UsageError) else None
+    if context is not None:
+        click.echo(context.get_usage(), err=True)
+    error(problem.format_message())
+    if context is not None and context.help_option_names:
+        note(f"see `{context.command_path} {context.help_option_names[-1]}`")
+
+
+def as_json(value: Any) -> None:
+    """`value` as indented JSON; characters a terminal could obey are JSON escapes."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    lines = (_CONTROLS.sub(_json_escaped, part) for part in text.split("\n"))
+    click.echo("\n".join(lines))
+
+
+def as_json_line(value: Any) -> None:
+    """`value` as JSON on one line, handed over at once."""
+    click.echo(_CONTROLS.sub(_json_escaped, json.dumps(value, ensure_ascii=False)))
+
+
+def _json_escaped(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"
+
+
+def show(*renderables: RenderableType) -> None:
+    """Tables of rich; in full width and without colours when no person reads."""
+    target = console()
+    if is_terminal():
+        target.print(*renderables)
+        return
+    with target.capture() as printed:
+        target.print(*renderables)
+    click.echo("".join(f"{row.rstrip()}\n" for row in printed.get().splitlines()), nl=False)
+
+
+def is_wide() -> bool:
+    """Whether long rows have room."""
+    return console().width >= _ROOMY
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A rich console for tables (stdout) or bars (stderr, so that they do not mix with results)."""
+    from rich.console import Console  # noqa: PLC0415 -- most commands print without it
+
+    reads = sys.stderr.isatty() if stderr else is_terminal()
+    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=None if reads else _WIDE)
+
+
+class LogWriter:
+    """Writes the bytes of a log: as they are into files and pipes, cleaned on a terminal."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace") if is_terminal() else None
+        self._held = ""
+
+    def write(self, data: bytes) -> None:
+        """Write the next bytes; a character cut in two waits for its rest."""
+        if self._decoder is None:
+            sys.stdout.buffer.write(data)
+        else:
+            self._write_text(self._held + self._decoder.decode(data))
+        flush()
+
+    def close(self) -> None:
+        """Write what still waited."""
+        if self._decoder is not None:
+            self._write_text(self._held + self._decoder.decode(b"", final=True) + "\n" * bool(self._held))
+            flush()
+
+    def _write_text(self, text: str) -> None:
+        # A lone \r would overwrite the line before it; progress bars become lines of their own.
+        self._held = "\r" if text.endswith("\r") else ""
+        lines = text.removesuffix("\r").replace("\r\n", "\n").replace("\r", "\n")
+        sys.stdout.write(_CONTROLS_IN_LOGS.sub(_escaped, lines))
+
+
+def lines(texts: Iterable[str]) -> None:
+    """One line each, written together."""
+    click.echo("".join(f"{clean(text)}\n" for text in texts), nl=False)
+
+
+@contextlib.contextmanager
+def progress(description: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr while something takes long, if a person reads there: call it with (done, total)."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    from rich.progress import (  # noqa: PLC0415 -- most commands print without it
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextlib.contextmanager
+def live() -> Iterator[Callable[[RenderableType], None]]:
+    """A part of the terminal that is drawn anew with each call."""
+    from rich.live import Live  # noqa: PLC0415 -- most commands print without it
+
+    with Live(console=console(), auto_refresh=False) as screen:
+        yield lambda renderable: screen.update(renderable, refresh=True)

@@ -1,0 +1,58 @@
+"""`serve`: the service in the foreground."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any, Literal
+
+import click
+
+from jobmgr import service
+from jobmgr.cli import output
+from jobmgr.settings import load
+
+_LEVELS = ("debug", "info", "warning", "error")
+
+
+@click.command()
+@click.option("--host", help="Address to listen on (127.0.0.1). Elsewhere every request needs a token.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on (8080); 0: a free one.")
+@click.option("--database", metavar="URL", help="sqlite:///jobs.db or postgresql://user:password@host/name.")
+@click.option("--work-dir", metavar="DIR", help="Where jobs run and their logs lie.")
+@click.option("--max-concurrent-jobs", type=int, help="At most so many jobs at a time (the number of cores).")
+@click.option("--max-cpu-percent", type=float, help="Start no job while the machine is busier than this.")
+@click.option("--min-memory-gb", type=float, help="Start no job while less memory is available.")
+@click.option("--min-disk-gb", type=float, help="Start no job while less disk space is free.")
+@click.option("--drain", type=click.Choice(["leave", "wait"]), default="leave", show_default=True,
+              help="At the end: leave running jobs to run on, or wait for them.")  # fmt: skip
+@click.option(
+    "--log-level", type=click.Choice(_LEVELS), default="info", show_default=True, help="What is logged."
+)
+def serve(*, drain: Literal["leave", "wait"], log_level: str, **flags: Any) -> None:
+    """Run the service until Ctrl-C or SIGTERM. Jobs survive it: they run on, and the next start takes them up.
+
+    Settings come from jobmgr.toml in this directory, then JOBMGR_* variables, then these options.
+    """
+    _start_logging(log_level)
+    settings = load(flags, os.environ)
+    service.serve(settings, drain=drain, on_ready=_tell)
+
+
+def _tell(url: str) -> None:
+    output.line(f"listening on {url}")
+    output.flush()
+
+
+def _start_logging(level: str) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+class _OneLine(logging.Formatter):
+    """Messages hold names that callers chose; none of them may look like another line or move the cursor."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 -- logging's name
+        """The first line; a traceback after it keeps its lines."""
+        return output.clean(super().formatMessage(record))

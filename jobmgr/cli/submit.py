@@ -1,0 +1,152 @@
+"""`submit`: one job from the command line, or many from a file."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, BinaryIO
+
+import click
+
+from jobmgr.cli import output
+from jobmgr.cli.session import with_client
+from jobmgr.cli.wait import wait_and_tell
+from jobmgr.client import Client
+from jobmgr.domain.job import When
+from jobmgr.domain.resources import parse_duration
+from jobmgr.errors import InvalidRequest
+
+_JOB_OF_BULK = re.compile(r"jobs\[(\d+)\](?:\.(.+))?", re.DOTALL)
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.option("--name", help="What people call the job.")
+@click.option("--queue", help="The queue it stands in.")
+@click.option("--priority", type=int, help="Larger runs first; 0 unless given.")
+@click.option(
+    "--env", multiple=True, metavar="K=V", help="A variable; K alone takes its value of now. Repeatable."
+)
+@click.option("--cwd", type=click.Path(), help="Where it runs; its run directory unless given.")
+@click.option("--cpus", type=int, help="Cores to reserve.")
+@click.option("--memory", help="Memory to reserve: 512MB, 4GB.")
+@click.option("--gpus", type=int, help="GPUs to reserve.")
+@click.option("--walltime", help="Ended after this time: 90s, 5m, 1:30:00.")
+@click.option("--max-attempts", type=int, help="How often it is tried; once unless given.")
+@click.option("--backoff", help="Pause before the next attempt: 30s, 5m.")
+@click.option(
+    "--after", multiple=True, metavar="ID[:WHEN]", help="Wait for a job: success, failure or any. Repeatable."
+)
+@click.option(
+    "--not-before", metavar="TIME", help="2026-01-31T18:00 (of this machine's zone), or +10m from now."
+)
+@click.option("--tag", "tags", multiple=True, help="A tag. Repeatable.")
+@click.option("--draft", is_flag=True, help="Save it only; `jobmgr execute` queues it.")
+@click.option("--job-id", help="An id of your own: storing it twice is refused.")
+@click.option("--wait", "waits", is_flag=True, help="Wait for the end; the exit code tells how it went.")
+@click.option(
+    "--from", "source", type=click.File("rb"), metavar="FILE", help="Jobs as JSON, one per line; `-`: stdin."
+)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- CMD...")
+@with_client
+async def submit(
+    client: Client, /, *, command: Sequence[str], source: BinaryIO | None, waits: bool, **options: Any
+) -> int | None:
+    """Store a job to be run and print its id, or store all jobs of a file and print their ids.
+
+    \b
+    jobmgr submit --name mesh --memory 4GB -- mesher input.geo
+    jobmgr submit --from jobs.ndjson          {"command": ["solve", "1"], "name": "case 1"}
+    """
+    given = {name: value for name, value in options.items() if value not in (None, (), False)}
+    if source is not None:
+        if command or given:
+            raise click.UsageError(
+                "--from takes the jobs as they are; write commands and options into the file"
+            )
+        job_ids = await _submit_file(client, source)
+    elif command:
+        job_ids = [await client.submit(command, **fields(given, command))]
+    else:
+        raise click.UsageError("no command to run; write it after `--`, or give --from FILE")
+    output.lines(job_ids)
+    output.flush()
+    return await wait_and_tell(client, job_ids, None) if waits else None
+
+
+async def _submit_file(client: Client, source: BinaryIO) -> Sequence[str]:
+    numbered = [(number, line) for number, line in enumerate(source.read().split(b"\n"), 1) if line.strip()]
+    name = "stdin" if source.name == "<stdin>" else str(source.name)
+    if not numbered:
+        raise InvalidRequest(name, "holds no jobs; write one JSON object per line")
+    try:
+        with output.progress("submitting") as progress:
+            return await client.submit_lines([line for _, line in numbered], on_progress=progress)
+    except InvalidRequest as error:
+        match = _JOB_OF_BULK.fullmatch(error.field)
+        if match is None:
+            raise
+        number = numbered[int(match[1])][0]
+        where = f"{name} line {number}" + (f": {match[2]}" if match[2] else "")
+        raise InvalidRequest(where, error.message.removeprefix(f"jobs[{match[1]}] ")) from error
+
+
+def fields(given: Mapping[str, Any], command: Sequence[str]) -> dict[str, Any]:
+    """The options as fields of a submitted job. Raises InvalidRequest for one that cannot be understood."""
+    job = {name: given[name] for name in ("queue", "priority", "draft", "job_id") if name in given}
+    job["name"] = given.get("name") or _name_of(command)
+    if "env" in given:
+        job["env"] = dict(_variable(text) for text in given["env"])
+    if "cwd" in given:
+        job["cwd"] = os.path.abspath(given["cwd"])  # noqa: PTH100 -- links stay as they were written
+    if "after" in given:
+        job["depends_on"] = [_dependency(text) for text in given["after"]]
+    if "not_before" in given:
+        job["not_before"] = _moment(given["not_before"], datetime.now().astimezone())
+    if "tags" in given:
+        job["tags"] = list(given["tags"])
+    for field, names in (
+        ("resources", ("cpus", "memory", "gpus", "walltime")),
+        ("retry", ("max_attempts", "backoff")),
+    ):
+        if asked := {name: given[name] for name in names if name in given}:
+            job[field] = asked
+    return job
+
+
+def _name_of(command: Sequence[str]) -> str:
+    # One line of at most 80 characters, also for a script given as an argument.
+    words = " ".join(shlex.join(command).split())
+    return output.clean(words if len(words) <= 80 else f"{words[:77]}...")
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if sign:
+        return name, value
+    if name not in os.environ:
+        raise InvalidRequest("--env", f"{name!r} has no value here; write {name}=VALUE")
+    return name, os.environ[name]
+
+
+def _dependency(text: str) -> dict[str, str]:
+    job_id, colon, when = text.partition(":")
+    if colon and when not in list(When):
+        raise InvalidRequest(
+            "--after", f"{when!r} is not one of {', '.join(When)}; write {job_id}:{When.ANY}"
+        )
+    return {"job_id": job_id, "when": when or When.SUCCESS.value}
+
+
+def _moment(text: str, now: datetime) -> str:
+    if text.startswith("+"):
+        return (now + timedelta(seconds=parse_duration(text[1:], "--not-before"))).isoformat()
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidRequest(
+            "--not-before", f"{text!r} is not a time; write 2026-01-31T18:00 or +10m"
+        ) from None
+    return (moment if moment.tzinfo else moment.astimezone()).isoformat()

@@ -1,0 +1,157 @@
+"""Jobs, attempts and queues as tables of rich. Text of jobs is cleaned here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+
+from rich.table import Table
+from rich.text import Text
+
+from jobmgr.cli.output import clean, is_wide
+from jobmgr.domain.job import Attempt, FileEntry, Job
+from jobmgr.domain.queue import Queue, Tally
+from jobmgr.domain.status import Status
+
+_STYLES: Mapping[str, str] = MappingProxyType(
+    {
+        Status.PENDING: "yellow",
+        Status.QUEUED: "yellow",
+        Status.CLAIMED: "cyan",
+        Status.SCHEDULED: "cyan",
+        Status.RUNNING: "cyan",
+        Status.PAUSED: "magenta",
+        Status.COMPLETED: "green",
+        Status.FAILED: "red",
+        Status.CANCELLED: "bright_black",
+    }
+)
+
+
+def cell(value: object, style: str = "") -> Text:
+    """`value` as text without a meaning to the terminal; None is empty."""
+    return Text("" if value is None else clean(str(value)), style=style)
+
+
+def status_cell(status: str) -> Text:
+    """A status in its colour."""
+    return cell(status, _STYLES.get(status, ""))
+
+
+def jobs_table(jobs: Iterable[Job], now: datetime) -> Table:
+    """One row per job; priority and error only where there is room."""
+    wide = is_wide()
+    headings = ("ID", "NAME", "STATUS", "QUEUE", "TRY", "EXIT", "SUBMITTED", "TOOK")
+    table = _table(*headings, *(("PRIORITY", "ERROR") if wide else ()))
+    for job in jobs:
+        table.add_row(
+            cell(job.job_id),
+            cell(job.name),
+            status_cell(job.status),
+            cell(job.queue),
+            cell(job.attempt or None),
+            cell(job.exit_code),
+            cell(local(job.created_at) if wide else recent(job.created_at, now)),
+            cell(duration(job.started_at, job.finished_at, now)),
+            *((cell(job.priority), cell(job.error.message if job.error else None)) if wide else ()),
+        )
+    return table
+
+
+def attempts_table(attempts: Iterable[Attempt], now: datetime) -> Table:
+    """One row per attempt of a job."""
+    table = _table("TRY", "OUTCOME", "EXIT", "SIGNAL", "STARTED", "TOOK", "CPU", "MEMORY", "ERROR")
+    for attempt in attempts:
+        table.add_row(
+            cell(attempt.number),
+            status_cell(attempt.outcome or "live"),
+            cell(attempt.exit_code),
+            cell(attempt.signal),
+            cell(local(attempt.started_at)),
+            cell(duration(attempt.started_at, attempt.finished_at, now)),
+            cell(None if attempt.cpu_s is None else f"{attempt.cpu_s:.2f} s"),
+            cell(size(attempt.peak_memory_bytes)),
+            cell(attempt.error.message if attempt.error else None),
+        )
+    return table
+
+
+def files_table(files: Iterable[FileEntry]) -> Table:
+    """One row per file of a run directory."""
+    table = _table("FILE", "SIZE", "CHANGED")
+    for file in files:
+        table.add_row(cell(file.path), cell(size(file.size_bytes)), cell(local(file.modified_at)))
+    return table
+
+
+def queues_table(queues: Iterable[Queue]) -> Table:
+    """One row per queue, with how many of its jobs are where."""
+    table = _table("QUEUE", "STATE", "LIMIT", *(tally.upper() for tally in Tally))
+    for queue in queues:
+        state = cell("paused", "magenta") if queue.paused else cell("open")
+        counts = [cell(queue.counts[tally]) for tally in Tally]
+        table.add_row(cell(queue.name), state, cell(queue.max_running), *counts)
+    return table
+
+
+def facts_table(facts: Sequence[tuple[str, object]]) -> Table:
+    """Two columns, name and value; facts without a value are left out."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts:
+        if value not in (None, "", (), {}):
+            table.add_row(cell(name, "bold"), status_cell(str(value)) if name == "status" else cell(value))
+    return table
+
+
+def local(moment: datetime | None) -> str | None:
+    """A time as the clock on the wall shows it."""
+    return None if moment is None else f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def recent(moment: datetime, now: datetime) -> str:
+    """The time of day of what happened within a day, the date of what is older."""
+    return (
+        f"{moment.astimezone():%H:%M:%S}"
+        if now - moment < timedelta(days=1)
+        else f"{moment.astimezone():%Y-%m-%d}"
+    )
+
+
+def duration(start: datetime | None, end: datetime | None, now: datetime) -> str | None:
+    """How long something took, or takes so far."""
+    if start is None:
+        return None
+    seconds = ((end or now) - start).total_seconds()
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"
+
+
+def size(size_bytes: int | None) -> str | None:
+    """A number of bytes, rounded."""
+    if size_bytes is None:
+        return None
+    value = float(size_bytes)
+    for unit in ("B", "KB", "MB", "GB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TB"
+
+
+def utc_now() -> datetime:
+    """Now, aware."""
+    return datetime.now(UTC)
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in headings:
+        is_free_text = heading in ("NAME", "ERROR", "FILE")
+        table.add_column(heading, no_wrap=True, overflow="ellipsis" if is_free_text else "ignore")
+    return table

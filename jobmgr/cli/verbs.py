@@ -1,0 +1,85 @@
+"""`cancel`, `retry`, `hold`, `release`, `execute` and `priority`: changing jobs, many at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import click
+
+from jobmgr.cli import output
+from jobmgr.cli.main import DONE, exit_code
+from jobmgr.cli.session import batched, expand, with_client
+from jobmgr.client import Client
+from jobmgr.domain.job import Job
+from jobmgr.errors import AnswerLost, JobmgrError, ServiceUnreachable
+
+# The service commits what arrives together at once, so a few requests at a time are faster than one by one.
+_AT_A_TIME = 16
+
+_job_ids = click.argument("job_ids", nargs=-1, required=True, metavar="ID...")
+
+
+@click.command()
+@_job_ids
+@with_client
+async def cancel(client: Client, job_ids: Sequence[str]) -> int:
+    """End jobs, running ones with all their processes; `-` reads ids from stdin."""
+    return await _each(client.cancel, job_ids)
+
+
+@click.command()
+@_job_ids
+@with_client
+async def retry(client: Client, job_ids: Sequence[str]) -> int:
+    """Run jobs that have ended once more; `-` reads ids from stdin."""
+    return await _each(client.retry, job_ids)
+
+
+@click.command()
+@_job_ids
+@with_client
+async def hold(client: Client, job_ids: Sequence[str]) -> int:
+    """Keep waiting jobs from starting until they are released; `-` reads ids from stdin."""
+    return await _each(client.hold, job_ids)
+
+
+@click.command()
+@_job_ids
+@with_client
+async def release(client: Client, job_ids: Sequence[str]) -> int:
+    """Let held jobs go; `-` reads ids from stdin."""
+    return await _each(client.release, job_ids)
+
+
+@click.command()
+@_job_ids
+@with_client
+async def execute(client: Client, job_ids: Sequence[str]) -> int:
+    """Queue jobs that were saved as drafts; `-` reads ids from stdin."""
+    return await _each(client.execute, job_ids)
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("priority", type=int)
+@_job_ids
+@with_client
+async def priority(client: Client, priority: int, job_ids: Sequence[str]) -> int:
+    """Give jobs another PRIORITY: any whole number, larger runs first; `-` reads ids from stdin."""
+    return await _each(lambda job_id: client.set_priority(job_id, priority), job_ids)
+
+
+async def _each(verb: Callable[[str], Awaitable[Job]], job_ids: Sequence[str]) -> int:
+    """Do it to each job; what is refused is said, does not stop the others, and decides the exit code."""
+    worst = DONE
+    for batch in batched(expand(job_ids), _AT_A_TIME):
+        for result in await asyncio.gather(*map(verb, batch), return_exceptions=True):
+            if isinstance(result, Job):
+                wish = " (being cancelled)" if result.cancel_requested_at and result.status.is_live else ""
+                output.line(f"{result.job_id} {result.status}{wish}")
+            elif isinstance(result, JobmgrError) and not isinstance(result, (ServiceUnreachable, AnswerLost)):
+                output.error(str(result))
+                worst = max(worst, exit_code(result))
+            else:
+                raise result
+    return worst

@@ -1,0 +1,59 @@
+"""`wait`: until jobs have ended."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import click
+
+from jobmgr.cli import output
+from jobmgr.cli.main import DONE, JOB_FAILED
+from jobmgr.cli.session import expand, with_client
+from jobmgr.client import Client
+from jobmgr.domain.job import Job
+from jobmgr.domain.resources import parse_duration
+from jobmgr.domain.status import TERMINAL, Status
+
+_NAMED_FAILURES = 20
+
+
+@click.command()
+@click.argument("job_ids", nargs=-1, metavar="ID...")
+@click.option("--all", "waits_for_all", is_flag=True, help="All jobs that have not ended now.")
+@click.option("--timeout", metavar="TIME", help="At most so long: 90s, 5m, 1:30:00.")
+@with_client
+async def wait(client: Client, *, job_ids: Sequence[str], waits_for_all: bool, timeout: str | None) -> int:
+    """Wait until jobs have ended; `-` reads ids from stdin.
+
+    Exits with 0 when all completed, 1 when any failed or was cancelled, 4 when the time was over first.
+    """
+    if bool(job_ids) == waits_for_all:
+        raise click.UsageError("name the jobs to wait for, or give --all")
+    timeout_s = None if timeout is None else parse_duration(timeout, "--timeout")
+    found = [job.job_id async for job in client.list(status=_OPEN)] if waits_for_all else expand(job_ids)
+    return await wait_and_tell(client, found, timeout_s)
+
+
+_OPEN = [status.value for status in Status if status not in TERMINAL]
+
+
+async def wait_and_tell(client: Client, job_ids: Sequence[str], timeout_s: float | None) -> int:
+    """Wait with a bar, say what did not complete, and give the exit code."""
+    with output.progress("waiting") as progress:
+        jobs = await client.wait_many(job_ids, progress, timeout_s=timeout_s)
+    return tell(jobs)
+
+
+def tell(jobs: Sequence[Job]) -> int:
+    """Say how the jobs ended, and give the exit code."""
+    failed = [job for job in jobs if job.status is not Status.COMPLETED]
+    for job in failed[:_NAMED_FAILURES]:
+        reason = f": {job.error.message}" if job.error else ""
+        output.note(f"{job.job_id} {job.name} {job.status}{reason}")
+    if len(failed) > _NAMED_FAILURES:
+        output.note(f"... and {len(failed) - _NAMED_FAILURES} more that did not complete")
+    if len(jobs) > 1:
+        counts = Counter(job.status for job in jobs)
+        output.note(", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
+    return JOB_FAILED if failed else DONE

@@ -1,0 +1,81 @@
+"""Jobs as lines of JSON, each with an id chosen here, so that after a lost answer they can be looked up."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from jobmgr.errors import InvalidRequest
+from jobmgr.wire.submission import JobSubmission, new_job_id
+
+_PIECE_BYTES = 256 * 1024
+
+
+class _Named(msgspec.Struct):
+    """The one field that is looked at here; the others are the service's to judge."""
+
+    job_id: str | msgspec.UnsetType | None = msgspec.UNSET
+
+
+def encoded(jobs: Iterable[Mapping[str, Any] | JobSubmission]) -> list[bytes]:
+    """The jobs as lines of JSON. Raises InvalidRequest for what JSON cannot hold."""
+    return [encode(job, f"jobs[{index}]") for index, job in enumerate(jobs)]
+
+
+def encode(job: Mapping[str, Any] | JobSubmission, where: str) -> bytes:
+    """The job as JSON. Raises InvalidRequest naming `where`."""
+    try:
+        return msgspec.json.encode(job)
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(where, "holds bytes that are not UTF-8") from error
+    except (TypeError, ValueError, msgspec.MsgspecError) as error:
+        raise InvalidRequest(where, f"cannot be written as JSON: {error}") from error
+
+
+def with_ids(lines: Iterable[bytes]) -> tuple[list[bytes], list[str]]:
+    """The lines, with a random `job_id` where there was none, and all ids. What is no job stays as it is.
+
+    The text is kept, not decoded and written anew: so the service can refuse what is doubtful in it.
+    """
+    named, job_ids = [], []
+    decoder = msgspec.json.Decoder(_Named)
+    for line in lines:
+        try:
+            job_id = decoder.decode(line).job_id
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            named.append(line)
+            continue
+        if job_id is msgspec.UNSET:
+            job_id = new_job_id()
+            rest = line.lstrip().removeprefix(b"{")
+            comma = b"" if rest.lstrip().startswith(b"}") else b","
+            line = b'{"job_id":"%b"%b%b' % (job_id.encode(), comma, rest)  # noqa: PLW2901
+        named.append(line)
+        if job_id:
+            job_ids.append(job_id)
+    return named, job_ids
+
+
+async def pieces(
+    lines: Sequence[bytes], on_progress: Callable[[int, int], None] | None
+) -> AsyncIterator[bytes]:
+    """The lines as the pieces of one request's body; `on_progress(sent, total)` counts lines."""
+    piece = bytearray()
+    for sent, line in enumerate(lines, 1):
+        piece += line
+        piece += b"\n"
+        if len(piece) >= _PIECE_BYTES or sent == len(lines):
+            yield bytes(piece)
+            piece.clear()
+            if on_progress is not None:
+                on_progress(sent, len(lines))
+
+
+def how_to_look(job_ids: Sequence[str]) -> str:
+    """What to do when it is unknown whether these were stored."""
+    if not job_ids:
+        return "see `jobmgr ls`"
+    look = f"`jobmgr show {job_ids[0]}` finds the job if it was"
+    return look if len(job_ids) == 1 else f"all or none of the {len(job_ids)} were stored: {look}"

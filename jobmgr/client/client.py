@@ -1,0 +1,329 @@
+"""The verbs of the product for those who are not in the service's process."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, TypedDict, Unpack
+
+import msgspec
+
+from jobmgr.client import bulk, following, logs, waiting
+from jobmgr.client.address import find_service
+from jobmgr.client.connection import Connection, path
+from jobmgr.domain.job import Attempt, Event, EventPosition, FileEntry, Job, JobPage
+from jobmgr.domain.limits import ResourceLimits
+from jobmgr.domain.queue import Queue
+from jobmgr.domain.why import Reason
+from jobmgr.errors import InvalidRequest, JobNotFound
+from jobmgr.wire import answers
+from jobmgr.wire.submission import JOB_ID, JobSubmission
+
+PAGE_SIZE = 1000
+# How long a wait bears a service that is away: long enough for an upgrade and a restart of the machine.
+PATIENCE_S = 600.0
+
+JobIds = list[str]
+
+
+class Filters(TypedDict, total=False):
+    """Which jobs to list, and in which order; see GET /api/v1/jobs."""
+
+    status: Iterable[str]
+    ids: Iterable[str]
+    user: str
+    queue: str
+    site: str
+    tag: str
+    name: str
+    order: str
+
+
+class _EventsPage(msgspec.Struct):
+    events: list[dict[str, Any]]
+    seq: int
+    next_after: str
+
+
+class Client:
+    """A service's jobs from outside. Without `url`, JOBMGR_URL or the running service of this user is meant.
+
+    `timeout_s` is how long one answer may take; `patience_s` is how long waiting and following bear a service
+    that is away. Raises the errors of jobmgr.errors: ServiceUnreachable when nobody answers, AnswerLost when
+    it is unknown whether a change was made. Changes are never repeated on their own.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        token: str | None = None,
+        *,
+        timeout_s: float = 30.0,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        address = find_service(url, token, os.environ)
+        self.url = address.url
+        self._patience_s = patience_s
+        self._connection = Connection(address.url, address.token, timeout_s)
+
+    async def __aenter__(self) -> Self:
+        await self._connection.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._connection.close()
+
+    async def submit(self, command: Sequence[str], **fields: Any) -> str:
+        """Store one job to be run and return its id. `fields` are those of a submitted job (JobSubmission).
+
+        The id is chosen here unless given, so that after AnswerLost it can be looked up.
+        """
+        if isinstance(command, str):
+            raise InvalidRequest(
+                "command", f"is a list of the program and its arguments, not the text {command!r}"
+            )
+        (body,), job_ids = bulk.with_ids([bulk.encode({"command": list(command), **fields}, "the job")])
+        look = bulk.how_to_look(job_ids)
+        answer = await self._connection.change("POST", path("jobs"), answers.SubmittedAnswer, body, look=look)
+        return answer.job_id
+
+    async def submit_many(
+        self,
+        jobs: Iterable[Mapping[str, Any] | JobSubmission],
+        *,
+        on_progress: waiting.OnProgress | None = None,
+    ) -> JobIds:
+        """Store all of these jobs or none; their ids in the same order. Calls `on_progress(sent, total)`."""
+        return await self.submit_lines(bulk.encoded(jobs), on_progress=on_progress)
+
+    async def submit_lines(
+        self, lines: Iterable[bytes], *, on_progress: waiting.OnProgress | None = None
+    ) -> JobIds:
+        """`submit_many` of jobs that are JSON already, one per line; errors name them `jobs[0]`, …"""
+        named, job_ids = bulk.with_ids(lines)
+        answer = await self._connection.change(
+            "POST",
+            path("jobs"),
+            answers.BulkAnswer,
+            bulk.pieces(named, on_progress),
+            look=bulk.how_to_look(job_ids),
+        )
+        return answer.job_ids
+
+    async def get(self, job_id: str) -> Job:
+        """The job. Raises JobNotFound."""
+        return answers.to_job(await self._connection.read(_job(job_id), answers.JobAnswer))
+
+    async def list_page(
+        self, *, limit: int = 100, cursor: str | None = None, **filters: Unpack[Filters]
+    ) -> JobPage:
+        """One page of jobs, newest first unless `order` is given; `cursor`: `next_cursor` of the page before."""
+        query = {name: _query_text(value) for name, value in filters.items() if value is not None}
+        query["limit"] = str(limit)
+        if cursor is not None:
+            query["cursor"] = cursor
+        page = await self._connection.read(path("jobs"), answers.JobsAnswer, query)
+        position = EventPosition(page.epoch, page.seq)
+        return JobPage([answers.to_job(job) for job in page.jobs], page.next_cursor, position)
+
+    async def list(self, **filters: Unpack[Filters]) -> AsyncGenerator[Job, None]:
+        """All jobs that `filters` select, page by page."""
+        cursor: str | None = None
+        while True:
+            page = await self.list_page(limit=PAGE_SIZE, cursor=cursor, **filters)
+            for job in page.jobs:
+                yield job
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    async def attempts(self, job_id: str) -> Sequence[Attempt]:
+        """The attempts of a job, first one first."""
+        answer = await self._connection.read(_job(job_id, "attempts"), answers.AttemptsAnswer)
+        return [answers.to_attempt(attempt, job_id) for attempt in answer.attempts]
+
+    async def events(self, job_id: str) -> Sequence[Event]:
+        """All kept events of a job, oldest first."""
+        found: list[Event] = []
+        query: dict[str, str] = {}
+        while True:
+            page = await self._connection.read(_job(job_id, "events"), _EventsPage, query)
+            if not page.events:
+                return found
+            found += map(answers.to_event, page.events)
+            query = {"after": page.next_after}
+
+    async def why(self, job_id: str) -> Sequence[Reason]:
+        """Why a job is where it is, best reason first."""
+        answer = await self._connection.read(_job(job_id, "why"), answers.WhyAnswer)
+        return [Reason(reason.code, reason.message) for reason in answer.reasons]
+
+    async def cancel(self, job_id: str) -> Job:
+        """End the job; one that has ended stays as it is."""
+        return await self._do(job_id, "cancel")
+
+    async def retry(self, job_id: str) -> Job:
+        """Run a job that has ended once more."""
+        return await self._do(job_id, "retry")
+
+    async def hold(self, job_id: str) -> Job:
+        """Keep a waiting job from starting."""
+        return await self._do(job_id, "hold")
+
+    async def release(self, job_id: str) -> Job:
+        """Undo a hold."""
+        return await self._do(job_id, "release")
+
+    async def execute(self, job_id: str) -> Job:
+        """Queue a job that was stored as a draft."""
+        return await self._do(job_id, "execute")
+
+    async def set_priority(self, job_id: str, priority: int) -> Job:
+        """Change the priority; larger runs first."""
+        return await self._do(job_id, "priority", {"priority": priority})
+
+    async def _do(self, job_id: str, verb: str, body: Mapping[str, Any] | None = None) -> Job:
+        look = _how_to_look(job_id)
+        where = _job(job_id, verb)
+        return answers.to_job(
+            await self._connection.change("POST", where, answers.JobAnswer, body, look=look)
+        )
+
+    async def update(self, job_id: str, **fields: Any) -> Job:
+        """Change name, description, priority, tags or extended_properties."""
+        look = _how_to_look(job_id)
+        answer = await self._connection.change("PATCH", _job(job_id), answers.JobAnswer, fields, look=look)
+        return answers.to_job(answer)
+
+    async def delete(self, job_id: str) -> None:
+        """Forget a job that has ended, with its attempts."""
+        await self._connection.change("DELETE", _job(job_id), type(None), look=_how_to_look(job_id))
+
+    async def log(
+        self,
+        job_id: str,
+        stream: str = "stdout",
+        *,
+        offset: int | None = None,
+        limit: int | None = None,
+        tail: int | None = None,
+        attempt: int | None = None,
+    ) -> logs.LogWindow:
+        """Bytes of stdout or stderr: `limit` bytes from `offset` on, or the last `tail` lines."""
+        _check_job_id(job_id)
+        return await logs.read(
+            self._connection, job_id, stream, offset=offset, limit=limit, tail=tail, attempt=attempt
+        )
+
+    def follow_log(
+        self, job_id: str, stream: str = "stdout", *, tail: int | None = None, attempt: int | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """What the job writes, as it is written, until it has ended; from the last `tail` lines on if given.
+
+        Without `attempt`, a further attempt is followed from its beginning.
+        """
+        _check_job_id(job_id)
+        return logs.follow(
+            self._connection, job_id, stream, tail=tail, attempt=attempt, patience_s=self._patience_s
+        )
+
+    async def files(self, job_id: str, *, attempt: int | None = None) -> Sequence[FileEntry]:
+        """The files in the job's run directory."""
+        answer = await self._connection.read(_job(job_id, "files"), answers.FilesAnswer, _attempt(attempt))
+        return [answers.to_file(entry) for entry in answer.files]
+
+    async def file(self, job_id: str, name: str, *, attempt: int | None = None) -> bytes:
+        """A file of the run directory. Raises FileMissing."""
+        async with self._connection.fetch(_file(job_id, name), _attempt(attempt)) as response:
+            return await response.read()
+
+    async def download(self, job_id: str, name: str, to: Path, *, attempt: int | None = None) -> None:
+        """Copy a file of the run directory to `to`, however large it is."""
+        async with self._connection.fetch(_file(job_id, name), _attempt(attempt)) as response:
+            with to.open("wb") as file:
+                async for piece in response.content.iter_any():
+                    file.write(piece)
+
+    async def queues(self) -> Sequence[Queue]:
+        """All queues with their counts."""
+        answer = await self._connection.read(path("queues"), answers.QueuesAnswer)
+        return [answers.to_queue(queue) for queue in answer.queues]
+
+    async def update_queue(self, name: str, **fields: Any) -> Queue:
+        """Change `paused` or `max_running` (None: no limit); a new name makes a queue."""
+        answer = await self._connection.change(
+            "PATCH", path("queues", name), answers.QueueAnswer, fields, look="see `jobmgr queue ls`"
+        )
+        return answers.to_queue(answer)
+
+    async def limits(self) -> ResourceLimits:
+        """What the service may use of its machine."""
+        return answers.to_limits(await self._connection.read(path("limits"), answers.LimitsAnswer))
+
+    async def update_limits(self, **fields: Any) -> ResourceLimits:
+        """Change limits; None takes one away."""
+        answer = await self._connection.change(
+            "PATCH", path("limits"), answers.LimitsAnswer, fields, look="read the limits again"
+        )
+        return answers.to_limits(answer)
+
+    async def wait(self, job_id: str, timeout_s: float | None = None) -> Job:
+        """The job once it has ended. Raises WaitTimeout."""
+        (job,) = await self.wait_many([job_id], timeout_s=timeout_s)
+        return job
+
+    async def wait_many(
+        self,
+        job_ids: Sequence[str],
+        on_progress: waiting.OnProgress | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> Sequence[Job]:
+        """These jobs once all have ended, in this order. `on_progress(ended, total)` is called as they end.
+
+        Survives restarts of the service. Raises WaitTimeout, JobNotFound.
+        """
+        for job_id in job_ids:
+            _check_job_id(job_id)
+        return await waiting.wait_for(self._connection, job_ids, on_progress, timeout_s, self._patience_s)
+
+    async def follow_events(self, after: EventPosition | None = None) -> AsyncGenerator[Event, None]:
+        """All events after a position (None: from now on), without end, also over restarts of the service.
+
+        Raises EventsGone when the service cannot continue from there: read the jobs anew, then follow again.
+        """
+        start = after or (await self.list_page(limit=1)).position
+        async for event in following.follow(self._connection, start, self._patience_s):
+            yield event
+
+
+def _job(job_id: str, *parts: str) -> str:
+    _check_job_id(job_id)
+    return path("jobs", job_id, *parts)
+
+
+def _check_job_id(job_id: str) -> None:
+    # What cannot be an id names no job, and must not be read as another path.
+    if re.fullmatch(JOB_ID, job_id) is None:
+        raise JobNotFound(job_id)
+
+
+def _file(job_id: str, name: str) -> str:
+    parts = name.split("/")
+    if not all(parts) or "." in parts or ".." in parts:
+        raise InvalidRequest("path", f"{name!r} is not the path of a file in the run directory")
+    return _job(job_id, "files", *parts)
+
+
+def _attempt(attempt: int | None) -> dict[str, str]:
+    return {} if attempt is None else {"attempt": str(attempt)}
+
+
+def _query_text(value: object) -> str:
+    return value if isinstance(value, str) else ",".join(value) if isinstance(value, Iterable) else str(value)
+
+
+def _how_to_look(job_id: str) -> str:
+    return f"see `jobmgr show {job_id}`"

@@ -1,0 +1,186 @@
+"""One HTTP session with a service: requests out, answers and problem documents in."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Self, TypeVar
+from urllib.parse import quote, unquote
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from jobmgr.client.problem import to_error
+from jobmgr.errors import AnswerLost, InvalidRequest, JobmgrError, RemoteError, ServiceUnreachable
+from jobmgr.wire.answers import ProblemAnswer
+
+T = TypeVar("T")
+PREFIX = "/api/v1"
+# The service sends a comment well within this time when there is nothing to tell.
+SILENCE_S = 60.0
+
+
+def path(*parts: str) -> str:
+    """A path below the API's prefix; `parts` are names, so a slash in one is escaped."""
+    return PREFIX + "".join(f"/{quote(part, safe='')}" for part in parts)
+
+
+def _encoded(body: Mapping[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode(body)
+    except (TypeError, ValueError, msgspec.MsgspecError) as error:
+        raise InvalidRequest("", f"this cannot be written as JSON: {error}") from error
+
+
+def _subject(where: str) -> str:
+    name = where.removeprefix(PREFIX).split("/")[2:3]
+    return unquote(name[0]) if name else ""
+
+
+class Connection:
+    """Speaks HTTP with the service at `url`. Open it before use, close it after."""
+
+    def __init__(self, url: str, token: str | None, timeout_s: float) -> None:
+        self.url = url
+        self._token = token
+        self._timeout_s = timeout_s
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> Self:
+        """Make the session; nothing is sent yet."""
+        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        self._session = aiohttp.ClientSession(
+            headers=headers,
+            timeout=self._waits(self._timeout_s),
+            connector=aiohttp.TCPConnector(limit=0),
+            raise_for_status=False,
+        )
+        return self
+
+    async def close(self) -> None:
+        """End the session and its sockets."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def read(self, where: str, answer: type[T], query: Mapping[str, str] | None = None) -> T:
+        """GET `where`, decoded as `answer`."""
+        async with self._exchange("GET", where, query=query) as response:
+            return self._decoded(await response.read(), answer)
+
+    async def change(
+        self,
+        method: str,
+        where: str,
+        answer: type[T],
+        body: Mapping[str, Any] | bytes | AsyncIterator[bytes] | None = None,
+        *,
+        look: str,
+    ) -> T:
+        """Send `body` (values, JSON, or NDJSON in pieces) and decode the answer.
+
+        Never repeated: when the answer is lost, raises AnswerLost, whose sentence ends with `look`.
+        """
+        options: dict[str, Any] = {}
+        if isinstance(body, AsyncIterator):
+            options |= {
+                "data": body,
+                "content_type": "application/x-ndjson",
+                "timeout_s": 10 * self._timeout_s,
+            }
+        else:
+            options |= {"data": body if isinstance(body, bytes) else _encoded(body or {})}
+        try:
+            async with self._exchange(method, where, **options) as response:
+                return self._decoded(await response.read(), answer)
+        except _Broken as broken:
+            raise AnswerLost(self.url, broken.reason, look) from broken
+
+    @asynccontextmanager
+    async def fetch(
+        self, where: str, query: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """GET `where`; the body is read inside the context, in pieces if it is large."""
+        async with self._exchange("GET", where, query=query, headers=headers) as response:
+            yield response
+
+    @asynccontextmanager
+    async def stream(self, where: str, query: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+        """GET `where` as a stream of events, which breaks when nothing at all came for SILENCE_S."""
+        headers = {"Accept": "text/event-stream"}
+        async with self._exchange(
+            "GET", where, query=query, headers=headers, timeout_s=SILENCE_S
+        ) as response:
+            yield response
+
+    @asynccontextmanager
+    async def _exchange(
+        self,
+        method: str,
+        where: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        data: Any = None,
+        content_type: str = "application/json",
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        if self._session is None:
+            raise RuntimeError("the client is not open; use it as `async with Client() as client:`")
+        sent = dict(headers or {})
+        if data is not None:
+            sent["Content-Type"] = content_type
+        url = URL(self.url + where, encoded=True).update_query(query or {})
+        try:
+            async with self._session.request(
+                method, url, headers=sent, data=data, timeout=self._waits(timeout_s or self._timeout_s)
+            ) as response:
+                if not response.ok:
+                    raise await self._refusal(response, where)
+                yield response
+        except aiohttp.ClientConnectorError as error:
+            raise ServiceUnreachable(self.url, _reason(error.os_error)) from error
+        except aiohttp.ConnectionTimeoutError as error:
+            raise ServiceUnreachable(self.url, f"no connection within {self._timeout_s:g} s") from error
+        except aiohttp.ServerTimeoutError as error:
+            raise _Broken(self.url, f"no answer within {timeout_s or self._timeout_s:g} s") from error
+        except aiohttp.ClientError as error:
+            raise _Broken(self.url, f"the connection broke: {_reason(error)}") from error
+
+    def _waits(self, silence_s: float) -> aiohttp.ClientTimeout:
+        return aiohttp.ClientTimeout(total=None, connect=self._timeout_s, sock_read=silence_s)
+
+    async def _refusal(self, response: aiohttp.ClientResponse, where: str) -> JobmgrError:
+        body = await response.read()
+        if response.content_type == "application/problem+json":
+            with contextlib.suppress(msgspec.DecodeError):
+                return to_error(msgspec.json.decode(body, type=ProblemAnswer), _subject(where))
+        if response.status in (404, 405, 501):
+            return ServiceUnreachable(self.url, "what answers there is no jobmgr")
+        return RemoteError(response.status, "", f"{self.url} answered {response.status} {response.reason}")
+
+    def _decoded(self, body: bytes, answer: type[T]) -> T:
+        try:
+            return msgspec.json.decode(body or b"null", type=answer)
+        except msgspec.DecodeError as error:
+            raise ServiceUnreachable(
+                self.url, f"what answers there is no jobmgr of this version: {error}"
+            ) from error
+
+
+class _Broken(ServiceUnreachable):
+    """The request was sent, or partly; its answer did not come. What a read makes of it is its base class."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(url, reason)
+        self.reason = reason
+
+
+def _reason(error: BaseException) -> str:
+    # asyncio writes the address into strerror, which the sentence around this holds already.
+    number = getattr(error, "errno", None)
+    text = os.strerror(number) if isinstance(number, int) and number > 0 else str(error)
+    return text[:1].lower() + text[1:] or type(error).__name__
