@@ -1,0 +1,262 @@
+"""The composition root: the only file that names concrete classes. `JobManager` embedded, `serve` as a service."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+import logging
+import os
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from jobmgr import settings as settings_module
+from jobmgr.api.server import Server
+from jobmgr.dispatch.admission import Admission
+from jobmgr.dispatch.dispatcher import Dispatcher, Drain
+from jobmgr.domain.limits import ResourceLimits
+from jobmgr.errors import StoreError
+from jobmgr.executors import process
+from jobmgr.executors.local import LocalExecutor
+from jobmgr.executors.protocol import Report
+from jobmgr.manager.core import Parts
+from jobmgr.manager.feed import Feed
+from jobmgr.manager.manager import Manager
+from jobmgr.monitor import ResourceMonitor, machine
+from jobmgr.settings import Settings
+from jobmgr.store import dispatchers, queues, schema
+from jobmgr.store.engine import Database
+from jobmgr.store.lock import FileLock
+from jobmgr.store.queues import LimitsChange
+
+logger = logging.getLogger(__name__)
+
+__all__ = ["JobManager", "ResourceLimits", "check_database", "serve", "upgrade_database"]
+
+
+class JobManager(Manager):
+    """The job database with a dispatcher running it: the verbs of `Manager` between start and stop.
+
+        async with JobManager(ResourceLimits(max_concurrent_jobs=4), database="sqlite:///jobs.db") as manager:
+            job_id = await manager.submit(["solver", "model.inp"], priority=5)
+            job = await manager.wait(job_id)
+
+    What is left out comes from jobmgr.toml, JOBMGR_* and the defaults. Limits given here are stored, limits left
+    at None are those stored before.
+    """
+
+    def __init__(
+        self,
+        limits: ResourceLimits | None = None,
+        *,
+        database: str | None = None,
+        work_dir: Path | str | None = None,
+        settings: Settings | None = None,
+        drain: Drain = "leave",
+    ) -> None:
+        flags = {"database": database, "work_dir": work_dir, **(asdict(limits) if limits else {})}
+        if settings is None:
+            settings = settings_module.load(flags, os.environ)
+        self.settings = settings
+        self.url: str | None = None
+        self._drain = drain
+        self._running = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop(self._drain)
+
+    async def start(self) -> None:
+        """Open the database, take up what an earlier service left, and run what is due.
+
+        Raises DatabaseInUse, SchemaMissing (PostgreSQL), SchemaTooNew, NotADatabase, StoreError, StoreUnavailable.
+        """
+        async with contextlib.AsyncExitStack() as running:
+            await running.enter_async_context(self._run())
+            self._running = running.pop_all()
+
+    async def stop(self, drain: Drain = "leave") -> None:
+        """Stop claiming and let go: running jobs run on under their keepers (`wait`: wait for them first)."""
+        self._drain = drain
+        await self._running.aclose()
+
+    @contextlib.asynccontextmanager
+    async def _run(self) -> AsyncIterator[None]:
+        # In the order of teardown from below: claims stop first, then followers, the database and the lock last.
+        settings = self.settings
+        runs = settings.work_dir / "runs"
+        _make_work_directory(runs)
+        database = Database(settings.database)
+        async with contextlib.AsyncExitStack() as stack:
+            if database.is_sqlite:
+                lock = FileLock(database.sqlite_file)
+                lock.acquire()
+                stack.callback(lock.release)
+            executor = self._executor()
+            await executor.start()
+            stack.push_async_callback(executor.stop)
+            await database.start()
+            stack.push_async_callback(database.close)
+            await _prepare_schema(database)
+            identity = _identity()
+            admission = Admission(machine(), await _limits(database, settings, identity.host))
+            monitor = ResourceMonitor(settings.work_dir)
+            dispatcher = Dispatcher(database, identity, admission, monitor, runs, settings.cancel_grace_s)
+            feed = Feed(database)
+            self.parts = Parts(database, dispatcher, feed, runs, identity.host, getpass.getuser())
+            database.on_commit(feed.notice)
+            await stack.enter_async_context(_background(feed.run(), database.notice_others(settings.poll_s)))
+            await dispatcher.start({"local": executor})
+            try:
+                yield
+            finally:
+                await dispatcher.stop(self._drain)
+
+    def _executor(self) -> LocalExecutor:
+        def report(report: Report) -> None:
+            self.parts.dispatcher.report(report)
+
+        def job_env() -> Mapping[str, str]:
+            return {"JOBMGR_URL": self.url} if self.url else {}
+
+        return LocalExecutor(self.settings.work_dir, report, base_env=os.environ, job_env=job_env)
+
+
+@contextlib.asynccontextmanager
+async def _background(*loops: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(loop) for loop in loops]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _make_work_directory(runs: Path) -> None:
+    try:
+        runs.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StoreError(
+            f"the work directory cannot be made: {error}; choose another with --work-dir"
+        ) from error
+
+
+async def _prepare_schema(database: Database) -> None:
+    # An embedded file is upgraded by whoever opens it; a server's database may have other services on it.
+    if database.is_sqlite:
+        await database.upgrade()
+    await database.read(schema.check)
+
+
+def _identity() -> dispatchers.Identity:
+    pid = os.getpid()
+    return dispatchers.Identity(
+        id=secrets.token_hex(8),
+        host=socket.gethostname(),
+        boot_id=process.boot_id(),
+        pid_namespace=process.pid_namespace(),
+        pid=pid,
+        start_ticks=process.start_ticks(pid),
+    )
+
+
+async def _limits(database: Database, settings: Settings, service: str) -> ResourceLimits:
+    """What was set for this start, else what is stored; the result is stored."""
+    stored = await database.read(queues.limits, service) or ResourceLimits()
+    given = {name: getattr(settings, name) for name in asdict(stored)}
+    limits = replace(stored, **{name: value for name, value in given.items() if value is not None})
+    if limits != stored:
+        await database.write(queues.set_limits, LimitsChange(service, limits))
+    return limits
+
+
+def serve(settings: Settings, *, on_ready: Callable[[str], None], drain: Drain = "leave") -> None:
+    """Run the service until SIGTERM or SIGINT; `on_ready` gets its URL once it answers.
+
+    Raises what `JobManager.start` raises, and StoreError if the port is taken.
+    """
+    run: Callable[..., None] = asyncio.run
+    with contextlib.suppress(ImportError):
+        import uvloop  # noqa: PLC0415 -- optional: faster where it exists
+
+        run = uvloop.run
+    run(_serve(settings, drain, on_ready))
+
+
+async def _serve(settings: Settings, drain: Drain, on_ready: Callable[[str], None]) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    manager = JobManager(settings=settings, drain=drain)
+    async with manager:
+        server = Server(manager, host=settings.host, port=settings.port, token=_owner_token(settings))
+        async with server:
+            manager.url = server.url
+            with _service_file(settings, server.url):
+                on_ready(server.url)
+                await stopping.wait()
+
+
+def _owner_token(settings: Settings) -> str:
+    """The token of the service's owner: made at the first start, readable by nobody else."""
+    if settings.token:
+        return settings.token
+    path = settings.token_file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(32))
+    return path.read_text().strip()
+
+
+@contextlib.contextmanager
+def _service_file(settings: Settings, url: str) -> Iterator[None]:
+    """Leave the URL where command lines of the same user look for it."""
+    path = settings.home / "service.json"
+    path.write_bytes(msgspec.json.encode({"url": url, "pid": os.getpid()}))
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def upgrade_database(settings: Settings) -> str:
+    """Bring the schema to this version's; answers what was done."""
+    return asyncio.run(_with_database(settings, lambda database: database.upgrade()))
+
+
+def check_database(settings: Settings) -> str:
+    """Say whether the database fits this version. Raises SchemaMissing, SchemaTooNew, NotADatabase."""
+
+    async def check(database: Database) -> str:
+        await database.read(schema.check)
+        return f"the schema is at revision {schema.head()}, as this version needs it"
+
+    return asyncio.run(_with_database(settings, check))
+
+
+async def _with_database(settings: Settings, work: Callable[[Database], Awaitable[str]]) -> str:
+    database = Database(settings.database)
+    if database.is_sqlite:
+        database.sqlite_file.parent.mkdir(parents=True, exist_ok=True)
+    await database.start()
+    try:
+        return await work(database)
+    finally:
+        await database.close()
