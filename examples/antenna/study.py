@@ -28,6 +28,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from jobmgr.client import Client
+from jobmgr.domain.job import Job
+from jobmgr.domain.status import Status
 from jobmgr.errors import JobmgrError
 
 YAGI = Path(__file__).with_name("yagi.py").resolve()
@@ -92,21 +94,20 @@ async def run(url: str | None) -> list[Trial]:
         job_ids = await client.submit_many([design.job() for design in swept])
         with Progress(*bar) as progress:
             solving = progress.add_task("solving   ", total=len(job_ids))
-            await client.wait(
-                job_ids, on_progress=lambda ended, _total: progress.update(solving, completed=ended)
+            jobs = await client.wait_many(
+                job_ids, lambda ended, _total: progress.update(solving, completed=ended)
             )
-            pairs = progress.track(list(zip(swept, job_ids, strict=True)), description="collecting")
-            return [await _trial(client, design, job_id) for design, job_id in pairs]
+            pairs = progress.track(list(zip(swept, jobs, strict=True)), description="collecting")
+            return [await _trial(client, design, job) for design, job in pairs]
 
 
-async def _trial(client: Client, design: Design, job_id: str) -> Trial:
-    job = await client.job(job_id)
-    if job.status == "completed":
-        result = json.loads(await client.file(job_id, RESULT_FILE))
-        return Trial(design, job_id, {name: result[name] for name in FIGURES})
-    stderr = (await client.logs(job_id, "stderr")).strip()
+async def _trial(client: Client, design: Design, job: Job) -> Trial:
+    if job.status is Status.COMPLETED:
+        result = json.loads(await client.file(job.job_id, RESULT_FILE))
+        return Trial(design, job.job_id, {name: result[name] for name in FIGURES})
+    last = (await client.log(job.job_id, "stderr", tail=1)).data.decode(errors="replace").strip()
     failure = job.error.message if job.error else job.status
-    return Trial(design, job_id, None, stderr.splitlines()[-1] if stderr else failure)
+    return Trial(design, job.job_id, None, last or failure)
 
 
 def best_designs(trials: Sequence[Trial], count: int = 10) -> Table:

@@ -12,6 +12,7 @@ from jobmgr.api.problems import Refusal
 from jobmgr.errors import InvalidRequest
 
 T = TypeVar("T")
+Node = TypeVar("Node", bound=msgspec.inspect.Type)
 
 MAX_DEPTH = 100
 _AT = re.compile(r"(?P<what>.*?)(?: - at `(?P<key>key in `)?\$(?P<path>[^`]*)`+)?", re.DOTALL)
@@ -74,21 +75,28 @@ def _join(at: str, path: str, name: str = "") -> str:
 
 
 def _fields_at(kind: Any, path: str) -> list[str]:
-    node: msgspec.inspect.Type = msgspec.inspect.type_info(kind)
-    for step in re.findall(r"\w+|\[", path):
-        inner = _alternatives(node)
-        if step == "[":
-            node = next(t.item_type for t in inner if isinstance(t, msgspec.inspect.ListType))
+    """The names of the fields that the struct at `path` (`.jobs[0].resources`) of a `kind` has."""
+    node = msgspec.inspect.type_info(kind)
+    for name in re.findall(r"\w+(?!\w*\])|\[", path):
+        if name == "[":
+            node = next(option.item_type for option in _alternatives(node, msgspec.inspect.ListType))
         else:
-            struct = next(t for t in inner if isinstance(t, msgspec.inspect.StructType))
-            node = next(field.type for field in struct.fields if field.encode_name == step)
-    structs = (t for t in _alternatives(node) if isinstance(t, msgspec.inspect.StructType))
-    return [field.encode_name for struct in structs for field in struct.fields]
+            structs = _alternatives(node, msgspec.inspect.StructType)
+            node = next(
+                field.type for struct in structs for field in struct.fields if field.encode_name == name
+            )
+    return [
+        field.encode_name
+        for struct in _alternatives(node, msgspec.inspect.StructType)
+        for field in struct.fields
+    ]
 
 
-def _alternatives(node: msgspec.inspect.Type) -> list[msgspec.inspect.Type]:
+def _alternatives(node: msgspec.inspect.Type, wanted: type[Node]) -> list[Node]:
+    """Which of the types that `node` allows are of the wanted kind."""
     options = node.types if isinstance(node, msgspec.inspect.UnionType) else (node,)
-    return [option.type if isinstance(option, msgspec.inspect.Metadata) else option for option in options]
+    bare = (option.type if isinstance(option, msgspec.inspect.Metadata) else option for option in options)
+    return [option for option in bare if isinstance(option, wanted)]
 
 
 def _malformed(raw: bytes, error: msgspec.DecodeError | UnicodeDecodeError, at: str) -> Refusal:

@@ -48,6 +48,8 @@ def _start_logging(level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler])
+    # Alembic tells at INFO what it looks at; what it did is in its revision table.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 class _OneLine(logging.Formatter):

@@ -31,7 +31,7 @@ _STYLES: Mapping[str, str] = MappingProxyType(
 
 def cell(value: object, style: str = "") -> Text:
     """`value` as text without a meaning to the terminal; None is empty."""
-    return Text("" if value is None else clean(str(value)), style=style)
+    return Text("" if value is None else clean(str(value)), style=style, no_wrap=True, overflow="ellipsis")
 
 
 def status_cell(status: str) -> Text:
@@ -99,10 +99,12 @@ def facts_table(facts: Sequence[tuple[str, object]]) -> Table:
     """Two columns, name and value; facts without a value are left out."""
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    table.add_column()
     for name, value in facts:
-        if value not in (None, "", (), {}):
-            table.add_row(cell(name, "bold"), status_cell(str(value)) if name == "status" else cell(value))
+        if value not in (None, ""):
+            shown = status_cell(str(value)) if name == "status" else cell(value)
+            shown.no_wrap, shown.overflow = False, "fold"
+            table.add_row(cell(name, "bold"), shown)
     return table
 
 
@@ -152,6 +154,6 @@ def utc_now() -> datetime:
 def _table(*headings: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for heading in headings:
-        is_free_text = heading in ("NAME", "ERROR", "FILE")
-        table.add_column(heading, no_wrap=True, overflow="ellipsis" if is_free_text else "ignore")
+        # Rich takes room from columns that may wrap first; their cells do not wrap, so each job stays one row.
+        table.add_column(heading, no_wrap=heading not in ("NAME", "ERROR", "FILE"))
     return table

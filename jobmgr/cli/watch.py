@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import click
 import msgspec
-from rich.console import Group
+from rich.console import Group, RenderableType
 
 from jobmgr.cli import output, table
 from jobmgr.cli.session import with_client
@@ -75,7 +75,11 @@ class _View:
 
     def drawn(self) -> Group:
         jobs = self.page.jobs if self.page else []
-        parts = [table.queues_table(self.queues), table.cell(""), table.jobs_table(jobs, table.utc_now())]
+        parts: list[RenderableType] = [
+            table.queues_table(self.queues),
+            table.cell(""),
+            table.jobs_table(jobs, table.utc_now()),
+        ]
         if self.lost:
             parts.append(table.cell(self.lost, "red"))
         return Group(*parts)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from jobmgr.domain.job import JobError
 from jobmgr.executors import gate, process
 from jobmgr.executors.protocol import ExitRecord
+
+_CLOCK_TOLERANCE_S = 60.0
 
 
 class Finding(StrEnum):
@@ -50,17 +53,30 @@ def look(control: str, token: str) -> Sighting:
         return Sighting(Finding.UNDECIDED)
     except gate.OtherToken as error:
         return Sighting(Finding.OTHER_ATTEMPT, detail=str(error))
+    except gate.ControlFileGarbled as error:
+        return _garbled(error)
     except (OSError, ValueError) as error:
         return Sighting(Finding.UNREACHABLE, detail=str(error))
     assert decision is not None
     return Sighting(Finding.VOID) if decision["decision"] == gate.VOID else _open_gate(control, decision)
 
 
+def _garbled(error: gate.ControlFileGarbled) -> Sighting:
+    # A power cut leaves files without their content. Whoever wrote one before this boot is gone; a file of this
+    # boot was whole when it got its name, so somebody spoilt it and nothing can be concluded.
+    try:
+        is_of_another_boot = Path(error.path).lstat().st_ctime < process.booted_at() - _CLOCK_TOLERANCE_S
+    except OSError:
+        is_of_another_boot = False
+    finding = Finding.OTHER_BOOT if is_of_another_boot else Finding.UNREACHABLE
+    return Sighting(finding, detail=str(error))
+
+
 def _open_gate(control: str, decision: gate.Content) -> Sighting:
     holder = decision["holder"]
-    if holder["host"] != process.host():
-        return Sighting(Finding.UNREACHABLE, detail=f"{control} is held on the machine {holder['host']}")
     if holder["boot_id"] != process.boot_id():
+        if holder["host"] != process.host():
+            return Sighting(Finding.UNREACHABLE, detail=f"{control} is held on the machine {holder['host']}")
         detail = f"this machine was restarted since (boot {holder['boot_id']}), and there is no exit record"
         return Sighting(Finding.OTHER_BOOT, detail=detail)
     if holder["pid_ns"] != process.pid_namespace():

@@ -141,8 +141,8 @@ class Keeper:
         assignment = Assignment(
             order["control"], token, nonce, self._walltime_grace_s, self._leftover_grace_s
         )
-        self._note.assign(assignment)
         try:
+            self._note.assign(assignment)
             self._pass_and_spawn(order, assignment)
         except (OSError, ValueError) as error:
             self._note.clear()

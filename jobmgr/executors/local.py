@@ -153,6 +153,11 @@ class LocalExecutor:
             )
 
     def _enter(self, launch: Launch) -> Live:
+        known = self._live.get(launch.token)
+        if known is not None:
+            # Handed in again, because its state is in doubt: the new look tells it all again, once.
+            known.is_over = True
+            known.kick.set()
         place = f"{launch.job_id}/{launch.number}"
         live = Live(launch, control=f"{self._work_dir}/control/{place}", run=f"{self._work_dir}/runs/{place}")
         self._live[launch.token] = live
@@ -176,21 +181,25 @@ class LocalExecutor:
         if link.is_closed:
             return
         launch = live.launch
-        live.link = link
         live.is_handed_over = True
+        order = {
+            "op": "start",
+            "token": launch.token,
+            "control": live.control,
+            "run": live.run,
+            "command": launch.command,
+            "env": self._environment(live),
+            "cwd": launch.cwd or live.run,
+            "walltime_s": launch.walltime_s,
+        }
+        try:
+            link.send(order)
+        except ValueError as error:
+            self._crew.release(link)
+            self._finish(live, NeverRan(live.token, JobError("arguments_too_long", f"{error}; use a file")))
+            return
+        live.link = link
         link.token = launch.token
-        link.send(
-            {
-                "op": "start",
-                "token": launch.token,
-                "control": live.control,
-                "run": live.run,
-                "command": launch.command,
-                "env": self._environment(live),
-                "cwd": launch.cwd or live.run,
-                "walltime_s": launch.walltime_s,
-            }
-        )
 
     def _environment(self, live: Live) -> dict[str, str]:
         """What the command sees beside the base environment."""

@@ -16,8 +16,13 @@ _LENGTH_BYTES = 4
 
 
 def pack(message: Message) -> bytes:
-    """The message as it goes over the wire. Undecodable bytes in arguments (lone surrogates) survive."""
+    """The message as it goes over the wire. Undecodable bytes in arguments (lone surrogates) survive.
+
+    Raises ValueError if it is larger than the other end accepts.
+    """
     body = json.dumps(message, separators=(",", ":")).encode("ascii")
+    if len(body) + _LENGTH_BYTES > MESSAGE_MAX_BYTES:
+        raise ValueError(f"{len(body)} bytes are more than the {MESSAGE_MAX_BYTES} that can be handed over")
     return len(body).to_bytes(_LENGTH_BYTES, "big") + body
 
 

@@ -16,6 +16,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
@@ -84,6 +85,11 @@ def boot_id() -> str:
     return _read_short("/proc/sys/kernel/random/boot_id").decode().strip()
 
 
+def booted_at() -> float:
+    """When this boot began, in seconds since 1970, as exact as the wall clock is."""
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def pid_namespace() -> str:
     """Names the space in which process ids of this process have their meaning."""
     return os.readlink("/proc/self/ns/pid")
@@ -97,8 +103,7 @@ def host() -> str:
 def peer_uid(connection: socket.socket) -> int:
     """The user at the other end of a Unix socket."""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _, uid, _ = struct.unpack("3i", credentials)
-    return int(uid)
+    return int(struct.unpack("3i", credentials)[1])
 
 
 # Starting
@@ -210,7 +215,7 @@ def exited_children() -> Iterator[Exited]:
         try:
             found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
-            return
+            found = None
         if found is None:
             return
         if found.si_code == os.CLD_EXITED:
@@ -224,7 +229,7 @@ def reap(pid: int) -> Usage | None:
     try:
         reaped, _, usage = os.wait4(pid, os.WNOHANG)
     except ChildProcessError:
-        return None
+        reaped = 0
     if reaped == 0:
         return None
     # ru_maxrss counts KiB on Linux and bytes on macOS.
@@ -293,7 +298,7 @@ def below(roots: Iterable[int], table: Sequence[ProcessStat]) -> list[ProcessSta
     wanted = set(roots)
     found = [stat for stat in table if stat.pid in wanted]
     seen = {stat.pid for stat in found}
-    waiting = list(wanted)
+    waiting = [*wanted]
     while waiting:
         for stat in children.get(waiting.pop(), ()):
             if stat.pid not in seen:
@@ -305,8 +310,7 @@ def below(roots: Iterable[int], table: Sequence[ProcessStat]) -> list[ProcessSta
 
 def descendants() -> list[ProcessStat]:
     """The living processes below this one."""
-    me = os.getpid()
-    return [stat for stat in below((me,), living_processes()) if stat.pid != me]
+    return [stat for stat in below((os.getpid(),), living_processes()) if stat.pid != os.getpid()]
 
 
 def token_of(pid: int) -> str | None:

@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 _RETRY_FIRST_S = 0.02
 _RETRY_MAX_S = 1.0
+_TIMES_LOST_MAX = 10
 _UNREACHABLE_RETRY_S = 30.0
 _WATCH_S = 0.25
 _GONE_RECHECK_S = 0.2
@@ -39,6 +40,7 @@ class Live:
     is_handed_over: bool = False
     has_started: bool = False
     is_over: bool = False
+    times_lost: int = 0
     cancel_grace_s: float | None = None
     kick: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -71,6 +73,9 @@ class Pursuit:
 
     async def follow(self, live: Live) -> Report | None:
         """The final report of the attempt; None once its holder is connected and will tell."""
+        # Two services that both believe to own the attempt take its keeper from each other, slower each time.
+        await _pause(live, _RETRY_FIRST_S * (2**live.times_lost - 1))
+        live.times_lost = min(live.times_lost + 1, _TIMES_LOST_MAX)
         retry_s = _RETRY_FIRST_S
         times_gone = 0
         while not live.is_over:

@@ -13,7 +13,7 @@ from jobmgr.domain.limits import ResourceLimits
 from jobmgr.domain.queue import Queue
 from jobmgr.errors import InvalidRequest
 from jobmgr.manager.core import Core
-from jobmgr.store import listing, queues
+from jobmgr.store import events, queues
 from jobmgr.store.queues import LimitsChange, QueueChange
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}")
@@ -61,4 +61,4 @@ class Queues(Core):
 
     async def check_ready(self) -> None:
         """Raise StoreUnavailable if the database does not answer."""
-        await self.database.read(listing.get, [])
+        await self.database.read(events.position)

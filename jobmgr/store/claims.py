@@ -416,8 +416,10 @@ def finish(tx: Transaction, ends: Sequence[Finish]) -> list[Outcome | None]:
             continue
         outcome = item.decide(_rules(row), tx.now)
         answers.append(outcome)
-        attempt_rows.append(_attempt_end(item, outcome))
-        job_rows.append(_job_end(tx, item, outcome, row))
+        # Who only knows that it is lost does not know when it started; what was seen before stands.
+        started_at = item.started_at or row.attempt_started_at
+        attempt_rows.append(_attempt_end(item, outcome, started_at))
+        job_rows.append(_job_end(tx, item, outcome, row, started_at))
         if outcome.status.is_terminal:
             ended[row.job] = outcome.status
     if job_rows:
@@ -465,13 +467,13 @@ _FINISH_JOB = (
 )
 
 
-def _attempt_end(item: Finish, outcome: Outcome) -> dict[str, Any]:
+def _attempt_end(item: Finish, outcome: Outcome, started_at: datetime | None) -> dict[str, Any]:
     return {
         "of_job": item.key.job,
         "of_number": item.key.number,
         "new_counted": outcome.counted,
         "new_outcome": outcome.attempt,
-        "new_started_at": item.started_at,
+        "new_started_at": started_at,
         "new_finished_at": item.finished_at,
         "new_work_dir": item.work_dir,
         "new_handle": item.handle,
@@ -492,7 +494,9 @@ def _error_values(error: JobError | None) -> dict[str, str | None]:
     }
 
 
-def _job_end(tx: Transaction, item: Finish, outcome: Outcome, row: AnyRow) -> dict[str, Any]:
+def _job_end(
+    tx: Transaction, item: Finish, outcome: Outcome, row: AnyRow, started_at: datetime | None
+) -> dict[str, Any]:
     status = outcome.status
     finished_at = item.finished_at if status.is_terminal else None
     tx.move(row.queue, row.status, status)
@@ -524,7 +528,7 @@ def _job_end(tx: Transaction, item: Finish, outcome: Outcome, row: AnyRow) -> di
         **_error_values(outcome.error),
         "new_due_at": outcome.due_at,
         "new_queued_at": tx.now if status is Status.QUEUED else None,
-        "new_started_at": item.started_at,
+        "new_started_at": started_at,
         "new_finished_at": finished_at,
         "new_work_dir": item.work_dir,
         "new_handle": item.handle,

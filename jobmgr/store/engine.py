@@ -45,8 +45,10 @@ STATEMENT_TIMEOUT_S = 30.0
 _READERS = 4
 _MAX_BATCH = 512
 _BLIND_POLL_S = 5.0
-_DEADLOCK_RETRIES = 5
-_ROLLED_BACK = ("40P01", "40001")  # deadlock_detected, serialization_failure
+_REPEATS = 5
+# What another service's commit of the same instant causes: deadlock_detected, serialization_failure, and
+# unique_violation between the look at what exists and the insert. A second look sees that commit.
+_REPEATED = ("40P01", "40001", "23505")
 
 
 class Backend(Protocol):
@@ -323,7 +325,7 @@ def _run_sqlite(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
         with engine.connect() as connection, connection.begin():
             return work(connection)
     except sa.exc.DBAPIError as error:
-        raise _translate_sqlite(error) from error
+        raise _translate_sqlite(error, engine.url.database) from error
 
 
 def _data_version(engine: sa.Engine) -> int:
@@ -336,16 +338,16 @@ def _data_version(engine: sa.Engine) -> int:
         raw.close()
 
 
-def _translate_sqlite(error: sa.exc.DBAPIError) -> JobmgrError | sa.exc.DBAPIError:
+def _translate_sqlite(error: sa.exc.DBAPIError, file: str | None) -> JobmgrError | sa.exc.DBAPIError:
     text = str(error.orig)
     if "not a database" in text or "malformed" in text:
-        return NotADatabase(f"the file is not an SQLite database or is damaged: {text}")
+        return NotADatabase(f"{file} is not an SQLite database or is damaged ({text}); name another with --database")
     if "readonly" in text or "read-only" in text:
-        return StoreError("the database file or its directory is read-only; make it writable for this user")
+        return StoreError(f"{file} or its directory is read-only; make it writable for this user")
     if "unable to open" in text:
-        return StoreError(f"the database file cannot be opened ({text}); does its directory exist?")
+        return StoreError(f"{file} cannot be opened ({text}); does its directory exist?")
     if isinstance(error, sa.exc.OperationalError):
-        return StoreUnavailable(f"the database is busy or out of space: {text}")
+        return StoreUnavailable(f"{file} is busy or out of space: {text}")
     return error
 
 
@@ -382,13 +384,13 @@ class _Postgresql:
             raise _translate_postgresql(error) from error
 
     async def write(self, work: Callable[[sa.Connection], T]) -> T:
-        for attempt in range(_DEADLOCK_RETRIES + 1):
+        for attempt in range(_REPEATS + 1):
             try:
                 async with self._engine.begin() as connection:
                     return await connection.run_sync(work)
             except (sa.exc.DBAPIError, OSError, TimeoutError) as error:
-                # The server rolled one of two transactions back that waited for each other; it may simply go again.
-                if attempt < _DEADLOCK_RETRIES and _sqlstate(error) in _ROLLED_BACK:
+                # The server rolled it back as a whole, so it may simply go again.
+                if attempt < _REPEATS and _sqlstate(error) in _REPEATED:
                     continue
                 raise _translate_postgresql(error) from error
         raise AssertionError("unreachable")

@@ -272,7 +272,8 @@ def release(tx: Transaction, job_ids: Sequence[str]) -> list[None]:
 
 
 def _release(tx: Transaction, row: AnyRow) -> None:
-    if row.held_at is not None:
+    # A job that ended while it was held keeps the mark.
+    if row.held_at is not None and Status(row.status) is Status.PENDING:
         _requeue(tx, row, "unheld", held_at=None)
 
 

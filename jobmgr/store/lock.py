@@ -22,6 +22,8 @@ class FileLock:
         try:
             self._database.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            # Commands and environments are the owner's alone; SQLite gives its other files the same mode.
+            os.close(os.open(self._database, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except OSError as error:
             raise StoreError(
                 f"cannot write beside the database: {error}; make its directory writable"
