@@ -117,7 +117,7 @@ def to_new_job(asked: JobSubmission, *, user: str, at: str = "") -> NewJob:
     """
     for name, text in (("name", asked.name), ("description", asked.description), ("queue", asked.queue)):
         check_text(text, at + name, allow_newline=name == "description")
-    if asked.job_id is not None and re.match(JOB_ID, asked.job_id) is None:
+    if asked.job_id is not None and re.fullmatch(JOB_ID, asked.job_id) is None:
         raise InvalidRequest(at + "job_id", "only letters, digits, _ . - are allowed, at most 128")
     return NewJob(
         job_id=asked.job_id or new_job_id(),
