@@ -4,7 +4,6 @@ A gate or record is written under a private name and linked, so it is never over
 written; whoever finds his nonce in it wrote it. No fsync (half a millisecond each): after a power cut the
 boot id in the gate says that its holder is gone.
 """
-# ruff: noqa: PTH102, PTH108  # pathlib would cost every keeper a megabyte and every attempt its time.
 
 from __future__ import annotations
 
@@ -21,8 +20,8 @@ VOID: Final = "void"
 
 Content = dict[str, Any]
 
-_GATE = "gate"
-_EXIT = "exit"
+_GATE = "/gate"
+_EXIT = "/exit"
 _EXIT_BYTES = 4096
 
 
@@ -53,7 +52,7 @@ def make(control: str, token: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             return check_token(control, token)
         # Its maker died before the token was written, so nothing can have started here.
-    return _write(os.path.join(control, "token"), token.encode(), os.O_CREAT)
+    return _write(control + "/token", token.encode(), os.O_CREAT)
 
 
 def make_with_run(control: str, run: str, token: str) -> None:
@@ -65,7 +64,7 @@ def make_with_run(control: str, run: str, token: str) -> None:
 def check_token(control: str, token: str) -> None:
     """Raise OtherToken unless the directory was made for this attempt; FileNotFoundError if for none."""
     try:
-        found = _read(os.path.join(control, "token")).decode("ascii", "replace")
+        found = _read(control + "/token").decode("ascii", "replace")
     except FileNotFoundError:
         found = ""
     if found == token:
@@ -107,12 +106,12 @@ def void(control: str, token: str, reason: str) -> bool:
 
 def read(control: str) -> Content | None:
     """What was decided; None if nothing (yet). Raises ControlFileGarbled, OSError."""
-    return _load(os.path.join(control, _GATE), _is_gate)
+    return _load(control + _GATE, _is_gate)
 
 
 def read_exit(control: str) -> Content | None:
     """The exit record; None if there is none (yet). Raises ControlFileGarbled, OSError."""
-    return _load(os.path.join(control, _EXIT), _is_exit)
+    return _load(control + _EXIT, _is_exit)
 
 
 def read_note(control: str, nonce: str) -> Content | None:
@@ -131,7 +130,7 @@ def settle_exit(control: str, nonce: str) -> bool:
     if note is None or not _is_exit(note):
         return False
     with contextlib.suppress(FileExistsError):
-        os.link(_private_exit(control, nonce), os.path.join(control, _EXIT))
+        os.link(_private_exit(control, nonce), control + _EXIT)
     return True
 
 
@@ -162,7 +161,7 @@ class ExitSpace:
         """Link the record as the exit of the attempt; returns the one that stands: the first."""
         self.note(record)
         try:
-            os.link(self._path, os.path.join(self._control, _EXIT))
+            os.link(self._path, self._control + _EXIT)
         except FileExistsError:
             record = read_exit(self._control) or record
         self.drop()
@@ -195,10 +194,10 @@ def _make_directory(path: str, mode: int) -> bool:
 
 
 def _decide(control: str, content: Content) -> bool:
-    private = os.path.join(control, f"{_GATE}.{content['nonce']}")
+    private = f"{control}{_GATE}.{content['nonce']}"
     _write(private, json.dumps(content).encode(), os.O_CREAT | os.O_EXCL)
     try:
-        os.link(private, os.path.join(control, _GATE))
+        os.link(private, control + _GATE)
     except FileExistsError:
         pass  # Also after a lost answer of a network file system, so only the content tells.
     finally:
@@ -208,7 +207,7 @@ def _decide(control: str, content: Content) -> bool:
 
 
 def _private_exit(control: str, nonce: str) -> str:
-    return os.path.join(control, f"{_EXIT}.{nonce}")
+    return f"{control}{_EXIT}.{nonce}"
 
 
 def _is_gate(content: Content) -> bool:

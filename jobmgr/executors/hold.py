@@ -43,6 +43,16 @@ class Hold:
     ) -> None:
         self.token = assignment.token
         self.pid = leader.pid
+        # What a service is told about the running command, and what is noted on disk about it.
+        self.started: Message = {
+            "op": "started",
+            "v": gate.VERSION,
+            "token": self.token,
+            "pid": leader.pid,
+            "start_ticks": leader.start_ticks,
+            "boot_id": process.boot_id(),
+            "started_at": gate.utc(leader.started_at_ns),
+        }
         self._assignment = assignment
         self._leader = leader
         self._family = family
@@ -56,17 +66,6 @@ class Hold:
         self._kill_at: float | None = None
         self._press_at = 0.0
         self._leftovers: set[tuple[int, int]] = set()
-
-    def started(self) -> Message:
-        """What a service is told about the running command."""
-        return {
-            "op": "started",
-            "token": self.token,
-            "pid": self._leader.pid,
-            "start_ticks": self._leader.start_ticks,
-            "boot_id": process.boot_id(),
-            "started_at": gate.utc(self._leader.started_at_ns),
-        }
 
     def resume(
         self, status: Status | None, usage: tuple[float, int] | None, ended_by: str, kill_at: float
@@ -155,7 +154,7 @@ class Hold:
             self._assignment.token,
             self._status,
             error=self._error,
-            leader=None if self._error else self._leader,
+            started=None if self._error else self.started,
             ended_by=self._ended_by,
             cpu_s=self._cpu_s,
             peak_memory_bytes=self._peak_memory_bytes,
@@ -177,13 +176,13 @@ def exit_record(
     status: Status,
     *,
     error: Message | None = None,
-    leader: Leader | None = None,
+    started: Message | None = None,
     ended_by: str = "self",
     cpu_s: float | None = None,
     peak_memory_bytes: int | None = None,
     leftovers: int = 0,
 ) -> Message:
-    """The content of an exit record; `error` is set if and only if the command never started."""
+    """The content of an exit record; either `error` or `started` (see Hold) is given."""
     return {
         "v": gate.VERSION,
         "token": token,
@@ -191,13 +190,13 @@ def exit_record(
         "signal": status.signal,
         "error": error,
         "ended_by": ended_by,
-        "started_at": gate.utc(leader.started_at_ns) if leader else None,
+        "started_at": started["started_at"] if started else None,
         "ended_at": gate.utc(time.time_ns()),
         "cpu_s": cpu_s,
         "peak_memory_bytes": peak_memory_bytes,
         "leftovers": leftovers,
-        "pid": leader.pid if leader else None,
-        "start_ticks": leader.start_ticks if leader else None,
+        "pid": started["pid"] if started else None,
+        "start_ticks": started["start_ticks"] if started else None,
         "boot_id": process.boot_id(),
     }
 

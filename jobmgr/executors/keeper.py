@@ -3,7 +3,6 @@
 It is forked from the warden, adopts the orphans of its command, and serves whichever service connects to its
 socket. Without a service it carries on with the command it has, and ends after it.
 """
-# ruff: noqa: PTH108  # pathlib would cost every keeper a megabyte.
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ import socket
 import time
 from collections.abc import Mapping
 
-from jobmgr.executors import gate, process
+from jobmgr.executors import command, gate, process
 from jobmgr.executors.hold import Hold, exit_record, log
 from jobmgr.executors.messages import Message, Peer
 from jobmgr.executors.note import Assignment, Leader, Note, Status
@@ -129,7 +128,7 @@ class Keeper:
         if self._hold is None or self._hold.token != token:
             self._tell({"op": "unknown", "token": token})
         else:
-            self._tell(self._hold.started())
+            self._tell(self._hold.started)
             self._told_start = True
 
     def _start(self, order: Message) -> None:
@@ -157,8 +156,8 @@ class Keeper:
         space = gate.ExitSpace(assignment.control, assignment.nonce)
         outputs: list[int] = []
         try:
-            outputs.append(os.open(os.path.join(order["run"], "stdout"), _OUTPUT_FLAGS, 0o666))
-            outputs.append(os.open(os.path.join(order["run"], "stderr"), _OUTPUT_FLAGS, 0o666))
+            outputs.append(os.open(order["run"] + "/stdout", _OUTPUT_FLAGS, 0o666))
+            outputs.append(os.open(order["run"] + "/stderr", _OUTPUT_FLAGS, 0o666))
             mine = gate.pass_gate(assignment.control, assignment.token, assignment.nonce, self._holder)
         except (OSError, ValueError):
             _close(outputs)
@@ -173,7 +172,7 @@ class Keeper:
         self._note.passed()
         try:
             self._spawn(order, assignment, space, outputs[0], outputs[1])
-        except process.SpawnFailed as failure:
+        except command.SpawnFailed as failure:
             error = {"code": failure.code, "message": failure.message}
             record = space.publish(exit_record(assignment.token, Status(None, None), error=error))
             self._finish(assignment.token, record)
@@ -185,15 +184,15 @@ class Keeper:
     ) -> None:
         env = {**self._base_env, **order["env"]}
         started_at_ns = time.time_ns()
-        pid = process.spawn(order["command"], env, order["cwd"], stdout, stderr)
+        pid, start_ticks = command.start(order["command"], env, order["cwd"], stdout, stderr)
         walltime_s: float | None = order["walltime_s"]
         deadline = 0.0 if walltime_s is None else time.monotonic() + walltime_s
-        leader = Leader(pid, process.start_ticks(pid), started_at_ns, deadline)
+        leader = Leader(pid, start_ticks, started_at_ns, deadline)
         self._note.running(leader)
         self._told_start = False
         self._hold = Hold(assignment, leader, _Descendants(), space, self._note)
         # On disk too: should warden and keeper both die, the next service still finds the process by this.
-        space.note({"v": gate.VERSION, **self._hold.started()})
+        space.note(self._hold.started)
         process.await_child(_TELL_AFTER_S)
         self._advance()
         if self._hold is not None:
@@ -215,10 +214,10 @@ class Keeper:
         self._collect()
         record = self._hold.advance()
         if record is not None:
-            self._finish(self._hold.token, record, self._hold.started())
+            self._finish(self._hold.token, record, self._hold.started)
         elif not self._told_start and self._peer is not None:
             self._told_start = True
-            self._tell(self._hold.started())
+            self._tell(self._hold.started)
 
     def _finish(self, token: str, record: Message, started: Message | None = None) -> None:
         self._note.clear()

@@ -13,6 +13,7 @@ MESSAGE_MAX_BYTES = (
     64 * 1024 * 1024
 )  # Arguments and environment together; the kernel's own limit is far below.
 _LENGTH_BYTES = 4
+_encode = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps would make such an object each time.
 
 
 def pack(message: Message) -> bytes:
@@ -20,7 +21,7 @@ def pack(message: Message) -> bytes:
 
     Raises ValueError if it is larger than the other end accepts.
     """
-    body = json.dumps(message, separators=(",", ":")).encode("ascii")
+    body = _encode(message).encode("ascii")
     if len(body) + _LENGTH_BYTES > MESSAGE_MAX_BYTES:
         raise ValueError(f"{len(body)} bytes are more than the {MESSAGE_MAX_BYTES} that can be handed over")
     return len(body).to_bytes(_LENGTH_BYTES, "big") + body

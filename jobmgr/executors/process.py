@@ -3,13 +3,11 @@
 Linux is complete. Elsewhere `may_adopt_orphans` is False and the process table is empty, so that the executor
 refuses to start with a sentence instead of promising what it cannot keep; a port adds its branches here.
 """
-# ruff: noqa: PTH112, PTH115  # pathlib would cost every keeper a megabyte.
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import functools
 import os
 import signal
@@ -25,9 +23,9 @@ ATTEMPT_VARIABLE = "JOBMGR_ATTEMPT_TOKEN"
 _PR_SET_CHILD_SUBREAPER = 36  # Source: prctl(2), linux/prctl.h.
 _PF_FORKNOEXEC = 0x40  # Source: linux/sched.h; set by fork, cleared by a successful exec, kept by a zombie.
 _DEAD_STATES = "ZXx"
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 # Python ignores these two, and an ignored signal survives exec; the warden gave all others their default.
 _SIGNALS_PYTHON_IGNORES = (signal.SIGPIPE, signal.SIGXFSZ)
-_MESSAGE_MAX = 1500  # A record with its error must fit into the reserved 4 KiB.
 
 may_adopt_orphans = sys.platform == "linux"
 
@@ -60,15 +58,6 @@ class Usage(NamedTuple):
 
     cpu_s: float
     peak_memory_bytes: int
-
-
-class SpawnFailed(Exception):
-    """The command could not be started; `code` is stable, `message` names the path and the remedy."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message if len(message) <= _MESSAGE_MAX else message[:_MESSAGE_MAX] + "..."
 
 
 def adopt_orphans() -> None:
@@ -109,91 +98,27 @@ def peer_uid(connection: socket.socket) -> int:
 # Starting
 
 
-def spawn(
-    argv: list[str],
-    env: Mapping[str, str],
-    cwd: str,
-    stdout: int,
-    stderr: int,
-    *,
-    default_path: str = os.defpath,
-) -> int:
-    """Start `argv` in its own session, in `cwd`, with exactly `env`; returns its pid. Raises SpawnFailed.
+def spawn(program: str, argv: list[str], env: Mapping[str, str], stdout: int, stderr: int) -> tuple[int, int]:
+    """Start `program` in its own session and the current directory; its pid and start ticks. Raises OSError.
 
-    stdin is this process's own, which is /dev/null in a keeper; all descriptors above 2 are close-on-exec. A
-    program without a slash is looked up in the job's own PATH. Changes this process's directory and comes
-    back to /, because posix_spawn cannot be told one: only for processes that start one command at a time.
+    stdin is this process's own, which is /dev/null in a keeper; all other descriptors are close-on-exec.
     """
-    try:
-        os.chdir(cwd)
-    except OSError as error:
-        reason = (
-            f"the working directory {cwd!r} cannot be entered: {error.strerror}; make it, or name another cwd"
-        )
-        raise SpawnFailed("disk_full" if error.errno == errno.ENOSPC else "cwd_not_found", reason) from error
-    program = argv[0] if argv else ""
-    try:
-        program = _find_program(program, env.get("PATH", default_path))
-        return os.posix_spawn(
-            program,
-            argv,
-            env,
-            file_actions=((os.POSIX_SPAWN_DUP2, stdout, 1), (os.POSIX_SPAWN_DUP2, stderr, 2)),
-            setsid=True,
-            setsigmask=(),
-            setsigdef=_SIGNALS_PYTHON_IGNORES,
-        )
-    except OSError as error:
-        raise _explain(error, program) from error
-    except ValueError as error:  # A NUL byte, an empty argv, '=' in the name of a variable.
-        raise SpawnFailed("spawn_failed", f"the command {program!r} cannot be started: {error}") from error
-    finally:
-        os.chdir("/")
-
-
-def _find_program(name: str, path: str) -> str:
-    if "/" in name:
-        return name
-    denied = None
-    for directory in path.split(":"):
-        candidate = os.path.join(directory or ".", name)
-        if os.access(candidate, os.X_OK) and not os.path.isdir(candidate):
-            return candidate
-        if denied is None and os.path.isfile(candidate):
-            denied = candidate
-    if denied is not None:
-        raise SpawnFailed("not_executable", f"{denied!r} is not executable; `chmod +x` it")
-    raise SpawnFailed(
-        "program_not_found",
-        f"the program {name!r} was not found in the job's PATH ({path}); install it, or write its full path",
+    before = _ticks_now()
+    pid = os.posix_spawn(
+        program,
+        argv,
+        env,
+        file_actions=((os.POSIX_SPAWN_DUP2, stdout, 1), (os.POSIX_SPAWN_DUP2, stderr, 2)),
+        setsid=True,
+        setsigmask=(),
+        setsigdef=_SIGNALS_PYTHON_IGNORES,
     )
+    # The kernel takes the same clock in between; within one tick (10 ms) it need not be asked.
+    return pid, before if before == _ticks_now() else start_ticks(pid)
 
 
-def _explain(error: OSError, program: str) -> SpawnFailed:
-    number = error.errno
-    if number in (errno.ENOENT, errno.ENOTDIR):
-        if os.path.exists(program):
-            return SpawnFailed(
-                "program_not_found",
-                f"the interpreter that {program!r} names in its first line was not found; correct it",
-            )
-        return SpawnFailed("program_not_found", f"the program {program!r} does not exist; correct the path")
-    if number == errno.EACCES:
-        kind = "is a directory" if os.path.isdir(program) else "is not executable; `chmod +x` it"
-        return SpawnFailed("not_executable", f"{program!r} {kind}")
-    if number == errno.ENOEXEC:
-        return SpawnFailed(
-            "not_executable",
-            f"{program!r} is no program for this machine; a script needs a first line such as #!/bin/sh",
-        )
-    if number == errno.E2BIG:
-        return SpawnFailed(
-            "arguments_too_long",
-            f"the arguments and environment of {program!r} are larger than the system allows; use a file",
-        )
-    if number in (errno.ENOSPC, errno.EDQUOT):
-        return SpawnFailed("disk_full", f"no space left to start {program!r}; free some")
-    return SpawnFailed("spawn_failed", f"{program!r} could not be started: {error.strerror}")
+def _ticks_now() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) * _TICKS_PER_S // 1_000_000_000
 
 
 # Waiting

@@ -3,7 +3,6 @@
 It outlives the service in a session of its own. It is an adopter of orphans, so the command of a dead keeper
 becomes its child and the true status is still recorded; no child and no record means that it never started.
 """
-# ruff: noqa: PTH108  # pathlib would cost every keeper a megabyte.
 
 from __future__ import annotations
 
@@ -129,7 +128,7 @@ class Warden:
         hold = self._holds.get(token)
         if hold is not None:
             self._watchers.setdefault(token, set()).add(descriptor)
-            self._tell(descriptor, hold.started())
+            self._tell(descriptor, hold.started)
             return
         kept = any(k.note.step and k.note.assignment.token == token for k in self._keepers.values())
         self._tell(descriptor, {"op": "elsewhere" if kept else "unknown", "token": token})
@@ -261,13 +260,15 @@ class Warden:
         shows neither (a daemon with an environment of its own) is counted when only one attempt is held.
         """
         table = process.living_processes()
+        # Children in the table may be those of keepers that died only now; they must be known as their own.
+        self._collect_keepers()
         leaders = {hold.pid for hold in self._holds.values()} - {leader}
         roots = []
         for child in table:
             if child.parent != os.getpid() or child.pid in self._keepers or child.session in leaders:
                 continue
             carried = None if child.session == leader else process.token_of(child.pid)
-            if carried == token or child.session == leader or (carried not in self._holds and not leaders):
+            if carried == token or child.session == leader or (carried is None and not leaders):
                 roots.append(child.pid)
         return process.below(roots, table)
 

@@ -1,0 +1,90 @@
+"""Starting the command of a job: where its program is found, and why it could not be started."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+
+from jobmgr.executors import process
+
+_MESSAGE_MAX = 1500  # A record with its error must fit into the reserved 4 KiB.
+
+
+class SpawnFailed(Exception):
+    """The command could not be started; `code` is stable, `message` names the path and the remedy."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message if len(message) <= _MESSAGE_MAX else message[:_MESSAGE_MAX] + "..."
+
+
+def start(argv: list[str], env: Mapping[str, str], cwd: str, stdout: int, stderr: int) -> tuple[int, int]:
+    """Start `argv` in `cwd` with exactly `env`; its pid and start ticks. Raises SpawnFailed.
+
+    A program without a slash is looked up in the job's own PATH. Changes this process's directory and comes
+    back to /, because posix_spawn cannot be told one: only for processes that start one command at a time.
+    """
+    try:
+        os.chdir(cwd)
+    except OSError as error:
+        reason = (
+            f"the working directory {cwd!r} cannot be entered: {error.strerror}; make it, or name another"
+        )
+        raise SpawnFailed("cwd_not_found", reason) from error
+    program = argv[0] if argv else ""
+    try:
+        program = _find_program(program, env.get("PATH", os.defpath))
+        return process.spawn(program, argv, env, stdout, stderr)
+    except OSError as error:
+        raise _explain(error, program) from error
+    except ValueError as error:  # A NUL byte, an empty argv, '=' in the name of a variable.
+        raise SpawnFailed("spawn_failed", f"the command {program!r} cannot be started: {error}") from error
+    finally:
+        os.chdir("/")
+
+
+def _find_program(name: str, path: str) -> str:
+    if "/" in name:
+        return name
+    denied = None
+    for directory in path.split(":"):
+        candidate = os.path.join(directory or ".", name)
+        if os.access(candidate, os.X_OK) and not os.path.isdir(candidate):
+            return candidate
+        if denied is None and os.path.isfile(candidate):
+            denied = candidate
+    if denied is not None:
+        raise SpawnFailed("not_executable", f"{denied!r} is not executable; `chmod +x` it")
+    raise SpawnFailed(
+        "program_not_found",
+        f"the program {name!r} was not found in the job's PATH ({path}); install it, or write its full path",
+    )
+
+
+def _explain(error: OSError, program: str) -> SpawnFailed:
+    number = error.errno
+    if number in (errno.ENOENT, errno.ENOTDIR):
+        if os.path.exists(program):
+            return SpawnFailed(
+                "program_not_found",
+                f"the interpreter that {program!r} names in its first line was not found; correct it",
+            )
+        return SpawnFailed("program_not_found", f"the program {program!r} does not exist; correct the path")
+    if number == errno.EACCES:
+        kind = "is a directory" if os.path.isdir(program) else "is not executable; `chmod +x` it"
+        return SpawnFailed("not_executable", f"{program!r} {kind}")
+    if number == errno.ENOEXEC:
+        return SpawnFailed(
+            "not_executable",
+            f"{program!r} is no program for this machine; a script needs a first line such as #!/bin/sh",
+        )
+    if number == errno.E2BIG:
+        return SpawnFailed(
+            "arguments_too_long",
+            f"the arguments and environment of {program!r} are larger than the system allows; use a file",
+        )
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return SpawnFailed("disk_full", f"no space left to start {program!r}; free some")
+    return SpawnFailed("spawn_failed", f"{program!r} could not be started: {error.strerror}")

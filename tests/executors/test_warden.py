@@ -1,0 +1,208 @@
+"""Keepers that die at a chosen instruction, and what their warden makes of it.
+
+The keepers are real ones in a real warden; only the crash is put in, by a program that starts the warden.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+import jobmgr
+from jobmgr.executors import gate, process
+from jobmgr.executors.links import Link, connect
+from jobmgr.executors.messages import Message
+
+from .conftest import arguments_of, eventually
+
+WARDEN_WITH_DYING_KEEPERS = """
+import os, signal, sys
+sys.path.append(sys.argv.pop(1))
+from jobmgr.executors import gate, keeper, note, process, warden
+
+where = sys.argv.pop(1)
+in_keeper = False
+
+def dying(function, *, after):
+    def wrapped(*arguments):
+        if not in_keeper:
+            return function(*arguments)
+        if after:
+            function(*arguments)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return wrapped
+
+def run(self, run=keeper.Keeper.run):
+    global in_keeper
+    in_keeper = True
+    run(self)
+
+keeper.Keeper.run = run
+owner, name, after = {
+    "before the gate": (gate, "pass_gate", False),
+    "after the gate": (gate, "pass_gate", True),
+    "before the spawn": (process, "spawn", False),
+    "after the spawn": (process, "spawn", True),
+    "after the note of the leader": (note.Note, "running", True),
+    "before the leader is reaped": (note.Note, "left", True),
+    "after the leader was reaped": (note.Note, "reaped", True),
+    "before the record is linked": (gate.ExitSpace, "publish", False),
+    "after the record was linked": (gate.ExitSpace, "publish", True),
+}[where]
+setattr(owner, name, dying(getattr(owner, name), after=after))
+warden.main()
+"""
+
+
+class Crash:
+    """One attempt under a keeper that dies at a given point."""
+
+    def __init__(self, work: Path, warden: Link, lost: asyncio.Event) -> None:
+        self.control = str(work / "control" / "job" / "1")
+        self.run_dir = work / "run"
+        self._warden = warden
+        self._lost = lost
+
+    async def run(self, script: str, token: str = "token") -> None:
+        """Start the script under a new keeper, and wait for that keeper's death."""
+        gate.make_with_run(self.control, str(self.run_dir), token)
+        path = (await self._warden.ask({"op": "fork", "count": 1}))["sockets"][0]
+        link = await connect(path, _ignore, lambda _link: self._lost.set())
+        link.send(
+            {"op": "hello", "env": {"PATH": os.defpath}, "walltime_grace_s": 1.0, "leftover_grace_s": 1.0}
+        )
+        link.send(
+            {
+                "op": "start",
+                "token": token,
+                "control": self.control,
+                "run": str(self.run_dir),
+                "command": ["/bin/sh", "-c", script],
+                "env": {process.ATTEMPT_VARIABLE: token},
+                "cwd": str(self.run_dir),
+                "walltime_s": None,
+            }
+        )
+        async with asyncio.timeout(10):
+            await self._lost.wait()
+
+    async def record(self) -> Message:
+        record: Message = await eventually(lambda: gate.read_exit(self.control))
+        return record
+
+
+@pytest_asyncio.fixture
+async def crash(tmp_path: Path) -> AsyncIterator[Callable[[str], Awaitable[Crash]]]:
+    links: list[Link] = []
+    pids: list[int] = []
+
+    async def start(where: str) -> Crash:
+        (tmp_path / "s").mkdir()
+        path = str(tmp_path / "s" / "w")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen()
+            descriptor = listener.fileno()
+            root = str(Path(jobmgr.__file__).parent.parent)
+            argv = [sys.executable, "-I", "-c", WARDEN_WITH_DYING_KEEPERS, root, where, str(descriptor)]
+            starter = await asyncio.create_subprocess_exec(
+                *argv,
+                str(tmp_path / "s"),
+                pass_fds=(descriptor,),
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+            )
+            assert await starter.wait() == 0
+        warden = await connect(path, _ignore, lambda _link: None)
+        links.append(warden)
+        pids.append(_listening(path))
+        return Crash(tmp_path, warden, asyncio.Event())
+
+    yield start
+    for link in links:
+        link.close()
+    await asyncio.sleep(0)
+    await eventually(lambda: not any(process.is_alive(pid, process.start_ticks(pid)) for pid in pids))
+
+
+def _listening(path: str) -> int:
+    """The process with this socket path's directory among its arguments that is not this one."""
+    directory = os.fsencode(Path(path).parent)
+    return next(
+        stat.pid
+        for stat in process.living_processes()
+        if stat.pid != os.getpid() and directory in arguments_of(stat.pid)
+    )
+
+
+def _ignore(_link: Link, _message: Message) -> None:
+    pass
+
+
+async def test_death_before_the_gate_voids_it(crash: Callable[[str], Awaitable[Crash]]) -> None:
+    attempt = await crash("before the gate")
+
+    await attempt.run("echo ran")
+
+    decision = await eventually(lambda: gate.read(attempt.control))
+    assert decision["decision"] == "void"
+    assert gate.read_exit(attempt.control) is None
+    assert (attempt.run_dir / "stdout").read_bytes() == b""
+
+
+@pytest.mark.parametrize("where", ["after the gate", "before the spawn"])
+async def test_death_between_gate_and_start_is_a_record_of_never_started(
+    crash: Callable[[str], Awaitable[Crash]], where: str
+) -> None:
+    attempt = await crash(where)
+
+    await attempt.run("echo ran")
+
+    record = await attempt.record()
+    assert record["error"]["code"] == "keeper_died_before_start"
+    assert (record["exit_code"], record["signal"], record["started_at"]) == (None, None, None)
+    assert (attempt.run_dir / "stdout").read_bytes() == b""
+
+
+@pytest.mark.parametrize("script", ["echo ran; exit 3", "echo ran; sleep 0.2; exit 3"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "after the spawn",
+        "after the note of the leader",
+        "before the leader is reaped",
+        "after the leader was reaped",
+        "before the record is linked",
+        "after the record was linked",
+    ],
+)
+async def test_death_after_the_start_loses_no_status(
+    crash: Callable[[str], Awaitable[Crash]], where: str, script: str
+) -> None:
+    attempt = await crash(where)
+
+    await attempt.run(script)
+
+    record = await attempt.record()
+    assert (record["exit_code"], record["signal"], record["error"]) == (3, None, None)
+    assert (attempt.run_dir / "stdout").read_bytes() == b"ran\n"
+    await eventually(lambda: sorted(os.listdir(attempt.control)) == ["exit", "gate", "token"])
+
+
+async def test_death_after_the_start_does_not_leave_a_daemon(
+    crash: Callable[[str], Awaitable[Crash]],
+) -> None:
+    attempt = await crash("after the spawn")
+
+    await attempt.run("(setsid env -i sleep 60 &) ; sleep 0.1; exit 3")
+
+    record = await attempt.record()
+    assert (record["exit_code"], record["leftovers"]) == (3, 1)
