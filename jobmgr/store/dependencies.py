@@ -152,14 +152,20 @@ def _cancel_dependants(tx: Transaction, children: Sequence[int]) -> list[tuple[i
 
 
 def reopen(tx: Transaction, child: int) -> int:
-    """Judge the dependencies of a job that is retried by where its parents are now; answers how many are open."""
-    rows = tx.connection.execute(
+    """Judge the dependencies of a job that is retried by where its parents are now; answers how many are open.
+
+    Parents are locked, so that none ends between the look and the commit.
+    """
+    statement = (
         sa.select(Dependency.parent, Dependency.condition, Job.status)
         .join(Job, Job.id == Dependency.parent)
         .where(Dependency.child == child)
-    ).all()
+        .order_by(Job.id)
+    )
+    if tx.is_postgresql:
+        statement = statement.with_for_update(of=Job)
     open_count = 0
-    for row in rows:
+    for row in tx.connection.execute(statement).all():
         status = Status(row.status)
         met = True if status.is_terminal and When(row.condition).is_met_by(status) else None
         open_count += met is None

@@ -50,6 +50,8 @@ _REPEATS = 5
 # unique_violation between the look at what exists and the insert. A second look sees that commit.
 _REPEATED = ("40P01", "40001", "23505")
 
+_UNSTORABLE = "text with NUL characters or unpaired surrogates can neither be stored nor found"
+
 
 class Backend(Protocol):
     """How transactions run on one kind of database."""
@@ -234,7 +236,9 @@ def _parse(text: str) -> sa.URL:
         case "sqlite":
             if not url.database or url.database == ":memory:":
                 raise InvalidRequest("database", "a job database needs a file; write sqlite:///jobs.db")
-            return url.set(drivername="sqlite+pysqlite", database=str(Path(url.database).absolute()))
+            file = str(Path(url.database).absolute())
+            patience = {"timeout": str(BUSY_TIMEOUT_S), **url.query}
+            return url.set(drivername="sqlite+pysqlite", database=file, query=patience)
         case "postgresql" | "postgres":
             return _for_asyncpg(url)
         case other:
@@ -300,7 +304,7 @@ def _sqlite_engine(url: sa.URL, begin: str, pool_size: int) -> sa.Engine:
         poolclass=QueuePool,
         pool_size=pool_size,
         max_overflow=0,
-        connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False, "isolation_level": None},
+        connect_args={"check_same_thread": False, "isolation_level": None},
         json_serializer=_json_dumps,
         json_deserializer=msgspec.json.decode,
     )
@@ -324,7 +328,7 @@ def _run_sqlite(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
     try:
         with engine.connect() as connection, connection.begin():
             return work(connection)
-    except sa.exc.DBAPIError as error:
+    except (sa.exc.DBAPIError, UnicodeEncodeError) as error:
         raise _translate_sqlite(error, engine.url.database) from error
 
 
@@ -338,10 +342,16 @@ def _data_version(engine: sa.Engine) -> int:
         raw.close()
 
 
-def _translate_sqlite(error: sa.exc.DBAPIError, file: str | None) -> JobmgrError | sa.exc.DBAPIError:
+def _translate_sqlite(
+    error: sa.exc.DBAPIError | UnicodeEncodeError, file: str | None
+) -> JobmgrError | sa.exc.DBAPIError:
+    if isinstance(error, UnicodeEncodeError):
+        return InvalidRequest("", _UNSTORABLE)
     text = str(error.orig)
     if "not a database" in text or "malformed" in text:
-        return NotADatabase(f"{file} is not an SQLite database or is damaged ({text}); name another with --database")
+        return NotADatabase(
+            f"{file} is not an SQLite database or is damaged ({text}); name another with --database"
+        )
     if "readonly" in text or "read-only" in text:
         return StoreError(f"{file} or its directory is read-only; make it writable for this user")
     if "unable to open" in text:
@@ -380,7 +390,7 @@ class _Postgresql:
         try:
             async with self._reading.connect() as connection, connection.begin():
                 return await connection.run_sync(work)
-        except (sa.exc.DBAPIError, OSError, TimeoutError) as error:
+        except (sa.exc.DBAPIError, OSError, TimeoutError, UnicodeEncodeError) as error:
             raise _translate_postgresql(error) from error
 
     async def write(self, work: Callable[[sa.Connection], T]) -> T:
@@ -388,7 +398,7 @@ class _Postgresql:
             try:
                 async with self._engine.begin() as connection:
                     return await connection.run_sync(work)
-            except (sa.exc.DBAPIError, OSError, TimeoutError) as error:
+            except (sa.exc.DBAPIError, OSError, TimeoutError, UnicodeEncodeError) as error:
                 # The server rolled it back as a whole, so it may simply go again.
                 if attempt < _REPEATS and _sqlstate(error) in _REPEATED:
                     continue
@@ -437,9 +447,20 @@ def _sqlstate(error: Exception) -> str | None:
     return getattr(getattr(error, "orig", None), "sqlstate", None)
 
 
+def _is_encoding_error(error: BaseException | None) -> bool:
+    # The driver wraps it more than once.
+    return error is not None and (
+        isinstance(error, UnicodeEncodeError) or _is_encoding_error(error.__cause__)
+    )
+
+
 def _translate_postgresql(error: Exception) -> Exception:
+    state = _sqlstate(error) or ""
+    if _is_encoding_error(error) or state == "22021":  # character_not_in_repertoire
+        return InvalidRequest("", _UNSTORABLE)
     if isinstance(error, OSError | TimeoutError):
         return StoreUnavailable(f"PostgreSQL cannot be reached: {error}")
-    if isinstance(error, sa.exc.IntegrityError | sa.exc.DataError | sa.exc.ProgrammingError):
+    # Class 22 is a value that does not fit: asking again would not help.
+    if isinstance(error, sa.exc.IntegrityError | sa.exc.ProgrammingError) or state.startswith("22"):
         return error
     return StoreUnavailable(f"PostgreSQL: {getattr(error, 'orig', error)}")

@@ -83,6 +83,8 @@ def _filtered(statement: sa.Select[Any], wanted: JobFilter, dialect: str) -> sa.
 def _named(pattern: str, dialect: str) -> sa.ColumnElement[bool]:
     if "*" not in pattern:
         return Job.name == pattern
+    if "\0" in pattern:  # ends the pattern for SQLite, which would find other names then
+        raise InvalidRequest("name", "contains a NUL character")
     if dialect == "sqlite":  # LIKE ignores case on SQLite, GLOB does not
         for special in "[?":
             pattern = pattern.replace(special, f"[{special}]")
@@ -100,7 +102,8 @@ def _after(order: str, key: Sequence[int]) -> sa.ColumnElement[bool]:
         case "-created":
             return Job.id < job
         case _:
-            return sa.or_(Job.priority < priority, sa.and_(Job.priority == priority, Job.id > job))
+            # The first condition is implied, and one that an index can start from.
+            return sa.and_(Job.priority <= priority, sa.or_(Job.priority < priority, Job.id > job))
 
 
 def _mark(wanted: JobFilter, order: str) -> str:
@@ -131,7 +134,8 @@ def _decode(cursor: str, mark: str) -> list[int]:
         raise InvalidRequest(
             "cursor", "is not a cursor of ours; use next_cursor of the page before"
         ) from None
-    if hashlib.blake2b(raw[4:], digest_size=4).digest() != raw[:4] or not 0 <= job < 2**63:
+    is_possible = 0 <= job < 2**63 and -(2**31) <= priority < 2**31
+    if hashlib.blake2b(raw[4:], digest_size=4).digest() != raw[:4] or not is_possible:
         raise InvalidRequest("cursor", "was changed; use next_cursor of the page before as it is")
     if found_mark != mark:
         raise InvalidRequest("cursor", "belongs to a listing with another filter or order")

@@ -136,7 +136,7 @@ _partial("ix_jobs_cancelling", Job.id, where="cancel_requested_at IS NOT NULL AN
 sa.Index("ix_jobs_status", Job.status, Job.id)
 sa.Index("ix_jobs_user_status", Job.user, Job.status, Job.id)
 sa.Index("ix_jobs_queue_status", Job.queue, Job.status, Job.id)
-sa.Index("ix_jobs_priority", Job.priority, Job.id)
+sa.Index("ix_jobs_priority", Job.priority.desc(), Job.id)
 
 
 class Spec(Base):

@@ -11,10 +11,17 @@ from jobmgr.domain.status import Status
 from jobmgr.store.tables import Job
 from jobmgr.store.transaction import Transaction
 
+# A literal, because a bound value does not match the condition of the index in a prepared plan.
+_WAITS_FOR_ITS_TIME = (
+    Job.status == sa.literal_column("'pending'"),
+    Job.due_at.is_not(None),
+    ~Job.draft,
+    Job.held_at.is_(None),
+    Job.deps_left == 0,
+)
 _DUE = (
     sa.select(Job.id)
-    .where(Job.status == Status.PENDING.value, Job.due_at.is_not(None), Job.due_at <= sa.bindparam("now"))
-    .where(~Job.draft, Job.held_at.is_(None), Job.deps_left == 0)
+    .where(*_WAITS_FOR_ITS_TIME, Job.due_at <= sa.bindparam("now"))
     .order_by(Job.due_at)
     .limit(sa.bindparam("at_most"))
 )
@@ -48,11 +55,5 @@ def queue_waiting(tx: Transaction, ids: Sequence[int]) -> None:
 def next_due(connection: sa.Connection) -> datetime | None:
     """When the next pending job is due, if any waits for its time alone."""
     return connection.execute(
-        sa.select(sa.func.min(Job.due_at, type_=Job.due_at.type)).where(
-            Job.status == Status.PENDING.value,
-            Job.due_at.is_not(None),
-            ~Job.draft,
-            Job.held_at.is_(None),
-            Job.deps_left == 0,
-        )
+        sa.select(sa.func.min(Job.due_at, type_=Job.due_at.type)).where(*_WAITS_FOR_ITS_TIME)
     ).scalar()

@@ -171,7 +171,7 @@ def upgrade() -> None:
         sqlite_where=sa.text("status IN ('claimed', 'paused', 'running', 'scheduled')"),
         postgresql_where=sa.text("status IN ('claimed', 'paused', 'running', 'scheduled')"),
     )
-    op.create_index("ix_jobs_priority", "jobs", ["priority", "id"], unique=False)
+    op.create_index("ix_jobs_priority", "jobs", [sa.literal_column("priority DESC"), "id"], unique=False)
     op.create_index("ix_jobs_queue_status", "jobs", ["queue", "status", "id"], unique=False)
     op.create_index(
         "ix_jobs_queued",
