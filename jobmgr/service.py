@@ -119,8 +119,8 @@ class JobManager(Manager):
             self.parts = Parts(database, dispatcher, feed, runs, identity.host, getpass.getuser())
             database.on_commit(feed.notice)
             await stack.enter_async_context(_background(feed.run(), database.notice_others(settings.poll_s)))
-            await dispatcher.start({"local": executor})
             try:
+                await dispatcher.start({"local": executor})
                 yield
             finally:
                 await dispatcher.stop(self._drain)
@@ -137,13 +137,20 @@ class JobManager(Manager):
 
 @contextlib.asynccontextmanager
 async def _background(*loops: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(loop) for loop in loops]
+    tasks = [asyncio.create_task(_logged(loop)) for loop in loops]
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _logged(loop: Coroutine[None, None, None]) -> None:
+    try:
+        await loop
+    except Exception:  # boundary: the service goes on without this loop, and says so
+        logger.exception("a background loop ended")
 
 
 def _make_work_directory(runs: Path) -> None:
@@ -229,7 +236,10 @@ def _owner_token(settings: Settings) -> str:
 def _service_file(settings: Settings, url: str) -> Iterator[None]:
     """Leave the URL where command lines of the same user look for it."""
     path = settings.home / "service.json"
-    path.write_bytes(msgspec.json.encode({"url": url, "pid": os.getpid()}))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".new")
+    unfinished.write_bytes(msgspec.json.encode({"url": url, "pid": os.getpid()}))
+    unfinished.replace(path)
     try:
         yield
     finally:

@@ -174,7 +174,7 @@ _READS = (
     ),
     Route(
         "GET",
-        f"{_JOB}/files/{{path:.+}}",
+        f"{_JOB}/files/{{path:[\\s\\S]+}}",
         logs.download,
         "One file of a job's run directory",
         logs.FILE_TYPE,

@@ -62,11 +62,10 @@ def open_regular(path: Path) -> BinaryIO:
         descriptor = os.open(path, flags)
     except OSError as error:
         raise FileMissing(f"{path.name}: {error.strerror}") from error
-    file = os.fdopen(descriptor, "rb", buffering=0)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        file.close()
+        os.close(descriptor)
         raise FileMissing(f"{path.name} is not a regular file")
-    return file
+    return os.fdopen(descriptor, "rb", buffering=0)
 
 
 def size_of(file: BinaryIO) -> int:

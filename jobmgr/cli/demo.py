@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -23,6 +24,7 @@ from jobmgr.errors import StoreError
 
 SAMPLES = 53
 EXPECTED = {Status.COMPLETED: 56, Status.FAILED: 3, Status.CANCELLED: 1}
+TERMINATED = 128 + signal.SIGTERM
 START_S = 30.0
 STOP_S = 30.0
 
@@ -38,10 +40,17 @@ _FLAKY = "import os, sys; sys.exit('a licence was missing' if os.environ['JOBMGR
 @click.option("--keep", is_flag=True, help="Leave the service running.")
 def demo(*, keep: bool) -> int:
     """Run a small campaign on a service of its own: 60 jobs, a few of which fail on purpose."""
-    return asyncio.run(_demo(keep=keep))
+    try:
+        return asyncio.run(_demo(keep=keep))
+    except asyncio.CancelledError:
+        return TERMINATED
 
 
 async def _demo(*, keep: bool) -> int:
+    task = asyncio.current_task()
+    assert task is not None
+    # Whoever ends the demo ends its service with it.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     home = Path(tempfile.mkdtemp(prefix="jobmgr-demo-"))
     async with _service(home, keep=keep) as (url, pid):
         async with Client(url, (home / "token").read_text(encoding="ascii").strip()) as client:

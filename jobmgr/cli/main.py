@@ -57,11 +57,30 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
 
 
+def _tell_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001
+    if not wanted:
+        return
+    metadata = importlib.import_module("importlib.metadata")
+    try:
+        version = metadata.version("jobmgr")
+    except metadata.PackageNotFoundError:
+        version = "(not installed)"
+    output.line(f"jobmgr {version}")
+    context.exit()
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--url", metavar="URL", help="The service to talk to (default: JOBMGR_URL, or the one of this user)."
 )
-@click.version_option(package_name="jobmgr", prog_name="jobmgr")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_tell_version,
+    help="Print the version.",
+)
 def jobmgr(url: str | None) -> None:
     """Run commands as jobs that are stored first, run exactly once, and never lost.
 
@@ -94,7 +113,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         output.error(str(error))
         return exit_code(error)
     except OSError as error:
-        output.error(f"{error}; nothing more was done")
+        output.discard()
+        output.error(str(error))
         return REFUSED
     return result if isinstance(result, int) else DONE
 

@@ -17,7 +17,7 @@ from jobmgr.cli.session import with_client
 from jobmgr.client import Client
 from jobmgr.domain.job import Event, EventPosition, JobPage
 from jobmgr.domain.queue import Queue
-from jobmgr.errors import EventsGone, ServiceUnreachable
+from jobmgr.errors import EventsGone, JobmgrError
 from jobmgr.wire import answers
 
 # How often what changed is read again at most, and how often the times are drawn on.
@@ -103,14 +103,15 @@ async def _draw(client: Client) -> None:
                     changed.clear()
                     try:
                         await view.read(client)
-                    except ServiceUnreachable as error:
+                    except JobmgrError as error:
                         view.lost = str(error)
 
 
 async def _notice(client: Client, after: EventPosition, changed: asyncio.Event) -> None:
     while True:
         # Who watches decides how long a service is waited for.
-        with contextlib.suppress(ServiceUnreachable):
+        with contextlib.suppress(JobmgrError):
             async for _ in _events(client, after):
                 changed.set()
         changed.set()
+        await asyncio.sleep(_DRAW_S)

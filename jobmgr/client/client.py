@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Self, TypedDict, Unpack
 
@@ -295,8 +296,9 @@ class Client:
         Raises EventsGone when the service cannot continue from there: read the jobs anew, then follow again.
         """
         start = after or (await self.list_page(limit=1)).position
-        async for event in following.follow(self._connection, start, self._patience_s):
-            yield event
+        async with aclosing(following.follow(self._connection, start, self._patience_s)) as events:
+            async for event in events:
+                yield event
 
 
 def _job(job_id: str, *parts: str) -> str:

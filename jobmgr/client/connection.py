@@ -136,7 +136,13 @@ class Connection:
         url = URL(self.url + where, encoded=True).update_query(query or {})
         try:
             async with self._session.request(
-                method, url, headers=sent, data=data, timeout=self._waits(timeout_s or self._timeout_s)
+                method,
+                url,
+                headers=sent,
+                data=data,
+                timeout=self._waits(timeout_s or self._timeout_s),
+                # The service redirects nobody, and its token is for nobody else.
+                allow_redirects=False,
             ) as response:
                 if not response.ok:
                     raise await self._refusal(response, where)
@@ -160,6 +166,9 @@ class Connection:
                 return to_error(msgspec.json.decode(body, type=ProblemAnswer), _subject(where))
         if response.status in (404, 405, 501):
             return ServiceUnreachable(self.url, "what answers there is no jobmgr")
+        if response.status in (502, 503, 504):
+            # A gateway speaks for a service that it cannot reach, or not in time.
+            return _Broken(self.url, f"a gateway answered {response.status} {response.reason}")
         return RemoteError(response.status, "", f"{self.url} answered {response.status} {response.reason}")
 
     def _decoded(self, body: bytes, answer: type[T]) -> T:

@@ -8,7 +8,7 @@ from contextlib import aclosing
 import msgspec
 
 from jobmgr.client.connection import Connection, path
-from jobmgr.client.patience import Patience
+from jobmgr.client.patience import TRANSIENT, Patience
 from jobmgr.client.sse import Parser
 from jobmgr.domain.job import Event, EventPosition
 from jobmgr.errors import EventsGone, ServiceUnreachable
@@ -59,5 +59,5 @@ async def follow(
                     patience.recovered()
                     after = EventPosition(after.epoch, event.seq)
                     yield event
-        except ServiceUnreachable as error:
+        except TRANSIENT as error:
             await patience.wait_after(error)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from jobmgr.client.connection import Connection, path
 from jobmgr.client.following import follow as follow_events
-from jobmgr.client.patience import Patience
+from jobmgr.client.patience import TRANSIENT, Patience
 from jobmgr.domain.job import EventPosition, Job
-from jobmgr.errors import EventsGone, FileMissing, JobNotFound, ServiceUnreachable
+from jobmgr.errors import EventsGone, FileMissing, JobNotFound
 from jobmgr.wire.answers import JobsAnswer, to_job
 
 # Output grows without events, so it is looked at: soon after it grew, then more and more rarely.
@@ -82,7 +82,7 @@ async def follow(
                 if await _woken(wake, pause_s) or pause_s == LONGEST_PAUSE_S:
                     job, _ = await _state(connection, job_id)
                 patience.recovered()
-            except ServiceUnreachable as error:
+            except TRANSIENT as error:
                 await patience.wait_after(error)
     finally:
         watcher.cancel()
@@ -106,8 +106,9 @@ class _Reader:
         for number in sorted({self._attempt, attempt} - {0}):
             if number != self._attempt:
                 self._attempt, self._offset = number, 0
-            async for piece in self._rest():
-                yield piece
+            async with aclosing(self._rest()) as pieces:
+                async for piece in pieces:
+                    yield piece
 
     async def _rest(self) -> AsyncGenerator[bytes, None]:
         while True:
@@ -139,7 +140,7 @@ async def _watch(
     connection: Connection, job_id: str, after: EventPosition, patience_s: float, wake: asyncio.Event
 ) -> None:
     """Set `wake` when something happened to the job. Without it the job is looked at every few seconds."""
-    with contextlib.suppress(EventsGone, ServiceUnreachable):
+    with contextlib.suppress(EventsGone, *TRANSIENT):
         async with aclosing(follow_events(connection, after, patience_s, job_id)) as events:
             async for _ in events:
                 wake.set()

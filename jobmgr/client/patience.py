@@ -7,11 +7,14 @@ import logging
 import random
 import time
 
-from jobmgr.errors import ServiceUnreachable
+from jobmgr.errors import JobmgrError, ServiceUnreachable, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 5.0
+
+# What passes by itself: the service restarts, or waits for its database.
+TRANSIENT = (ServiceUnreachable, StoreUnavailable)
 
 
 class Patience:
@@ -31,12 +34,12 @@ class Patience:
         self._lost_at = None
         self._pause_s = FIRST_PAUSE_S
 
-    async def wait_after(self, error: ServiceUnreachable) -> None:
+    async def wait_after(self, error: JobmgrError) -> None:
         """Pause before the next try; raises `error` when the service has been away too long."""
         now = time.monotonic()
         if self._lost_at is None:
             self._lost_at = now
-            logger.warning("%s does not answer; trying again for %g s", error.url, self._limit_s)
+            logger.warning("%s; trying again for %g s", error, self._limit_s)
         if now - self._lost_at >= self._limit_s:
             raise error
         await self.pause()

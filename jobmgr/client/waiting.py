@@ -8,10 +8,10 @@ from contextlib import aclosing
 
 from jobmgr.client.connection import Connection, path
 from jobmgr.client.following import follow_once
-from jobmgr.client.patience import Patience
+from jobmgr.client.patience import TRANSIENT, Patience
 from jobmgr.domain.job import Event, EventPosition, Job
 from jobmgr.domain.status import TERMINAL, Status
-from jobmgr.errors import EventsGone, JobNotFound, ServiceUnreachable, WaitTimeout
+from jobmgr.errors import EventsGone, JobNotFound, WaitTimeout
 from jobmgr.wire.answers import JobsAnswer, to_job
 
 # Ids of one request: within the service's page and the usual limit of 8 KiB for a request line.
@@ -58,7 +58,7 @@ class _Waiting:
         while len(self._ended) < self._total:
             try:
                 after = await self._read_states()
-            except ServiceUnreachable as error:
+            except TRANSIENT as error:
                 if not answered:
                     raise
                 await self._patience.wait_after(error)
@@ -108,7 +108,7 @@ class _Waiting:
                     self._notice(event)
                     if not self._open:
                         return
-        except (EventsGone, ServiceUnreachable):
+        except (EventsGone, *TRANSIENT):
             await self._patience.pause()
 
     def _notice(self, event: Event) -> None:

@@ -15,8 +15,9 @@ from jobmgr.domain.job import JobError
 from jobmgr.domain.outcome import End, Outcome, Rules, decide
 from jobmgr.errors import StoreUnavailable
 from jobmgr.executors.protocol import Ended, ExitRecord, Lost, NeverRan, Report, Started
-from jobmgr.store import claims
-from jobmgr.store.claims import Claimed, Finish, Start
+from jobmgr.store import attempts
+from jobmgr.store.attempts import Finish, Start
+from jobmgr.store.claims import Claimed
 from jobmgr.store.engine import Database
 
 logger = logging.getLogger(__name__)
@@ -72,6 +73,14 @@ class Completer:
                 logger.warning("results wait for the database: %s", error)
                 await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
                 pause_s = min(pause_s * 2, _RETRY_MOST_S)
+            except Exception:  # boundary: what cannot be written must not keep the others from being written
+                if len(batch) == 1:
+                    # Its exit record stays on disk; the next start reads it again.
+                    logger.exception("the report of attempt %s cannot be written", batch[0].token)
+                    return
+                for report in batch:
+                    await self._write_until_done([report])
+                return
             else:
                 return
 
@@ -80,11 +89,15 @@ class Completer:
         # A fast job's start is written with its end.
         started = {report.token: report for report in batch if isinstance(report, Started)}
         starts = [report for token, report in started.items() if token not in ends]
-        async with asyncio.TaskGroup() as group:
-            if starts:
-                group.create_task(self._write_starts(starts))
-            if ends:
-                group.create_task(self._write_ends(list(ends.values()), started))
+        # Both go into one commit. Writing a start or an end twice changes nothing, so either may be repeated.
+        results = await asyncio.gather(
+            self._write_starts(starts),
+            self._write_ends(list(ends.values()), started),
+            return_exceptions=True,
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
 
     async def _write_starts(self, reports: Sequence[Started]) -> None:
         items = [
@@ -92,9 +105,8 @@ class Completer:
             for report in reports
             if (claimed := self._roster.get(report.token)) is not None
         ]
-        for item, is_ours in zip(items, await self._database.write_all(claims.start, items), strict=True):
-            if not is_ours:
-                logger.warning("attempt %s belongs to another dispatcher now", item.key.token)
+        if items:
+            await self._database.write_all(attempts.start, items)
 
     async def _write_ends(self, reports: Sequence[Report], started: Mapping[str, Started]) -> None:
         items = []
@@ -102,7 +114,7 @@ class Completer:
             claimed = self._roster.get(report.token)
             if claimed is not None:
                 items.append(await self._finish(claimed, report, started.get(report.token)))
-        outcomes = await self._database.write_all(claims.finish, items)
+        outcomes = await self._database.write_all(attempts.finish, items) if items else []
         for item, outcome in zip(items, outcomes, strict=True):
             self._log(item, outcome)
             self._roster.drop(item.key.token)

@@ -18,7 +18,7 @@ from jobmgr.dispatch.roster import Roster
 from jobmgr.errors import StoreUnavailable
 from jobmgr.executors.protocol import Executor, Report
 from jobmgr.monitor import ResourceMonitor
-from jobmgr.store import claims, dispatchers, waiting
+from jobmgr.store import attempts, claims, dispatchers, waiting
 from jobmgr.store.claims import Claim, Claimed
 from jobmgr.store.dispatchers import Identity
 from jobmgr.store.engine import Database
@@ -61,6 +61,9 @@ class Dispatcher:
         self._wish = asyncio.Event()
         self._limits_changed = asyncio.Event()
         self._draining = False
+        self._claiming = asyncio.Lock()
+        # Whether a claim may have been committed although its answer was lost.
+        self._is_doubtful = False
         self._tasks: asyncio.Task[None] | None = None
         self._cancelled: set[str] = set()
 
@@ -80,6 +83,8 @@ class Dispatcher:
     async def stop(self, drain: Drain = "leave") -> None:
         """Claim no more. `leave` lets running jobs run on under their keepers, `wait` waits for them to end."""
         self._draining = True
+        async with self._claiming:  # a claim that is under way is handed over first
+            pass
         if drain == "wait":
             await self.roster.wait_until_empty()
         for executor in self._executors.values():
@@ -128,33 +133,44 @@ class Dispatcher:
             except StoreUnavailable as error:
                 logger.warning("waiting for the database: %s", error)
                 await asyncio.sleep(random.uniform(0.5, 1.5))
-                await self._recover_own()
-
-    async def _recover_own(self) -> None:
-        # A claim may have been committed although its answer was lost.
-        with contextlib.suppress(StoreUnavailable):
-            await recovery.recover_own(self._database, self.identity, self.roster, self._executors)
-        self.notice(frozenset(Topic))
+                self.notice(frozenset(Topic))
+            except Exception:  # boundary: a bug in one step must not end the others
+                logger.exception("a step of the dispatcher failed and will be repeated")
+                await asyncio.sleep(1.0)
+                self.notice(frozenset(Topic))
 
     async def _claim_when_woken(self) -> None:
         await self._work.wait()
         self._work.clear()
         while not self._draining:
-            room = self.admission.room(self.roster.occupied)
-            if room.slots == 0:
-                return
-            reserved = self.admission.reserved
-            wish = Claim(
-                self.identity.id,
-                SITE,
-                room,
-                self.admission.chooser(),
-                reserved=reserved.job if reserved else None,
-            )
+            async with self._claiming:
+                if self._is_doubtful:
+                    await recovery.recover_own(self._database, self.identity, self.roster, self._executors)
+                    self._is_doubtful = False
+                if not await self._claim():
+                    return
+
+    async def _claim(self) -> bool:
+        """Claim once and launch; whether there may be more to claim."""
+        room = self.admission.room(self.roster.occupied)
+        if room.slots == 0 or self._draining:
+            return False
+        reserved = self.admission.reserved
+        wish = Claim(
+            self.identity.id,
+            SITE,
+            room,
+            self.admission.chooser(),
+            reserved=reserved.job if reserved else None,
+        )
+        try:
             claimed = await self._database.write(claims.claim, wish)
-            if not claimed:
-                return
+        except StoreUnavailable:
+            self._is_doubtful = True
+            raise
+        if claimed:
             await self._launch(claimed)
+        return bool(claimed)
 
     async def _launch(self, claimed: list[Claimed]) -> None:
         for attempt in claimed:
@@ -177,7 +193,7 @@ class Dispatcher:
     async def _cancel_when_wished(self) -> None:
         await self._wish.wait()
         self._wish.clear()
-        wished = set(await self._database.read(claims.cancel_wishes, self.identity.id))
+        wished = set(await self._database.read(attempts.cancel_wishes, self.identity.id))
         for token in wished - self._cancelled:
             if token in self.roster:
                 await self._executors[SITE].cancel(token, self._cancel_grace_s)
@@ -190,14 +206,15 @@ class Dispatcher:
             self._wish.set()
 
     async def _watch_host(self) -> None:
-        if not self.admission.watches_host:
-            self._limits_changed.clear()
-            await self._limits_changed.wait()
         was_closed = bool(self.admission.closed)
         self.admission.observe(self._monitor.sample())
         if was_closed and not self.admission.closed:
             self._work.set()
-        await asyncio.sleep(_SAMPLE_S)
+        self._limits_changed.clear()
+        # Without such limits nothing is sampled until there are some.
+        pause_s = _SAMPLE_S if self.admission.watches_host else None
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._limits_changed.wait(), pause_s)
 
     async def _look_for_passed_over(self) -> None:
         await asyncio.sleep(_LOOK_BACK_S)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from jobmgr.dispatch.roster import Roster
 from jobmgr.executors import process
 from jobmgr.executors.protocol import Executor, Launch
-from jobmgr.store import claims, dispatchers
+from jobmgr.store import attempts, dispatchers
 from jobmgr.store.claims import Claimed
 from jobmgr.store.dispatchers import Identity
 from jobmgr.store.engine import Database
@@ -46,18 +46,18 @@ async def adopt_former(
     ]
     if not gone:
         return 0
-    return await _recover(await database.write(claims.adopt, (identity.id, gone)), roster, executors)
+    return await _recover(await database.write(attempts.adopt, (identity.id, gone)), roster, executors)
 
 
 async def recover_own(
     database: Database, identity: Identity, roster: Roster, executors: Mapping[str, Executor]
 ) -> int:
     """Take up rows that are ours but not in memory: the answer to a COMMIT was lost."""
-    tokens = await database.read(claims.of_dispatcher, identity.id)
+    tokens = await database.read(attempts.of_dispatcher, identity.id)
     unknown = [token for token in tokens if token not in roster]
     if not unknown:
         return 0
-    return await _recover(await database.write(claims.reclaim, unknown), roster, executors)
+    return await _recover(await database.write(attempts.reclaim, unknown), roster, executors)
 
 
 async def _recover(adopted: Sequence[Claimed], roster: Roster, executors: Mapping[str, Executor]) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
-from jobmgr.store.claims import Claimed, Key, Room
+from jobmgr.store.attempts import Key
+from jobmgr.store.claims import Claimed, Room
 
 
 class Roster:

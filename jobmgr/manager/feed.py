@@ -98,7 +98,8 @@ class Feed:
                 while follower.batches:
                     batch = follower.batches.pop(0)
                     follower.waiting -= len(batch)
-                    yield batch
+                    # The feed itself may still be behind a position that was read from the database.
+                    yield [event for event in batch if event.seq > seq]
                 if follower.is_cut_off:
                     raise EventsGone("this reader is too slow", epoch=self._epoch, seq=self._seq)
                 await follower.wake.wait()

@@ -115,8 +115,11 @@ def to_new_job(asked: JobSubmission, *, user: str, at: str = "") -> NewJob:
 
     Raises InvalidRequest naming the field.
     """
-    for name, text in (("name", asked.name), ("description", asked.description), ("queue", asked.queue)):
-        check_text(text, at + name, allow_newline=name == "description")
+    for name in ("name", "queue", "site"):
+        check_text(getattr(asked, name), at + name)
+    check_text(asked.description, at + "description", allow_newline=True)
+    for index, code in enumerate(asked.retry.on):
+        check_text(code, f"{at}retry.on[{index}]")
     if asked.job_id is not None and re.fullmatch(JOB_ID, asked.job_id) is None:
         raise InvalidRequest(at + "job_id", "only letters, digits, _ . - are allowed, at most 128")
     return NewJob(
@@ -153,15 +156,20 @@ def check_tags(tags: Sequence[str], where: str) -> tuple[str, ...]:
 
 
 def check_properties(properties: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    """Extended properties that every database can store."""
+    """Extended properties that every database can store, and that come back as they were."""
     if not properties:
         return {}
-    encoded = json.dumps(properties)
-    if len(encoded) > MAX_PROPERTIES_BYTES:
-        raise InvalidRequest(where, f"{len(encoded)} bytes; at most {MAX_PROPERTIES_BYTES} are stored")
-    # PostgreSQL stores no NUL in JSON text, and neither database a lone surrogate.
-    if r"\u0000" in encoded or re.search(r"\\ud[89ab]..(?!\\ud[c-f])|(?<!\\ud[89ab]..)\\ud[c-f]", encoded):
-        raise InvalidRequest(where, "NUL characters and unpaired surrogates cannot be stored")
+    try:
+        encoded = json.dumps(properties, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequest(where, f"is not JSON: {error}") from None
+    _check_unicode(encoded, where)
+    size_bytes = len(encoded.encode())
+    if size_bytes > MAX_PROPERTIES_BYTES:
+        raise InvalidRequest(where, f"{size_bytes} bytes; at most {MAX_PROPERTIES_BYTES} are stored")
+    # An escaped NUL, not an escaped backslash before the same letters. PostgreSQL stores none.
+    if re.search(r"(?<!\\)(?:\\\\)*\\u0000", encoded):
+        raise InvalidRequest(where, "contains a NUL character")
     return properties
 
 

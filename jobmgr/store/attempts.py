@@ -1,0 +1,359 @@
+"""Statements on live attempts: start, finish, adopt. Each is fenced by the attempt's token and lease.
+
+The fence is a locking read: rows are read and locked, token and lease are compared, and only what still
+belongs to the caller is written, in the same transaction. Events and tallies are made from the rows read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobmgr.domain.job import JobError, OnLost
+from jobmgr.domain.outcome import End, Outcome, Rules
+from jobmgr.domain.retry import Retry
+from jobmgr.domain.status import Status
+from jobmgr.store import dependencies
+from jobmgr.store.claims import Claimed, load
+from jobmgr.store.tables import Attempt, Job, Moment, Spec
+from jobmgr.store.transaction import AnyRow, Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """The right to write about one attempt."""
+
+    job: int
+    number: int
+    token: str
+    lease: int
+
+
+# The fence. Columns of both rows are read under lock; labels keep the two apart.
+_FENCE = sa.select(
+    Attempt.job,
+    Attempt.number,
+    Attempt.token,
+    Attempt.lease,
+    Attempt.started_at.label("attempt_started_at"),
+    Job.id,
+    Job.job_id,
+    Job.user,
+    Job.queue,
+    Job.status,
+    Job.v,
+    Job.attempts_counted,
+    Job.cancel_requested_at,
+    Job.started_at,
+    Spec.max_attempts,
+    Spec.backoff_s,
+    Spec.retry_on,
+    Spec.on_lost,
+    Spec.exit_codes,
+)
+
+
+def _fenced(tx: Transaction, keys: Sequence[Key]) -> dict[str, AnyRow]:
+    """The locked rows of those attempts that are still the callers', by token."""
+    wanted = {key.token: key for key in keys}
+    jobs = sorted({key.job for key in keys})
+    held: dict[str, AnyRow] = {}
+    for start in range(0, len(jobs), 500):
+        statement = (
+            _FENCE.join(Job, Job.id == Attempt.job)
+            .join(Spec, Spec.job == Attempt.job)
+            .where(Attempt.job.in_(jobs[start : start + 500]), Attempt.finished_at.is_(None))
+            .order_by(Attempt.job)
+        )
+        if tx.is_postgresql:
+            statement = statement.with_for_update(of=[Attempt, Job])
+        for row in tx.connection.execute(statement):
+            key = wanted.get(row.token)
+            if key is not None and key.lease == row.lease and key.number == row.number:
+                held[row.token] = row
+    return held
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """An attempt passed its gate: its handle, when, and where it runs."""
+
+    key: Key
+    handle: str
+    started_at: datetime
+    work_dir: str
+
+
+_START_ATTEMPT = (
+    sa.update(Attempt)
+    .where(Attempt.job == sa.bindparam("of_job"), Attempt.number == sa.bindparam("of_number"))
+    .values(
+        handle=sa.bindparam("new_handle"), started_at=sa.bindparam("at"), work_dir=sa.bindparam("directory")
+    )
+)
+_START_JOB = (
+    sa.update(Job)
+    .where(Job.id == sa.bindparam("of_job"))
+    .values(
+        status=Status.RUNNING.value,
+        handle=sa.bindparam("new_handle"),
+        started_at=sa.bindparam("at"),
+        work_dir=sa.bindparam("directory"),
+        v=Job.v + 1,
+    )
+)
+
+
+def start(tx: Transaction, starts: Sequence[Start]) -> list[bool]:
+    """Record that attempts run. False: the attempt is not the caller's any more, nothing was written."""
+    held = _fenced(tx, [item.key for item in starts])
+    rows = []
+    for item in starts:
+        row = held.get(item.key.token)
+        # A repeated start (adoption, a lost answer) is harmless and told once.
+        if row is None or Status(row.status) is Status.RUNNING:
+            continue
+        rows.append(
+            {
+                "of_job": row.job,
+                "of_number": row.number,
+                "new_handle": item.handle,
+                "at": item.started_at,
+                "directory": item.work_dir,
+            }
+        )
+        about = {"id": row.id, "job_id": row.job_id, "user": row.user, "v": row.v + 1}
+        tx.record(
+            "started",
+            about,
+            status=Status.RUNNING,
+            attempt=row.number,
+            started_at=item.started_at,
+            handle=item.handle,
+        )
+    if rows:
+        tx.connection.execute(_START_ATTEMPT, rows)
+        tx.connection.execute(_START_JOB, rows)
+    return [item.key.token in held for item in starts]
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """How an attempt ended, what was measured, and the pure decision what that means for its job."""
+
+    key: Key
+    end: End
+    decide: Callable[[Rules, datetime], Outcome]
+    started_at: datetime | None
+    finished_at: datetime
+    work_dir: str
+    handle: str | None = None  # of an attempt whose start was not written before
+    cpu_s: float | None = None
+    peak_memory_bytes: int | None = None
+    leftovers: int = 0
+
+
+def finish(tx: Transaction, ends: Sequence[Finish]) -> list[Outcome | None]:
+    """Record ends; dependants become due in the same transaction.
+
+    None: the attempt is not the caller's any more, nothing was written.
+    """
+    held = _fenced(tx, [item.key for item in ends])
+    answers: list[Outcome | None] = []
+    attempt_rows, job_rows = [], []
+    ended: dict[int, Status] = {}
+    for item in ends:
+        row = held.pop(item.key.token, None)
+        if row is None:
+            answers.append(None)
+            continue
+        outcome = item.decide(_rules(row), tx.now)
+        answers.append(outcome)
+        # Who only knows that it is lost does not know when it started; what was seen before stands.
+        started_at = item.started_at or row.attempt_started_at
+        attempt_rows.append(_attempt_end(item, outcome, started_at))
+        job_rows.append(_job_end(tx, item, outcome, row, started_at))
+        if outcome.status.is_terminal:
+            ended[row.job] = outcome.status
+    if job_rows:
+        tx.connection.execute(_FINISH_ATTEMPT, attempt_rows)
+        tx.connection.execute(_FINISH_JOB, job_rows)
+    dependencies.resolve(tx, list(ended.items()))
+    return answers
+
+
+def _rules(row: AnyRow) -> Rules:
+    return Rules(
+        retry=Retry(row.max_attempts, row.backoff_s, frozenset(row.retry_on)),
+        on_lost=OnLost(row.on_lost),
+        exit_codes=tuple(row.exit_codes),
+        attempts_used=row.attempts_counted,
+        cancel_requested=row.cancel_requested_at is not None,
+    )
+
+
+_ATTEMPT_END = (
+    "counted", "outcome", "started_at", "finished_at", "work_dir", "exit_code", "signal", "ended_by",
+    "error_code", "error_message", "cpu_s", "peak_memory_bytes", "leftovers",
+)  # fmt: skip
+_FINISH_ATTEMPT = (
+    sa.update(Attempt)
+    .where(Attempt.job == sa.bindparam("of_job"), Attempt.number == sa.bindparam("of_number"))
+    .values(
+        {name: sa.bindparam(f"new_{name}") for name in _ATTEMPT_END}
+        | {"handle": sa.func.coalesce(sa.bindparam("new_handle"), Attempt.handle)}
+    )
+)
+_JOB_END = (
+    "status", "attempts_counted", "exit_code", "error_code", "error_message", "due_at",
+    "started_at", "finished_at", "work_dir", "v",
+)  # fmt: skip
+_FINISH_JOB = (
+    sa.update(Job)
+    .where(Job.id == sa.bindparam("of_job"))
+    .values(
+        {name: sa.bindparam(f"new_{name}") for name in _JOB_END}
+        | {
+            "handle": sa.func.coalesce(sa.bindparam("new_handle"), Job.handle),
+            "queued_at": sa.func.coalesce(sa.bindparam("new_queued_at", type_=Moment), Job.queued_at),
+        }
+    )
+)
+
+
+def _attempt_end(item: Finish, outcome: Outcome, started_at: datetime | None) -> dict[str, Any]:
+    return {
+        "of_job": item.key.job,
+        "of_number": item.key.number,
+        "new_counted": outcome.counted,
+        "new_outcome": outcome.attempt,
+        "new_started_at": started_at,
+        "new_finished_at": item.finished_at,
+        "new_work_dir": item.work_dir,
+        "new_handle": item.handle,
+        "new_exit_code": item.end.exit_code,
+        "new_signal": item.end.signal,
+        "new_ended_by": item.end.ended_by,
+        **_error_values(outcome.error),
+        "new_cpu_s": item.cpu_s,
+        "new_peak_memory_bytes": item.peak_memory_bytes,
+        "new_leftovers": item.leftovers,
+    }
+
+
+def _error_values(error: JobError | None) -> dict[str, str | None]:
+    return {
+        "new_error_code": error.code if error else None,
+        "new_error_message": error.message if error else None,
+    }
+
+
+def _job_end(
+    tx: Transaction, item: Finish, outcome: Outcome, row: AnyRow, started_at: datetime | None
+) -> dict[str, Any]:
+    status = outcome.status
+    finished_at = item.finished_at if status.is_terminal else None
+    tx.move(row.queue, row.status, status)
+    about = {"id": row.id, "job_id": row.job_id, "user": row.user, "v": row.v + 1}
+    if item.started_at is not None and row.status == Status.CLAIMED:
+        # A fast job: its start and its end are one write, but still two facts.
+        tx.record(
+            "started",
+            about,
+            status=Status.RUNNING,
+            attempt=row.number,
+            started_at=item.started_at,
+            handle=item.handle,
+        )
+        about = {**about, "v": row.v + 2}
+    shown: dict[str, Any] = {"status": status, "attempt": row.number, "exit_code": item.end.exit_code}
+    if outcome.error is not None:
+        shown["error"] = {"code": outcome.error.code, "message": outcome.error.message}
+    if finished_at is not None:
+        shown["finished_at"] = finished_at
+    if outcome.due_at is not None:
+        shown["due_at"] = outcome.due_at
+    tx.record(_kind(status), about, **shown)
+    return {
+        "of_job": row.job,
+        "new_status": status.value,
+        "new_attempts_counted": row.attempts_counted - (not outcome.counted),
+        "new_exit_code": item.end.exit_code,
+        **_error_values(outcome.error),
+        "new_due_at": outcome.due_at,
+        "new_queued_at": tx.now if status is Status.QUEUED else None,
+        "new_started_at": started_at,
+        "new_finished_at": finished_at,
+        "new_work_dir": item.work_dir,
+        "new_handle": item.handle,
+        "new_v": about["v"],
+    }
+
+
+def _kind(status: Status) -> str:
+    """The event that tells of a finish: the terminal status itself, or what happens next."""
+    if status.is_terminal:
+        return status.value
+    return "retrying" if status is Status.PENDING else "released"
+
+
+def adopt(tx: Transaction, wishes: Sequence[tuple[str, Sequence[str]]]) -> list[list[Claimed]]:
+    """Take over the live attempts of other dispatchers: `(new owner, former owners)`. Raises the leases.
+
+    The former owners are marked stopped; whatever they still write is refused by the fence.
+    """
+    return [_adopt(tx, owner, formers) for owner, formers in wishes]
+
+
+def _adopt(tx: Transaction, owner: str, formers: Sequence[str]) -> list[Claimed]:
+    statement = (
+        sa.update(Attempt)
+        .where(Attempt.dispatcher.in_(formers), Attempt.finished_at.is_(None))
+        .values(dispatcher=owner, lease=Attempt.lease + 1)
+        .returning(Attempt.job)
+    )
+    jobs = sorted(tx.connection.execute(statement).scalars())
+    return load(tx.connection, jobs)
+
+
+def of_dispatcher(connection: sa.Connection, dispatcher: str) -> list[str]:
+    """Tokens of all live attempts of a dispatcher."""
+    statement = sa.select(Attempt.token).where(
+        Attempt.dispatcher == dispatcher, Attempt.finished_at.is_(None)
+    )
+    return list(connection.execute(statement).scalars())
+
+
+def reclaim(tx: Transaction, token_lists: Sequence[Sequence[str]]) -> list[list[Claimed]]:
+    """Raise the leases of these live attempts; answers those that still are live."""
+    answers = []
+    for tokens in token_lists:
+        statement = (
+            sa.update(Attempt)
+            .where(Attempt.token.in_(tokens), Attempt.finished_at.is_(None))
+            .values(lease=Attempt.lease + 1)
+            .returning(Attempt.job)
+        )
+        answers.append(load(tx.connection, sorted(tx.connection.execute(statement).scalars())))
+    return answers
+
+
+_WISHES = (
+    sa.select(Attempt.token)
+    .join(Job, Job.id == Attempt.job)
+    .where(
+        Job.cancel_requested_at.is_not(None),
+        Job.finished_at.is_(None),
+        Attempt.finished_at.is_(None),
+        Attempt.dispatcher == sa.bindparam("of_dispatcher"),
+    )
+)
+
+
+def cancel_wishes(connection: sa.Connection, dispatcher: str) -> list[str]:
+    """Tokens of the dispatcher's live attempts whose job somebody wants cancelled."""
+    return list(connection.execute(_WISHES, {"of_dispatcher": dispatcher}).scalars())

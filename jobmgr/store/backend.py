@@ -1,0 +1,43 @@
+"""The seam between the two databases: how a transaction runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+
+T = TypeVar("T")
+
+READERS = 4
+UNSTORABLE = "text with NUL characters or unpaired surrogates can neither be stored nor found"
+
+
+class Backend(Protocol):
+    """How transactions run on one kind of database."""
+
+    async def read(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run `work` in a read-only transaction: one consistent state."""
+        ...
+
+    async def write(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run `work` in a write transaction and commit it durably."""
+        ...
+
+    async def was_changed(self) -> bool:
+        """Whether another process may have committed since the last call."""
+        ...
+
+    async def listen(self, own_id: str, changed: Callable[[], None]) -> None:
+        """Call `changed` when another process has committed, for as long as this runs. May return at once."""
+        ...
+
+    async def close(self) -> None:
+        """Release every connection and thread."""
+        ...
+
+
+def json_text(value: Any) -> str:
+    """How values of JSON columns are written."""
+    return msgspec.json.encode(value).decode()

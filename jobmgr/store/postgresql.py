@@ -1,0 +1,136 @@
+"""Transactions on PostgreSQL: asyncpg, with the same plain statement functions run in a greenlet."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from jobmgr.errors import InvalidRequest, StoreUnavailable
+from jobmgr.store.backend import READERS, UNSTORABLE, json_text
+from jobmgr.store.transaction import NOTIFY_CHANNEL
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+STATEMENT_TIMEOUT_S = 30.0
+_BLIND_POLL_S = 5.0
+_REPEATS = 5
+# What another service's commit of the same instant causes: deadlock_detected, serialization_failure, and
+# unique_violation between the look at what exists and the insert. A second look sees that commit.
+_REPEATED = ("40P01", "40001", "23505")
+
+
+class Postgresql:
+    """One server's database, shared with other services."""
+
+    def __init__(self, url: sa.URL) -> None:
+        self._engine = create_async_engine(
+            url,
+            pool_size=READERS + 1,
+            max_overflow=4,
+            pool_timeout=STATEMENT_TIMEOUT_S,
+            pool_pre_ping=False,
+            json_serializer=json_text,
+            json_deserializer=msgspec.json.decode,
+            connect_args={
+                "timeout": 10,
+                "server_settings": {
+                    "application_name": "jobmgr",
+                    "statement_timeout": str(int(STATEMENT_TIMEOUT_S * 1000)),
+                    "idle_in_transaction_session_timeout": "60000",
+                },
+            },
+        )
+        # What one consistent state means for a page and its event position.
+        self._reading = self._engine.execution_options(
+            isolation_level="REPEATABLE READ", postgresql_readonly=True
+        )
+        self._last_poll = time.monotonic()
+
+    async def read(self, work: Callable[[sa.Connection], T]) -> T:
+        try:
+            async with self._reading.connect() as connection, connection.begin():
+                return await connection.run_sync(work)
+        except (sa.exc.DBAPIError, OSError, TimeoutError, UnicodeEncodeError) as error:
+            raise _translate_postgresql(error) from error
+
+    async def write(self, work: Callable[[sa.Connection], T]) -> T:
+        for attempt in range(_REPEATS + 1):
+            try:
+                async with self._engine.begin() as connection:
+                    return await connection.run_sync(work)
+            except (sa.exc.DBAPIError, OSError, TimeoutError, UnicodeEncodeError) as error:
+                # The server rolled it back as a whole, so it may simply go again.
+                if attempt < _REPEATS and _sqlstate(error) in _REPEATED:
+                    continue
+                raise _translate_postgresql(error) from error
+        raise AssertionError("unreachable")
+
+    async def was_changed(self) -> bool:
+        # The safety net beside LISTEN: a wake-up without knowledge, now and then.
+        due = time.monotonic() - self._last_poll >= _BLIND_POLL_S
+        if due:
+            self._last_poll = time.monotonic()
+        return due
+
+    async def listen(self, own_id: str, changed: Callable[[], None]) -> None:
+        while True:
+            try:
+                await self._listen_once(own_id, changed)
+            except (sa.exc.DBAPIError, OSError, TimeoutError) as error:
+                logger.warning("cannot listen for other services, polling instead: %s", error)
+            await asyncio.sleep(random.uniform(1.0, 3.0))
+
+    async def _listen_once(self, own_id: str, changed: Callable[[], None]) -> None:
+        def heard(_connection: object, _pid: int, _channel: str, sender: object) -> None:
+            if sender != own_id:
+                changed()
+
+        ended = asyncio.Event()
+        # LISTEN needs a connection for itself, for as long as it lasts.
+        async with self._engine.connect() as connection:
+            raw = (await connection.get_raw_connection()).driver_connection
+            assert raw is not None
+            raw.add_termination_listener(lambda *_: ended.set())
+            await raw.add_listener(NOTIFY_CHANNEL, heard)
+            try:
+                changed()  # what was told while nobody listened
+                await ended.wait()
+            finally:
+                if not raw.is_closed():
+                    await raw.remove_listener(NOTIFY_CHANNEL, heard)
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+
+def _sqlstate(error: Exception) -> str | None:
+    return getattr(getattr(error, "orig", None), "sqlstate", None)
+
+
+def _is_encoding_error(error: BaseException | None) -> bool:
+    # The driver wraps it more than once.
+    return error is not None and (
+        isinstance(error, UnicodeEncodeError) or _is_encoding_error(error.__cause__)
+    )
+
+
+def _translate_postgresql(error: Exception) -> Exception:
+    state = _sqlstate(error) or ""
+    if _is_encoding_error(error) or state == "22021":  # character_not_in_repertoire
+        return InvalidRequest("", UNSTORABLE)
+    if isinstance(error, OSError | TimeoutError):
+        return StoreUnavailable(f"PostgreSQL cannot be reached: {error}")
+    # Class 22 is a value that does not fit: asking again would not help.
+    if isinstance(error, sa.exc.IntegrityError | sa.exc.ProgrammingError) or state.startswith("22"):
+        return error
+    return StoreUnavailable(f"PostgreSQL: {getattr(error, 'orig', error)}")

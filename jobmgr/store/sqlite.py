@@ -1,0 +1,122 @@
+"""Transactions on an SQLite file: threads with the standard library's driver, one of them the only writer."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.pool import QueuePool
+
+from jobmgr.errors import InvalidRequest, JobmgrError, NotADatabase, StoreError, StoreUnavailable
+from jobmgr.store.backend import READERS, UNSTORABLE, json_text
+
+T = TypeVar("T")
+
+
+class Sqlite:
+    """One file. Readers and the writer are separate engines: see their BEGIN."""
+
+    def __init__(self, url: sa.URL) -> None:
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="jobmgr-write")
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="jobmgr-read")
+        # The isolation level is ours (BEGIN IMMEDIATE or DEFERRED below); a read that turns into a write
+        # would fail with BUSY whatever the timeout, so readers and the writer are separate engines.
+        self._write_engine = _sqlite_engine(url, "BEGIN IMMEDIATE", pool_size=1)
+        self._read_engine = _sqlite_engine(url, "BEGIN", pool_size=READERS)
+        self._seen_version: int | None = None
+
+    async def read(self, work: Callable[[sa.Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(
+            self._readers, _run_sqlite, self._read_engine, work
+        )
+
+    async def write(self, work: Callable[[sa.Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(
+            self._writer, _run_sqlite, self._write_engine, work
+        )
+
+    async def was_changed(self) -> bool:
+        # data_version as the writer's own connection sees it changes only by commits of others.
+        loop = asyncio.get_running_loop()
+        version = await loop.run_in_executor(self._writer, _data_version, self._write_engine)
+        changed = self._seen_version is not None and version != self._seen_version
+        self._seen_version = version
+        return changed
+
+    async def listen(self, own_id: str, changed: Callable[[], None]) -> None:
+        """SQLite tells nobody; polling its data version costs microseconds."""
+
+    async def close(self) -> None:
+        loop = asyncio.get_running_loop()
+        for pool, engine in ((self._readers, self._read_engine), (self._writer, self._write_engine)):
+            await loop.run_in_executor(None, pool.shutdown)
+            engine.dispose()
+
+
+def _sqlite_engine(url: sa.URL, begin: str, pool_size: int) -> sa.Engine:
+    engine = sa.create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=pool_size,
+        max_overflow=0,
+        connect_args={"check_same_thread": False, "isolation_level": None},
+        json_serializer=json_text,
+        json_deserializer=msgspec.json.decode,
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA journal_mode = WAL")
+        # Group commit pays for FULL: an answered submission survives a power cut.
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA cache_size = -32768")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _run_sqlite(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
+    try:
+        with engine.connect() as connection, connection.begin():
+            return work(connection)
+    except (sa.exc.DBAPIError, UnicodeEncodeError) as error:
+        raise _translate_sqlite(error, engine.url.database) from error
+
+
+def _data_version(engine: sa.Engine) -> int:
+    raw = engine.raw_connection()
+    try:
+        return int(raw.cursor().execute("PRAGMA data_version").fetchone()[0])
+    except sqlite3.Error as error:
+        raise StoreUnavailable(f"the database cannot be read: {error}") from error
+    finally:
+        raw.close()
+
+
+def _translate_sqlite(
+    error: sa.exc.DBAPIError | UnicodeEncodeError, file: str | None
+) -> JobmgrError | sa.exc.DBAPIError:
+    if isinstance(error, UnicodeEncodeError):
+        return InvalidRequest("", UNSTORABLE)
+    text = str(error.orig)
+    if "not a database" in text or "malformed" in text:
+        return NotADatabase(
+            f"{file} is not an SQLite database or is damaged ({text}); name another with --database"
+        )
+    if "readonly" in text or "read-only" in text:
+        return StoreError(f"{file} or its directory is read-only; make it writable for this user")
+    if "unable to open" in text:
+        return StoreError(f"{file} cannot be opened ({text}); does its directory exist?")
+    if isinstance(error, sa.exc.OperationalError):
+        return StoreUnavailable(f"{file} is busy or out of space: {text}")
+    return error

@@ -1,0 +1,141 @@
+"""The description of the API, checked against the API."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import jsonschema
+import pytest
+
+from jobmgr.api.openapi import openapi_document
+from jobmgr.api.routes import ROUTES
+from tests.api.conftest import Api
+
+JOB = {"command": ["sh", "-c", "echo out; exit 1"], "tags": ["t"], "extended_properties": {"a": 1}}
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    return openapi_document(ROUTES)
+
+
+def conforms(document: dict[str, Any], value: Any, schema: dict[str, Any]) -> None:
+    """Check a value against a schema of the document."""
+    jsonschema.Draft202012Validator({**schema, "components": document["components"]}).validate(value)
+
+
+def answer_schema(document: dict[str, Any], path: str, method: str, status: str, media_type: str) -> Any:
+    return document["paths"][path][method]["responses"][status]["content"][media_type]["schema"]
+
+
+def test_every_route_is_described_once(document: dict[str, Any]) -> None:
+    described = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+    routed = [(route.method, re.sub(r":[^}]*", "", route.path)) for route in ROUTES]
+
+    assert sorted(described) == sorted(routed)
+    operations = [
+        operation["operationId"] for methods in document["paths"].values() for operation in methods.values()
+    ]
+    assert len(set(operations)) == len(ROUTES)
+
+
+def test_references_lead_somewhere(document: dict[str, Any]) -> None:
+    references = set(re.findall(r"'\$ref': '([^']*)'", str(document)))
+
+    names = {reference.removeprefix("#/components/schemas/") for reference in references}
+    assert names <= set(document["components"]["schemas"])
+    assert {"JobAnswer", "JobSubmission", "ProblemAnswer"} <= names
+
+
+def test_path_parameters_are_declared(document: dict[str, Any]) -> None:
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            declared = {item["name"] for item in operation.get("parameters", []) if item["in"] == "path"}
+            assert declared == set(re.findall(r"\{(\w+)\}", path))
+
+
+def test_schemas_are_valid(document: dict[str, Any]) -> None:
+    for schema in document["components"]["schemas"].values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+
+
+def test_problems_of_a_route_are_listed_by_code(document: dict[str, Any]) -> None:
+    responses = document["paths"]["/api/v1/jobs/{job_id}/retry"]["post"]["responses"]
+
+    assert responses["404"]["description"] == "`job_not_found`"
+    assert responses["409"]["description"] == "`illegal_transition`"
+    assert set(responses["409"]["content"]) == {"application/problem+json"}
+
+
+async def test_answers_are_as_described(api: Api, document: dict[str, Any]) -> None:
+    submission = document["paths"]["/api/v1/jobs"]["post"]["requestBody"]["content"]["application/json"][
+        "schema"
+    ]
+    conforms(document, JOB, submission)
+    conforms(document, {"jobs": [JOB]}, submission)
+    job = await api.run(*JOB["command"])
+    one = "/api/v1/jobs/{job_id}"
+
+    for path in (
+        "/api/v1/jobs",
+        one,
+        f"{one}/attempts",
+        f"{one}/events",
+        f"{one}/why",
+        f"{one}/files",
+        "/api/v1/events",
+        "/api/v1/queues",
+        "/api/v1/limits",
+        "/pool/limits",
+        "/healthz",
+        "/readyz",
+    ):
+        answer = await api.get(path.format(job_id=job.job_id))
+        assert answer.status == 200
+        conforms(document, answer.json, answer_schema(document, path, "get", "200", "application/json"))
+    problem = await api.get(f"{one}/why".format(job_id="nope"))
+    conforms(
+        document,
+        problem.json,
+        answer_schema(document, f"{one}/why", "get", "404", "application/problem+json"),
+    )
+
+
+async def test_document_is_served(api: Api, document: dict[str, Any]) -> None:
+    answer = await api.get("/openapi.json")
+
+    assert answer.json["openapi"] == "3.1.0"
+    assert answer.json["paths"].keys() == document["paths"].keys()
+
+
+async def test_page_needs_nothing_else(api: Api) -> None:
+    found: list[tuple[str, dict[str, str | None]]] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            found.append((tag, dict(attrs)))
+
+    answer = await api.get("/docs")
+    Reader().feed(answer.body.decode())
+
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in found}
+    assert not [attributes for _, attributes in found if "src" in attributes or "style" in attributes]
+    links = {attributes["href"] for tag, attributes in found if tag == "a"}
+    anchors = {f"#{attributes['id']}" for _, attributes in found if "id" in attributes}
+    assert links <= anchors | {"/openapi.json"}
+    assert b"/api/v1/jobs/{job_id}/cancel" in answer.body
+    assert "script-src" not in answer.headers["Content-Security-Policy"]
+    assert "style-src 'sha256-" in answer.headers["Content-Security-Policy"]
+
+
+def test_handlers_take_what_their_routes_declare() -> None:
+    for route in ROUTES:
+        taken = inspect.signature(route.handler).parameters
+        declared = {
+            name: shape.__name__ for name in ("query", "body") if (shape := getattr(route, name)) is not None
+        }
+        assert {name: taken[name].annotation for name in list(taken)[1:]} == declared, route.path

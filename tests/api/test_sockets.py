@@ -1,0 +1,202 @@
+"""Socket.IO with the real client."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+import socketio
+
+from jobmgr.api.server import Server
+from jobmgr.service import JobManager
+from tests.api.conftest import TIMEOUT_S, TOKEN, Api, eventually
+
+NAMES = (
+    "job_queued",
+    "job_started",
+    "job_scheduled",
+    "job_completed",
+    "job_cancelled",
+    "limits_updated",
+    "reset",
+)
+
+
+class Listener:
+    """A connected client and all it was sent."""
+
+    def __init__(self) -> None:
+        self.client = socketio.AsyncClient(reconnection=False)
+        self.messages: list[tuple[str, Any]] = []
+        for name in NAMES:
+            self.client.on(name, self._keep(name))
+
+    def _keep(self, name: str) -> Any:
+        async def keep(data: Any) -> None:
+            self.messages.append((name, data))
+
+        return keep
+
+    async def of(self, job_id: str, last: str) -> list[tuple[str, Any]]:
+        """The messages about a job, once the one called `last` is there."""
+
+        async def found() -> list[tuple[str, Any]]:
+            about = [(name, data) for name, data in self.messages if data.get("job_id") == job_id]
+            return about if last in [name for name, _ in about] else []
+
+        messages = await eventually(found)
+        assert isinstance(messages, list)
+        return messages
+
+
+@pytest_asyncio.fixture(params=["websocket", "polling"])
+async def listener(api: Api, request: pytest.FixtureRequest) -> AsyncIterator[Listener]:
+    found = Listener()
+    await found.client.connect(api.url, transports=[request.param])
+    yield found
+    await found.client.disconnect()
+
+
+async def test_job_is_told_from_queue_to_end(api: Api, listener: Listener) -> None:
+    job = await api.run("sh", "-c", "exit 3", name="n", priority=2)
+
+    told = await listener.of(job.job_id, "job_completed")
+
+    assert [name for name, _ in told] == ["job_queued", "job_started", "job_completed"]
+    queued, started, completed = (data for _, data in told)
+    assert queued["queue_position"] >= 0
+    assert {name: queued[name] for name in ("priority", "name", "queue")} == {
+        "priority": 2,
+        "name": "n",
+        "queue": "default",
+    }
+    assert job.started_at is not None
+    assert started["start_time"].startswith(job.started_at.strftime("%Y-%m-%dT%H:%M:%S"))
+    assert (completed["status"], completed["return_code"], completed["error"]["code"]) == (
+        "failed",
+        3,
+        "exit_code",
+    )
+    assert completed["end_time"]
+
+
+async def test_cancelled_job_is_told(api: Api, listener: Listener) -> None:
+    job_id = await api.submit("true", draft=True)
+    await api.post(f"/api/v1/jobs/{job_id}/cancel")
+
+    told = await listener.of(job_id, "job_cancelled")
+
+    assert [name for name, _ in told] == ["job_cancelled"]
+    assert told[0][1]["status"] == "cancelled"
+
+
+async def test_job_that_is_queued_later_is_told_in_full(api: Api, listener: Listener) -> None:
+    await api.patch("/api/v1/queues/slow", json={"paused": True})
+    job_id = await api.submit("true", name="later", priority=5, draft=True, queue="slow")
+    await api.post(f"/api/v1/jobs/{job_id}/execute")
+
+    ((_, data),) = await listener.of(job_id, "job_queued")
+
+    assert data == {
+        "job_id": job_id,
+        "status": "queued",
+        "priority": 5,
+        "name": "later",
+        "queue": "slow",
+        "queue_position": 1,
+    }
+
+
+async def test_changed_limits_are_told(api: Api, listener: Listener) -> None:
+    await api.patch("/api/v1/limits", json={"max_concurrent_jobs": 3})
+
+    async def told() -> Any:
+        return [data for name, data in listener.messages if name == "limits_updated"]
+
+    (data,) = await eventually(told)
+    assert data["old_limits"] == {"max_concurrent_jobs": 2}
+    assert data["new_limits"]["max_concurrent_jobs"] == 3
+    assert set(data["new_limits"]) == {
+        "max_concurrent_jobs",
+        "max_cpu_percent",
+        "min_memory_gb",
+        "min_disk_gb",
+    }
+
+
+async def test_everybody_is_told_and_latecomers_hear_the_rest(api: Api, listener: Listener) -> None:
+    other = Listener()
+    await other.client.connect(api.url, transports=["websocket"])
+    first = await api.run("true")
+    await other.of(first.job_id, "job_completed")
+    await listener.of(first.job_id, "job_completed")
+    await other.client.disconnect()
+    again = Listener()
+    await again.client.connect(api.url, transports=["websocket"])
+
+    second = await api.run("true")
+
+    told = await again.of(second.job_id, "job_completed")
+    assert told[0][0] == "job_queued"
+    assert {data["job_id"] for _, data in again.messages} == {second.job_id}
+    await listener.of(second.job_id, "job_completed")
+    await again.client.disconnect()
+
+
+async def test_log_is_followed_only_while_somebody_listens(api: Api) -> None:
+    followers = api.manager.feed._followers
+    assert not followers
+    listener = Listener()
+    await listener.client.connect(api.url, transports=["websocket"])
+
+    async def is_followed() -> bool:
+        return bool(followers)
+
+    async def is_not_followed() -> bool:
+        return not followers
+
+    await eventually(is_followed)
+    await listener.client.disconnect()
+    await eventually(is_not_followed)
+
+
+async def test_client_without_token_is_refused(manager: JobManager) -> None:
+    listener = Listener()
+    async with Server(manager, host="0.0.0.0", port=0, token=TOKEN) as server:
+        with pytest.raises(socketio.exceptions.ConnectionError):
+            await listener.client.connect(server.url, transports=["websocket"])
+        await listener.client.connect(
+            server.url, transports=["websocket"], headers={"Authorization": f"Bearer {TOKEN}"}
+        )
+        assert listener.client.connected
+        await listener.client.disconnect()
+
+
+async def test_page_of_another_site_gets_no_socket(api: Api) -> None:
+    url = f"{api.url}/socket.io/?EIO=4&transport=websocket"
+
+    with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+        await api.session.ws_connect(url, origin="http://evil.example")
+
+    assert caught.value.status == 403
+
+
+async def test_shutdown_ends_sockets_at_once(manager: JobManager) -> None:
+    server = Server(manager, host="127.0.0.1", port=0, token=TOKEN)
+    listeners = [Listener() for _ in range(3)]
+    async with server:
+        for listener in listeners:
+            await listener.client.connect(server.url, transports=["websocket"])
+        start = time.monotonic()
+        await server.__aexit__(None, None, None)
+        took_s = time.monotonic() - start
+
+    assert took_s < 1.5
+    async with asyncio.timeout(TIMEOUT_S):
+        for listener in listeners:
+            await listener.client.wait()

@@ -1,0 +1,334 @@
+"""Jobs from the shell: what is printed, and the exit codes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.cli.conftest import Commands
+
+
+def test_submit_prints_the_id_and_show_tells_all_about_the_job(service: Commands) -> None:
+    job_id = service.submit("--name", "greeting", "--tag", "b", "--tag", "a", "--wait", "--", "echo", "hello")
+
+    shown = service.run("show", "--json", job_id).json
+
+    assert shown["job_id"] == job_id
+    assert shown["name"] == "greeting"
+    assert shown["status"] == "completed"
+    assert shown["tags"] == ["a", "b"]
+    assert [attempt["outcome"] for attempt in shown["attempts"]] == ["completed"]
+    assert {file["path"] for file in shown["files"]} == {"stdout", "stderr"}
+
+
+def test_show_for_people_names_status_and_error(service: Commands) -> None:
+    job_id = service.submit("--", "sh", "-c", "exit 3")
+    service.run("wait", job_id)
+
+    shown = service.run("show", job_id)
+
+    assert shown.code == 0
+    assert "failed" in shown.out
+    assert "exit_code: it exited with code 3" in shown.out
+    assert not any(line.endswith(" ") for line in shown.out.splitlines())
+
+
+def test_a_job_without_a_name_is_called_as_its_command(service: Commands) -> None:
+    job_id = service.submit("--wait", "--", "sh", "-c", "echo 'a  b'\ntrue")
+
+    assert service.run("show", "--json", job_id).json["name"] == """sh -c 'echo '"'"'a b'"'"' true'"""
+
+
+def test_options_become_fields_of_the_job(service: Commands) -> None:
+    parent = service.submit("--", "true")
+
+    job_id = service.submit(
+        *(
+            "--draft",
+            "--priority",
+            "-7",
+            "--queue",
+            "default",
+            "--job-id",
+            "mine-1",
+            "--after",
+            f"{parent}:any",
+        ),
+        *("--not-before", "2099-01-31T18:00:00Z", "--cpus", "1", "--memory", "1MB", "--walltime", "5m"),
+        *("--max-attempts", "2", "--backoff", "1s", "--env", "A=1", "--env", "HOME", "--", "env"),
+    )
+
+    shown = service.run("show", "--json", job_id).json
+    assert job_id == "mine-1"
+    assert shown["draft"] is True
+    assert shown["priority"] == -7
+    assert shown["due_at"] == "2099-01-31T18:00:00.000000Z"
+    reasons = service.run("why", "--json", job_id).json["reasons"]
+    assert {"draft", "not_due"} <= {reason["code"] for reason in reasons}
+    assert "draft" in service.run("why", job_id).out
+
+
+def test_a_relative_cwd_is_that_of_the_shell(service: Commands) -> None:
+    (service.home / "here").mkdir(exist_ok=True)
+
+    job_id = service.submit("--wait", "--cwd", "here", "--", "pwd")
+
+    assert service.run("logs", job_id).out.strip() == str(service.home / "here")
+
+
+def test_options_after_the_command_belong_to_the_command(service: Commands) -> None:
+    job_id = service.submit("--wait", "echo", "--name", "-n", "x")
+
+    assert service.run("logs", job_id).out == "--name -n x\n"
+
+
+def test_ls_filters_and_prints_json(service: Commands) -> None:
+    first = service.submit("--tag", "listed", "--name", "one", "--wait", "--", "true")
+    second = service.submit("--tag", "listed", "--name", "two", "--draft", "--", "true")
+
+    listed = service.run("ls", "--tag", "listed", "--json").json
+    ids = service.run("ls", "--tag", "listed", "--order", "created", "--ids").out.split()
+    pending = service.run(
+        "ls", "--tag", "listed", "--status", "pending", "--status", "queued", "--ids"
+    ).out.split()
+
+    assert [job["job_id"] for job in listed] == [second, first]
+    assert {"status", "queue", "v", "error", "attempt"} <= listed[0].keys()
+    assert ids == [first, second]
+    assert pending == [second]
+
+
+def test_ls_says_when_it_does_not_show_all(service: Commands) -> None:
+    lines = b'{"command":["true"],"draft":true,"tags":["many"]}\n' * 60
+    service.run("submit", "--from", "-", stdin=lines)
+
+    table = service.run("ls", "--tag", "many")
+    ids = service.run("ls", "--tag", "many", "--ids")
+
+    assert len(table.out.splitlines()) == 51
+    assert "--limit 0" in table.err
+    assert len(ids.out.split()) == 60
+
+
+def test_ls_of_nothing_is_an_empty_list(service: Commands) -> None:
+    assert service.run("ls", "--tag", "unknown", "--json").json == []
+    assert service.run("ls", "--tag", "unknown", "--ids").out == ""
+    assert service.run("ls", "--tag", "unknown").err == "no jobs\n"
+
+
+def test_a_reader_that_goes_away_is_no_error(service: Commands) -> None:
+    job_id = service.submit("--wait", "--", sys.executable, "-c", "print('x' * 3_000_000)")
+
+    reader = subprocess.run(
+        f"{sys.executable} -m jobmgr logs {job_id} | head -c 1; exit ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        cwd=service.home,
+        env=service.environment,
+        check=False,
+    )
+
+    assert (reader.returncode, reader.stdout, reader.stderr) == (0, b"x", b"")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (("show", "no-such-job"), 3, "there is no job 'no-such-job'"),
+        (("show", "../queues"), 3, "there is no job '../queues'"),
+        (("logs", "no-such-job"), 3, "there is no job"),
+        (("logs", "-f", "no-such-job"), 3, "there is no job"),
+        (("wait", "no-such-job"), 3, "there is no job"),
+        (("why", "no-such-job"), 3, "there is no job"),
+        (("cancel", "no-such-job"), 3, "there is no job"),
+        (("queue", "pause", "typo"), 3, "there is no queue 'typo'"),
+        (("queue", "limit", "default", "few"), 2, "neither a number"),
+        (("submit",), 2, "no command to run"),
+        (("submit", "--memory", "lots", "--", "true"), 2, "resources.memory: 'lots'"),
+        (("submit", "--walltime", "24:00", "--", "true"), 2, "resources.walltime: '24:00'"),
+        (("submit", "--cpus", "many", "--", "true"), 2, "'many' is not a valid integer"),
+        (("submit", "--priority", "99999999999", "--", "true"), 2, "priority"),
+        (("submit", "--env", "NOT_SET_ANYWHERE", "--", "true"), 2, "write NOT_SET_ANYWHERE=VALUE"),
+        (("submit", "--env", "JOBMGR_URL=x", "--", "true"), 2, "env.JOBMGR_URL"),
+        (("submit", "--after", "x:sometimes", "--", "true"), 2, "'sometimes' is not one of"),
+        (("submit", "--after", "no-such-job", "--", "true"), 2, "no-such-job"),
+        (("submit", "--not-before", "tomorrow", "--", "true"), 2, "'tomorrow' is not a time"),
+        (("submit", "--job-id", "a/b", "--", "true"), 2, "job_id"),
+        (("submit", "--name", "a\nb", "--", "true"), 2, "control character"),
+        (("submit", "--name", b"\xff", "--", "true"), 2, "not UTF-8"),
+        (("submit", "--from", "-", "--name", "x"), 2, "--from takes the jobs as they are"),
+        (("submit", "--from", "/no/such/file"), 2, "No such file"),
+        (("submit", "--from", "-"), 2, "holds no jobs"),
+        (("ls", "--status", "asleep"), 2, "asleep"),
+        (("ls", "--order", "shoe-size"), 2, "order"),
+        (("wait",), 2, "name the jobs"),
+        (("wait", "--all", "--timeout", "soon"), 2, "--timeout: 'soon'"),
+        (("dance",), 2, "No such command 'dance'"),
+        (("--url", "nonsense", "ls"), 2, "write it as http://"),
+    ],
+)
+def test_wrong_input_has_an_exit_code_and_a_sentence(
+    service: Commands, arguments: tuple[str | bytes, ...], code: int, sentence: str
+) -> None:
+    done = service.run(*arguments)
+
+    assert (done.code, done.out) == (code, "")
+    assert sentence in done.err
+    assert "Traceback" not in done.err
+
+
+def test_what_the_status_does_not_allow_is_refused(service: Commands) -> None:
+    job_id = service.submit("--wait", "--", "true")
+
+    held = service.run("hold", job_id)
+
+    assert held.code == 4
+    assert "completed" in held.err
+    assert service.run("submit", "--job-id", job_id, "--", "true").code == 4
+
+
+def test_a_full_disk_is_said_and_a_closed_output_is_no_error(service: Commands) -> None:
+    script = f"{sys.executable} -m jobmgr ls --json"
+
+    done = [
+        subprocess.run(
+            f"{script} {redirection}",
+            shell=True,
+            capture_output=True,
+            cwd=service.home,
+            env=service.environment,
+            check=False,
+        )
+        for redirection in (">/dev/full", ">&-")
+    ]
+
+    assert [(end.returncode, end.stderr) for end in done] == [
+        (4, b"jobmgr: [Errno 28] No space left on device\n"),
+        (0, b""),
+    ]
+
+
+def test_the_version_is_told(commands: Commands) -> None:
+    done = commands.run("--version")
+
+    assert (done.code, done.out.split()[0]) == (0, "jobmgr")
+
+
+def test_nobody_answers(commands: Commands) -> None:
+    done = commands.run("--url", "http://127.0.0.1:1", "ls")
+
+    assert done.code == 5
+    assert done.err == (
+        "jobmgr: no jobmgr service answers at http://127.0.0.1:1 (connection refused); "
+        "start one with `jobmgr serve`\n"
+    )
+
+
+def test_an_unreachable_service_stops_a_list_of_verbs_at_once(commands: Commands) -> None:
+    done = commands.run("--url", "http://127.0.0.1:1", "cancel", "a", "b")
+
+    assert done.code == 5
+    assert done.err.count("\n") == 1
+
+
+def test_verbs_go_on_after_one_that_is_refused(service: Commands) -> None:
+    ended = service.submit("--wait", "--", "true")
+    waiting = service.submit("--not-before", "+1h", "--", "true")
+
+    held = service.run("hold", ended, waiting, "no-such-job")
+
+    assert held.code == 4
+    assert held.out == f"{waiting} pending\n"
+    assert held.err.count("jobmgr:") == 2
+    assert service.run("release", waiting).code == 0
+    assert service.run("priority", "-3", waiting).code == 0
+    assert service.run("show", "--json", waiting).json["priority"] == -3
+    assert service.run("cancel", waiting).out == f"{waiting} cancelled\n"
+
+
+def test_drafts_are_executed(service: Commands) -> None:
+    job_id = service.submit("--draft", "--", "true")
+
+    executed = service.run("execute", job_id)
+
+    assert executed.code == 0
+    assert service.run("wait", job_id).code == 0
+
+
+def test_failed_jobs_are_piped_into_a_retry(service: Commands) -> None:
+    script = 'test "$JOBMGR_ATTEMPT" -gt 1'
+    lines = json.dumps({"command": ["sh", "-c", script], "tags": ["again"]}).encode() + b"\n"
+    first = service.run("submit", "--from", "-", "--wait", stdin=lines * 3)
+    failed = service.run("ls", "--tag", "again", "--status", "failed", "--ids").out
+
+    retried = service.run("retry", "-", stdin=failed.encode())
+    waited = service.run("wait", "-", stdin=failed.encode())
+
+    assert first.code == 1
+    assert "3 failed" in first.err
+    assert (retried.code, len(retried.out.splitlines())) == (0, 3)
+    assert (waited.code, waited.err) == (0, "3 completed\n")
+
+
+def test_queues_are_listed_limited_paused_and_resumed(service: Commands) -> None:
+    limited = service.run("queue", "limit", "licences", "2")
+    service.run("queue", "pause", "licences")
+    job_id = service.submit("--queue", "licences", "--", "true")
+
+    listed = {queue["name"]: queue for queue in service.run("queue", "ls", "--json").json}
+    why = service.run("why", job_id).out
+    service.run("queue", "resume", "licences")
+
+    assert limited.out == "licences open, at most 2 running\n"
+    assert listed["licences"]["paused"] is True
+    assert listed["licences"]["max_running"] == 2
+    assert listed["licences"]["counts"]["queued"] == 1
+    assert "paused" in why
+    assert service.run("wait", job_id).code == 0
+    assert "licences" in service.run("queue", "ls").out
+    assert service.run("queue", "limit", "licences", "none").out == "licences open, no limit\n"
+
+
+def test_wait_tells_how_jobs_ended(service: Commands) -> None:
+    good = service.submit("--", "true")
+    bad = service.submit("--name", "bad one", "--", "sh", "-c", "exit 9")
+
+    waited = service.run("wait", good, bad)
+
+    assert waited.code == 1
+    assert f"{bad} bad one failed: it exited with code 9" in waited.err
+    assert "1 completed, 1 failed" in waited.err
+    assert service.run("wait", good).code == 0
+
+
+def test_wait_gives_up_when_the_time_is_over(service: Commands) -> None:
+    job_id = service.submit("--", "sleep", "60")
+
+    waited = service.run("wait", "--timeout", "0.3", job_id)
+    cancelled = service.run("cancel", job_id)
+    ended = service.run("wait", job_id)
+
+    assert waited.code == 4
+    assert f"1 of 1 jobs had not ended after 0.3 s: {job_id}" in waited.err
+    assert cancelled.code == 0
+    assert ended.code == 1
+    assert "cancelled" in ended.err
+
+
+def test_ctrl_c_ends_a_wait_and_not_the_job(service: Commands) -> None:
+    job_id = service.submit("--", "sleep", "60")
+    waiting = service.start("logs", "-f", job_id)
+    with waiting:
+        assert service.run("wait", "--timeout", "1", job_id).code == 4
+
+        waiting.send_signal(signal.SIGINT)
+        out, err = waiting.communicate(timeout=20)
+
+    assert (waiting.returncode, out, err) == (130, b"", b"\n")
+    assert service.run("show", "--json", job_id).json["status"] == "running"
+    service.run("cancel", job_id)

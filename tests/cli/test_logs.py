@@ -1,0 +1,90 @@
+"""`logs`: what jobs wrote, byte for byte, also while they write."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import COMMAND, Commands
+
+
+def test_logs_are_the_bytes_that_were_written(service: Commands) -> None:
+    script = "import sys; sys.stdout.buffer.write(bytes(range(256)) * 9); sys.stderr.write('wrong')"
+    job_id = service.submit("--wait", "--", sys.executable, "-c", script)
+
+    out = service.run("logs", job_id).out
+    err = service.run("logs", "--stderr", job_id).out
+
+    assert out.encode(errors="surrogateescape") == bytes(range(256)) * 9
+    assert err == "wrong"
+
+
+def test_logs_larger_than_a_window_are_whole(service: Commands, tmp_path: Path) -> None:
+    script = "print('\\n'.join(f'line {n:9}' for n in range(700_000)))"
+    job_id = service.submit("--wait", "--", sys.executable, "-c", script)
+
+    with (tmp_path / "log").open("wb") as file:
+        subprocess.run(
+            [*COMMAND, "logs", job_id], stdout=file, check=True, env=service.environment, cwd=service.home
+        )
+
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert (len(lines), lines[-1]) == (700_000, "line    699999")
+    assert service.run("logs", "--tail", "2", job_id).out == "line    699998\nline    699999\n"
+
+
+def test_following_prints_as_it_is_written_and_ends_with_the_job(service: Commands, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    script = f"echo first; while [ ! -e {go} ]; do sleep 0.02; done; printf last"
+    job_id = service.submit("--", "sh", "-c", script)
+
+    with service.start("logs", "-f", job_id) as following:
+        assert following.stdout is not None
+        first = following.stdout.readline()
+        go.touch()
+        rest, err = following.communicate(timeout=30)
+
+    assert (first, rest, err) == (b"first\n", b"last", b"")
+    assert following.returncode == 0
+
+
+def test_following_a_job_that_waits_begins_with_its_start(service: Commands) -> None:
+    job_id = service.submit("--draft", "--", "echo", "at last")
+
+    with service.start("logs", "-f", job_id) as following:
+        assert service.run("execute", job_id).code == 0
+        out, err = following.communicate(timeout=30)
+
+    assert (out, err, following.returncode) == (b"at last\n", b"", 0)
+
+
+def test_following_goes_on_with_the_next_attempt(service: Commands) -> None:
+    lines = b"""{"command": ["sh", "-c", "echo try $JOBMGR_ATTEMPT; exit $((2 - JOBMGR_ATTEMPT))"],
+                 "retry": {"max_attempts": 2, "backoff": 0.5}}""".replace(b"\n", b"")
+    job_id = service.run("submit", "--from", "-", stdin=lines).out.strip()
+
+    followed = service.run("logs", "-f", job_id)
+
+    assert followed.out == "try 1\ntry 2\n"
+    assert service.run("logs", job_id).out == "try 2\n"
+    assert service.run("logs", "--attempt", "1", job_id).out == "try 1\n"
+    assert service.run("logs", "-f", "--attempt", "1", job_id).out == "try 1\n"
+
+
+def test_following_from_the_last_lines(service: Commands) -> None:
+    job_id = service.submit("--wait", "--", "seq", "100")
+
+    assert service.run("logs", "-f", "--tail", "3", job_id).out == "98\n99\n100\n"
+
+
+@pytest.mark.parametrize("arguments", [("--attempt", "7"), ()])
+def test_a_log_that_is_not_there_is_not_found(service: Commands, arguments: tuple[str, ...]) -> None:
+    job_id = service.submit("--draft", "--", "true")
+
+    done = service.run("logs", *arguments, job_id)
+
+    assert (done.code, done.out) == (3, "")
+    assert done.err.startswith("jobmgr: ")

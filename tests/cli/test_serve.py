@@ -1,0 +1,166 @@
+"""`serve`, `db` and `demo`: the service from the shell, and what it does not start on."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.cli.conftest import Commands
+
+Start = Callable[..., AbstractContextManager[str]]
+
+
+def test_the_command_finds_the_service_of_its_home(commands: Commands, restartable: Start) -> None:
+    with restartable() as url:
+        left = json.loads((commands.home / "service.json").read_bytes())
+        listed = commands.run("ls", "--json")
+
+    assert left["url"] == url
+    assert (listed.code, listed.json) == (0, [])
+    assert not (commands.home / "service.json").exists()
+    assert commands.run("ls", environment={"JOBMGR_PORT": "1"}).code == 5
+
+
+def test_a_second_service_on_the_same_file_is_refused(commands: Commands, restartable: Start) -> None:
+    with restartable():
+        second = commands.run("serve", "--port", "0")
+        still = commands.run("ls")
+
+    assert (second.code, second.out) == (4, "")
+    assert second.err.splitlines()[-1].startswith("jobmgr: ")
+    assert "Traceback" not in second.err
+    assert still.code == 0
+
+
+def test_a_port_that_is_taken_is_refused(commands: Commands) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        done = commands.run("serve", "--port", str(port))
+
+    assert done.code == 4
+    assert f"127.0.0.1:{port}" in done.err
+    assert "--port" in done.err
+
+
+@pytest.mark.parametrize("command", [("serve", "--port", "0"), ("db", "check"), ("db", "upgrade")])
+def test_a_file_that_is_no_database_is_refused(commands: Commands, command: tuple[str, ...]) -> None:
+    file = commands.home / "notes.txt"
+    file.write_text("these are my notes, and nothing else\n" * 100)
+
+    done = commands.run(*command, "--database", f"sqlite:///{file}")
+
+    assert (done.code, done.out) == (4, "")
+    assert "Traceback" not in done.err
+    assert "notes.txt" in done.err
+    assert file.read_text().startswith("these are my notes")
+
+
+def test_a_database_of_a_newer_version_is_refused(commands: Commands) -> None:
+    assert commands.run("db", "upgrade").code == 0
+    with sqlite3.connect(commands.home / "jobs.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+
+    done = commands.run("serve", "--port", "0")
+
+    assert (done.code, done.out) == (4, "")
+    assert "newer" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_db_check_tells_whether_an_upgrade_is_needed(commands: Commands) -> None:
+    before = commands.run("db", "check")
+    upgraded = commands.run("db", "upgrade")
+    after = commands.run("db", "check")
+
+    assert before.code == 4
+    assert "db upgrade" in before.err
+    assert (upgraded.code, after.code) == (0, 0)
+    assert "revision" in after.out
+
+
+def test_wrong_settings_are_named(commands: Commands) -> None:
+    done = commands.run("serve", "--port", "0", environment={"JOBMGR_MAX_CPU_PERCENT": "a lot"})
+
+    assert done.code == 2
+    assert "max_cpu_percent: 'a lot' (environment)" in done.err
+    assert commands.run("serve", "--port", "99999").code == 2
+    assert commands.run("serve", "--port", "0", "--max-concurrent-jobs", "0").code == 2
+
+
+def test_a_wait_survives_a_restart_of_the_service(commands: Commands, restartable: Start) -> None:
+    with restartable() as url:
+        port = urlsplit(url).port
+        go = commands.home / "go"
+        job_id = commands.submit("--", "sh", "-c", f"while [ ! -e {go} ]; do sleep 0.05; done; echo done")
+        waiting = commands.start("wait", job_id)
+        following = commands.start("logs", "-f", job_id)
+        assert commands.run("wait", "--timeout", "1", job_id).code == 4
+    go.touch()
+    with restartable("--port", str(port)), waiting, following:
+        out, _ = following.communicate(timeout=60)
+        waiting.communicate(timeout=60)
+
+        assert commands.run("show", "--json", job_id).json["attempt"] == 1
+    assert (waiting.returncode, following.returncode, out) == (0, 0, b"done\n")
+
+
+def test_help_is_fast_because_it_imports_next_to_nothing(commands: Commands) -> None:
+    script = (
+        "import sys; from jobmgr.cli.main import run; code = run(['--help']); "
+        "print(sorted({'aiohttp', 'rich', 'msgspec', 'asyncio', 'sqlalchemy'} & sys.modules.keys())); sys.exit(code)"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=commands.environment, check=True
+    )
+
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_every_command_of_the_list_has_a_help(commands: Commands) -> None:
+    listed = commands.run("--help").out.split("Commands:\n")[1].splitlines()
+    names = [line.split()[0] for line in listed]
+    script = f"from jobmgr.cli.main import run; print([run([name, '--help']) for name in {names}])"
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=commands.environment, check=True
+    )
+
+    assert done.stdout.splitlines()[-1] == str([0] * len(names))
+    assert all(f"Usage: jobmgr {name} " in done.stdout for name in names)
+    assert {"serve", "submit", "ls", "show", "why", "logs", "cancel", "retry", "hold", "release"} <= {*names}
+    assert {"priority", "wait", "watch", "queue", "db", "demo"} <= {*names}
+
+
+def test_the_demo_runs_by_itself_and_leaves_no_service(commands: Commands) -> None:
+    done = commands.run("demo", environment={"TMPDIR": str(commands.home)})
+
+    assert done.code == 0, done
+    assert "56 completed, 3 failed, 1 cancelled" in done.out
+    (home,) = commands.home.glob("jobmgr-demo-*")
+    assert f"JOBMGR_HOME={home} jobmgr serve" in done.out
+    assert not (home / "service.json").exists()
+
+
+def test_a_demo_that_is_kept_can_be_looked_at(commands: Commands) -> None:
+    done = commands.run("demo", "--keep", environment={"TMPDIR": str(commands.home)})
+
+    (home,) = commands.home.glob("jobmgr-demo-*")
+    left = json.loads((home / "service.json").read_bytes())
+    try:
+        assert done.code == 0, done
+        assert f"kill {left['pid']}" in done.out
+        assert len(Commands(home).run("ls", "--ids").out.split()) == 60
+    finally:
+        os.kill(left["pid"], 15)

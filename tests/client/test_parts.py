@@ -1,0 +1,145 @@
+"""The client's pure parts: which service is meant, jobs as lines, streams of events."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobmgr.client import bulk
+from jobmgr.client.address import Address, find_service
+from jobmgr.client.sse import Message, Parser
+from jobmgr.errors import InvalidRequest
+
+STREAM = (
+    b"retry: 2000\nid: e:1\n\n: alive\nid: e:2\n\nid: e:3\nevent: queued\ndata: {}\n\n"
+    b"event: reset\r\ndata: a\r\ndata:b\r\n\r\ndata: \xc3\xa9\n\n"
+)
+MESSAGES = [Message("queued", "{}", "e:3"), Message("reset", "a\nb", "e:3"), Message("message", "é", "e:3")]
+
+
+@given(st.lists(st.integers(0, len(STREAM)), max_size=8))
+def test_a_stream_may_be_cut_anywhere(cuts: list[int]) -> None:
+    parser = Parser()
+    edges = [0, *sorted(cuts), len(STREAM)]
+
+    found = [message for start, end in pairwise(edges) for message in parser.feed(STREAM[start:end])]
+
+    assert found == MESSAGES
+
+
+def test_jobs_without_an_id_get_one_and_keep_their_text() -> None:
+    lines = [
+        b' {"command": ["a"], "x": 1.50}',
+        b"{}",
+        b'{"job_id": "mine"}',
+        b'{"job_id": null}',
+        b"no JSON",
+        b"[1]",
+    ]
+
+    named, job_ids = bulk.with_ids(lines)
+
+    first, second, *others = named
+    assert others == lines[2:]
+    assert first.endswith(b', "command": ["a"], "x": 1.50}'.replace(b", ", b",", 1))
+    assert [json.loads(first)["job_id"], json.loads(second)["job_id"], "mine"] == job_ids
+    assert json.loads(second).keys() == {"job_id"}
+
+
+@pytest.mark.parametrize("value", ["\ud800", object(), {"a": {b"": object()}}])
+def test_what_json_cannot_hold_is_refused_by_its_place(value: object) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        bulk.encoded([{"command": ["true"]}, {"command": [value]}])
+
+    assert caught.value.field == "jobs[1]"
+
+
+def test_times_in_jobs_travel_as_text() -> None:
+    (line,) = bulk.encoded([{"not_before": datetime(2026, 1, 31, 18, tzinfo=UTC)}])
+
+    assert msgspec.json.decode(line) == {"not_before": "2026-01-31T18:00:00Z"}
+
+
+async def test_a_body_is_sent_in_pieces() -> None:
+    lines = [b"x" * 100_000] * 7
+    told: list[tuple[int, int]] = []
+
+    pieces = [piece async for piece in bulk.pieces(lines, lambda sent, total: told.append((sent, total)))]
+
+    assert b"".join(pieces) == b"".join(line + b"\n" for line in lines)
+    assert told == [(3, 7), (6, 7), (7, 7)]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A state directory with the token of its owner."""
+    (tmp_path / "token").write_text("secret\n")
+    return tmp_path
+
+
+def left(home: Path, url: str, pid: int) -> dict[str, str]:
+    (home / "service.json").write_text(json.dumps({"url": url, "pid": pid}))
+    return {"JOBMGR_HOME": str(home)}
+
+
+def test_the_running_service_of_the_home_is_found_with_its_token(home: Path) -> None:
+    environment = left(home, "http://192.0.2.1:9/", os.getpid())
+
+    assert find_service(None, None, environment) == Address("http://192.0.2.1:9", "secret")
+
+
+def test_a_service_that_is_gone_is_not_meant(home: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+
+    assert (
+        find_service(None, None, left(home, "http://127.0.0.1:9", ended.pid)).url == "http://127.0.0.1:8080"
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"url": 1}', '{"url": "x", "pid": -1}', '{"url": "x", "pid": "y"}']
+)
+def test_a_damaged_service_file_is_ignored(home: Path, text: str) -> None:
+    (home / "service.json").write_text(text)
+
+    assert find_service(None, None, {"JOBMGR_HOME": str(home)}).url == "http://127.0.0.1:8080"
+
+
+def test_what_is_given_comes_before_the_running_service(home: Path) -> None:
+    environment = left(home, "http://127.0.0.1:9", os.getpid())
+
+    assert find_service("http://[::1]:1/", None, environment) == Address("http://[::1]:1", "secret")
+    assert (
+        find_service(None, "t", environment | {"JOBMGR_URL": "http://localhost:2"}).url
+        == "http://localhost:2"
+    )
+    assert find_service(None, "t", environment | {"JOBMGR_PORT": "7"}) == Address("http://127.0.0.1:9", "t")
+
+
+def test_the_token_of_the_owner_is_not_shown_to_other_hosts(home: Path) -> None:
+    environment = {"JOBMGR_HOME": str(home)}
+
+    assert find_service("https://example.org", None, environment).token is None
+    assert find_service("https://example.org", None, environment | {"JOBMGR_TOKEN": "t"}).token == "t"
+    assert find_service("http://localhost:8080", None, environment).token == "secret"
+
+
+@pytest.mark.parametrize(
+    "url", ["/", "localhost:8080", "ftp://x", "http://", "http://x:port", "http://x:99999"]
+)
+def test_what_is_no_url_is_refused(home: Path, url: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        find_service(url, None, {"JOBMGR_HOME": str(home)})
+
+    assert caught.value.field == "url"

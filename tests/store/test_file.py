@@ -1,0 +1,240 @@
+"""SQLite files that cannot be used: each gets a sentence that says what is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import jobmgr
+from jobmgr.errors import (
+    DatabaseInUse,
+    InvalidRequest,
+    JobmgrError,
+    NotADatabase,
+    StoreError,
+    StoreUnavailable,
+)
+from jobmgr.store import jobs, listing
+from jobmgr.store.engine import Database
+from jobmgr.store.lock import FileLock
+from tests.postgresql import Cluster
+from tests.store.worker import new_job
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"not a database at all\n" * 100, b"SQLite format 3\0" + b"\xff" * 4096],
+    ids=["text", "damaged"],
+)
+async def test_file_that_is_no_database_is_refused_and_kept(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "jobs.db"
+    file.write_bytes(content)
+    database = Database(f"sqlite:///{file}")
+
+    with pytest.raises(NotADatabase, match="is not an SQLite database or is damaged"):
+        await database.upgrade()
+    await database.close()
+
+    assert file.read_bytes() == content
+
+
+async def test_missing_directory_is_named(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/nowhere/jobs.db")
+
+    with pytest.raises(StoreError, match="does its directory exist"):
+        await database.upgrade()
+    await database.close()
+
+
+async def test_directory_instead_of_a_file_is_refused(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}")
+
+    with pytest.raises(StoreError, match="cannot be opened"):
+        await database.upgrade()
+    await database.close()
+
+
+# What runs below is loaded before root's rights are given up: root may write where nobody may.
+_INSERT_AS_NOBODY = """
+import asyncio, os, sys
+from jobmgr.domain.job import JobSpec, NewJob
+from jobmgr.errors import StoreError
+from jobmgr.store import jobs
+from jobmgr.store.engine import Database
+
+async def insert():
+    await database.start()
+    try:
+        await database.write(jobs.insert, [NewJob("a", JobSpec(("true",)))])
+    except StoreError as error:
+        print(error)
+    await database.close()
+
+database = Database(sys.argv[1])
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+asyncio.run(insert())
+"""
+
+
+@pytest.fixture
+def public_folder() -> Iterator[Path]:
+    """A folder that every user may enter."""
+    with tempfile.TemporaryDirectory(prefix="jobmgr-test-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+@pytest.mark.parametrize("mode", [0o444, 0o644], ids=["file", "directory"])
+def test_read_only_database_is_named(public_folder: Path, sqlite_template: Path, mode: int) -> None:
+    directory = public_folder / "place"
+    directory.mkdir()
+    file = directory / "jobs.db"
+    file.write_bytes(sqlite_template.read_bytes())
+    file.chmod(mode)
+    directory.chmod(0o555)
+
+    done = subprocess.run(
+        [sys.executable, "-c", _INSERT_AS_NOBODY, f"sqlite:///{file}"],
+        env={"PYTHONPATH": str(Path(jobmgr.__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert f"{file} or its directory is read-only; make it writable" in done.stdout, done.stderr
+
+
+async def test_database_locked_by_another_program_is_said_to_be_busy(sqlite_url: str) -> None:
+    file = sqlite_url.removeprefix("sqlite:///")
+    database = Database(sqlite_url + "?timeout=0.2")
+    await database.start()
+    holder = sqlite3.connect(file, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+
+    with pytest.raises(StoreUnavailable, match="is busy or out of space: database is locked"):
+        await database.write(jobs.insert, [new_job("a")])
+    readable = await database.read(listing.unfinished, None)
+    holder.execute("COMMIT")
+    holder.close()
+    stored = await database.write(jobs.insert, [new_job("a")])
+    await database.close()
+
+    assert readable == []
+    assert [job.job_id for job in stored] == ["a"]
+
+
+async def test_writer_waits_for_another_program_that_writes(sqlite_url: str) -> None:
+    database = Database(sqlite_url)
+    await database.start()
+    holder = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    holder.execute("UPDATE queues SET max_running = 7")
+    writing = asyncio.create_task(database.write(jobs.insert, [new_job("a")]))
+    await asyncio.wait([writing], timeout=0.1)
+    waited = not writing.done()
+
+    holder.execute("COMMIT")
+    holder.close()
+    stored = await writing
+    await database.close()
+
+    assert waited
+    assert [job.job_id for job in stored] == ["a"]
+
+
+async def test_other_program_may_write_while_the_service_runs(sqlite_url: str) -> None:
+    database = Database(sqlite_url)
+    await database.start()
+    await database.write(jobs.insert, [new_job("a")])
+
+    with contextlib.closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as program:
+        program.execute("UPDATE jobs SET name = 'from outside'")
+        program.commit()
+
+    (job,) = await database.read(listing.get, ["a"])
+    await database.close()
+    assert job.name == "from outside"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "jobs.db",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "mysql://host/db",
+        "oracle://u:secret@host/db",
+        "://",
+        "\0",
+    ],
+)
+def test_url_that_is_no_database_of_ours_is_refused(url: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        Database(url)
+
+    assert refused.value.field == "database"
+    assert "secret" not in str(refused.value)
+
+
+async def test_server_that_does_not_answer_is_unavailable(tmp_path: Path) -> None:
+    database = Database(f"postgresql://user@/db?host={tmp_path}")
+
+    with pytest.raises(StoreUnavailable, match="PostgreSQL cannot be reached"):
+        await database.read(listing.unfinished, None)
+    await database.close()
+
+
+async def test_missing_database_on_a_server_is_told(postgresql: Cluster) -> None:
+    database = Database(postgresql.url("nowhere"))
+
+    with pytest.raises(JobmgrError, match="nowhere"):
+        await database.read(listing.unfinished, None)
+    await database.close()
+
+
+def test_second_service_on_one_file_is_refused(tmp_path: Path) -> None:
+    first, second = FileLock(tmp_path / "jobs.db"), FileLock(tmp_path / "jobs.db")
+    first.acquire()
+
+    with pytest.raises(DatabaseInUse, match=str(os.getpid())):
+        second.acquire()
+    first.release()
+
+    second.acquire()
+    second.release()
+
+
+def test_lock_is_free_again_after_its_holder_was_killed(tmp_path: Path) -> None:
+    hold = "import sys; from pathlib import Path; from jobmgr.store.lock import FileLock\n"
+    hold += "lock = FileLock(Path(sys.argv[1])); lock.acquire(); print('held', flush=True); sys.stdin.read()"
+    file = tmp_path / "jobs.db"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(file)],
+        env={"PYTHONPATH": str(Path(jobmgr.__file__).parents[1])},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(DatabaseInUse, match=str(holder.pid)):
+            FileLock(file).acquire()
+        holder.kill()
+
+    lock = FileLock(file)
+    lock.acquire()
+    lock.release()

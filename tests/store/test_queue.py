@@ -1,0 +1,106 @@
+"""Queues, stored limits, and due times."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from jobmgr.domain.limits import ResourceLimits
+from jobmgr.domain.status import Status
+from jobmgr.errors import QueueNotFound
+from jobmgr.store import events, queues, waiting
+from jobmgr.store.queues import LimitsChange
+from tests.store.worker import Worker, new_job, now
+
+
+async def test_default_queue_always_exists(worker: Worker) -> None:
+    found = await worker.database.read(queues.listing)
+
+    assert [(queue.name, queue.paused, queue.max_running) for queue in found] == [("default", False, None)]
+
+
+async def test_new_queue_is_made_by_its_first_change(worker: Worker) -> None:
+    await worker.queue("fast", max_running=3)
+    await worker.queue("fast", paused=True)
+
+    queue = await worker.database.read(queues.get, "fast")
+
+    assert (queue.paused, queue.max_running) == (True, 3)
+
+
+async def test_limit_is_taken_away_by_null(worker: Worker) -> None:
+    await worker.queue("fast", max_running=3)
+
+    await worker.queue("fast", max_running=None)
+
+    assert (await worker.database.read(queues.get, "fast")).max_running is None
+
+
+async def test_unknown_queue_is_not_found(worker: Worker) -> None:
+    with pytest.raises(QueueNotFound):
+        await worker.database.read(queues.get, "nowhere")
+
+
+async def test_limits_come_back_as_stored(worker: Worker) -> None:
+    limits = ResourceLimits(max_concurrent_jobs=3, max_cpu_percent=80.5, min_memory_gb=0.25)
+
+    before = await worker.database.read(queues.limits, "host")
+    await worker.database.write(queues.set_limits, LimitsChange("host", limits))
+
+    assert before is None
+    assert await worker.database.read(queues.limits, "host") == limits
+    assert await worker.database.read(queues.limits, "another") is None
+
+
+async def test_change_of_limits_is_told_once(worker: Worker) -> None:
+    for jobs in (3, 3, 5):
+        change = LimitsChange("host", ResourceLimits(max_concurrent_jobs=jobs))
+        await worker.database.write(queues.set_limits, change)
+
+    found = await worker.database.read(events.page, None, 100)
+
+    assert [event.kind for event in found] == ["limits_updated"] * 2
+    assert found[1].data["old_limits"] == {"max_concurrent_jobs": 3}
+    assert found[1].data["new_limits"]["max_concurrent_jobs"] == 5
+
+
+async def test_jobs_are_queued_when_they_are_due(worker: Worker) -> None:
+    past, future = now() + timedelta(seconds=0.02), now() + timedelta(hours=1)
+    await worker.insert(
+        new_job("due", due_at=past),
+        new_job("later", due_at=future),
+        new_job("draft", due_at=past, draft=True),
+        new_job("child", due_at=past, after=["later"]),
+    )
+
+    next_due = await worker.database.read(waiting.next_due)
+    promoted = 0
+    while promoted == 0:
+        promoted = await worker.database.write(waiting.promote_due, 10)
+
+    assert next_due == past
+    assert promoted == 1
+    assert {job.job_id: job.status for job in await worker.all()} == {
+        "due": Status.QUEUED,
+        "later": Status.PENDING,
+        "draft": Status.PENDING,
+        "child": Status.PENDING,
+    }
+    assert await worker.database.read(waiting.next_due) == future
+
+
+async def test_promotion_takes_at_most_what_is_asked(worker: Worker) -> None:
+    soon = now() + timedelta(seconds=0.05)
+    await worker.insert(*(new_job(due_at=soon) for _ in range(5)))
+    promoted = 0
+    while promoted == 0:
+        promoted = await worker.database.write(waiting.promote_due, 2)
+
+    assert promoted == 2
+    assert await worker.database.write(waiting.promote_due, 100) == 3
+
+
+async def test_nothing_is_due_in_an_empty_database(worker: Worker) -> None:
+    assert await worker.database.read(waiting.next_due) is None
+    assert await worker.database.write(waiting.promote_due, 10) == 0
