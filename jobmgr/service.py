@@ -32,7 +32,7 @@ from jobmgr.manager.feed import Feed
 from jobmgr.manager.manager import Manager
 from jobmgr.monitor import ResourceMonitor, machine
 from jobmgr.settings import Settings
-from jobmgr.store import dispatchers, queues, schema
+from jobmgr.store import dispatchers, durability, queues, schema
 from jobmgr.store.engine import Database
 from jobmgr.store.lock import FileLock
 from jobmgr.store.queues import LimitsChange
@@ -102,6 +102,7 @@ class JobManager(Manager):
         database = Database(settings.database)
         async with contextlib.AsyncExitStack() as stack:
             if database.is_sqlite:
+                durability.check_file(database.sqlite_file.resolve())
                 lock = FileLock(database.sqlite_file)
                 lock.acquire()
                 stack.callback(lock.release)
@@ -166,6 +167,8 @@ async def _prepare_schema(database: Database) -> None:
     # An embedded file is upgraded by whoever opens it; a server's database may have other services on it.
     if database.is_sqlite:
         await database.upgrade()
+    else:
+        await database.read(durability.check_server)
     await database.read(schema.check)
 
 

@@ -20,6 +20,7 @@ from jobmgr.store.jobs import Change, Stored
 from jobmgr.wire.submission import (
     JobChange,
     JobSubmission,
+    check_priority,
     check_properties,
     check_tags,
     check_text,
@@ -104,7 +105,8 @@ class Jobs(Core):
 
     async def set_priority(self, job_id: str, priority: int) -> Job:
         """Give a job that has not ended another priority; larger runs first."""
-        await self.database.write(jobs.update, Change(job_id, {"priority": priority}, kind="priority"))
+        values = {"priority": check_priority(priority, "priority")}
+        await self.database.write(jobs.update, Change(job_id, values, kind="priority"))
         return await self.get(job_id)
 
     async def update(self, job_id: str, change: JobChange) -> Job:
@@ -118,6 +120,8 @@ class Jobs(Core):
             check_text(given["name"], "name")
         if "description" in given:
             check_text(given["description"], "description", allow_newline=True)
+        if "priority" in given:
+            check_priority(given["priority"], "priority")
         if "extended_properties" in given:
             given["extended_properties"] = check_properties(
                 given["extended_properties"], "extended_properties"

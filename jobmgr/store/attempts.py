@@ -55,23 +55,24 @@ _FENCE = sa.select(
     Spec.on_lost,
     Spec.exit_codes,
 )
+_FENCED = (
+    _FENCE.join(Job, Job.id == Attempt.job)
+    .join(Spec, Spec.job == Attempt.job)
+    .where(Attempt.job.in_(sa.bindparam("jobs", expanding=True)), Attempt.finished_at.is_(None))
+    .order_by(Attempt.job)
+)
+_FENCED_LOCKING = _FENCED.with_for_update(of=[Attempt, Job])
 
 
 def _fenced(tx: Transaction, keys: Sequence[Key]) -> dict[str, AnyRow]:
     """The locked rows of those attempts that are still the callers', by token."""
     wanted = {key.token: key for key in keys}
     jobs = sorted({key.job for key in keys})
+    # SQLite has one writer at a time, so a read inside its transaction is a lock already.
+    statement = _FENCED_LOCKING if tx.is_postgresql else _FENCED
     held: dict[str, AnyRow] = {}
     for start in range(0, len(jobs), 500):
-        statement = (
-            _FENCE.join(Job, Job.id == Attempt.job)
-            .join(Spec, Spec.job == Attempt.job)
-            .where(Attempt.job.in_(jobs[start : start + 500]), Attempt.finished_at.is_(None))
-            .order_by(Attempt.job)
-        )
-        if tx.is_postgresql:
-            statement = statement.with_for_update(of=[Attempt, Job])
-        for row in tx.connection.execute(statement):
+        for row in tx.connection.execute(statement, {"jobs": jobs[start : start + 500]}):
             key = wanted.get(row.token)
             if key is not None and key.lease == row.lease and key.number == row.number:
                 held[row.token] = row
@@ -117,6 +118,7 @@ def start(tx: Transaction, starts: Sequence[Start]) -> list[bool]:
         # A repeated start (adoption, a lost answer) is harmless and told once.
         if row is None or Status(row.status) is Status.RUNNING:
             continue
+        tx.move(row.queue, row.status, Status.RUNNING)
         rows.append(
             {
                 "of_job": row.job,

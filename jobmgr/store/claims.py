@@ -83,9 +83,13 @@ _CANDIDATES = (
     .order_by(Job.priority.desc(), Job.id)
     .limit(sa.bindparam("at_most"))
 )
-_QUEUES = sa.select(Queue.name, Queue.max_running, Queue.live).where(
-    ~Queue.paused, sa.or_(Queue.queued > 0, Queue.name.in_(sa.bindparam("touched", expanding=True)))
+_CANDIDATES_LOCKING = _CANDIDATES.with_for_update(skip_locked=True)
+_QUEUES = (
+    sa.select(Queue.name, Queue.max_running, Queue.live)
+    .where(~Queue.paused, sa.or_(Queue.queued > 0, Queue.name.in_(sa.bindparam("touched", expanding=True))))
+    .order_by(Queue.name)
 )
+_QUEUES_LOCKING = _QUEUES.with_for_update()
 
 
 def claim(tx: Transaction, wishes: Sequence[Claim]) -> list[list[Claimed]]:
@@ -114,9 +118,7 @@ def _claim(tx: Transaction, wish: Claim) -> list[Claimed]:
 def _quotas(tx: Transaction) -> dict[str, int | None]:
     """Per open queue how many more of its jobs may run; None: any number. Locks the rows of limited ones."""
     touched = sorted({queue for queue, _ in tx.tallies})
-    statement = _QUEUES.order_by(Queue.name)
-    if tx.is_postgresql:
-        statement = statement.with_for_update()
+    statement = _QUEUES_LOCKING if tx.is_postgresql else _QUEUES
     quotas: dict[str, int | None] = {}
     for row in tx.connection.execute(statement, {"touched": touched}):
         live = row.live + tx.tallies[row.name, Tally.LIVE]
@@ -127,7 +129,7 @@ def _quotas(tx: Transaction) -> dict[str, int | None]:
 def _candidates(tx: Transaction, wish: Claim, queue: str, quota: int | None) -> list[Candidate]:
     slots = wish.room.slots if quota is None else min(quota, wish.room.slots)
     # SQLite has one writer at a time, so nothing else can hold these rows.
-    statement = _CANDIDATES.with_for_update(skip_locked=True) if tx.is_postgresql else _CANDIDATES
+    statement = _CANDIDATES_LOCKING if tx.is_postgresql else _CANDIDATES
     rows = tx.connection.execute(
         statement,
         {
@@ -236,7 +238,7 @@ _LIVE_ATTEMPTS = (
     )
     .join(Job, Job.id == Attempt.job)
     .join(Spec, Spec.job == Attempt.job)
-    .where(Attempt.finished_at.is_(None))
+    .where(Attempt.finished_at.is_(None), Attempt.job.in_(sa.bindparam("jobs", expanding=True)))
 )
 
 
@@ -244,7 +246,7 @@ def load(connection: sa.Connection, jobs: Sequence[int]) -> list[Claimed]:
     """The live attempts of these jobs, with everything needed to run and judge them."""
     found = []
     for start in range(0, len(jobs), 500):
-        rows = connection.execute(_LIVE_ATTEMPTS.where(Attempt.job.in_(jobs[start : start + 500])))
+        rows = connection.execute(_LIVE_ATTEMPTS, {"jobs": jobs[start : start + 500]})
         found += [_claimed(row) for row in rows]
     return found
 

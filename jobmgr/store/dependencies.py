@@ -84,14 +84,16 @@ def resolve(tx: Transaction, ended: Sequence[tuple[int, Status]]) -> None:
         ended = _resolve_generation(tx, dict(ended))
 
 
+_UNSETTLED = sa.select(Dependency.child, Dependency.parent, Dependency.condition).where(
+    Dependency.parent.in_(sa.bindparam("parents", expanding=True)), Dependency.met.is_(None)
+)
+
+
 def _resolve_generation(tx: Transaction, ended: Mapping[int, Status]) -> list[tuple[int, Status]]:
     unsettled = []
     keys = sorted(ended)
     for start in range(0, len(keys), 500):
-        statement = sa.select(Dependency.child, Dependency.parent, Dependency.condition).where(
-            Dependency.parent.in_(keys[start : start + 500]), Dependency.met.is_(None)
-        )
-        unsettled += list(tx.connection.execute(statement))
+        unsettled += list(tx.connection.execute(_UNSETTLED, {"parents": keys[start : start + 500]}))
     if not unsettled:
         return []
     met = {(row.child, row.parent): When(row.condition).is_met_by(ended[row.parent]) for row in unsettled}

@@ -42,7 +42,7 @@ def check(connection: sa.Connection) -> None:
         return
     _refuse_newer(revision)
     found = "has no jobmgr tables yet" if revision is None else f"is at revision {revision}, not {head()}"
-    raise SchemaMissing(f"the database {found}; run `jobmgr db upgrade`")
+    raise SchemaMissing(f"the database {found}; run `jobmgr db upgrade` with the same --database")
 
 
 def upgrade(connection: sa.Connection, revision: str = "head") -> str:

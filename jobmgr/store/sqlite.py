@@ -45,7 +45,8 @@ class Sqlite:
         # data_version as the writer's own connection sees it changes only by commits of others.
         loop = asyncio.get_running_loop()
         version = await loop.run_in_executor(self._writer, _data_version, self._write_engine)
-        changed = self._seen_version is not None and version != self._seen_version
+        # The first look has nothing to compare with: what was committed before it may be news to its caller.
+        changed = version != self._seen_version
         self._seen_version = version
         return changed
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import sqlalchemy as sa
 
 from jobmgr.domain.queue import Tally
-from jobmgr.domain.status import Status
+from jobmgr.domain.status import Status, may_follow
 from jobmgr.store.tables import Event, Queue
 
 # A row whatever its columns; what a statement selects stands beside it.
@@ -58,7 +58,9 @@ class Transaction:
         self.events.append({"at": self.now, "kind": kind, **about, "data": data})
 
     def move(self, queue: str, old: Status | str | None, new: Status | str | None) -> None:
-        """Count one job of `queue` out of `old` and into `new`."""
+        """Count one job of `queue` out of `old` and into `new`. Every change of a status passes here and is judged."""
+        if old is not None and new is not None and not may_follow(Status(old), Status(new)):
+            raise AssertionError(f"a job cannot go from {old} to {new}")
         if old is not None:
             self.tallies[queue, Tally.of(Status(old))] -= 1
         if new is not None:
@@ -92,6 +94,12 @@ class Transaction:
         ]
         if rows:
             self.connection.execute(_ADD_TALLIES, rows)
+        self._wake_limited([queue for queue, deltas in moved.items() if deltas.get(Tally.LIVE, 0) < 0])
+
+    def _wake_limited(self, queues: Sequence[str]) -> None:
+        # Where live jobs are limited in number, the end of one lets another start.
+        if queues and self.connection.execute(_LIMITED_BACKLOG, {"of_queues": queues}).first() is not None:
+            self.topics.add(Topic.WORK)
 
 
 _INSERT_EVENTS = sa.insert(Event)
@@ -100,4 +108,9 @@ _ADD_TALLIES = (
     .where(Queue.name == sa.bindparam("of_queue"))
     .values({tally.value: getattr(Queue, tally.value) + sa.bindparam(f"by_{tally.value}") for tally in Tally})
     .execution_options(synchronize_session=None)
+)
+_LIMITED_BACKLOG = sa.select(Queue.name).where(
+    Queue.name.in_(sa.bindparam("of_queues", expanding=True)),
+    Queue.max_running.is_not(None),
+    Queue.queued > 0,
 )

@@ -148,6 +148,13 @@ def check_text(text: str, where: str, *, allow_newline: bool = False) -> str:
     return text
 
 
+def check_priority(priority: int, where: str) -> int:
+    """`priority`, if a database can store it."""
+    if not -PRIORITY_RANGE <= priority <= PRIORITY_RANGE:
+        raise InvalidRequest(where, f"{priority} is not between -{PRIORITY_RANGE} and {PRIORITY_RANGE}")
+    return priority
+
+
 def check_tags(tags: Sequence[str], where: str) -> tuple[str, ...]:
     """Tags without duplicates, sorted."""
     for index, tag in enumerate(tags):

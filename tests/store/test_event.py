@@ -241,3 +241,34 @@ async def test_statuses_in_events_are_the_statuses_of_jobs(worker: Worker) -> No
     last = {event.job_id: event.data["status"] for event in await log(worker)}
 
     assert last == {"a": Status.FAILED, "b": Status.CANCELLED}
+
+
+@pytest.mark.parametrize(("max_running", "expected"), [(1, True), (None, False)])
+async def test_end_in_a_limited_queue_wakes_the_claims(
+    worker: Worker, max_running: int | None, expected: bool
+) -> None:
+    """The room it frees is known only after its commit."""
+    await worker.queue("default", max_running=max_running)
+    await worker.insert(new_job(), new_job())
+    claimed = await worker.claim_one()
+    heard: list[frozenset[Topic]] = []
+    worker.database.on_commit(heard.append)
+
+    await worker.finish(claimed)
+
+    assert [Topic.WORK in topics for topics in heard] == [expected]
+
+
+async def test_commit_of_another_service_before_the_first_look_is_noticed(
+    worker: Worker, other: Worker
+) -> None:
+    await other.add("a")
+    noticed = asyncio.Event()
+    worker.database.on_commit(lambda topics: noticed.set())
+
+    noticing = asyncio.create_task(worker.database.notice_others(0.05))
+    async with asyncio.timeout(20):
+        await noticed.wait()
+
+    noticing.cancel()
+    await asyncio.gather(noticing, return_exceptions=True)
