@@ -21,6 +21,7 @@ from jobmgr.wire.answers import (
     SubmittedAnswer,
     attempt_answer,
     job_answer,
+    spec_answer,
     why_answer,
 )
 from jobmgr.wire.requests import JobsQuery, PriorityChange
@@ -96,6 +97,11 @@ def verb(does: Callable[[Manager, str], Awaitable[Job]]) -> Callable[[web.Reques
         return reply(job_answer(await does(request.app[MANAGER], job_id_of(request))))
 
     return handle
+
+
+async def spec(request: web.Request) -> web.Response:
+    """What a job runs."""
+    return reply(spec_answer(await request.app[MANAGER].spec(job_id_of(request))))
 
 
 async def attempts(request: web.Request) -> web.Response:

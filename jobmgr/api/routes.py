@@ -27,6 +27,7 @@ from jobmgr.wire.answers import (
     LimitsAnswer,
     QueueAnswer,
     QueuesAnswer,
+    SpecAnswer,
     SubmittedAnswer,
     WhyAnswer,
 )
@@ -133,6 +134,7 @@ _JOBS = (
 )
 
 _READS = (
+    Route("GET", f"{_JOB}/spec", jobs.spec, "What a job runs", SpecAnswer, errors=(JobNotFound,)),
     Route(
         "GET",
         f"{_JOB}/attempts",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 import click
@@ -10,7 +11,7 @@ import msgspec
 from jobmgr.cli import output, table
 from jobmgr.cli.session import with_client
 from jobmgr.client import Client
-from jobmgr.domain.job import FileEntry, Job
+from jobmgr.domain.job import FileEntry, Job, JobSpec
 from jobmgr.domain.status import Status
 from jobmgr.errors import FileMissing
 from jobmgr.wire import answers
@@ -69,24 +70,28 @@ async def ls(
 
 @click.command()
 @click.argument("job_id")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: the job with `attempts` and `files`.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON: the job with `spec`, `attempts` and `files`."
+)
 @with_client
 async def show(client: Client, job_id: str, *, as_json: bool) -> None:
     """Show one job with its attempts and files."""
     job = await client.get(job_id)
+    spec = await client.spec(job_id)
     attempts = await client.attempts(job_id)
     files = await _files(client, job)
     if as_json:
         output.as_json(
             {
                 **msgspec.to_builtins(answers.job_answer(job)),
+                "spec": msgspec.to_builtins(answers.spec_answer(spec)),
                 "attempts": [msgspec.to_builtins(answers.attempt_answer(attempt)) for attempt in attempts],
                 "files": [msgspec.to_builtins(answers.file_answer(file)) for file in files],
             }
         )
         return
     now = table.utc_now()
-    output.show(table.facts_table(_facts(job)))
+    output.show(table.facts_table(_facts(job, spec)))
     if attempts:
         output.line("")
         output.show(table.attempts_table(attempts, now))
@@ -104,11 +109,12 @@ async def _files(client: Client, job: Job) -> Sequence[FileEntry]:
         return ()
 
 
-def _facts(job: Job) -> list[tuple[str, object]]:
+def _facts(job: Job, spec: JobSpec) -> list[tuple[str, object]]:
     return [
         ("id", job.job_id),
         ("name", job.name),
         ("description", job.description),
+        ("command", shlex.join(spec.command)),
         ("status", job.status.value),
         ("error", f"{job.error.code}: {job.error.message}" if job.error else None),
         ("exit code", job.exit_code),

@@ -14,7 +14,7 @@ import msgspec
 from jobmgr.client import bulk, following, logs, waiting
 from jobmgr.client.address import find_service
 from jobmgr.client.connection import Connection, path
-from jobmgr.domain.job import Attempt, Event, EventPosition, FileEntry, Job, JobPage
+from jobmgr.domain.job import Attempt, Event, EventPosition, FileEntry, Job, JobPage, JobSpec
 from jobmgr.domain.limits import ResourceLimits
 from jobmgr.domain.queue import Queue
 from jobmgr.domain.why import Reason
@@ -139,6 +139,10 @@ class Client:
             cursor = page.next_cursor
             if cursor is None:
                 return
+
+    async def spec(self, job_id: str) -> JobSpec:
+        """What a job runs: its command, environment, resources and rules."""
+        return answers.to_spec(await self._connection.read(_job(job_id, "spec"), answers.SpecAnswer))
 
     async def attempts(self, job_id: str) -> Sequence[Attempt]:
         """The attempts of a job, first one first."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from jobmgr.domain.job import Attempt, Event, EventPosition, Job, JobFilter, JobPage, NewJob
+from jobmgr.domain.job import Attempt, Event, EventPosition, Job, JobFilter, JobPage, JobSpec, NewJob
 from jobmgr.domain.queue import Tally
 from jobmgr.domain.status import Status
 from jobmgr.domain.why import Parent, Reason, Surroundings, explain
@@ -78,6 +78,10 @@ class Jobs(Core):
         if not 1 <= limit <= _PAGE_LIMIT:
             raise InvalidRequest("limit", f"{limit} is not between 1 and {_PAGE_LIMIT}")
         return await self.database.read(listing.page, wanted or JobFilter(), order, limit, cursor)
+
+    async def spec(self, job_id: str) -> JobSpec:
+        """What a job runs: its command, environment, resources and rules. Raises JobNotFound."""
+        return await self.database.read(listing.spec, job_id)
 
     async def attempts(self, job_id: str) -> Sequence[Attempt]:
         """All attempts of a job, oldest first."""

@@ -13,11 +13,13 @@ import sqlalchemy as sa
 
 from jobmgr.domain.job import Attempt as AttemptView
 from jobmgr.domain.job import Job as JobView
-from jobmgr.domain.job import JobError, JobFilter, JobPage
+from jobmgr.domain.job import JobError, JobFilter, JobPage, JobSpec, OnLost, Success
+from jobmgr.domain.resources import Resources
+from jobmgr.domain.retry import Retry
 from jobmgr.domain.status import TERMINAL, Status
 from jobmgr.errors import InvalidRequest, JobNotFound
 from jobmgr.store import events
-from jobmgr.store.tables import Attempt, Job, JobTag, Site
+from jobmgr.store.tables import Attempt, Job, JobTag, Site, Spec
 from jobmgr.store.transaction import AnyRow
 
 ORDERS = ("-created", "created", "-priority")
@@ -186,6 +188,24 @@ def attempts(connection: sa.Connection, job_id: str) -> list[AttemptView]:
         values["error"] = _error(values.pop("error_code"), values.pop("error_message"))
         found.append(AttemptView(**values))
     return found
+
+
+def spec(connection: sa.Connection, job_id: str) -> JobSpec:
+    """What a job runs. Raises JobNotFound."""
+    row = connection.execute(
+        sa.select(*Spec.__table__.c).join(Job, Job.id == Spec.job).where(Job.job_id == job_id)
+    ).one_or_none()
+    if row is None:
+        raise JobNotFound(job_id)
+    return JobSpec(
+        command=tuple(row.command),
+        env=row.env,
+        cwd=row.cwd,
+        resources=Resources(**row.resources),
+        retry=Retry(row.max_attempts, row.backoff_s, frozenset(row.retry_on)),
+        on_lost=OnLost(row.on_lost),
+        success=Success(tuple(row.exit_codes), tuple(row.required_files)),
+    )
 
 
 def key_of(connection: sa.Connection, job_id: str) -> int:

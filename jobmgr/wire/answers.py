@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 
-from jobmgr.domain.job import Attempt, Event, FileEntry, Job, JobError
+from jobmgr.domain.job import Attempt, Event, FileEntry, Job, JobError, JobSpec, OnLost, Success
 from jobmgr.domain.limits import ResourceLimits
 from jobmgr.domain.queue import Queue, Tally
+from jobmgr.domain.resources import Resources
+from jobmgr.domain.retry import Retry
 from jobmgr.domain.status import Status
 from jobmgr.domain.why import Reason
 
@@ -133,6 +136,21 @@ class EventsAnswer(Struct):
     epoch: str
     seq: int
     next_after: str
+
+
+class SpecAnswer(Struct):
+    """What a job runs. Resources that were not asked for are left out; `backoff_s` is in seconds."""
+
+    command: list[str]
+    env: dict[str, str]
+    cwd: str | None
+    resources: dict[str, int | float | str]
+    max_attempts: int
+    backoff_s: float
+    retry_on: list[str]
+    on_lost: str
+    exit_codes: list[int]
+    required_files: list[str]
 
 
 class ReasonAnswer(Struct):
@@ -358,6 +376,35 @@ def to_event(answer: Mapping[str, Any]) -> Event:
         user=data.pop("user"),
         v=data.pop("v"),
         data=data,
+    )
+
+
+def spec_answer(spec: JobSpec) -> SpecAnswer:
+    """`spec` as it travels."""
+    return SpecAnswer(
+        command=list(spec.command),
+        env=dict(spec.env),
+        cwd=spec.cwd,
+        resources={name: value for name, value in asdict(spec.resources).items() if value is not None},
+        max_attempts=spec.retry.max_attempts,
+        backoff_s=spec.retry.backoff_s,
+        retry_on=sorted(spec.retry.on),
+        on_lost=spec.on_lost.value,
+        exit_codes=list(spec.success.exit_codes),
+        required_files=list(spec.success.required_files),
+    )
+
+
+def to_spec(answer: SpecAnswer) -> JobSpec:
+    """The spec that `spec_answer` wrote."""
+    return JobSpec(
+        command=tuple(answer.command),
+        env=answer.env,
+        cwd=answer.cwd,
+        resources=Resources(**answer.resources),  # type: ignore[arg-type]
+        retry=Retry(answer.max_attempts, answer.backoff_s, frozenset(answer.retry_on)),
+        on_lost=OnLost(answer.on_lost),
+        success=Success(tuple(answer.exit_codes), tuple(answer.required_files)),
     )
 
 

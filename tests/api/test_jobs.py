@@ -53,6 +53,33 @@ async def test_submitted_job_is_stored_and_shown(api: Api) -> None:
     assert MOMENT.fullmatch(shown["created_at"])
 
 
+async def test_spec_shows_what_a_job_runs(api: Api) -> None:
+    asked = {
+        "command": ["solve", "a b"],
+        "env": {"A": "1"},
+        "resources": {"cpus": 2, "memory": "1GB", "walltime": "1:00:00"},
+        "retry": {"max_attempts": 3, "backoff": "5m", "on": ["timeout"]},
+        "success": {"exit_codes": [0, 3], "required_files": ["out"]},
+        "draft": True,
+    }
+    job_id = (await api.post("/api/v1/jobs", json=asked)).json["job_id"]
+
+    spec = (await api.get(f"/api/v1/jobs/{job_id}/spec")).json
+
+    assert spec == {
+        "command": ["solve", "a b"],
+        "env": {"A": "1"},
+        "cwd": None,
+        "resources": {"cpus": 2, "memory_bytes": 2**30, "walltime_s": 3600.0},
+        "max_attempts": 3,
+        "backoff_s": 300.0,
+        "retry_on": ["timeout"],
+        "on_lost": "fail",
+        "exit_codes": [0, 3],
+        "required_files": ["out"],
+    }
+
+
 async def test_ended_job_shows_its_outcome(api: Api) -> None:
     job = await api.run("sh", "-c", "exit 3")
 
