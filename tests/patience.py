@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
-
-T = TypeVar("T")
+from collections.abc import Callable
+from typing import Any
 
 TIMEOUT_S = 30.0
 
 
-async def eventually(look: Callable[[], T | Awaitable[T]], timeout_s: float = TIMEOUT_S) -> T:
-    """The first true answer of `look`; fails the test if there is none in time."""
+async def eventually(look: Callable[[], Any], timeout_s: float = TIMEOUT_S) -> Any:
+    """The first true answer of `look`, which may be a coroutine function; fails the test if there is none in time."""
     deadline = time.monotonic() + timeout_s
     while True:
         answer = look()

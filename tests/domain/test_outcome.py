@@ -1,3 +1,8 @@
+"""What the end of an attempt means for its job."""
+
+from __future__ import annotations
+
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,109 +13,120 @@ from jobmgr.domain.retry import MAX_BACKOFF_S, Retry
 from jobmgr.domain.status import Status
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ONCE = Rules(Retry(1, 30.0), OnLost.FAIL, (0,), attempts_used=1, cancel_requested=False)
+THRICE = replace(ONCE, retry=Retry(3, 30.0))
+LOST = End(error=JobError("lost", "nobody knows"), lost=True)
+NOT_STARTED = End(error=JobError("not_started", "there is no such program"))
+RELEASED = End()
 
 
-def rules(
-    *,
-    retry: Retry | None = None,
-    on_lost: OnLost = OnLost.FAIL,
-    exit_codes: tuple[int, ...] = (0,),
-    attempts_used: int = 1,
-    cancel_requested: bool = False,
-) -> Rules:
-    return Rules(retry or Retry(), on_lost, exit_codes, attempts_used, cancel_requested)
-
-
-def judged(end: End, given: Rules, missing: tuple[str, ...] = ()) -> Outcome:
-    return decide(end, given, missing, NOW, jitter=0.5)
-
-
-def test_exit_code_zero_completes() -> None:
-    assert judged(End(exit_code=0), rules()).status is Status.COMPLETED
-
-
-def test_an_exit_code_that_counts_as_success_completes() -> None:
-    assert judged(End(exit_code=3), rules(exit_codes=(0, 3))).status is Status.COMPLETED
+def outcome(end: End, rules: Rules = ONCE, missing: tuple[str, ...] = ()) -> Outcome:
+    return decide(end, rules, missing, NOW, jitter=0.5)
 
 
 @pytest.mark.parametrize(
-    ("end", "code"),
+    ("end", "missing", "status", "word", "code"),
     [
-        (End(exit_code=1), "exit_code"),
-        (End(signal=9), "signal"),
-        (End(signal=15, ended_by="walltime"), "timeout"),
-        (End(error=JobError("program_not_found", "no such program")), "program_not_found"),
+        (End(0), (), Status.COMPLETED, "completed", None),
+        (End(0), ("out.txt",), Status.FAILED, "failed", "missing_output"),
+        (End(1), (), Status.FAILED, "failed", "exit_code"),
+        (End(1), ("out.txt",), Status.FAILED, "failed", "exit_code"),
+        (End(None, signal=9), (), Status.FAILED, "failed", "signal"),
+        (End(None, signal=15, ended_by="walltime"), (), Status.FAILED, "failed", "timeout"),
+        (End(0, ended_by="walltime"), (), Status.FAILED, "failed", "timeout"),
+        (End(None, signal=15, ended_by="cancel"), (), Status.CANCELLED, "cancelled", "cancelled"),
+        (End(0, ended_by="cancel"), (), Status.CANCELLED, "cancelled", "cancelled"),
+        (NOT_STARTED, (), Status.FAILED, "failed", "not_started"),
+        (LOST, (), Status.FAILED, "lost", "lost"),
+        (RELEASED, (), Status.QUEUED, "released", None),
     ],
 )
-def test_other_ends_fail_with_their_reason(end: End, code: str) -> None:
-    outcome = judged(end, rules())
+def test_end_without_retries(
+    end: End, missing: tuple[str, ...], status: Status, word: str, code: str | None
+) -> None:
+    found = outcome(end, missing=missing)
 
-    assert outcome.status is Status.FAILED
-    assert outcome.error is not None
-    assert outcome.error.code == code
-
-
-def test_a_missing_required_file_fails_a_job_that_exited_well() -> None:
-    outcome = judged(End(exit_code=0), rules(), missing=("result.json",))
-
-    assert outcome.error == JobError("missing_output", "it did not write result.json")
-
-
-def test_a_failure_is_retried_until_the_budget_is_spent() -> None:
-    retry = Retry(max_attempts=2, backoff_s=10)
-
-    first, last = (judged(End(exit_code=1), rules(retry=retry, attempts_used=used)) for used in (1, 2))
-
-    assert (first.status, first.due_at) == (Status.PENDING, NOW + timedelta(seconds=10))
-    assert last.status is Status.FAILED
-
-
-def test_only_the_named_causes_are_retried() -> None:
-    retry = Retry(max_attempts=5, on=frozenset({"signal"}))
-
-    assert judged(End(exit_code=1), rules(retry=retry)).status is Status.FAILED
-    assert judged(End(signal=9), rules(retry=retry)).status is Status.PENDING
-
-
-def test_a_cancelled_run_is_cancelled_and_never_retried() -> None:
-    outcome = judged(
-        End(signal=15, ended_by="cancel"), rules(retry=Retry(max_attempts=5), cancel_requested=True)
-    )
-
-    assert outcome.status is Status.CANCELLED
-
-
-def test_a_job_that_ended_by_itself_before_the_cancel_keeps_its_outcome() -> None:
-    assert judged(End(exit_code=0), rules(cancel_requested=True)).status is Status.COMPLETED
-    failed = judged(End(exit_code=1), rules(cancel_requested=True, retry=Retry(max_attempts=5)))
-    assert failed.status is Status.FAILED
-
-
-def test_an_attempt_that_never_ran_is_queued_again_and_spends_nothing() -> None:
-    outcome = judged(End(), rules())
-
-    assert (outcome.status, outcome.attempt, outcome.counted) == (Status.QUEUED, "released", False)
-
-
-def test_an_attempt_that_never_ran_of_a_job_to_be_cancelled_is_cancelled() -> None:
-    assert judged(End(), rules(cancel_requested=True)).status is Status.CANCELLED
+    assert (found.status, found.attempt) == (status, word)
+    assert (found.error.code if found.error else None) == code
+    assert found.due_at is None
+    assert found.counted is (word != "released")
 
 
 @pytest.mark.parametrize(
-    ("on_lost", "expected"), [(OnLost.FAIL, Status.FAILED), (OnLost.RETRY, Status.PENDING)]
+    ("exit_code", "status"), [(0, Status.FAILED), (3, Status.COMPLETED), (4, Status.COMPLETED)]
 )
-def test_a_lost_attempt_is_run_again_only_if_the_job_says_so(on_lost: OnLost, expected: Status) -> None:
-    end = End(error=JobError("lost", "nobody knows"), lost=True)
-
-    outcome = judged(end, rules(retry=Retry(max_attempts=3), on_lost=on_lost))
-
-    assert (outcome.status, outcome.attempt) == (expected, "lost")
+def test_exit_codes_that_count_as_success_are_the_jobs_choice(exit_code: int, status: Status) -> None:
+    assert outcome(End(exit_code), replace(ONCE, exit_codes=(3, 4))).status is status
 
 
-def test_backoff_doubles_spreads_and_is_bounded() -> None:
-    retry = Retry(max_attempts=99, backoff_s=8)
+@pytest.mark.parametrize(
+    "end", [End(1), End(None, signal=11), NOT_STARTED, End(None, signal=15, ended_by="walltime")]
+)
+def test_failure_within_budget_is_retried_later(end: End) -> None:
+    found = outcome(end, THRICE)
 
-    assert [retry.delay_s(used, 0.5) for used in (1, 2, 3)] == [8, 16, 32]
-    assert retry.delay_s(1, 0.0) == pytest.approx(6)
-    assert retry.delay_s(1, 0.999) == pytest.approx(10, rel=0.01)
-    assert retry.delay_s(98, 0.5) == MAX_BACKOFF_S
+    assert found.status is Status.PENDING
+    assert found.attempt == "failed"
+    assert found.due_at == NOW + timedelta(seconds=30)
+    assert found.error is not None
+
+
+@pytest.mark.parametrize(("used", "status"), [(1, Status.PENDING), (2, Status.PENDING), (3, Status.FAILED)])
+def test_budget_counts_attempts_including_this_one(used: int, status: Status) -> None:
+    assert outcome(End(1), replace(THRICE, attempts_used=used)).status is status
+
+
+@pytest.mark.parametrize(("end", "status"), [(End(1), Status.PENDING), (End(None, signal=9), Status.FAILED)])
+def test_only_named_errors_are_retried(end: End, status: Status) -> None:
+    rules = replace(THRICE, retry=Retry(3, 30.0, frozenset({"exit_code", "timeout"})))
+
+    assert outcome(end, rules).status is status
+
+
+@pytest.mark.parametrize("end", [End(1), LOST, NOT_STARTED])
+def test_nothing_is_retried_that_somebody_wants_cancelled(end: End) -> None:
+    rules = replace(THRICE, on_lost=OnLost.RETRY, cancel_requested=True)
+
+    assert outcome(end, rules).status is Status.FAILED
+
+
+def test_job_that_completed_before_its_cancel_completed() -> None:
+    assert outcome(End(0), replace(ONCE, cancel_requested=True)).status is Status.COMPLETED
+
+
+def test_released_attempt_of_a_cancelled_job_cancels_it() -> None:
+    found = outcome(RELEASED, replace(ONCE, cancel_requested=True))
+
+    assert (found.status, found.attempt, found.counted) == (Status.CANCELLED, "released", False)
+
+
+@pytest.mark.parametrize(
+    ("on_lost", "retry", "status"),
+    [
+        (OnLost.FAIL, Retry(3), Status.FAILED),
+        (OnLost.RETRY, Retry(1), Status.FAILED),
+        (OnLost.RETRY, Retry(3), Status.PENDING),
+        (OnLost.RETRY, Retry(3, on=frozenset({"exit_code"})), Status.PENDING),
+    ],
+)
+def test_lost_attempt_is_retried_only_if_the_job_says_so(
+    on_lost: OnLost, retry: Retry, status: Status
+) -> None:
+    found = outcome(LOST, replace(ONCE, on_lost=on_lost, retry=retry))
+
+    assert (found.status, found.attempt) == (status, "lost")
+
+
+@pytest.mark.parametrize(("used", "delay_s"), [(1, 10), (2, 20), (3, 40), (5, 160), (12, MAX_BACKOFF_S)])
+def test_delay_doubles_up_to_a_bound(used: int, delay_s: float) -> None:
+    assert Retry(99, 10.0).delay_s(used, jitter=0.5) == delay_s
+
+
+@pytest.mark.parametrize("used", [1, 31, 1000, 10**6])
+def test_delay_is_finite_after_any_number_of_attempts(used: int) -> None:
+    assert 0 <= Retry(99, 1e9).delay_s(used, jitter=0.99) <= MAX_BACKOFF_S * 1.25
+
+
+def test_jitter_spreads_the_delay_by_a_quarter() -> None:
+    assert Retry(3, 100.0).delay_s(1, jitter=0.0) == 75
+    assert Retry(3, 100.0).delay_s(1, jitter=0.999) == pytest.approx(125, abs=0.1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -20,7 +21,7 @@ from jobmgr.store.transaction import Transaction
 from tests.store.worker import PLENTY, Worker, new_job, now
 
 
-def asking(**resources: int) -> JobSpec:
+def asking(**resources: Any) -> JobSpec:
     return JobSpec(command=("/bin/true",), resources=Resources(**resources))
 
 

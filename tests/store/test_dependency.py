@@ -167,7 +167,7 @@ async def test_dependant_is_free_in_the_commit_that_ends_its_parent(worker: Work
     pairs = 15
     for number in range(pairs):
         await worker.insert(new_job(f"p{number}"), new_job(f"c{number}", after=[f"p{number}"], priority=-1))
-    seen = []
+    seen: list[tuple[bool, Status]] = []
 
     async def look() -> None:
         while await other.status(f"c{pairs - 1}") is Status.PENDING:

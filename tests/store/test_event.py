@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from jobmgr.domain.job import Event, EventPosition
+from jobmgr.domain.job import Event, EventPosition, JobFilter
 from jobmgr.domain.status import Status
 from jobmgr.errors import EventsGone
 from jobmgr.store import events, jobs, listing, waiting
@@ -132,7 +132,7 @@ async def test_pages_together_are_the_whole_log(worker: Worker) -> None:
 
 async def test_position_of_a_listing_is_the_state_it_shows(worker: Worker) -> None:
     await worker.add("a")
-    page = await worker.database.read(listing.page, listing.JobFilter(), "created", 10, None)
+    page = await worker.database.read(listing.page, JobFilter(), "created", 10, None)
     await worker.cancel("a")
 
     later = await worker.database.read(events.page, page.position, 10)
@@ -198,7 +198,7 @@ async def test_listeners_hear_of_a_commit_what_it_may_have_changed(worker: Worke
 
 async def test_commit_of_another_service_is_noticed(worker: Worker, other: Worker) -> None:
     noticed = asyncio.Event()
-    worker.database.on_commit(lambda topics: noticed.set())
+    worker.database.on_commit(lambda _: noticed.set())
     async with asyncio.TaskGroup() as group:
         noticing = group.create_task(worker.database.notice_others(0.05))
         # What is heard before the first write is of starting to listen.
@@ -264,7 +264,7 @@ async def test_commit_of_another_service_before_the_first_look_is_noticed(
 ) -> None:
     await other.add("a")
     noticed = asyncio.Event()
-    worker.database.on_commit(lambda topics: noticed.set())
+    worker.database.on_commit(lambda _: noticed.set())
 
     noticing = asyncio.create_task(worker.database.notice_others(0.05))
     async with asyncio.timeout(20):

@@ -81,7 +81,7 @@ def full_scans(plan: str) -> list[str]:
 def fill(tx: Transaction, _: object) -> list[None]:
     """Much history, a backlog, and a few live attempts."""
     at = datetime(2026, 1, 1, tzinfo=UTC)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for number in range(1, ENDED + WAITING + LIVE + 1):
         status = Status.COMPLETED
         if number > ENDED + WAITING:

@@ -1,0 +1,99 @@
+"""Why a job is where it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from jobmgr.domain.job import Job, JobError
+from jobmgr.domain.queue import Queue, Tally
+from jobmgr.domain.status import Status
+from jobmgr.domain.why import Parent, Surroundings, explain
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+OPEN = Queue("default", paused=False, max_running=None, counts=dict.fromkeys(Tally, 0))
+AROUND = Surroundings(
+    queue=OPEN, unmet=[], ahead=0, slots=2, slots_used=0, closed=[], asks_too_much=[], waits_for_room=[]
+)
+JOB = Job(
+    job_id="a", name="", description="", status=Status.QUEUED, priority=0, queue="default", site="local",
+    executor="local", user="me", draft=False, attempt=0, exit_code=None, error=None, created_at=NOW, due_at=None,
+    held_at=None, deps_left=0, cancel_requested_at=None, queued_at=NOW, started_at=None, finished_at=None,
+    handle=None, work_dir=None, tags=(), extended_properties={}, v=1,
+)  # fmt: skip
+
+
+def codes(around: Surroundings = AROUND, **fields: Any) -> list[str]:
+    return [reason.code for reason in explain(replace(JOB, **fields), around, NOW)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"draft": True}, "draft"),
+        ({"held_at": NOW}, "held"),
+        ({"due_at": NOW + timedelta(seconds=1)}, "not_due"),
+        ({"due_at": NOW}, "due"),
+    ],
+)
+def test_pending_job_names_what_holds_it_back(fields: dict[str, Any], code: str) -> None:
+    assert codes(status=Status.PENDING, **fields) == [code]
+
+
+def test_all_that_holds_a_pending_job_back_is_named() -> None:
+    around = replace(AROUND, unmet=[Parent("p", Status.RUNNING, "success")])
+
+    found = codes(around, status=Status.PENDING, draft=True, held_at=NOW, due_at=NOW + timedelta(1))
+
+    assert found == ["draft", "held", "not_due", "dependency"]
+
+
+def test_unmet_dependency_names_the_parent() -> None:
+    around = replace(AROUND, unmet=[Parent("p7", Status.RUNNING, "failure")])
+
+    (reason,) = explain(replace(JOB, status=Status.PENDING, deps_left=1), around, NOW)
+
+    assert reason.message == "it waits for job p7 (running) to end with failure"
+
+
+@pytest.mark.parametrize(
+    ("around", "code"),
+    [
+        (AROUND, "next"),
+        (replace(AROUND, queue=replace(OPEN, paused=True)), "queue_paused"),
+        (replace(AROUND, queue=replace(OPEN, max_running=0)), "queue_limit"),
+        (
+            replace(AROUND, queue=replace(OPEN, max_running=1, counts={**OPEN.counts, Tally.LIVE: 1})),
+            "queue_limit",
+        ),
+        (replace(AROUND, slots_used=2), "slots"),
+        (replace(AROUND, closed=["the memory"]), "host_limit"),
+        (replace(AROUND, asks_too_much=["it asks"]), "asks_too_much"),
+        (replace(AROUND, waits_for_room=["it asks"]), "resources"),
+        (replace(AROUND, ahead=3), "order"),
+    ],
+)
+def test_queued_job_names_what_it_waits_for(around: Surroundings, code: str) -> None:
+    assert codes(around) == [code]
+
+
+@pytest.mark.parametrize("status", [Status.COMPLETED, Status.FAILED, Status.CANCELLED])
+def test_ended_job_tells_how_it_ended(status: Status) -> None:
+    job = replace(JOB, status=status, error=JobError("exit_code", "it exited with code 3"))
+
+    (reason,) = explain(job, AROUND, NOW)
+
+    assert reason.code == status.value
+    assert "code 3" in reason.message
+
+
+def test_live_job_whose_cancel_is_under_way_says_so() -> None:
+    assert codes(status=Status.RUNNING, cancel_requested_at=NOW) == ["cancelling"]
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_there_is_always_a_reason(status: Status) -> None:
+    assert codes(status=status)
