@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -35,6 +36,10 @@ _COMMANDS = {
 }
 
 
+class _ReaderGoneError(Exception):
+    """Whoever read our output (`| head`) has enough."""
+
+
 class LazyGroup(click.Group):
     """A group that imports a command's module when the command is used; `--help` needs none of them."""
 
@@ -50,6 +55,13 @@ class LazyGroup(click.Group):
         command = getattr(importlib.import_module(f"jobmgr.cli.{module}"), cmd_name)
         assert isinstance(command, click.Command)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. A reader of our output that has gone is ours to judge; click would exit with 1."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise _ReaderGoneError from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """The list of commands in `--help`."""
@@ -105,8 +117,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return USAGE
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of a pipe (`| head`) has gone: nobody is left to tell.
+    except (_ReaderGoneError, BrokenPipeError):
+        # Nobody is left to tell.
         output.discard()
         return DONE
     except JobmgrError as error:
