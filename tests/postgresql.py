@@ -48,23 +48,44 @@ class Cluster:
         return done.stdout.strip()
 
 
+# Ends the server and removes its files when the other end of its standard input is gone.
+_GUARD = """
+cat >/dev/null
+kill -INT "$0"
+while kill -0 "$0" 2>/dev/null; do sleep 0.1; done
+rm -rf "$1"
+"""
+
+
 @contextmanager
 def running_cluster(binaries: Path) -> Iterator[Cluster]:
-    """Start a server, stop it by its own process id, and remove its files."""
+    """Start a server, stop it by its own process id, and remove its files; also if the tests are killed."""
     directory = Path(tempfile.mkdtemp(prefix="jobmgr-pg-", dir=_fast_directory()))
     try:
         user = _hand_over(directory)
         with (directory / "log").open("wb") as log:
             _initialise(binaries, directory, user)
             server = _start(binaries, directory, user, log.fileno())
-            try:
-                _wait_until_ready(binaries, directory, server)
-                yield Cluster(binaries, directory)
-            finally:
-                server.send_signal(signal.SIGINT)  # fast shutdown: sessions are ended, data stay sound
-                server.wait(timeout=30)
+        with _guarded(server, directory):
+            _wait_until_ready(binaries, directory, server)
+            yield Cluster(binaries, directory)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def _guarded(server: subprocess.Popen[bytes], directory: Path) -> Iterator[None]:
+    guard = subprocess.Popen(
+        ["sh", "-c", _GUARD, str(server.pid), str(directory)], stdin=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        yield
+    finally:
+        # The guard first: later the number of the server may be that of another process.
+        guard.kill()
+        guard.communicate()
+        server.send_signal(signal.SIGINT)  # fast shutdown: sessions are ended, data stay sound
+        server.wait(timeout=30)
 
 
 def _fast_directory() -> str | None:

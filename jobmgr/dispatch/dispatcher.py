@@ -92,7 +92,8 @@ class Dispatcher:
         if self._tasks is not None:
             with contextlib.suppress(TimeoutError):
                 # Reports that cannot be written now are on disk as exit records; the next start reads them.
-                await asyncio.wait_for(self._completer.settle(), 5.0)
+                async with asyncio.timeout(5.0):
+                    await self._completer.settle()
             self._tasks.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._tasks
@@ -185,8 +186,7 @@ class Dispatcher:
         if due_at is not None:
             pause_s = min(pause_s, (due_at - datetime.now(UTC)).total_seconds())
         if pause_s > 0:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._time.wait(), pause_s)
+            await _wait(self._time, pause_s)
             return
         await self._database.write(waiting.promote_due, _DUE_AT_ONCE)
 
@@ -213,8 +213,7 @@ class Dispatcher:
         self._limits_changed.clear()
         # Without such limits nothing is sampled until there are some.
         pause_s = _SAMPLE_S if self.admission.watches_host else None
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._limits_changed.wait(), pause_s)
+        await _wait(self._limits_changed, pause_s)
 
     async def _look_for_passed_over(self) -> None:
         await asyncio.sleep(_LOOK_BACK_S)
@@ -232,3 +231,10 @@ class Dispatcher:
     async def _beat(self) -> None:
         await asyncio.sleep(_HEARTBEAT_S * random.uniform(0.8, 1.0))
         await self._database.write(dispatchers.beat, self.identity.id)
+
+
+async def _wait(event: asyncio.Event, timeout_s: float | None) -> None:
+    # Not asyncio.wait_for: on Python 3.11 it swallows a cancellation that comes together with the event.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            await event.wait()

@@ -306,7 +306,7 @@ def _kind(status: Status) -> str:
 def adopt(tx: Transaction, wishes: Sequence[tuple[str, Sequence[str]]]) -> list[list[Claimed]]:
     """Take over the live attempts of other dispatchers: `(new owner, former owners)`. Raises the leases.
 
-    The former owners are marked stopped; whatever they still write is refused by the fence.
+    Whatever the former owners still write is refused by the fence.
     """
     return [_adopt(tx, owner, formers) for owner, formers in wishes]
 

@@ -21,7 +21,7 @@ def manager_of(database_url: str, folder: Path, *, slots: int = 4) -> JobManager
     )
 
 
-def command(ledger: Path, index: int, *, sleep_s: float = 0.05) -> list[str]:
+def command(ledger: Path, index: int, *, sleep_s: float = 0.15) -> list[str]:
     script = 'echo "$JOBMGR_JOB_ID" >> "$1"; sleep "$2"; exit "$3"'
     return ["sh", "-c", script, "sh", str(ledger), str(sleep_s), str(index % 3)]
 
