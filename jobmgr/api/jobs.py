@@ -61,6 +61,7 @@ async def list_jobs(request: web.Request, query: JobsQuery) -> web.Response:
         user=query.user,
         queue=query.queue,
         site=query.site,
+        executor=query.executor,
         tag=query.tag,
         name=query.name,
     )

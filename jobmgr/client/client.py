@@ -37,6 +37,7 @@ class Filters(TypedDict, total=False):
     user: str
     queue: str
     site: str
+    executor: str
     tag: str
     name: str
     order: str

@@ -188,6 +188,7 @@ class JobFilter:
     user: str | None = None
     queue: str | None = None
     site: str | None = None
+    executor: str | None = None
     tag: str | None = None
     name: str | None = None
 

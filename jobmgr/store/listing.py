@@ -72,7 +72,12 @@ def _filtered(statement: sa.Select[Any], wanted: JobFilter, dialect: str) -> sa.
         statement = statement.where(Job.status.in_(sorted(wanted.status)))
     if wanted.ids:
         statement = statement.where(Job.job_id.in_(wanted.ids))
-    for column, value in ((Job.user, wanted.user), (Job.queue, wanted.queue), (Job.site, wanted.site)):
+    for column, value in (
+        (Job.user, wanted.user),
+        (Job.queue, wanted.queue),
+        (Job.site, wanted.site),
+        (Site.executor, wanted.executor),
+    ):
         if value is not None:
             statement = statement.where(column == value)
     if wanted.tag is not None:
@@ -117,6 +122,7 @@ def _mark(wanted: JobFilter, order: str) -> str:
         wanted.user,
         wanted.queue,
         wanted.site,
+        wanted.executor,
         wanted.tag,
         wanted.name,
     ]

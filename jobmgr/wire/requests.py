@@ -55,6 +55,7 @@ class JobsQuery(Struct, forbid_unknown_fields=True):
     user: Name | None = None
     queue: Name | None = None
     site: Name | None = None
+    executor: Name | None = None
     tag: Name | None = None
     name: Annotated[str, Meta(max_length=1024, description="`*` stands for any text")] | None = None
     order: Annotated[str, Meta(max_length=32, description="a field, with `-` before it for descending")] = (

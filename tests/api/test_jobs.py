@@ -208,7 +208,7 @@ async def test_listing_filters(api: Api) -> None:
     assert await ids("ids=three,one") == ["one", "three"]
     assert await ids("name=wing-*") == ["one", "two"]
     assert await ids("tag=blue") == ["two"]
-    assert await ids("queue=default&site=local&name=tail") == ["three"]
+    assert await ids("queue=default&site=local&executor=local&name=tail") == ["three"]
     assert await ids("user=somebody-else") == []
 
 

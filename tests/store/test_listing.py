@@ -75,6 +75,8 @@ async def test_jobs_that_come_while_paging_repeat_and_hide_nothing(worker: Worke
         (JobFilter(queue="second"), ["c"]),
         (JobFilter(site="local"), ["a", "b", "c", "d"]),
         (JobFilter(site="elsewhere"), []),
+        (JobFilter(executor="local"), ["a", "b", "c", "d"]),
+        (JobFilter(executor="batch"), []),
         (JobFilter(tag="x"), ["a", "c"]),
         (JobFilter(ids=("d", "a", "nobody")), ["a", "d"]),
         (JobFilter(name="Sweep"), ["b"]),
