@@ -14,7 +14,7 @@ _MEANING = {
     Status.CLAIMED: "a dispatcher has taken it; its command may run at any moment",
     Status.SCHEDULED: "stands in the queue of a batch scheduler (not used yet)",
     Status.RUNNING: "its gate was seen passed: the command runs",
-    Status.PAUSED: "its processes are stopped (not used yet)",
+    Status.PAUSED: "its processes were seen stopped; it keeps its slot, and its walltime stands still",
     Status.COMPLETED: "ended with an exit code that counts as success, and left the files it has to",
     Status.FAILED: "ended otherwise, could not be started, or is lost; `error` says which",
     Status.CANCELLED: "ended on request, or can never run because of what it depends on",

@@ -51,6 +51,8 @@ def _verb(name: str, summary: str) -> Route:
     does = {
         "cancel": Manager.cancel,
         "retry": Manager.retry,
+        "pause": Manager.pause,
+        "resume": Manager.resume,
         "hold": Manager.hold,
         "release": Manager.release,
         "execute": Manager.execute,
@@ -119,6 +121,8 @@ _JOBS = (
     ),
     _verb("cancel", "End a job, a running one with all its processes; an ended one stays as it is"),
     _verb("retry", "Run an ended job once more"),
+    _verb("pause", "Stop the processes of a running job where they are"),
+    _verb("resume", "Let a paused job go on"),
     _verb("hold", "Keep a waiting job from starting"),
     _verb("release", "Let a held job go"),
     _verb("execute", "Queue a job that was saved as a draft"),

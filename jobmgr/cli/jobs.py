@@ -137,6 +137,7 @@ def _facts(job: Job, spec: JobSpec) -> list[tuple[str, object]]:
         ("started", table.local(job.started_at)),
         ("finished", table.local(job.finished_at)),
         ("cancel asked", table.local(job.cancel_requested_at)),
+        ("pause asked", table.local(job.pause_requested_at)),
         ("handle", job.handle),
         ("directory", job.work_dir),
     ]

@@ -24,6 +24,8 @@ _COMMANDS = {
     "logs": ("logs", "Print what a job wrote."),
     "cancel": ("verbs", "End jobs, running ones too."),
     "retry": ("verbs", "Run jobs that ended once more."),
+    "pause": ("verbs", "Stop running jobs where they are."),
+    "resume": ("verbs", "Let paused jobs go on."),
     "hold": ("verbs", "Keep waiting jobs from starting."),
     "release": ("verbs", "Let held jobs go."),
     "execute": ("verbs", "Queue jobs that were saved as drafts."),

@@ -1,4 +1,4 @@
-"""`cancel`, `retry`, `hold`, `release`, `execute` and `priority`: changing jobs, many at a time."""
+"""`cancel`, `retry`, `pause`, `resume`, `hold`, `release`, `execute`, `priority`: changing jobs, many at a time."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from jobmgr.cli.main import DONE, exit_code
 from jobmgr.cli.session import batched, expand, with_client
 from jobmgr.client import Client
 from jobmgr.domain.job import Job
+from jobmgr.domain.status import Status
 from jobmgr.errors import AnswerLost, JobmgrError, ServiceUnreachable
 
 # The service commits what arrives together at once, so a few requests at a time are faster than one by one.
@@ -34,6 +35,25 @@ async def cancel(client: Client, job_ids: Sequence[str]) -> int:
 async def retry(client: Client, job_ids: Sequence[str]) -> int:
     """Run jobs that have ended once more; `-` reads ids from stdin."""
     return await _each(client.retry, job_ids)
+
+
+@click.command()
+@_job_ids
+@with_client
+async def pause(client: Client, job_ids: Sequence[str]) -> int:
+    """Stop running jobs where they are, with all their processes; `-` reads ids from stdin.
+
+    A paused job keeps its slot and its memory; its walltime stands still.
+    """
+    return await _each(client.pause, job_ids)
+
+
+@click.command()
+@_job_ids
+@with_client
+async def resume(client: Client, job_ids: Sequence[str]) -> int:
+    """Let paused jobs go on; `-` reads ids from stdin."""
+    return await _each(client.resume, job_ids)
 
 
 @click.command()
@@ -75,11 +95,22 @@ async def _each(verb: Callable[[str], Awaitable[Job]], job_ids: Sequence[str]) -
     for batch in batched(expand(job_ids), _AT_A_TIME):
         for result in await asyncio.gather(*map(verb, batch), return_exceptions=True):
             if isinstance(result, Job):
-                wish = " (being cancelled)" if result.cancel_requested_at and result.status.is_live else ""
-                output.line(f"{result.job_id} {result.status}{wish}")
+                output.line(f"{result.job_id} {result.status}{_wish(result)}")
             elif isinstance(result, JobmgrError) and not isinstance(result, (ServiceUnreachable, AnswerLost)):
                 output.error(str(result))
                 worst = max(worst, exit_code(result))
             else:
                 raise result
     return worst
+
+
+def _wish(job: Job) -> str:
+    if not job.status.is_live:
+        return ""
+    if job.cancel_requested_at is not None:
+        return " (being cancelled)"
+    if job.pause_requested_at is not None and job.status is not Status.PAUSED:
+        return " (being paused)"
+    if job.pause_requested_at is None and job.status is Status.PAUSED:
+        return " (being resumed)"
+    return ""

@@ -174,6 +174,14 @@ class Client:
         """Run a job that has ended once more."""
         return await self._do(job_id, "retry")
 
+    async def pause(self, job_id: str) -> Job:
+        """Stop the processes of a running job where they are."""
+        return await self._do(job_id, "pause")
+
+    async def resume(self, job_id: str) -> Job:
+        """Let a paused job go on."""
+        return await self._do(job_id, "resume")
+
     async def hold(self, job_id: str) -> Job:
         """Keep a waiting job from starting."""
         return await self._do(job_id, "hold")

@@ -14,9 +14,19 @@ from jobmgr.dispatch.roster import Roster, key_of
 from jobmgr.domain.job import JobError
 from jobmgr.domain.outcome import End, Outcome, Rules, decide
 from jobmgr.errors import StoreUnavailable
-from jobmgr.executors.protocol import Ended, ExitRecord, Lost, NeverRan, Report, Started
+from jobmgr.executors.protocol import (
+    Ended,
+    ExitRecord,
+    Final,
+    Lost,
+    NeverRan,
+    Paused,
+    Report,
+    Resumed,
+    Started,
+)
 from jobmgr.store import attempts
-from jobmgr.store.attempts import Finish, Start
+from jobmgr.store.attempts import Finish, Start, Turn
 from jobmgr.store.claims import Claimed
 from jobmgr.store.engine import Database
 
@@ -46,7 +56,7 @@ class Completer:
         self._inbox.append(report)
         self._idle.clear()
         self._wake.set()
-        if not isinstance(report, Started):
+        if isinstance(report, Final):
             self._roster.free(report.token)
             self._freed()
 
@@ -85,13 +95,16 @@ class Completer:
                 return
 
     async def _write(self, batch: Sequence[Report]) -> None:
-        ends = {report.token: report for report in batch if not isinstance(report, Started)}
+        ends = {report.token: report for report in batch if isinstance(report, Final)}
         # A fast job's start is written with its end.
         started = {report.token: report for report in batch if isinstance(report, Started)}
         starts = [report for token, report in started.items() if token not in ends]
-        # Both go into one commit. Writing a start or an end twice changes nothing, so either may be repeated.
+        # Only where it stands now matters, and an end is all there is to say.
+        turns = {report.token: report for report in batch if isinstance(report, Paused | Resumed)}
+        # All go into one commit, in this order. Writing any of them twice changes nothing, so each may be repeated.
         results = await asyncio.gather(
             self._write_starts(starts),
+            self._write_turns([turn for token, turn in turns.items() if token not in ends]),
             self._write_ends(list(ends.values()), started),
             return_exceptions=True,
         )
@@ -108,7 +121,16 @@ class Completer:
         if items:
             await self._database.write_all(attempts.start, items)
 
-    async def _write_ends(self, reports: Sequence[Report], started: Mapping[str, Started]) -> None:
+    async def _write_turns(self, reports: Sequence[Paused | Resumed]) -> None:
+        items = [
+            Turn(key_of(claimed), is_paused=isinstance(report, Paused))
+            for report in reports
+            if (claimed := self._roster.get(report.token)) is not None
+        ]
+        if items:
+            await self._database.write_all(attempts.turn, items)
+
+    async def _write_ends(self, reports: Sequence[Final], started: Mapping[str, Started]) -> None:
         items = []
         for report in reports:
             claimed = self._roster.get(report.token)
@@ -127,7 +149,7 @@ class Completer:
         else:
             logger.info("job %s attempt %s is %s: %s", name, item.key.number, outcome.attempt, outcome.status)
 
-    async def _finish(self, claimed: Claimed, report: Report, started: Started | None) -> Finish:
+    async def _finish(self, claimed: Claimed, report: Final, started: Started | None) -> Finish:
         record = report.record if isinstance(report, Ended) else None
         missing: tuple[str, ...] = ()
         directory = self._run_directory(claimed)
@@ -155,7 +177,7 @@ def _decide(end: End, missing: tuple[str, ...], jitter: float, rules: Rules, now
     return decide(end, rules, missing, now, jitter)
 
 
-def _end(report: Report) -> End:
+def _end(report: Final) -> End:
     match report:
         case Ended(record=record):
             return _end_of_record(record)
@@ -163,8 +185,6 @@ def _end(report: Report) -> End:
             return End(error=error)
         case Lost(evidence=evidence):
             return End(error=_lost(evidence), lost=True)
-        case Started():
-            raise AssertionError("a start is not an end")
 
 
 def _end_of_record(record: ExitRecord) -> End:

@@ -1,4 +1,4 @@
-"""The engine's loop: claims what is due and fits, hands it to executors, carries out wishes to cancel."""
+"""The engine's loop: claims what is due and fits, hands it to executors, carries out wishes to cancel or pause."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class Dispatcher:
             for loop in (
                 self._claim_when_woken,
                 self._promote_when_due,
-                self._cancel_when_wished,
+                self._obey_when_wished,
                 self._watch_host,
                 self._look_for_passed_over,
                 self._beat,
@@ -190,7 +190,7 @@ class Dispatcher:
             return
         await self._database.write(waiting.promote_due, _DUE_AT_ONCE)
 
-    async def _cancel_when_wished(self) -> None:
+    async def _obey_when_wished(self) -> None:
         await self._wish.wait()
         self._wish.clear()
         wished = set(await self._database.read(attempts.cancel_wishes, self.identity.id))
@@ -200,6 +200,10 @@ class Dispatcher:
                 self._cancelled.add(token)
         # Only what is still wished needs remembering; an ended attempt never comes back under its token.
         self._cancelled &= wished
+        for token, is_wanted in await self._database.read(attempts.pause_wishes, self.identity.id):
+            # What the executor does about it comes back as a report; told twice it does no more.
+            executor = self._executors[SITE]
+            await (executor.pause(token) if is_wanted else executor.resume(token))
         if wished - self._cancelled:
             # Claimed this instant and not in memory yet.
             await asyncio.sleep(0.02)

@@ -111,6 +111,7 @@ class Job:
     held_at: datetime | None
     deps_left: int
     cancel_requested_at: datetime | None
+    pause_requested_at: datetime | None
     queued_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None

@@ -53,6 +53,10 @@ def explain(job: Job, around: Surroundings, now: datetime) -> list[Reason]:
         return [Reason(job.status.value, f"it ended as {job.status}{cause}")]
     if job.cancel_requested_at is not None:
         return [Reason("cancelling", "its cancellation was requested; its processes are being ended")]
+    if job.status is Status.PAUSED:
+        return [Reason("paused", f"attempt {job.attempt} is paused; `resume` lets it go on")]
+    if job.pause_requested_at is not None:
+        return [Reason("pausing", "its pause was requested; its processes are being stopped")]
     return [Reason(job.status.value, f"attempt {job.attempt} is {job.status}")]
 
 

@@ -15,7 +15,9 @@ from jobmgr.executors import gate, process
 from jobmgr.executors.messages import Message
 from jobmgr.executors.note import Assignment, Leader, Note, Status
 
-_RESCAN_S = 0.05  # Between two rounds of KILL: a tree that forks meanwhile is found by the next round.
+_RESCAN_S = (
+    0.05  # Between two rounds of KILL or STOP: a tree that forks meanwhile is found by the next round.
+)
 
 
 class Family(Protocol):
@@ -65,18 +67,23 @@ class Hold:
         self._ended_by = "self"
         self._kill_at: float | None = None
         self._press_at = 0.0
+        self._paused_since: float | None = None
+        self._stop_at = 0.0
+        self._is_still = False  # Every process of the paused tree was seen stopped.
+        self._news: Message | None = None
         self._leftovers: set[tuple[int, int]] = set()
 
-    def resume(
-        self, status: Status | None, usage: tuple[float, int] | None, ended_by: str, kill_at: float
-    ) -> None:
+    def take_over(self, note: Note) -> None:
         """Continue where a dead keeper was."""
-        self._status = status
-        if usage is not None:
-            self._cpu_s, self._peak_memory_bytes = usage
+        self._status = note.status
+        if note.usage is not None:
+            self._cpu_s, self._peak_memory_bytes = note.usage
+        ended_by, kill_at = note.press
         if ended_by != "self":
             self._ended_by = ended_by
             self._kill_at = kill_at
+        elif note.paused_since and self._status is None:
+            self._paused_since = note.paused_since
 
     def leader_exited(self, child: process.Exited) -> None:
         """The leader ended: note its status, so that no death of ours loses it, and only then reap it."""
@@ -100,6 +107,54 @@ class Hold:
             self._cpu_s = (self._cpu_s or 0.0) + usage.cpu_s
             self._peak_memory_bytes = max(self._peak_memory_bytes or 0, usage.peak_memory_bytes)
 
+    def attach(self) -> Message:
+        """What a service that has just connected is told first."""
+        self._is_still = False  # A paused tree is looked at, and told of, anew.
+        self._stop_at = 0.0
+        return self.started
+
+    def take_news(self) -> Message | None:
+        """What the service has to be told now, once."""
+        news, self._news = self._news, None
+        return news
+
+    def obey(self, wish: Message) -> None:
+        """Carry out what a service wants."""
+        if wish["op"] == "cancel":
+            self.end("cancel", wish["grace_s"])
+        elif wish["op"] == "pause":
+            self._pause()
+        elif wish["op"] == "resume":
+            self._resume()
+
+    def _pause(self) -> None:
+        """Stop the tree; its time limit stands still meanwhile. Not if it ended or is being ended."""
+        if self._status is None and self._kill_at is None and self._paused_since is None:
+            self._paused_since = time.monotonic()
+            self._is_still = False
+            self._stop_at = 0.0
+            if self._note is not None:
+                self._note.paused(self._paused_since)
+
+    def _resume(self) -> None:
+        if self._status is not None:
+            return
+        if self._paused_since is not None:
+            if self._leader.deadline:
+                deadline = self._leader.deadline + time.monotonic() - self._paused_since
+                self._leader = self._leader._replace(deadline=deadline)
+                if self._note is not None:
+                    self._note.running(self._leader)
+            self._forget_pause()
+            process.send_signals(self._members(), signal.SIGCONT)
+        # Also when there was nothing to do: the service does not know.
+        self._news = {"op": "resumed", "token": self.token}
+
+    def _forget_pause(self) -> None:
+        self._paused_since = None
+        if self._note is not None:
+            self._note.paused(0.0)
+
     def end(self, ended_by: str, grace_s: float) -> None:
         """Begin to end the tree: TERM and CONT now, KILL after the grace.
 
@@ -115,6 +170,7 @@ class Hold:
             if self._note is not None:
                 self._note.pressed(ended_by, kill_at)
         self._kill_at = kill_at
+        self._forget_pause()
         # CONT comes second: a stopped process wakes up with TERM pending and cannot run on in between.
         process.send_signals(self._members(), signal.SIGTERM, signal.SIGCONT)
         self._press_at = kill_at
@@ -122,7 +178,9 @@ class Hold:
     def advance(self) -> Message | None:
         """Do what is due now; the exit record once the attempt is over."""
         now = time.monotonic()
-        if self._status is None:
+        if self._status is None and self._paused_since is not None:
+            self._keep_stopped(now)
+        elif self._status is None:
             if self._leader.deadline and now >= self._leader.deadline and self._kill_at is None:
                 self.end("walltime", self._assignment.walltime_grace_s)
         elif self._family.is_gone():
@@ -136,10 +194,22 @@ class Hold:
             self._press_at = now + _RESCAN_S
         return None
 
+    def _keep_stopped(self, now: float) -> None:
+        if self._is_still or now < self._stop_at:
+            return
+        moving = [member for member in self._members() if not member.is_stopped]
+        process.send_signals(moving, signal.SIGSTOP)
+        self._stop_at = now + _RESCAN_S
+        if not moving:
+            self._is_still = True
+            self._news = {"op": "paused", "token": self.token}
+
     def wake_at(self) -> float | None:
         """When `advance` is due by the (monotonic) clock, if no child ends before."""
         if self._kill_at is not None:
             return self._press_at
+        if self._paused_since is not None and self._status is None:
+            return None if self._is_still else self._stop_at
         return self._leader.deadline or None if self._status is None else time.monotonic() + _RESCAN_S
 
     def _members(self) -> list[process.ProcessStat]:

@@ -120,15 +120,15 @@ class Keeper:
             self._leftover_grace_s = message["leftover_grace_s"]
         elif operation == "attach":
             self._attach(message["token"])
-        elif operation == "cancel" and self._hold is not None and self._hold.token == message["token"]:
+        elif self._hold is not None and self._hold.token == message["token"]:
             self._collect()  # A leader that ended by itself before this moment did end by itself.
-            self._hold.end("cancel", message["grace_s"])
+            self._hold.obey(message)
 
     def _attach(self, token: str) -> None:
         if self._hold is None or self._hold.token != token:
             self._tell({"op": "unknown", "token": token})
         else:
-            self._tell(self._hold.started)
+            self._tell(self._hold.attach())
             self._told_start = True
 
     def _start(self, order: Message) -> None:
@@ -218,6 +218,8 @@ class Keeper:
         elif not self._told_start and self._peer is not None:
             self._told_start = True
             self._tell(self._hold.started)
+        elif (news := self._hold.take_news()) is not None:
+            self._tell(news)
 
     def _finish(self, token: str, record: Message, started: Message | None = None) -> None:
         self._note.clear()

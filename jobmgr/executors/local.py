@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 from jobmgr.domain.job import JobError
 from jobmgr.errors import ExecutorUnavailable
@@ -15,7 +16,7 @@ from jobmgr.executors import evidence, gate, process
 from jobmgr.executors.crew import Crew
 from jobmgr.executors.links import Link
 from jobmgr.executors.messages import Message
-from jobmgr.executors.protocol import Ended, Launch, Lost, NeverRan, Report, Started
+from jobmgr.executors.protocol import Ended, Final, Launch, Lost, NeverRan, Paused, Report, Resumed, Started
 from jobmgr.executors.pursuit import Live, Pursuit, settled
 
 logger = logging.getLogger(__name__)
@@ -117,6 +118,21 @@ class LocalExecutor:
         if live.link is not None and not is_void:
             live.link.send({"op": "cancel", "token": token, "grace_s": grace_s})
         live.kick.set()
+
+    async def pause(self, token: str) -> None:
+        """See Executor."""
+        self._ask(token, "pause")
+
+    async def resume(self, token: str) -> None:
+        """See Executor."""
+        self._ask(token, "resume")
+
+    def _ask(self, token: str, wish: Literal["pause", "resume"]) -> None:
+        live = self._live.get(token)
+        if live is not None:
+            live.wish = wish
+            if live.link is not None:
+                live.link.send({"op": wish, "token": token})
 
     async def recover(self, launches: Sequence[Launch]) -> None:
         """See Executor. Returns when each attempt is reported or looked for."""
@@ -234,6 +250,9 @@ class LocalExecutor:
             if live is not None:
                 moment = datetime.fromisoformat(message["started_at"])
                 self._started(live, Started(live.token, evidence.handle_of(message), moment))
+        elif operation in ("paused", "resumed"):
+            if live is not None and not live.is_over:
+                self._report(Paused(live.token) if operation == "paused" else Resumed(live.token))
         elif operation == "ended":
             self._crew.release(link)
             if live is not None:
@@ -265,7 +284,7 @@ class LocalExecutor:
         except ValueError:
             logger.exception("attempt %s has an exit record that is not understood", live.token)
 
-    def _finish(self, live: Live, report: Report) -> None:
+    def _finish(self, live: Live, report: Final) -> None:
         if not live.is_over:
             live.is_over = True
             self._live.pop(live.token, None)

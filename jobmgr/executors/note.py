@@ -27,7 +27,9 @@ _USAGE = struct.Struct("=dQ")  # cpu seconds, peak memory in bytes
 _USAGE_AT = 56
 _LENGTH = struct.Struct("=I")
 _LENGTH_AT = 72
-_TEXT_AT = 76
+_PAUSED = struct.Struct("=d")  # since when the tree is stopped (monotonic); 0: it is not
+_PAUSED_AT = 80
+_TEXT_AT = 88
 
 ENDED_BY = ("self", "cancel", "walltime")
 
@@ -84,6 +86,7 @@ class Note:
         memory[_TEXT_AT : _TEXT_AT + len(text)] = text
         _LENGTH.pack_into(memory, _LENGTH_AT, len(text))
         memory[_ENDED_BY] = 0
+        self.paused(0.0)
         memory[_STATE] = Step.PREPARING
 
     def passed(self) -> None:
@@ -99,6 +102,10 @@ class Note:
         """TERM is about to be sent, for this reason."""
         _PRESS.pack_into(self._memory, _PRESS_AT, kill_at)
         self._memory[_ENDED_BY] = ENDED_BY.index(ended_by)
+
+    def paused(self, since: float) -> None:
+        """The tree is about to be stopped; 0: it goes on."""
+        _PAUSED.pack_into(self._memory, _PAUSED_AT, since)
 
     def left(self, status: Status) -> None:
         """The leader ended; it is reaped next."""
@@ -136,6 +143,12 @@ class Note:
         """Why and until when the tree is being ended; (`self`, …) if it is not."""
         (kill_at,) = _PRESS.unpack_from(self._memory, _PRESS_AT)
         return ENDED_BY[self._memory[_ENDED_BY]], kill_at
+
+    @property
+    def paused_since(self) -> float:
+        """Since when the tree is stopped; 0 if it is not."""
+        since: float = _PAUSED.unpack_from(self._memory, _PAUSED_AT)[0]
+        return since
 
     @property
     def status(self) -> Status | None:

@@ -23,6 +23,7 @@ ATTEMPT_VARIABLE = "JOBMGR_ATTEMPT_TOKEN"
 _PR_SET_CHILD_SUBREAPER = 36  # Source: prctl(2), linux/prctl.h.
 _PF_FORKNOEXEC = 0x40  # Source: linux/sched.h; set by fork, cleared by a successful exec, kept by a zombie.
 _DEAD_STATES = "ZXx"
+_STOPPED_STATES = "Tt"
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 # Python ignores these two, and an ignored signal survives exec; the warden gave all others their default.
 _SIGNALS_PYTHON_IGNORES = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -39,6 +40,11 @@ class ProcessStat(NamedTuple):
     session: int
     has_executed: bool
     start_ticks: int
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it was told to stop and has."""
+        return self.state in _STOPPED_STATES
 
 
 class Exited(NamedTuple):

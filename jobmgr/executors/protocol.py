@@ -58,6 +58,20 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class Paused:
+    """Every process of the attempt was seen stopped."""
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The processes of the attempt go on."""
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The exit record is there."""
 
@@ -85,7 +99,9 @@ class Lost:
     evidence: str
 
 
-Report = Started | Ended | NeverRan | Lost
+Turn = Paused | Resumed
+Final = Ended | NeverRan | Lost
+Report = Started | Turn | Final
 
 
 class Executor(Protocol):
@@ -93,6 +109,7 @@ class Executor(Protocol):
 
     Each launched or recovered attempt gets exactly one final report (Ended, NeverRan, Lost), after at most one
     Started, unless this process ends first: then the same attempt, recovered by the next service, gets it.
+    Between the two it is told when the attempt was Paused or Resumed.
     Reports go to the callable given at construction, in the event loop's thread.
     """
 
@@ -109,6 +126,14 @@ class Executor(Protocol):
 
         Its final report follows. An attempt this executor does not hold is ignored.
         """
+        ...
+
+    async def pause(self, token: str) -> None:
+        """Stop the attempt's whole tree where it is. Paused follows, unless it ends first or nobody holds it."""
+        ...
+
+    async def resume(self, token: str) -> None:
+        """Let a paused attempt go on. Resumed follows, also if it was not paused."""
         ...
 
     async def recover(self, launches: Sequence[Launch]) -> None:

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from jobmgr.executors import evidence, gate, process
 from jobmgr.executors.evidence import Finding, Sighting
 from jobmgr.executors.links import Link, connect
 from jobmgr.executors.messages import Message
-from jobmgr.executors.protocol import Ended, Launch, Lost, NeverRan, Report, Started
+from jobmgr.executors.protocol import Ended, Final, Launch, Lost, NeverRan, Started
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ class Live:
     is_over: bool = False
     times_lost: int = 0
     cancel_grace_s: float | None = None
+    wish: Literal["pause", "resume"] | None = None  # the last one, for a holder that is reached later
     kick: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -71,7 +72,7 @@ class Pursuit:
         self._on_message = on_message
         self._on_lost = on_lost
 
-    async def follow(self, live: Live) -> Report | None:
+    async def follow(self, live: Live) -> Final | None:
         """The final report of the attempt; None once its holder is connected and will tell."""
         # Two services that both believe to own the attempt take its keeper from each other, slower each time.
         await _pause(live, _RETRY_FIRST_S * (2**live.times_lost - 1))
@@ -145,6 +146,8 @@ class Pursuit:
         live.link = link
         if live.cancel_grace_s is not None:
             link.send({"op": "cancel", "token": live.token, "grace_s": live.cancel_grace_s})
+        elif live.wish is not None:
+            link.send({"op": live.wish, "token": live.token})
         return "started"
 
     async def _watch(self, live: Live, decision: gate.Content) -> bool:
@@ -167,7 +170,7 @@ class Pursuit:
         return True
 
 
-def settled(token: str, sighting: Sighting) -> Report | None:
+def settled(token: str, sighting: Sighting) -> Final | None:
     """The final report that follows from the control directory alone, if one does."""
     if sighting.finding is Finding.ENDED:
         assert sighting.record is not None
@@ -198,7 +201,7 @@ def _started(token: str, note: gate.Content | None, found: list[process.ProcessS
     return Started(token, f"{first.pid}@{process.boot_id()}:{first.start_ticks}", datetime.now(UTC))
 
 
-async def _lost(live: Live, decision: gate.Content) -> Report:
+async def _lost(live: Live, decision: gate.Content) -> Final:
     # The holder may have decided the status and died while it ended the leftovers.
     await asyncio.to_thread(gate.settle_exit, live.control, decision["nonce"])
     sighting = await asyncio.to_thread(evidence.look, live.control, live.token)

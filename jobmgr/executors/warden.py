@@ -119,16 +119,16 @@ class Warden:
         elif operation == "attach":
             self._collect()
             self._attach(descriptor, message["token"])
-        elif operation == "cancel":
+        else:
             self._collect()
             if message["token"] in self._holds:
-                self._holds[message["token"]].end("cancel", message["grace_s"])
+                self._holds[message["token"]].obey(message)
 
     def _attach(self, descriptor: int, token: str) -> None:
         hold = self._holds.get(token)
         if hold is not None:
             self._watchers.setdefault(token, set()).add(descriptor)
-            self._tell(descriptor, hold.started)
+            self._tell(descriptor, hold.attach())
             return
         kept = any(k.note.step and k.note.assignment.token == token for k in self._keepers.values())
         self._tell(descriptor, {"op": "elsewhere" if kept else "unknown", "token": token})
@@ -221,7 +221,7 @@ class Warden:
             space.publish(exit_record(assignment.token, Status(None, None), error=_NEVER_STARTED))
             return
         hold = Hold(assignment, leader, _Adopted(self, assignment.token, leader.pid), space)
-        hold.resume(note.status, note.usage, *note.press)
+        hold.take_over(note)
         if note.status is not None:
             hold.child_exited(leader.pid)
         self._holds[assignment.token] = hold
@@ -250,8 +250,14 @@ class Warden:
             record = hold.advance()
             if record is not None:
                 del self._holds[token]
-                for descriptor in self._watchers.pop(token, ()):
-                    self._tell(descriptor, {"op": "ended", "token": token, "record": record})
+                self._tell_watchers(token, {"op": "ended", "token": token, "record": record})
+                self._watchers.pop(token, None)
+            elif (news := hold.take_news()) is not None:
+                self._tell_watchers(token, news)
+
+    def _tell_watchers(self, token: str, message: Message) -> None:
+        for descriptor in list(self._watchers.get(token, ())):
+            self._tell(descriptor, message)
 
     def adopted(self, token: str, leader: int) -> list[process.ProcessStat]:
         """The living processes of a held attempt.

@@ -95,6 +95,17 @@ class Jobs(Core):
         """Queue an ended job for a new attempt. Raises IllegalTransition if it has not ended."""
         return await self._change(jobs.retry, job_id)
 
+    async def pause(self, job_id: str) -> Job:
+        """Ask for the processes of a running job to be stopped where they are; its status follows.
+
+        Raises IllegalTransition if it waits or has ended.
+        """
+        return await self._change(jobs.pause, job_id)
+
+    async def resume(self, job_id: str) -> Job:
+        """Let a paused job go on; others stay as they are."""
+        return await self._change(jobs.resume, job_id)
+
     async def hold(self, job_id: str) -> Job:
         """Keep a waiting job from starting. Raises IllegalTransition if it is live or ended."""
         return await self._change(jobs.hold, job_id)

@@ -19,8 +19,8 @@ from jobmgr.domain.retry import Retry
 from jobmgr.domain.status import Status
 from jobmgr.store import dependencies
 from jobmgr.store.claims import Claimed, load
-from jobmgr.store.tables import Attempt, Job, Moment, Spec
-from jobmgr.store.transaction import AnyRow, Transaction
+from jobmgr.store.tables import PAUSING, Attempt, Job, Moment, Spec
+from jobmgr.store.transaction import AnyRow, Topic, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ _FENCE = sa.select(
     Job.v,
     Job.attempts_counted,
     Job.cancel_requested_at,
+    Job.pause_requested_at,
     Job.started_at,
     Spec.max_attempts,
     Spec.backoff_s,
@@ -109,6 +110,9 @@ _START_JOB = (
 )
 
 
+_STARTED = frozenset({Status.RUNNING, Status.PAUSED})
+
+
 def start(tx: Transaction, starts: Sequence[Start]) -> list[bool]:
     """Record that attempts run. False: the attempt is not the caller's any more, nothing was written."""
     held = _fenced(tx, [item.key for item in starts])
@@ -116,8 +120,10 @@ def start(tx: Transaction, starts: Sequence[Start]) -> list[bool]:
     for item in starts:
         row = held.get(item.key.token)
         # A repeated start (adoption, a lost answer) is harmless and told once.
-        if row is None or Status(row.status) is Status.RUNNING:
+        if row is None or Status(row.status) in _STARTED:
             continue
+        if row.pause_requested_at is not None:
+            tx.topics.add(Topic.WISH)
         tx.move(row.queue, row.status, Status.RUNNING)
         rows.append(
             {
@@ -141,6 +147,31 @@ def start(tx: Transaction, starts: Sequence[Start]) -> list[bool]:
         tx.connection.execute(_START_ATTEMPT, rows)
         tx.connection.execute(_START_JOB, rows)
     return [item.key.token in held for item in starts]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The processes of an attempt were seen stopped, or going on again."""
+
+    key: Key
+    is_paused: bool
+
+
+def turn(tx: Transaction, turns: Sequence[Turn]) -> list[bool]:
+    """Record pauses and their ends. False: the attempt is not the caller's any more, nothing was written."""
+    held = _fenced(tx, [item.key for item in turns])
+    for item in turns:
+        row = held.get(item.key.token)
+        status = Status.PAUSED if item.is_paused else Status.RUNNING
+        if row is None or row.status == status or Status(row.status) not in _STARTED:
+            continue
+        tx.connection.execute(sa.update(Job).where(Job.id == row.id).values(v=row.v + 1, status=status.value))
+        tx.move(row.queue, row.status, status)
+        # Another wish may have come in meanwhile.
+        tx.topics.add(Topic.WISH)
+        about = {"id": row.id, "job_id": row.job_id, "user": row.user, "v": row.v + 1}
+        tx.record("paused" if item.is_paused else "resumed", about, status=status, attempt=row.number)
+    return [item.key.token in held for item in turns]
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +253,10 @@ _FINISH_JOB = (
         | {
             "handle": sa.func.coalesce(sa.bindparam("new_handle"), Job.handle),
             "queued_at": sa.func.coalesce(sa.bindparam("new_queued_at", type_=Moment), Job.queued_at),
+            # A wish to pause holds for the next attempt too, until the job has ended.
+            "pause_requested_at": sa.case(
+                (sa.bindparam("new_finished_at", type_=Moment).is_(None), Job.pause_requested_at), else_=None
+            ),
         }
     )
 )
@@ -359,3 +394,23 @@ _WISHES = (
 def cancel_wishes(connection: sa.Connection, dispatcher: str) -> list[str]:
     """Tokens of the dispatcher's live attempts whose job somebody wants cancelled."""
     return list(connection.execute(_WISHES, {"of_dispatcher": dispatcher}).scalars())
+
+
+_PAUSES = (
+    sa.select(Attempt.token, Job.pause_requested_at.is_not(None).label("wanted"))
+    .join(Job, Job.id == Attempt.job)
+    .where(
+        # As the index says it, so that it is used.
+        sa.literal_column(f"({PAUSING})"),
+        (Job.pause_requested_at.is_not(None)) != (Job.status == sa.literal_column("'paused'")),
+        Job.status.in_([status.value for status in _STARTED]),
+        Attempt.finished_at.is_(None),
+        Attempt.dispatcher == sa.bindparam("of_dispatcher"),
+    )
+)
+
+
+def pause_wishes(connection: sa.Connection, dispatcher: str) -> list[tuple[str, bool]]:
+    """Running attempts of the dispatcher to pause (True), and paused ones to resume (False), by token."""
+    rows = connection.execute(_PAUSES, {"of_dispatcher": dispatcher})
+    return [(row.token, bool(row.wanted)) for row in rows]

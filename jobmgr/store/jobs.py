@@ -211,8 +211,33 @@ def end_unclaimed(tx: Transaction, row: AnyRow, status: Status, code: str, messa
         finished_at=tx.now,
         error_code=code,
         error_message=message,
+        pause_requested_at=None,
     )
     dependencies.resolve(tx, [(row.id, status)])
+
+
+def pause(tx: Transaction, job_ids: Sequence[str]) -> list[None]:
+    """Store the wish to stop a live job where it is. Raises IllegalTransition for one that waits or has ended."""
+    return _each(_pause, tx, job_ids)
+
+
+def _pause(tx: Transaction, row: AnyRow) -> None:
+    if not Status(row.status).is_live:
+        raise IllegalTransition(row.job_id, row.status, "paused; `hold` keeps a waiting job from starting")
+    if row.pause_requested_at is None:
+        tx.topics.add(Topic.WISH)
+        change(tx, row, "pause_requested", pause_requested_at=tx.now)
+
+
+def resume(tx: Transaction, job_ids: Sequence[str]) -> list[None]:
+    """Take the wish to pause back. Jobs that nobody wanted paused stay as they are."""
+    return _each(_resume, tx, job_ids)
+
+
+def _resume(tx: Transaction, row: AnyRow) -> None:
+    if row.pause_requested_at is not None:
+        tx.topics.add(Topic.WISH)
+        change(tx, row, "resume_requested", pause_requested_at=None)
 
 
 def retry(tx: Transaction, job_ids: Sequence[str]) -> list[None]:

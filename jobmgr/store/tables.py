@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from jobmgr.domain.status import LIVE, TERMINAL, Status
+from jobmgr.domain.status import TERMINAL, Status
 
 
 class Moment(sa.types.TypeDecorator[datetime]):
@@ -82,6 +82,7 @@ class Job(Base):
     due_at: Mapped[datetime | None] = mapped_column(Moment)
     deps_left: Mapped[int] = mapped_column(sa.Integer)
     cancel_requested_at: Mapped[datetime | None] = mapped_column(Moment)
+    pause_requested_at: Mapped[datetime | None] = mapped_column(Moment)
     attempt: Mapped[int] = mapped_column(sa.Integer, default=0)
     attempts_counted: Mapped[int] = mapped_column(sa.Integer, default=0)
     exit_code: Mapped[int | None] = mapped_column(sa.Integer)
@@ -130,9 +131,11 @@ _partial("ix_jobs_queued", Job.site, Job.queue, Job.priority.desc(), Job.id, whe
 # What asks for more than a slot: where to look for a large job that smaller ones keep out.
 ASKING = "cpus > 0 OR memory_bytes > 0 OR gpus > 0"
 _partial("ix_jobs_asking", Job.site, Job.priority.desc(), Job.id, where=f"status = 'queued' AND ({ASKING})")
-_partial("ix_jobs_live", Job.id, where=_one_of("status", LIVE))
 _partial("ix_jobs_due", Job.due_at, where="status = 'pending' AND due_at IS NOT NULL")
 _partial("ix_jobs_cancelling", Job.id, where="cancel_requested_at IS NOT NULL AND finished_at IS NULL")
+# Whom somebody wants paused, or who is: the few whose wish and status may differ.
+PAUSING = "pause_requested_at IS NOT NULL OR status = 'paused'"
+_partial("ix_jobs_pausing", Job.id, where=PAUSING)
 sa.Index("ix_jobs_status", Job.status, Job.id)
 sa.Index("ix_jobs_user_status", Job.user, Job.status, Job.id)
 sa.Index("ix_jobs_queue_status", Job.queue, Job.status, Job.id)

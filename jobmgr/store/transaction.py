@@ -24,7 +24,7 @@ _EVENT_LOCK = 0x6A6F626D6772
 
 
 class Topic(StrEnum):
-    """What a commit may have changed for those who wait: queued work, a due time, a wish to cancel, any event."""
+    """What a commit may have changed for those who wait: queued work, a due time, a wish, any event."""
 
     WORK = "work"
     TIME = "time"

@@ -59,6 +59,7 @@ class JobAnswer(Struct):
     held_at: Moment | None
     deps_left: int
     cancel_requested_at: Moment | None
+    pause_requested_at: Moment | None
     queued_at: Moment | None
     started_at: Moment | None
     finished_at: Moment | None
@@ -262,6 +263,7 @@ def job_answer(job: Job) -> JobAnswer:
         _text_or_none(job.held_at),
         job.deps_left,
         _text_or_none(job.cancel_requested_at),
+        _text_or_none(job.pause_requested_at),
         _text_or_none(job.queued_at),
         _text_or_none(job.started_at),
         _text_or_none(job.finished_at),
@@ -294,6 +296,7 @@ def to_job(answer: JobAnswer) -> Job:
         held_at=_parse_or_none(answer.held_at),
         deps_left=answer.deps_left,
         cancel_requested_at=_parse_or_none(answer.cancel_requested_at),
+        pause_requested_at=_parse_or_none(answer.pause_requested_at),
         queued_at=_parse_or_none(answer.queued_at),
         started_at=_parse_or_none(answer.started_at),
         finished_at=_parse_or_none(answer.finished_at),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.api.conftest import Api
+from tests.patience import eventually
 
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
@@ -270,6 +271,27 @@ async def test_running_job_is_cancelled(api: Api) -> None:
 
     assert answer.status == 200
     assert (await api.manager.wait(job_id, 20)).status == "cancelled"
+
+
+async def test_running_job_is_paused_and_goes_on(api: Api) -> None:
+    job_id = await api.submit("sleep", "60")
+
+    async def is_now(status: str) -> bool:
+        return (await api.manager.get(job_id)).status == status
+
+    await eventually(lambda: is_now("running"))
+
+    paused = await api.post(f"/api/v1/jobs/{job_id}/pause")
+    await eventually(lambda: is_now("paused"))
+    resumed = await api.post(f"/api/v1/jobs/{job_id}/resume")
+    await eventually(lambda: is_now("running"))
+
+    assert (paused.status, resumed.status) == (200, 200)
+    assert paused.json["pause_requested_at"] is not None
+    assert resumed.json["pause_requested_at"] is None
+    await api.post(f"/api/v1/jobs/{job_id}/cancel")
+    await api.manager.wait(job_id, 20)
+    (await api.post(f"/api/v1/jobs/{job_id}/pause")).problem(409, "illegal_transition")
 
 
 async def test_ended_job_is_forgotten(api: Api) -> None:

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -190,6 +191,24 @@ def test_what_the_status_does_not_allow_is_refused(service: Commands) -> None:
     assert held.code == 4
     assert "completed" in held.err
     assert service.run("submit", "--job-id", job_id, "--", "true").code == 4
+
+
+def test_a_running_job_is_paused_and_resumed(service: Commands) -> None:
+    job_id = service.submit("--", "sleep", "60")
+    watched = service.run("why", job_id)
+    deadline = time.monotonic() + 30
+    while "is running" not in watched.out and time.monotonic() < deadline:
+        watched = service.run("why", job_id)
+
+    paused = service.run("pause", job_id)
+    resumed = service.run("resume", job_id)
+
+    assert paused.out.strip() in (f"{job_id} running (being paused)", f"{job_id} paused")
+    assert resumed.out.split()[:2][0] == job_id
+    assert (paused.code, resumed.code) == (0, 0)
+    service.run("cancel", job_id)
+    service.run("wait", job_id)
+    assert service.run("pause", job_id).code == 4
 
 
 def test_a_full_disk_is_said_and_a_closed_output_is_no_error(service: Commands) -> None:

@@ -40,8 +40,8 @@ def job(job_id: str, status: Status) -> Job:
     return Job(
         job_id=job_id, name="", description="", status=status, priority=0, queue="default", site="local",
         executor="local", user="me", draft=False, attempt=1, exit_code=None, error=None, created_at=NOW, due_at=None,
-        held_at=None, deps_left=0, cancel_requested_at=None, queued_at=NOW, started_at=NOW, finished_at=None,
-        handle=None, work_dir=None, tags=(), extended_properties={}, v=1,
+        held_at=None, deps_left=0, cancel_requested_at=None, pause_requested_at=None, queued_at=NOW, started_at=NOW,
+        finished_at=None, handle=None, work_dir=None, tags=(), extended_properties={}, v=1,
     )  # fmt: skip
 
 

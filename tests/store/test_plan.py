@@ -264,6 +264,13 @@ async def test_wishes_to_cancel_are_found_without_a_scan(filled: Database) -> No
     assert full_scans(plan) == []
 
 
+async def test_wishes_to_pause_are_found_without_a_scan(filled: Database) -> None:
+    plan = await read_plan(filled, attempts.pause_wishes, "worker")
+
+    assert "ix_jobs_pausing" in plan or "uq_attempts_live" in plan
+    assert full_scans(plan) == []
+
+
 async def test_due_jobs_are_found_by_their_time(filled: Database) -> None:
     looking = await read_plan(filled, waiting.next_due)
     promoting = await write_plan(filled, waiting.promote_due, 100)
