@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jobmgr
+from jobmgr import fault
 from jobmgr.errors import ExecutorUnavailable
 from jobmgr.executors.links import Link, connect
 from jobmgr.executors.messages import Message
@@ -168,7 +169,7 @@ def _start_warden(work_dir: Path) -> str:
             stdout=log,
             stderr=log,
             cwd="/",
-            env={"PATH": os.defpath},
+            env={"PATH": os.defpath, **fault.environment()},
             pass_fds=(listener.fileno(),),
             start_new_session=True,
         ) as starter:

@@ -14,6 +14,8 @@ import os
 import time
 from typing import Any, Final
 
+from jobmgr import fault
+
 VERSION = 1
 RUN: Final = "run"
 VOID: Final = "void"
@@ -52,7 +54,10 @@ def make(control: str, token: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             return check_token(control, token)
         # Its maker died before the token was written, so nothing can have started here.
-    return _write(control + "/token", token.encode(), os.O_CREAT)
+    fault.reach("control.made")
+    _write(control + "/token", token.encode(), os.O_CREAT)
+    fault.reach("control.named")
+    return None
 
 
 def make_with_run(control: str, run: str, token: str) -> None:
@@ -160,8 +165,10 @@ class ExitSpace:
     def publish(self, record: Content) -> Content:
         """Link the record as the exit of the attempt; returns the one that stands: the first."""
         self.note(record)
+        fault.reach("exit.written")
         try:
             os.link(self._path, self._control + _EXIT)
+            fault.reach("exit.linked")
         except FileExistsError:
             record = read_exit(self._control) or record
         self.drop()
@@ -196,8 +203,10 @@ def _make_directory(path: str, mode: int) -> bool:
 def _decide(control: str, content: Content) -> bool:
     private = f"{control}{_GATE}.{content['nonce']}"
     _write(private, json.dumps(content).encode(), os.O_CREAT | os.O_EXCL)
+    fault.reach("gate.written")
     try:
         os.link(private, control + _GATE)
+        fault.reach("gate.linked")
     except FileExistsError:
         pass  # Also after a lost answer of a network file system, so only the content tells.
     finally:

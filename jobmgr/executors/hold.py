@@ -11,6 +11,7 @@ import signal
 import time
 from typing import Protocol
 
+from jobmgr import fault
 from jobmgr.executors import gate, process
 from jobmgr.executors.messages import Message
 from jobmgr.executors.note import Assignment, Leader, Note, Status
@@ -90,9 +91,11 @@ class Hold:
         self._status = Status(child.exit_code, child.signal)
         if self._note is not None:
             self._note.left(self._status)
+            fault.reach("hold.left")
         self.child_exited(child.pid)
         if self._note is not None and self._cpu_s is not None and self._peak_memory_bytes is not None:
             self._note.reaped(self._cpu_s, self._peak_memory_bytes)
+            fault.reach("hold.reaped")
 
     def never_started(self, error: Message, child: process.Exited) -> None:
         """What was taken for the leader ended before it had become the command."""
@@ -135,6 +138,7 @@ class Hold:
             self._stop_at = 0.0
             if self._note is not None:
                 self._note.paused(self._paused_since)
+                fault.reach("hold.stopping")
 
     def _resume(self) -> None:
         if self._status is not None:
@@ -169,6 +173,7 @@ class Hold:
             self._ended_by = ended_by
             if self._note is not None:
                 self._note.pressed(ended_by, kill_at)
+                fault.reach("hold.pressed")
         self._kill_at = kill_at
         self._forget_pause()
         # CONT comes second: a stopped process wakes up with TERM pending and cannot run on in between.
@@ -188,6 +193,7 @@ class Hold:
         elif self._kill_at is None:
             # Emptying takes time; should we and the warden die meanwhile, the next service reads the status.
             self._space.note(self._record())
+            fault.reach("hold.emptying")
             self.end(self._ended_by, self._assignment.leftover_grace_s)
         if self._kill_at is not None and now >= self._press_at:
             process.send_signals(self._members(), signal.SIGKILL)

@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Mapping
 
+from jobmgr import fault
 from jobmgr.executors import command, gate, process
 from jobmgr.executors.hold import Hold, exit_record, log
 from jobmgr.executors.messages import Message, Peer
@@ -142,6 +143,7 @@ class Keeper:
         )
         try:
             self._note.assign(assignment)
+            fault.reach("keeper.assigned")
             self._pass_and_spawn(order, assignment)
         except (OSError, ValueError) as error:
             self._note.clear()
@@ -154,10 +156,12 @@ class Keeper:
         What is wrong with the command itself shows after the gate and becomes its exit record.
         """
         space = gate.ExitSpace(assignment.control, assignment.nonce)
+        fault.reach("keeper.reserved")
         outputs: list[int] = []
         try:
             outputs.append(os.open(order["run"] + "/stdout", _OUTPUT_FLAGS, 0o666))
             outputs.append(os.open(order["run"] + "/stderr", _OUTPUT_FLAGS, 0o666))
+            fault.reach("keeper.opened")
             mine = gate.pass_gate(assignment.control, assignment.token, assignment.nonce, self._holder)
         except (OSError, ValueError):
             _close(outputs)
@@ -170,6 +174,7 @@ class Keeper:
             self._tell({"op": "refused", "token": assignment.token})
             return
         self._note.passed()
+        fault.reach("keeper.passed")
         try:
             self._spawn(order, assignment, space, outputs[0], outputs[1])
         except command.SpawnFailed as failure:
@@ -185,6 +190,7 @@ class Keeper:
         env = {**self._base_env, **order["env"]}
         started_at_ns = time.time_ns()
         pid, start_ticks = command.start(order["command"], env, order["cwd"], stdout, stderr)
+        fault.reach("keeper.spawned")
         walltime_s: float | None = order["walltime_s"]
         deadline = 0.0 if walltime_s is None else time.monotonic() + walltime_s
         leader = Leader(pid, start_ticks, started_at_ns, deadline)
@@ -193,6 +199,7 @@ class Keeper:
         self._hold = Hold(assignment, leader, _Descendants(), space, self._note)
         # On disk too: should warden and keeper both die, the next service still finds the process by this.
         space.note(self._hold.started)
+        fault.reach("keeper.noted")
         process.await_child(_TELL_AFTER_S)
         self._advance()
         if self._hold is not None:
@@ -218,6 +225,7 @@ class Keeper:
         elif not self._told_start and self._peer is not None:
             self._told_start = True
             self._tell(self._hold.started)
+            fault.reach("keeper.told_start")
         elif (news := self._hold.take_news()) is not None:
             self._tell(news)
 
@@ -233,6 +241,7 @@ class Keeper:
             self._tell(ended)
         else:
             self._tell(started, ended)
+        fault.reach("keeper.told_end")
 
     def _tell(self, *messages: Message) -> None:
         if self._peer is not None and not self._peer.send(*messages):

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+from jobmgr import fault
 from jobmgr.domain.job import JobError
 from jobmgr.errors import ExecutorUnavailable
 from jobmgr.executors import evidence, gate, process
@@ -88,13 +89,16 @@ class LocalExecutor:
         """See Executor. All directories of a batch are made in one thread hop."""
         lives = [self._enter(launch) for launch in launches]
         ready = self._prepared(lives, await asyncio.to_thread(_make_directories, lives))
+        fault.reach("launch.prepared")
         links = [link for _ in ready if (link := self._crew.take_idle()) is not None]
         if len(links) < len(ready):
             links += await self._crew.fork(len(ready) - len(links))
+        fault.reach("launch.manned")
         for live in ready:
             # A cancel that came in before this moment ends here; later ones go to the keeper.
             if live.cancel_grace_s is None and links:
                 self._hand_over(live, links.pop())
+        fault.reach("launch.handed_over")
         for link in links:
             self._crew.release(link)
         for live in ready:
@@ -114,6 +118,7 @@ class LocalExecutor:
         except (OSError, ValueError) as error:
             logger.warning("the gate of attempt %s cannot be read: %s", token, error)
             is_void = False
+        fault.reach("cancel.voided")
         # If the gate is void its keeper will say so, or whoever looks for it sees it.
         if live.link is not None and not is_void:
             live.link.send({"op": "cancel", "token": token, "grace_s": grace_s})
@@ -142,6 +147,7 @@ class LocalExecutor:
         sightings = await asyncio.to_thread(
             lambda: [evidence.look(live.control, live.token) for live in lives]
         )
+        fault.reach("recovery.looked")
         for live, sighting in zip(lives, sightings, strict=True):
             report = settled(live.token, sighting)
             if report is not None:

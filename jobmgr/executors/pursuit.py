@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal
 
+from jobmgr import fault
 from jobmgr.executors import evidence, gate, process
 from jobmgr.executors.evidence import Finding, Sighting
 from jobmgr.executors.links import Link, connect
@@ -144,6 +145,7 @@ class Pursuit:
             link.close()
             return str(answer["op"]) if answer["op"] != "started" else "busy"
         live.link = link
+        fault.reach("pursuit.attached")
         if live.cancel_grace_s is not None:
             link.send({"op": "cancel", "token": live.token, "grace_s": live.cancel_grace_s})
         elif live.wish is not None:

@@ -14,6 +14,7 @@ import sys
 import time
 from typing import NamedTuple
 
+from jobmgr import fault
 from jobmgr.executors import gate, process
 from jobmgr.executors.hold import Hold, exit_record, log
 from jobmgr.executors.keeper import Keeper
@@ -156,6 +157,7 @@ class Warden:
         finally:
             listener.close()
         self._keepers[pid] = _Kept(note, path)
+        fault.reach("warden.forked")
         return path
 
     def _become_keeper(self, listener: socket.socket, path: str, note: Note) -> None:
@@ -194,6 +196,8 @@ class Warden:
             with contextlib.suppress(OSError):
                 os.unlink(kept.socket_path)
             notes.append(kept.note)
+        if any(note.step is not Step.FREE for note in notes):
+            fault.reach("warden.bereaved")
         # Those whose leader is known come first, so that the others' can be told from what is left.
         for note in sorted(notes, key=lambda note: note.step, reverse=True):
             if note.step is not Step.FREE:
@@ -225,6 +229,7 @@ class Warden:
         if note.status is not None:
             hold.child_exited(leader.pid)
         self._holds[assignment.token] = hold
+        fault.reach("warden.took_over")
 
     def _find_leader(self, token: str, *, is_alone: bool) -> Leader | None:
         """The child that a keeper started and had no time to note; None if it started none.

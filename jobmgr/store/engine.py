@@ -19,6 +19,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 
+from jobmgr import fault
 from jobmgr.errors import InvalidRequest, JobmgrError, StoreUnavailable
 from jobmgr.store import schema
 from jobmgr.store.backend import Backend
@@ -163,6 +164,7 @@ class Database:
                 if not pending.answer.done():
                     pending.answer.set_exception(error)
             return
+        _reach(taken, "committed")
         for pending, results in zip(taken, answers, strict=True):
             if not pending.answer.done():
                 pending.answer.set_result(results)
@@ -185,7 +187,17 @@ def _apply(
         for index in members:
             answers[index] = [next(results) for _ in taken[index].items]
     transaction.finish()
+    _reach(taken, "committing")
     return answers, frozenset(transaction.topics)
+
+
+def _reach(taken: Sequence[_Pending], when: str) -> None:
+    if not fault.is_on:
+        return
+    for pending in taken:
+        name = f"{pending.batch.__module__.rpartition('.')[2]}.{pending.batch.__name__}:{when}"
+        if name in fault.STEPS:
+            fault.reach(name)
 
 
 def _parse(text: str) -> sa.URL:
