@@ -27,7 +27,7 @@ STEPS: Final = (
     "jobs.pause:committing", "jobs.pause:committed",
     "attempts.turn:committing", "attempts.turn:committed",
     "waiting.promote_due:committing", "waiting.promote_due:committed",
-    "attempts.adopt:committing", "attempts.adopt:committed",
+    "ownership.adopt:committing", "ownership.adopt:committed",
     "dispatchers.register:committing", "dispatchers.register:committed",
     # The service hands an attempt over, ends it, finds it again.
     "control.made", "control.named", "launch.prepared", "launch.manned", "launch.handed_over",

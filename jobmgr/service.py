@@ -112,7 +112,7 @@ class JobManager(Manager):
             await database.start()
             stack.push_async_callback(database.close)
             await _prepare_schema(database)
-            identity = _identity()
+            identity = _identity(settings, executor.work_id)
             admission = Admission(machine(), await _limits(database, settings, identity.host))
             monitor = ResourceMonitor(settings.work_dir)
             dispatcher = Dispatcher(database, identity, admission, monitor, runs, settings.cancel_grace_s)
@@ -172,7 +172,7 @@ async def _prepare_schema(database: Database) -> None:
     await database.read(schema.check)
 
 
-def _identity() -> dispatchers.Identity:
+def _identity(settings: Settings, work_id: str) -> dispatchers.Identity:
     pid = os.getpid()
     return dispatchers.Identity(
         id=secrets.token_hex(8),
@@ -181,6 +181,9 @@ def _identity() -> dispatchers.Identity:
         pid_namespace=process.pid_namespace(),
         pid=pid,
         start_ticks=process.start_ticks(pid),
+        work_dir=str(settings.work_dir),
+        work_id=work_id,
+        heartbeat_s=settings.heartbeat_s,
     )
 
 

@@ -36,6 +36,7 @@ class Settings:
     min_disk_gb: float | None = None
     cancel_grace_s: float = 10.0
     poll_s: float = 1.0
+    heartbeat_s: float = 5.0
 
     @property
     def token_file(self) -> Path:
@@ -76,7 +77,7 @@ def url_host(host: str) -> str:
 _PARSERS: Mapping[str, type] = {
     "home": Path, "work_dir": Path, "database": str, "host": str, "url": str, "token": str, "port": int,
     "max_concurrent_jobs": int, "max_cpu_percent": float, "min_memory_gb": float, "min_disk_gb": float,
-    "cancel_grace_s": float, "poll_s": float,
+    "cancel_grace_s": float, "poll_s": float, "heartbeat_s": float,
 }  # fmt: skip
 
 

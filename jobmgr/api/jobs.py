@@ -24,7 +24,7 @@ from jobmgr.wire.answers import (
     spec_answer,
     why_answer,
 )
-from jobmgr.wire.requests import JobsQuery, PriorityChange
+from jobmgr.wire.requests import JobsQuery, PriorityChange, RetryQuery
 from jobmgr.wire.submission import JobChange, JobSubmission
 
 
@@ -89,6 +89,12 @@ async def delete(request: web.Request) -> web.Response:
 async def set_priority(request: web.Request, body: PriorityChange) -> web.Response:
     """Change a job's priority."""
     return reply(job_answer(await request.app[MANAGER].set_priority(job_id_of(request), body.priority)))
+
+
+async def retry(request: web.Request, query: RetryQuery) -> web.Response:
+    """Run a job once more."""
+    job = await request.app[MANAGER].retry(job_id_of(request), assume_dead=query.assume_dead)
+    return reply(job_answer(job))
 
 
 def verb(does: Callable[[Manager, str], Awaitable[Job]]) -> Callable[[web.Request], Awaitable[web.Response]]:

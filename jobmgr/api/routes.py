@@ -41,6 +41,7 @@ from jobmgr.wire.requests import (
     LogQuery,
     PriorityChange,
     QueueChange,
+    RetryQuery,
 )
 from jobmgr.wire.submission import JobChange, JobSubmission
 
@@ -50,7 +51,6 @@ _JOB = "/api/v1/jobs/{job_id}"
 def _verb(name: str, summary: str) -> Route:
     does = {
         "cancel": Manager.cancel,
-        "retry": Manager.retry,
         "pause": Manager.pause,
         "resume": Manager.resume,
         "hold": Manager.hold,
@@ -120,7 +120,15 @@ _JOBS = (
         errors=(JobNotFound, IllegalTransition),
     ),
     _verb("cancel", "End a job, a running one with all its processes; an ended one stays as it is"),
-    _verb("retry", "Run an ended job once more"),
+    Route(
+        "POST",
+        f"{_JOB}/retry",
+        jobs.retry,
+        "Run an ended job once more; with `assume_dead` also one whose attempt is unreachable",
+        JobAnswer,
+        query=RetryQuery,
+        errors=(InvalidRequest, JobNotFound, IllegalTransition),
+    ),
     _verb("pause", "Stop the processes of a running job where they are"),
     _verb("resume", "Let a paused job go on"),
     _verb("hold", "Keep a waiting job from starting"),

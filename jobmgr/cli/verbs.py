@@ -31,10 +31,13 @@ async def cancel(client: Client, job_ids: Sequence[str]) -> int:
 
 @click.command()
 @_job_ids
+@click.option(
+    "--assume-dead", is_flag=True, help="Also jobs whose attempt is unreachable: you know it is dead."
+)
 @with_client
-async def retry(client: Client, job_ids: Sequence[str]) -> int:
+async def retry(client: Client, job_ids: Sequence[str], *, assume_dead: bool) -> int:
     """Run jobs that have ended once more; `-` reads ids from stdin."""
-    return await _each(client.retry, job_ids)
+    return await _each(lambda job_id: client.retry(job_id, assume_dead=assume_dead), job_ids)
 
 
 @click.command()

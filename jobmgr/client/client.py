@@ -170,9 +170,9 @@ class Client:
         """End the job; one that has ended stays as it is."""
         return await self._do(job_id, "cancel")
 
-    async def retry(self, job_id: str) -> Job:
-        """Run a job that has ended once more."""
-        return await self._do(job_id, "retry")
+    async def retry(self, job_id: str, *, assume_dead: bool = False) -> Job:
+        """Run a job that has ended once more; `assume_dead` also one whose attempt is unreachable."""
+        return await self._do(job_id, "retry", query="?assume_dead=true" if assume_dead else "")
 
     async def pause(self, job_id: str) -> Job:
         """Stop the processes of a running job where they are."""
@@ -198,9 +198,11 @@ class Client:
         """Change the priority; larger runs first."""
         return await self._do(job_id, "priority", {"priority": priority})
 
-    async def _do(self, job_id: str, verb: str, body: Mapping[str, Any] | None = None) -> Job:
+    async def _do(
+        self, job_id: str, verb: str, body: Mapping[str, Any] | None = None, query: str = ""
+    ) -> Job:
         look = _how_to_look(job_id)
-        where = _job(job_id, verb)
+        where = _job(job_id, verb) + query
         return answers.to_job(
             await self._connection.change("POST", where, answers.JobAnswer, body, look=look)
         )

@@ -24,8 +24,9 @@ from jobmgr.executors.protocol import (
     Report,
     Resumed,
     Started,
+    Unreachable,
 )
-from jobmgr.store import attempts
+from jobmgr.store import attempts, ownership
 from jobmgr.store.attempts import Finish, Start, Turn
 from jobmgr.store.claims import Claimed
 from jobmgr.store.engine import Database
@@ -56,7 +57,11 @@ class Completer:
         self._inbox.append(report)
         self._idle.clear()
         self._wake.set()
-        if isinstance(report, Final):
+        if isinstance(report, Unreachable):
+            self._roster.unreachable.add(report.token)
+        elif isinstance(report, Started):
+            self._roster.unreachable.discard(report.token)
+        elif isinstance(report, Final):
             self._roster.free(report.token)
             self._freed()
 
@@ -104,6 +109,7 @@ class Completer:
         # All go into one commit, in this order. Writing any of them twice changes nothing, so each may be repeated.
         results = await asyncio.gather(
             self._write_starts(starts),
+            self._write_unreachable([report for report in batch if isinstance(report, Unreachable)]),
             self._write_turns([turn for token, turn in turns.items() if token not in ends]),
             self._write_ends(list(ends.values()), started),
             return_exceptions=True,
@@ -120,6 +126,15 @@ class Completer:
         ]
         if items:
             await self._database.write_all(attempts.start, items)
+
+    async def _write_unreachable(self, reports: Sequence[Unreachable]) -> None:
+        items = [
+            ownership.Unreachable(key_of(claimed), report.why)
+            for report in reports
+            if (claimed := self._roster.get(report.token)) is not None
+        ]
+        if items:
+            await self._database.write_all(ownership.unreachable, items)
 
     async def _write_turns(self, reports: Sequence[Paused | Resumed]) -> None:
         items = [
@@ -170,6 +185,8 @@ class Completer:
         )
 
     def _run_directory(self, claimed: Claimed) -> Path:
+        if claimed.origin is not None and claimed.origin.work_dir:
+            return Path(claimed.origin.work_dir) / "runs" / claimed.job_id / str(claimed.number)
         return self._runs / claimed.job_id / str(claimed.number)
 
 

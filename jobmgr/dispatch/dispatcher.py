@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from jobmgr.dispatch import recovery
 from jobmgr.dispatch.admission import Admission
 from jobmgr.dispatch.completer import Completer
+from jobmgr.dispatch.recovery import Recovery, launch_of
 from jobmgr.dispatch.roster import Roster
 from jobmgr.errors import StoreUnavailable
 from jobmgr.executors.protocol import Executor, Report
@@ -29,7 +29,6 @@ logger = logging.getLogger(__name__)
 SITE = "local"
 Drain = Literal["leave", "wait"]
 
-_HEARTBEAT_S = 5.0
 _SAMPLE_S = 1.0
 _LOOK_BACK_S = 1.0
 _DUE_AT_ONCE = 1000
@@ -56,6 +55,7 @@ class Dispatcher:
         self._cancel_grace_s = cancel_grace_s
         self._completer = Completer(database, self.roster, runs, self._wake_claims)
         self._executors: Mapping[str, Executor] = {}
+        self._recovery = Recovery(database, identity, self.roster, self._executors)
         self._work = asyncio.Event()
         self._time = asyncio.Event()
         self._wish = asyncio.Event()
@@ -74,9 +74,10 @@ class Dispatcher:
     async def start(self, executors: Mapping[str, Executor]) -> None:
         """Register, take up what an earlier service left, and begin to claim."""
         self._executors = executors
+        self._recovery = Recovery(self._database, self.identity, self.roster, executors)
         await self._database.write(dispatchers.register, self.identity)
         self._tasks = asyncio.create_task(self._run(), name="jobmgr-dispatcher")
-        await recovery.adopt_former(self._database, self.identity, self.roster, executors)
+        await self._recovery.look_after_others()
         self._database.on_commit(self.notice)
         self.notice(frozenset(Topic))
 
@@ -146,7 +147,7 @@ class Dispatcher:
         while not self._draining:
             async with self._claiming:
                 if self._is_doubtful:
-                    await recovery.recover_own(self._database, self.identity, self.roster, self._executors)
+                    await self._recovery.reconcile()
                     self._is_doubtful = False
                 if not await self._claim():
                     return
@@ -177,7 +178,7 @@ class Dispatcher:
         for attempt in claimed:
             self.roster.add(attempt)
             logger.debug("job %s attempt %s claimed", attempt.job_id, attempt.number)
-        await self._executors[SITE].launch([recovery.launch_of(attempt) for attempt in claimed])
+        await self._executors[SITE].launch([launch_of(attempt) for attempt in claimed])
 
     async def _promote_when_due(self) -> None:
         self._time.clear()
@@ -233,8 +234,13 @@ class Dispatcher:
             self._work.set()
 
     async def _beat(self) -> None:
-        await asyncio.sleep(_HEARTBEAT_S * random.uniform(0.8, 1.0))
+        await asyncio.sleep(self.identity.heartbeat_s * random.uniform(0.8, 1.0))
         await self._database.write(dispatchers.beat, self.identity.id)
+        # A file has one service; on a server others may have adopted what is ours, or fallen silent.
+        if not self._database.is_sqlite:
+            async with self._claiming:
+                await self._recovery.reconcile()
+            await self._recovery.look_after_others()
 
 
 async def _wait(event: asyncio.Event, timeout_s: float | None) -> None:

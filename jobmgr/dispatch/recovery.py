@@ -1,14 +1,15 @@
-"""Takes up what an earlier service left: adopts its live attempts and re-enters each where it really is."""
+"""Takes up what others left: adopts live attempts and re-enters each where it really is."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
 
-from jobmgr.dispatch.roster import Roster
-from jobmgr.executors import process
+from jobmgr.dispatch import peers
+from jobmgr.dispatch.peers import Fate, Watch
+from jobmgr.dispatch.roster import Roster, key_of
 from jobmgr.executors.protocol import Executor, Launch
-from jobmgr.store import attempts, dispatchers
+from jobmgr.store import dispatchers, ownership
 from jobmgr.store.claims import Claimed
 from jobmgr.store.dispatchers import Identity
 from jobmgr.store.engine import Database
@@ -26,53 +27,57 @@ def launch_of(claimed: Claimed) -> Launch:
         env=claimed.env,
         cwd=claimed.cwd,
         walltime_s=claimed.walltime_s,
+        origin=claimed.origin,
     )
 
 
-async def adopt_former(
-    database: Database, identity: Identity, roster: Roster, executors: Mapping[str, Executor]
-) -> int:
-    """Adopt the live attempts of dispatchers that are gone; answers how many.
+class Recovery:
+    """One dispatcher's care for attempts that it did not claim in this life, or lost from memory."""
 
-    Gone means: stopped by itself, or its process is proven dead on this boot of this machine. An SQLite file has
-    one service at a time, which its lock proves, so there every other dispatcher is gone.
-    """
-    host = None if database.is_sqlite else identity.host
-    former = await database.read(dispatchers.former, host)
-    gone = [
-        other.id
-        for other, has_stopped in former
-        if other.id != identity.id and (has_stopped or database.is_sqlite or is_gone(other))
-    ]
-    if not gone:
-        return 0
-    return await _recover(await database.write(attempts.adopt, (identity.id, gone)), roster, executors)
+    def __init__(
+        self, database: Database, own: Identity, roster: Roster, executors: Mapping[str, Executor]
+    ) -> None:
+        self._database = database
+        self._own = own
+        self._roster = roster
+        self._executors = executors
+        self._watch = Watch()
 
+    async def look_after_others(self) -> None:
+        """Adopt what nobody looks after; mark what is on other machines as unreachable, until they come back."""
+        found = await self._database.read(dispatchers.peers, self._own.id)
+        silent = self._watch.silent(found)
+        fates = peers.by_fate(self._own, found, silent, is_only=self._database.is_sqlite)
+        if fates[Fate.ADOPT]:
+            await self._take_up(
+                await self._database.write(ownership.adopt, (self._own.id, fates[Fate.ADOPT]))
+            )
+        for peer in fates[Fate.UNATTENDED]:
+            # Again each time: it may have claimed between its last sign of life and its silence.
+            await self._database.write(ownership.unattended, peer)
 
-async def recover_own(
-    database: Database, identity: Identity, roster: Roster, executors: Mapping[str, Executor]
-) -> int:
-    """Take up rows that are ours but not in memory: the answer to a COMMIT was lost."""
-    tokens = await database.read(attempts.of_dispatcher, identity.id)
-    unknown = [token for token in tokens if token not in roster]
-    if not unknown:
-        return 0
-    return await _recover(await database.write(attempts.reclaim, unknown), roster, executors)
+    async def reconcile(self) -> None:
+        """Compare memory with the rows: take up what is ours and unknown, let go of what is somebody else's.
 
+        The former comes from a COMMIT whose answer was lost, the latter from a silence after which others adopted.
+        Not while a claim is under way.
+        """
+        marked = await self._database.read(ownership.of_dispatcher, self._own.id)
+        for claimed in self._roster:
+            if claimed.token not in marked:
+                logger.info("attempt %s of job %s is not ours any more", claimed.number, claimed.job_id)
+                await self._executors["local"].forget(claimed.token)
+                self._roster.drop(claimed.token)
+            elif marked[claimed.token] and claimed.token not in self._roster.unreachable:
+                # Others said so while we were silent.
+                await self._database.write(ownership.reachable, key_of(claimed))
+        unknown = [token for token in marked if token not in self._roster]
+        if unknown:
+            await self._take_up(await self._database.write(ownership.reclaim, (self._own.id, unknown)))
 
-async def _recover(adopted: Sequence[Claimed], roster: Roster, executors: Mapping[str, Executor]) -> int:
-    for claimed in adopted:
-        roster.add(claimed)
-    if adopted:
-        logger.info("taking up %d attempts of an earlier service", len(adopted))
-        await executors["local"].recover([launch_of(claimed) for claimed in adopted])
-    return len(adopted)
-
-
-def is_gone(other: Identity) -> bool:
-    """Whether a dispatcher of this host is proven dead: its boot is over, or its process is."""
-    if other.boot_id != process.boot_id():
-        return True
-    if other.pid_namespace != process.pid_namespace():
-        return False
-    return not process.is_alive(other.pid, other.start_ticks)
+    async def _take_up(self, adopted: Sequence[Claimed]) -> None:
+        for claimed in adopted:
+            self._roster.add(claimed)
+        if adopted:
+            logger.info("taking up %d live attempts", len(adopted))
+            await self._executors["local"].recover([launch_of(claimed) for claimed in adopted])

@@ -15,6 +15,8 @@ class Roster:
     def __init__(self) -> None:
         self._held: dict[str, Claimed] = {}
         self._occupying: set[str] = set()
+        # What an executor said it cannot reach. What others say of our attempts while we are silent is another thing.
+        self.unreachable: set[str] = set()
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -44,6 +46,7 @@ class Roster:
     def drop(self, token: str) -> None:
         """Its end is written, or it belongs to somebody else now."""
         self._held.pop(token, None)
+        self.unreachable.discard(token)
         self._occupying.discard(token)
         if not self._held:
             self._empty.set()

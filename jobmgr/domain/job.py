@@ -139,6 +139,7 @@ class Attempt:
     claimed_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    unreachable_at: datetime | None
     exit_code: int | None
     signal: int | None
     ended_by: str | None
@@ -146,6 +147,19 @@ class Attempt:
     cpu_s: float | None
     peak_memory_bytes: int | None
     leftovers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an attempt was claimed by an earlier service, and whether its start was seen.
+
+    `work_id` is what the file `id` in `work_dir` said then; empty if that is not known.
+    """
+
+    work_dir: str
+    work_id: str
+    boot_id: str
+    has_started: bool
 
 
 @dataclass(frozen=True, slots=True)

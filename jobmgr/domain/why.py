@@ -40,6 +40,7 @@ class Surroundings:
     closed: Sequence[str]
     asks_too_much: Sequence[str]
     waits_for_room: Sequence[str]
+    unreachable_at: datetime | None = None
 
 
 def explain(job: Job, around: Surroundings, now: datetime) -> list[Reason]:
@@ -51,6 +52,10 @@ def explain(job: Job, around: Surroundings, now: datetime) -> list[Reason]:
     if job.status.is_terminal:
         cause = f": {job.error.message}" if job.error else ""
         return [Reason(job.status.value, f"it ended as {job.status}{cause}")]
+    if around.unreachable_at is not None:
+        since = f"{around.unreachable_at:%Y-%m-%d %H:%M:%S} UTC"
+        advice = "if you know that it is dead, `retry --assume-dead` runs the job again"
+        return [Reason("unreachable", f"attempt {job.attempt} cannot be reached since {since}; {advice}")]
     if job.cancel_requested_at is not None:
         return [Reason("cancelling", "its cancellation was requested; its processes are being ended")]
     if job.status is Status.PAUSED:

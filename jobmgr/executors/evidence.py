@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from jobmgr.domain.job import JobError
+from jobmgr.domain.job import JobError, Origin
 from jobmgr.executors import gate, process
 from jobmgr.executors.protocol import ExitRecord
 
@@ -22,6 +22,7 @@ class Finding(StrEnum):
     VOID = "void"
     ENDED = "ended"
     OPEN = "open"
+    BARE = "bare"
     OTHER_BOOT = "other_boot"
     OTHER_ATTEMPT = "other_attempt"
     UNREACHABLE = "unreachable"
@@ -29,7 +30,10 @@ class Finding(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A finding with what belongs to it: the record if ENDED, the gate if OPEN, a sentence otherwise."""
+    """A finding with what belongs to it: the record if ENDED, the gate if OPEN, a sentence otherwise.
+
+    BARE: its start was seen, and its control files are gone.
+    """
 
     finding: Finding
     record: ExitRecord | None = None
@@ -37,8 +41,24 @@ class Sighting:
     detail: str = ""
 
 
-def look(control: str, token: str) -> Sighting:
+def look(control: str, token: str, origin: Origin | None = None) -> Sighting:
     """Read the control directory of an attempt. A file that cannot be read or understood decides nothing."""
+    sighting = _look(control, token)
+    if sighting.finding is not Finding.UNDECIDED or origin is None:
+        return sighting
+    if origin.work_id and gate.work_id(origin.work_dir) != origin.work_id:
+        detail = f"its work directory {origin.work_dir} is not there, or another one is in its place"
+        return Sighting(Finding.UNREACHABLE, detail=detail)
+    if origin.has_started:
+        return Sighting(Finding.BARE, detail=f"it was running, and its control files in {control} are gone")
+    if origin.boot_id != process.boot_id():
+        # Files that nobody synced may be gone with the power: an absent gate proves nothing any more.
+        detail = f"this machine was restarted since it was claimed (boot {origin.boot_id}); it may have run"
+        return Sighting(Finding.OTHER_BOOT, detail=detail)
+    return sighting
+
+
+def _look(control: str, token: str) -> Sighting:
     try:
         gate.check_token(control, token)
         record = gate.read_exit(control)

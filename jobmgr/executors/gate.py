@@ -22,6 +22,7 @@ VOID: Final = "void"
 
 Content = dict[str, Any]
 
+_ID = "/id"
 _GATE = "/gate"
 _EXIT = "/exit"
 _EXIT_BYTES = 4096
@@ -45,10 +46,31 @@ class OtherToken(ValueError):
         self.control = control
 
 
+def make_roots(work_dir: str) -> str:
+    """Make the directories that all attempts lie in, and the name of this work directory; answers the name."""
+    for name, mode in (("control", 0o700), ("runs", 0o777)):
+        os.makedirs(f"{work_dir}/{name}", mode, exist_ok=True)
+    private = f"{work_dir}{_ID}.{os.urandom(8).hex()}"
+    _write(private, os.urandom(16).hex().encode(), os.O_CREAT | os.O_EXCL)
+    with contextlib.suppress(FileExistsError):
+        os.link(private, work_dir + _ID)
+    os.unlink(private)
+    return _read(work_dir + _ID).decode("ascii", "replace")
+
+
+def work_id(work_dir: str) -> str | None:
+    """The name of a work directory; None if it is not there."""
+    try:
+        return _read(work_dir + _ID).decode("ascii", "replace")
+    except OSError:
+        return None
+
+
 def make(control: str, token: str) -> None:
     """Make the control directory with the token in it; made already for the same attempt is fine.
 
-    Raises OtherToken, and OSError if it cannot be made.
+    The directory of all control directories must be there: where it is missing (not mounted, moved) a new one
+    would decide nothing. Raises OtherToken, and OSError if it cannot be made.
     """
     if not _make_directory(control, 0o700):
         with contextlib.suppress(FileNotFoundError):
@@ -188,15 +210,13 @@ def utc(at_ns: int) -> str:
 
 
 def _make_directory(path: str, mode: int) -> bool:
-    """Make a directory, and above it what is missing; False if it is there already."""
-    for directory in (os.path.dirname(path), path):
-        try:
-            os.mkdir(directory, mode)
-        except FileExistsError:
-            if directory == path:
-                return False
-        except FileNotFoundError:
-            os.makedirs(directory, mode, exist_ok=True)
+    """Make the directory of an attempt, and that of its job; False if it is there already."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(os.path.dirname(path), mode)
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:
+        return False
     return True
 
 

@@ -17,7 +17,18 @@ from jobmgr.executors import evidence, gate, process
 from jobmgr.executors.crew import Crew
 from jobmgr.executors.links import Link
 from jobmgr.executors.messages import Message
-from jobmgr.executors.protocol import Ended, Final, Launch, Lost, NeverRan, Paused, Report, Resumed, Started
+from jobmgr.executors.protocol import (
+    Ended,
+    Final,
+    Launch,
+    Lost,
+    NeverRan,
+    Paused,
+    Report,
+    Resumed,
+    Started,
+    Unreachable,
+)
 from jobmgr.executors.pursuit import Live, Pursuit, settled
 
 logger = logging.getLogger(__name__)
@@ -69,7 +80,8 @@ class LocalExecutor:
             on_message=self._on_message,
             on_lost=self._on_lost,
         )
-        self._pursuit = Pursuit(self._started, self._on_message, self._on_lost)
+        self._pursuit = Pursuit(self._started, self._unreachable, self._on_message, self._on_lost)
+        self.work_id = ""  # The name of the work directory, once started.
         self._live: dict[str, Live] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -80,7 +92,7 @@ class LocalExecutor:
                 "commands can be run on Linux only for now; use a site on another machine"
             )
         try:
-            await asyncio.to_thread(self._make_work_dir)
+            self.work_id = await asyncio.to_thread(gate.make_roots, str(self._work_dir))
         except OSError as error:
             raise ExecutorUnavailable(f"the work directory cannot be used: {error}") from error
         await self._crew.start()
@@ -145,7 +157,7 @@ class LocalExecutor:
         for live in lives:
             live.is_handed_over = True
         sightings = await asyncio.to_thread(
-            lambda: [evidence.look(live.control, live.token) for live in lives]
+            lambda: [evidence.look(live.control, live.token, live.launch.origin) for live in lives]
         )
         fault.reach("recovery.looked")
         for live, sighting in zip(lives, sightings, strict=True):
@@ -154,6 +166,16 @@ class LocalExecutor:
                 self._finish(live, report)
             else:
                 self._pursue(live)
+
+    async def forget(self, token: str) -> None:
+        """See Executor."""
+        live = self._live.pop(token, None)
+        if live is not None:
+            live.is_over = True
+            live.kick.set()
+            if live.link is not None:
+                self._crew.forget(live.link)
+                live.link.close()
 
     async def stop(self) -> None:
         """See Executor."""
@@ -168,20 +190,16 @@ class LocalExecutor:
 
     # Handing over
 
-    def _make_work_dir(self) -> None:
-        for name in ("control", "runs"):
-            (self._work_dir / name).mkdir(
-                parents=True, exist_ok=True, mode=0o700 if name == "control" else 0o777
-            )
-
     def _enter(self, launch: Launch) -> Live:
         known = self._live.get(launch.token)
         if known is not None:
             # Handed in again, because its state is in doubt: the new look tells it all again, once.
             known.is_over = True
             known.kick.set()
+        # What an earlier service claimed lies where that one kept its files.
+        root = (launch.origin and launch.origin.work_dir) or self._work_dir
         place = f"{launch.job_id}/{launch.number}"
-        live = Live(launch, control=f"{self._work_dir}/control/{place}", run=f"{self._work_dir}/runs/{place}")
+        live = Live(launch, control=f"{root}/control/{place}", run=f"{root}/runs/{place}")
         self._live[launch.token] = live
         return live
 
@@ -282,7 +300,16 @@ class LocalExecutor:
     def _started(self, live: Live, started: Started) -> None:
         if not live.has_started and not live.is_over:
             live.has_started = True
+            live.is_unreachable = False
             self._report(started)
+
+    def _unreachable(self, live: Live, why: str) -> None:
+        if not live.is_over and not live.is_unreachable:
+            live.is_unreachable = True
+            # When it is reached again its start is told again, which says so.
+            live.has_started = False
+            logger.warning("attempt %s of job %s is unreachable: %s", live.token, live.launch.job_id, why)
+            self._report(Unreachable(live.token, why))
 
     def _ended(self, live: Live, record: Message) -> None:
         try:

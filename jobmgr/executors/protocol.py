@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from jobmgr.domain.job import JobError
+from jobmgr.domain.job import JobError, Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class Launch:
     """A claimed attempt, with all that is needed to run it. Paths are absolute.
 
     `cwd` None means the run directory. `env` is what the job asked for; the executor adds the base
-    environment and the JOBMGR_* variables.
+    environment and the JOBMGR_* variables. `origin` is that of an attempt which an earlier service claimed.
     """
 
     job_id: str
@@ -25,6 +25,7 @@ class Launch:
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str | None = None
     walltime_s: float | None = None
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,14 @@ class Resumed:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreachable:
+    """Nothing can be said about the attempt now, and why; it is looked for until something can."""
+
+    token: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The exit record is there."""
 
@@ -101,7 +110,7 @@ class Lost:
 
 Turn = Paused | Resumed
 Final = Ended | NeverRan | Lost
-Report = Started | Turn | Final
+Report = Started | Turn | Unreachable | Final
 
 
 class Executor(Protocol):
@@ -109,7 +118,7 @@ class Executor(Protocol):
 
     Each launched or recovered attempt gets exactly one final report (Ended, NeverRan, Lost), after at most one
     Started, unless this process ends first: then the same attempt, recovered by the next service, gets it.
-    Between the two it is told when the attempt was Paused or Resumed.
+    Before that it is told when the attempt was Paused or Resumed, or is Unreachable.
     Reports go to the callable given at construction, in the event loop's thread.
     """
 
@@ -139,9 +148,14 @@ class Executor(Protocol):
     async def recover(self, launches: Sequence[Launch]) -> None:
         """Re-enter attempts of an earlier service where they really are.
 
-        Gate absent: void it, NeverRan. Exit record there: Ended. Running: Started, and watched from now on.
-        Holder proven dead without a record: Lost.
+        Gate absent: void it, NeverRan; but Lost if it was claimed in another boot or seen running. Exit record
+        there: Ended. Running: Started, and watched from now on. Holder proven dead without a record: Lost. Its
+        files or its machine out of reach: Unreachable, until they are reached.
         """
+        ...
+
+    async def forget(self, token: str) -> None:
+        """The attempt is somebody else's now: say no more about it, and leave it alone."""
         ...
 
     async def stop(self) -> None:

@@ -40,6 +40,7 @@ class Live:
     link: Link | None = None
     is_handed_over: bool = False
     has_started: bool = False
+    is_unreachable: bool = False
     is_over: bool = False
     times_lost: int = 0
     cancel_grace_s: float | None = None
@@ -66,10 +67,12 @@ class Pursuit:
     def __init__(
         self,
         report_started: Callable[[Live, Started], None],
+        report_unreachable: Callable[[Live, str], None],
         on_message: Callable[[Link, Message], None],
         on_lost: Callable[[Link], None],
     ) -> None:
         self._report_started = report_started
+        self._report_unreachable = report_unreachable
         self._on_message = on_message
         self._on_lost = on_lost
 
@@ -81,7 +84,7 @@ class Pursuit:
         retry_s = _RETRY_FIRST_S
         times_gone = 0
         while not live.is_over:
-            sighting = await asyncio.to_thread(evidence.look, live.control, live.token)
+            sighting = await asyncio.to_thread(evidence.look, live.control, live.token, live.launch.origin)
             report = settled(live.token, sighting)
             if report is not None:
                 return report
@@ -90,8 +93,12 @@ class Pursuit:
             if sighting.finding is Finding.UNDECIDED:
                 await self._void(live)
             elif sighting.finding is Finding.UNREACHABLE:
-                logger.warning("attempt %s cannot be decided now: %s", live.token, sighting.detail)
+                self._report_unreachable(live, sighting.detail)
                 wait_s = _UNREACHABLE_RETRY_S
+            elif sighting.finding is Finding.BARE:
+                # Without its files only the process table can tell whether it still runs.
+                if not await self._watch(live, {"token": live.token, "nonce": ""}):
+                    return Lost(live.token, sighting.detail)
             else:
                 assert sighting.gate is not None
                 holder = await self._attach(live, sighting.gate)

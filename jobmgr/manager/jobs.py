@@ -15,7 +15,7 @@ from jobmgr.domain.status import Status
 from jobmgr.domain.why import Parent, Reason, Surroundings, explain
 from jobmgr.errors import InvalidRequest, WaitTimeout
 from jobmgr.manager.core import Core
-from jobmgr.store import dependencies, events, jobs, listing, queues
+from jobmgr.store import dependencies, events, jobs, listing, ownership, queues
 from jobmgr.store.jobs import Change, Stored
 from jobmgr.wire.submission import (
     JobChange,
@@ -91,8 +91,15 @@ class Jobs(Core):
         """End the job, or ask for its end if it is live. An ended job stays as it is."""
         return await self._change(jobs.cancel, job_id)
 
-    async def retry(self, job_id: str) -> Job:
-        """Queue an ended job for a new attempt. Raises IllegalTransition if it has not ended."""
+    async def retry(self, job_id: str, *, assume_dead: bool = False, user: str | None = None) -> Job:
+        """Queue an ended job for a new attempt. Raises IllegalTransition if it has not ended.
+
+        `assume_dead` is the word of `user` that the job's unreachable attempt is dead: it is ended as lost first.
+        """
+        if assume_dead:
+            wish = ownership.AssumeDead(job_id, self.user if user is None else user)
+            await self.database.write(ownership.retry_assuming_dead, wish)
+            return await self.get(job_id)
         return await self._change(jobs.retry, job_id)
 
     async def pause(self, job_id: str) -> Job:
@@ -171,6 +178,7 @@ class Jobs(Core):
             closed=self.dispatcher.admission.closed,
             asks_too_much=too_much,
             waits_for_room=no_room,
+            unreachable_at=await self.database.read(listing.unreachable_at, job_id),
         )
         return explain(job, around, datetime.now(UTC))
 

@@ -17,8 +17,7 @@ from jobmgr.domain.job import JobError, OnLost
 from jobmgr.domain.outcome import End, Outcome, Rules
 from jobmgr.domain.retry import Retry
 from jobmgr.domain.status import Status
-from jobmgr.store import dependencies
-from jobmgr.store.claims import Claimed, load
+from jobmgr.store import dependencies, jobs
 from jobmgr.store.tables import PAUSING, Attempt, Job, Moment, Spec
 from jobmgr.store.transaction import AnyRow, Topic, Transaction
 
@@ -39,6 +38,9 @@ _FENCE = sa.select(
     Attempt.number,
     Attempt.token,
     Attempt.lease,
+    Attempt.dispatcher,
+    Attempt.work_dir,
+    Attempt.unreachable_at,
     Attempt.started_at.label("attempt_started_at"),
     Job.id,
     Job.job_id,
@@ -56,16 +58,14 @@ _FENCE = sa.select(
     Spec.on_lost,
     Spec.exit_codes,
 )
-_FENCED = (
-    _FENCE.join(Job, Job.id == Attempt.job)
-    .join(Spec, Spec.job == Attempt.job)
-    .where(Attempt.job.in_(sa.bindparam("jobs", expanding=True)), Attempt.finished_at.is_(None))
-    .order_by(Attempt.job)
-)
+ROWS = _FENCE.join(Job, Job.id == Attempt.job).join(Spec, Spec.job == Attempt.job)
+_FENCED = ROWS.where(
+    Attempt.job.in_(sa.bindparam("jobs", expanding=True)), Attempt.finished_at.is_(None)
+).order_by(Attempt.job)
 _FENCED_LOCKING = _FENCED.with_for_update(of=[Attempt, Job])
 
 
-def _fenced(tx: Transaction, keys: Sequence[Key]) -> dict[str, AnyRow]:
+def fenced(tx: Transaction, keys: Sequence[Key]) -> dict[str, AnyRow]:
     """The locked rows of those attempts that are still the callers', by token."""
     wanted = {key.token: key for key in keys}
     jobs = sorted({key.job for key in keys})
@@ -78,6 +78,11 @@ def _fenced(tx: Transaction, keys: Sequence[Key]) -> dict[str, AnyRow]:
             if key is not None and key.lease == row.lease and key.number == row.number:
                 held[row.token] = row
     return held
+
+
+def about_row(row: AnyRow, version: int) -> dict[str, Any]:
+    """What an event says about the job of `row`, at this version."""
+    return {"id": row.id, "job_id": row.job_id, "user": row.user, "v": version}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +120,17 @@ _STARTED = frozenset({Status.RUNNING, Status.PAUSED})
 
 def start(tx: Transaction, starts: Sequence[Start]) -> list[bool]:
     """Record that attempts run. False: the attempt is not the caller's any more, nothing was written."""
-    held = _fenced(tx, [item.key for item in starts])
+    held = fenced(tx, [item.key for item in starts])
     rows = []
     for item in starts:
         row = held.get(item.key.token)
         # A repeated start (adoption, a lost answer) is harmless and told once.
-        if row is None or Status(row.status) in _STARTED:
+        if row is None:
+            continue
+        if row.unreachable_at is not None:
+            mark_reachable(tx, row)
+            row = fenced(tx, [item.key])[item.key.token]
+        if Status(row.status) in _STARTED:
             continue
         if row.pause_requested_at is not None:
             tx.topics.add(Topic.WISH)
@@ -134,7 +144,7 @@ def start(tx: Transaction, starts: Sequence[Start]) -> list[bool]:
                 "directory": item.work_dir,
             }
         )
-        about = {"id": row.id, "job_id": row.job_id, "user": row.user, "v": row.v + 1}
+        about = about_row(row, row.v + 1)
         tx.record(
             "started",
             about,
@@ -149,6 +159,21 @@ def start(tx: Transaction, starts: Sequence[Start]) -> list[bool]:
     return [item.key.token in held for item in starts]
 
 
+def mark_reachable(tx: Transaction, row: AnyRow) -> None:
+    """An attempt that could not be reached can be again."""
+    set_unreachable(tx, row, None)
+    jobs.change(tx, row, "reachable", {"attempt": row.number})
+
+
+def set_unreachable(tx: Transaction, row: AnyRow, at: datetime | None) -> None:
+    """Since when an attempt cannot be reached."""
+    tx.connection.execute(
+        sa.update(Attempt)
+        .where(Attempt.job == row.job, Attempt.number == row.number)
+        .values(unreachable_at=at)
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """The processes of an attempt were seen stopped, or going on again."""
@@ -159,7 +184,7 @@ class Turn:
 
 def turn(tx: Transaction, turns: Sequence[Turn]) -> list[bool]:
     """Record pauses and their ends. False: the attempt is not the caller's any more, nothing was written."""
-    held = _fenced(tx, [item.key for item in turns])
+    held = fenced(tx, [item.key for item in turns])
     for item in turns:
         row = held.get(item.key.token)
         status = Status.PAUSED if item.is_paused else Status.RUNNING
@@ -169,7 +194,7 @@ def turn(tx: Transaction, turns: Sequence[Turn]) -> list[bool]:
         tx.move(row.queue, row.status, status)
         # Another wish may have come in meanwhile.
         tx.topics.add(Topic.WISH)
-        about = {"id": row.id, "job_id": row.job_id, "user": row.user, "v": row.v + 1}
+        about = about_row(row, row.v + 1)
         tx.record("paused" if item.is_paused else "resumed", about, status=status, attempt=row.number)
     return [item.key.token in held for item in turns]
 
@@ -183,7 +208,7 @@ class Finish:
     decide: Callable[[Rules, datetime], Outcome]
     started_at: datetime | None
     finished_at: datetime
-    work_dir: str
+    work_dir: str | None
     handle: str | None = None  # of an attempt whose start was not written before
     cpu_s: float | None = None
     peak_memory_bytes: int | None = None
@@ -195,7 +220,7 @@ def finish(tx: Transaction, ends: Sequence[Finish]) -> list[Outcome | None]:
 
     None: the attempt is not the caller's any more, nothing was written.
     """
-    held = _fenced(tx, [item.key for item in ends])
+    held = fenced(tx, [item.key for item in ends])
     answers: list[Outcome | None] = []
     attempt_rows, job_rows = [], []
     ended: dict[int, Status] = {}
@@ -295,7 +320,7 @@ def _job_end(
     status = outcome.status
     finished_at = item.finished_at if status.is_terminal else None
     tx.move(row.queue, row.status, status)
-    about = {"id": row.id, "job_id": row.job_id, "user": row.user, "v": row.v + 1}
+    about = about_row(row, row.v + 1)
     if item.started_at is not None and row.status == Status.CLAIMED:
         # A fast job: its start and its end are one write, but still two facts.
         tx.record(
@@ -336,47 +361,6 @@ def _kind(status: Status) -> str:
     if status.is_terminal:
         return status.value
     return "retrying" if status is Status.PENDING else "released"
-
-
-def adopt(tx: Transaction, wishes: Sequence[tuple[str, Sequence[str]]]) -> list[list[Claimed]]:
-    """Take over the live attempts of other dispatchers: `(new owner, former owners)`. Raises the leases.
-
-    Whatever the former owners still write is refused by the fence.
-    """
-    return [_adopt(tx, owner, formers) for owner, formers in wishes]
-
-
-def _adopt(tx: Transaction, owner: str, formers: Sequence[str]) -> list[Claimed]:
-    statement = (
-        sa.update(Attempt)
-        .where(Attempt.dispatcher.in_(formers), Attempt.finished_at.is_(None))
-        .values(dispatcher=owner, lease=Attempt.lease + 1)
-        .returning(Attempt.job)
-    )
-    jobs = sorted(tx.connection.execute(statement).scalars())
-    return load(tx.connection, jobs)
-
-
-def of_dispatcher(connection: sa.Connection, dispatcher: str) -> list[str]:
-    """Tokens of all live attempts of a dispatcher."""
-    statement = sa.select(Attempt.token).where(
-        Attempt.dispatcher == dispatcher, Attempt.finished_at.is_(None)
-    )
-    return list(connection.execute(statement).scalars())
-
-
-def reclaim(tx: Transaction, token_lists: Sequence[Sequence[str]]) -> list[list[Claimed]]:
-    """Raise the leases of these live attempts; answers those that still are live."""
-    answers = []
-    for tokens in token_lists:
-        statement = (
-            sa.update(Attempt)
-            .where(Attempt.token.in_(tokens), Attempt.finished_at.is_(None))
-            .values(lease=Attempt.lease + 1)
-            .returning(Attempt.job)
-        )
-        answers.append(load(tx.connection, sorted(tx.connection.execute(statement).scalars())))
-    return answers
 
 
 _WISHES = (

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
+from jobmgr.domain.job import Origin
 from jobmgr.domain.queue import Tally
 from jobmgr.domain.status import Status
-from jobmgr.store.tables import ASKING, Attempt, Job, Queue, Spec
+from jobmgr.store.tables import ASKING, Attempt, Dispatcher, Job, Queue, Spec
 from jobmgr.store.transaction import AnyRow, Transaction
 
 
@@ -67,6 +68,7 @@ class Claimed:
     memory_bytes: int
     gpus: int
     required_files: tuple[str, ...]
+    origin: Origin | None = None  # of an attempt that an earlier service claimed
 
 
 _CANDIDATE_COLUMNS = (Job.id, Job.job_id, Job.queue, Job.priority, Job.cpus, Job.memory_bytes, Job.gpus)
@@ -204,6 +206,7 @@ def _take(tx: Transaction, dispatcher: str, chosen: Sequence[Candidate]) -> list
                 "token": tokens[key],
                 "lease": 1,
                 "dispatcher": dispatcher,
+                "claimed_by": dispatcher,
                 "counted": True,
                 "claimed_at": tx.now,
             }
@@ -257,3 +260,20 @@ def _claimed(row: AnyRow) -> Claimed:
         values[name] = tuple(values[name])
     values["status"] = Status(values["status"])
     return Claimed(**values)
+
+
+_ORIGINS = (
+    sa.select(Attempt.token, Dispatcher.work_dir, Dispatcher.work_id, Dispatcher.boot_id, Attempt.started_at)
+    .join(Dispatcher, Dispatcher.id == Attempt.claimed_by)
+    .where(Attempt.finished_at.is_(None), Attempt.job.in_(sa.bindparam("jobs", expanding=True)))
+)
+
+
+def load_adopted(connection: sa.Connection, jobs: Sequence[int]) -> list[Claimed]:
+    """Like `load`, each attempt with its origin."""
+    origins: dict[str, Origin] = {}
+    for start in range(0, len(jobs), 500):
+        for row in connection.execute(_ORIGINS, {"jobs": jobs[start : start + 500]}):
+            has_started = row.started_at is not None
+            origins[row.token] = Origin(row.work_dir, row.work_id, row.boot_id, has_started)
+    return [replace(claimed, origin=origins.get(claimed.token)) for claimed in load(connection, jobs)]

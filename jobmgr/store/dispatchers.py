@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import sqlalchemy as sa
 
@@ -13,7 +13,10 @@ from jobmgr.store.transaction import Transaction
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A dispatcher process: a random id, and where it lives, so that others can tell whether it is gone."""
+    """A dispatcher process: a random id, and where it lives, so that others can tell whether it is gone.
+
+    `work_id` names its work directory whatever its path is; `heartbeat_s` says how often it shows that it lives.
+    """
 
     id: str
     host: str
@@ -21,6 +24,18 @@ class Identity:
     pid_namespace: str
     pid: int
     start_ticks: int
+    work_dir: str = ""
+    work_id: str = ""
+    heartbeat_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another dispatcher that holds live attempts: its counter, and whether it stopped by itself."""
+
+    identity: Identity
+    heartbeat: int
+    has_stopped: bool
 
 
 def register(tx: Transaction, identities: Sequence[Identity]) -> list[None]:
@@ -45,18 +60,18 @@ def stop(tx: Transaction, ids: Sequence[str]) -> list[None]:
     return [None] * len(ids)
 
 
-def former(connection: sa.Connection, host: str | None) -> list[tuple[Identity, bool]]:
-    """Dispatchers that still hold attempts, of this host or (None) of any, and whether each stopped by itself."""
-    holds = sa.exists().where(Attempt.dispatcher == Dispatcher.id, Attempt.finished_at.is_(None))
-    statement = (
-        sa.select(*Dispatcher.__table__.c)
-        .where(holds if host is None else sa.and_(holds, Dispatcher.host == host))
-        .order_by(Dispatcher.started_at)
-    )
-    return [
-        (
-            Identity(row.id, row.host, row.boot_id, row.pid_namespace, row.pid, row.start_ticks),
-            row.stopped_at is not None,
-        )
-        for row in connection.execute(statement)
-    ]
+_HOLDING = (
+    sa.select(*Dispatcher.__table__.c)
+    .where(sa.exists().where(Attempt.dispatcher == Dispatcher.id, Attempt.finished_at.is_(None)))
+    .order_by(Dispatcher.started_at)
+)
+
+
+def peers(connection: sa.Connection, own_id: str) -> list[Peer]:
+    """The other dispatchers that hold live attempts, oldest first."""
+    found = []
+    for row in connection.execute(_HOLDING):
+        if row.id != own_id:
+            identity = Identity(**{field.name: getattr(row, field.name) for field in fields(Identity)})
+            found.append(Peer(identity, row.heartbeat, row.stopped_at is not None))
+    return found

@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -179,7 +180,7 @@ def _error(code: str | None, message: str | None) -> JobError | None:
 _ATTEMPT_COLUMNS = (
     Job.job_id, Attempt.number, Attempt.token, Attempt.lease, Attempt.dispatcher, Attempt.counted, Attempt.outcome,
     Attempt.handle, Attempt.work_dir, Attempt.claimed_at, Attempt.started_at, Attempt.finished_at, Attempt.exit_code,
-    Attempt.signal, Attempt.ended_by, Attempt.error_code, Attempt.error_message, Attempt.cpu_s,
+    Attempt.unreachable_at, Attempt.signal, Attempt.ended_by, Attempt.error_code, Attempt.error_message, Attempt.cpu_s,
     Attempt.peak_memory_bytes, Attempt.leftovers,
 )  # fmt: skip
 
@@ -244,6 +245,16 @@ def asked(connection: sa.Connection, job_id: str) -> tuple[int, int, int]:
         sa.select(Job.cpus, Job.memory_bytes, Job.gpus).where(Job.job_id == job_id)
     ).one()
     return int(row.cpus), int(row.memory_bytes), int(row.gpus)
+
+
+def unreachable_at(connection: sa.Connection, job_id: str) -> datetime | None:
+    """Since when the live attempt of a job cannot be reached; None if it can, or there is none."""
+    statement = (
+        sa.select(Attempt.unreachable_at)
+        .join(Job, Job.id == Attempt.job)
+        .where(Job.job_id == job_id, Attempt.finished_at.is_(None))
+    )
+    return connection.execute(statement).scalar()
 
 
 def unfinished(connection: sa.Connection, job_ids: Sequence[str] | None) -> list[str]:

@@ -172,6 +172,8 @@ class Attempt(Base):
     token: Mapped[str] = mapped_column(sa.Text)
     lease: Mapped[int] = mapped_column(sa.Integer)
     dispatcher: Mapped[str] = mapped_column(sa.ForeignKey("dispatchers.id"))
+    # Adoption changes `dispatcher`; where the files lie and in which boot it was claimed is known of this one.
+    claimed_by: Mapped[str | None] = mapped_column(sa.Text)
     counted: Mapped[bool] = mapped_column(sa.Boolean)
     outcome: Mapped[str | None] = mapped_column(sa.Text)
     handle: Mapped[str | None] = mapped_column(sa.Text)
@@ -307,6 +309,9 @@ class Dispatcher(Base):
     pid_namespace: Mapped[str] = mapped_column(sa.Text)
     pid: Mapped[int] = mapped_column(sa.Integer)
     start_ticks: Mapped[int] = mapped_column(sa.BigInteger)
+    work_dir: Mapped[str] = mapped_column(sa.Text, server_default="")
+    work_id: Mapped[str] = mapped_column(sa.Text, server_default="")
+    heartbeat_s: Mapped[float] = mapped_column(sa.Float, server_default="5.0")
     heartbeat: Mapped[int] = mapped_column(sa.BigInteger, default=0)
     started_at: Mapped[datetime] = mapped_column(Moment)
     stopped_at: Mapped[datetime | None] = mapped_column(Moment)

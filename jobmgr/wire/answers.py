@@ -104,6 +104,7 @@ class AttemptAnswer(Struct):
     claimed_at: Moment
     started_at: Moment | None
     finished_at: Moment | None
+    unreachable_at: Moment | None
     exit_code: int | None
     signal: int | None
     ended_by: str | None
@@ -320,6 +321,7 @@ def attempt_answer(attempt: Attempt) -> AttemptAnswer:
         claimed_at=moment_text(attempt.claimed_at),
         started_at=_text_or_none(attempt.started_at),
         finished_at=_text_or_none(attempt.finished_at),
+        unreachable_at=_text_or_none(attempt.unreachable_at),
         exit_code=attempt.exit_code,
         signal=attempt.signal,
         ended_by=attempt.ended_by,
@@ -345,6 +347,7 @@ def to_attempt(answer: AttemptAnswer, job_id: str) -> Attempt:
         claimed_at=parse_moment(answer.claimed_at),
         started_at=_parse_or_none(answer.started_at),
         finished_at=_parse_or_none(answer.finished_at),
+        unreachable_at=_parse_or_none(answer.unreachable_at),
         exit_code=answer.exit_code,
         signal=answer.signal,
         ended_by=answer.ended_by,

@@ -31,6 +31,14 @@ class PriorityChange(Struct, forbid_unknown_fields=True):
     priority: Priority
 
 
+class RetryQuery(Struct, forbid_unknown_fields=True):
+    """How to run a job once more."""
+
+    assume_dead: Annotated[
+        bool, Meta(description="end its unreachable attempt as lost: you know that it is dead")
+    ] = False
+
+
 class QueueChange(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """What may change on a queue; fields left out stay, `max_running` null takes its limit away."""
 

@@ -28,6 +28,7 @@ RECORD: gate.Content = {
 
 @pytest.fixture
 def control(tmp_path: Path) -> str:
+    gate.make_roots(str(tmp_path))
     path = str(tmp_path / "control" / "job" / "1")
     gate.make(path, "token")
     return path
@@ -83,6 +84,7 @@ def test_directory_of_another_attempt_is_refused(control: str) -> None:
 
 
 def test_void_makes_what_a_slow_service_would_still_make(tmp_path: Path) -> None:
+    gate.make_roots(str(tmp_path))
     control = str(tmp_path / "control" / "job" / "1")
 
     assert gate.void(control, "token", "recovered")

@@ -9,12 +9,14 @@ import shutil
 import signal
 import socket
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jobmgr.domain.job import Origin
 from jobmgr.executors import gate, process
-from jobmgr.executors.protocol import Ended, Launch, Lost, NeverRan
+from jobmgr.executors.protocol import Ended, Launch, Lost, NeverRan, Unreachable
 
 from .conftest import Service, Site, eventually
 
@@ -419,7 +421,7 @@ async def test_another_boot_proves_the_holder_dead(site: Site, service: Service)
 
 
 @pytest.mark.parametrize("changes", [{"pid_ns": "pid:[1]"}, {"host": "elsewhere", "boot_id": "another"}])
-async def test_holder_out_of_sight_decides_nothing(site: Site, changes: dict[str, str], caplog: Any) -> None:
+async def test_holder_out_of_sight_decides_nothing(site: Site, changes: dict[str, str]) -> None:
     first = await site.service()
     launch = await _after_its_end(site, first, **changes)
     await first.executor.stop()
@@ -427,13 +429,20 @@ async def test_holder_out_of_sight_decides_nothing(site: Site, changes: dict[str
 
     await second.executor.recover([launch])
 
-    await eventually(lambda: "cannot be decided" in caplog.text)
-    assert second.reports == []
+    await _is_unreachable(second, launch, "is held ")
+
+
+async def _is_unreachable(service: Service, launch: Launch, why: str) -> None:
+    """Wait for it; that is all there is to say about the attempt."""
+    (report,) = await eventually(lambda: list(service.reports))
+    assert isinstance(report, Unreachable)
+    assert report.token == launch.token
+    assert why in report.why
 
 
 @pytest.mark.parametrize("name", ["gate", "exit"])
 @pytest.mark.parametrize("content", ["", "garbage", '{"v": 2}', '{"v": 1, "tok', "[]"])
-async def test_garbled_control_file_decides_nothing(site: Site, name: str, content: str, caplog: Any) -> None:
+async def test_garbled_control_file_decides_nothing(site: Site, name: str, content: str) -> None:
     first = await site.service()
     launch = site.shell(":")
     await first.run(launch)
@@ -444,8 +453,7 @@ async def test_garbled_control_file_decides_nothing(site: Site, name: str, conte
 
     await second.executor.recover([launch])
 
-    await eventually(lambda: f"{name} is not a readable control file" in caplog.text)
-    assert second.reports == []
+    await _is_unreachable(second, launch, f"{name} is not a readable control file")
 
 
 @pytest.mark.parametrize("name", ["gate", "exit"])
@@ -469,15 +477,102 @@ def after_boot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "booted_at", lambda: booted_at)
 
 
-async def test_garbled_gate_starts_nothing(site: Site, service: Service, caplog: Any) -> None:
+async def test_garbled_gate_starts_nothing(site: Site, service: Service) -> None:
     launch = site.shell("echo ran")
     gate.make(str(service.control(launch)), launch.token)
     (service.control(launch) / "gate").write_text("garbage")
 
     await service.executor.launch([launch])
 
-    await eventually(lambda: "cannot be decided" in caplog.text)
+    await _is_unreachable(service, launch, "gate is not a readable control file")
     assert service.output(launch) == b""
+
+
+def _claimed_before(launch: Launch, work: Path, **changes: Any) -> Launch:
+    """The launch as a later service gets it."""
+    known = Origin(str(work), gate.work_id(str(work)) or "", process.boot_id(), has_started=False)
+    return dataclasses.replace(launch, origin=dataclasses.replace(known, **changes))
+
+
+async def test_attempt_without_a_gate_is_released(site: Site, service: Service) -> None:
+    launch = site.shell(":")
+
+    await service.executor.recover([_claimed_before(launch, site.work)])
+
+    assert await service.final(launch) == NeverRan(launch.token, None)
+
+
+async def test_attempt_without_a_gate_is_lost_after_another_boot(site: Site, service: Service) -> None:
+    launch = site.shell(":")
+
+    await service.executor.recover([_claimed_before(launch, site.work, boot_id="another")])
+
+    report = await service.final(launch)
+    assert isinstance(report, Lost)
+    assert "restarted" in report.evidence
+    assert not service.control(launch).exists()
+
+
+async def test_attempt_is_looked_for_where_its_service_kept_its_files(tmp_path: Path) -> None:
+    old, new = Site(tmp_path / "old"), Site(tmp_path / "new")
+    first, second = await old.service(), await new.service()
+    launch = old.shell("sleep 0.5; exit 7")
+    await first.executor.launch([launch])
+    await first.started(launch)
+    await first.executor.stop()
+
+    await second.executor.recover([_claimed_before(launch, old.work, has_started=True)])
+
+    assert (await second.record(launch)).exit_code == 7
+    await new.close()
+    await old.close()
+
+
+@pytest.mark.parametrize("instead", [None, "another"])
+async def test_work_directory_that_is_not_there_decides_nothing(
+    site: Site, tmp_path: Path, instead: str | None
+) -> None:
+    gone = tmp_path / "gone"
+    if instead is not None:
+        gate.make_roots(str(gone))
+    service = await site.service()
+    launch = site.shell(":")
+
+    await service.executor.recover([_claimed_before(launch, gone, work_id="the one it was")])
+
+    await _is_unreachable(service, launch, "gone is not there")
+
+
+async def test_running_command_whose_control_files_were_deleted_is_watched_to_its_end(
+    site: Site,
+) -> None:
+    first = await site.service()
+    launch = site.shell("echo ready; sleep 1")
+    await first.executor.launch([launch])
+    await first.started(launch)
+    shutil.rmtree(first.control(launch))
+    await first.executor.stop()
+    second = await site.service()
+
+    await second.executor.recover([_claimed_before(launch, site.work, has_started=True)])
+
+    report = await second.final(launch)
+    assert isinstance(report, Lost)
+    assert "are gone" in report.evidence
+    assert site.commands() == []
+    assert first.output(launch) == b"ready\n"
+
+
+async def test_forgotten_attempt_is_left_alone(site: Site, service: Service) -> None:
+    launch = site.shell("echo ready; sleep 0.5; echo done")
+    await service.executor.launch([launch])
+    await service.started(launch)
+
+    await service.executor.forget(launch.token)
+
+    await eventually(lambda: gate.read_exit(str(service.control(launch))))
+    assert service.output(launch) == b"ready\ndone\n"
+    assert service.finals() == []
 
 
 async def test_other_token_is_an_older_database(site: Site, service: Service) -> None:

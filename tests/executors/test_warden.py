@@ -66,6 +66,7 @@ class Crash:
     """One attempt under a keeper that dies at a given point."""
 
     def __init__(self, work: Path, warden: Link, lost: asyncio.Event) -> None:
+        self._work = str(work)
         self.control = str(work / "control" / "job" / "1")
         self.run_dir = work / "run"
         self._warden = warden
@@ -73,6 +74,7 @@ class Crash:
 
     async def run(self, script: str, token: str = "token") -> None:
         """Start the script under a new keeper, and wait for that keeper's death."""
+        gate.make_roots(self._work)
         gate.make_with_run(self.control, str(self.run_dir), token)
         path = (await self._warden.ask({"op": "fork", "count": 1}))["sockets"][0]
         link = await connect(path, _ignore, lambda _link: self._lost.set())

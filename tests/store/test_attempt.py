@@ -12,7 +12,7 @@ from jobmgr.domain.job import Attempt, JobError
 from jobmgr.domain.outcome import End
 from jobmgr.domain.queue import Tally
 from jobmgr.domain.status import Status
-from jobmgr.store import attempts, dispatchers, events, listing, waiting
+from jobmgr.store import attempts, dispatchers, events, listing, ownership, waiting
 from jobmgr.store.claims import Claimed
 from tests.store.worker import Worker, ending, new_job, now
 
@@ -121,7 +121,7 @@ async def test_foreign_key_writes_nothing(worker: Worker, field: str) -> None:
 async def test_write_after_adoption_changes_nothing(worker: Worker, other: Worker) -> None:
     await worker.add("a")
     claimed = await worker.claim_one()
-    (adopted,) = await other.database.write(attempts.adopt, (other.id, [worker.id]))
+    (adopted,) = await other.database.write(ownership.adopt, (other.id, [worker.id]))
     before = await state(worker)
 
     started = await worker.start(claimed)
@@ -135,7 +135,7 @@ async def test_write_after_adoption_changes_nothing(worker: Worker, other: Worke
 async def test_adopter_can_finish(worker: Worker, other: Worker) -> None:
     await worker.add("a")
     await worker.claim()
-    (adopted,) = await other.database.write(attempts.adopt, (other.id, [worker.id]))
+    (adopted,) = await other.database.write(ownership.adopt, (other.id, [worker.id]))
 
     outcome = await other.finish(adopted)
 
@@ -249,7 +249,7 @@ async def test_attempts_of_another_owner_are_not_adopted(worker: Worker, other: 
     await worker.claim(slots=1)
     (own,) = await other.claim(slots=1)
 
-    adopted = await worker.database.write(attempts.adopt, (worker.id, ["nobody"]))
+    adopted = await worker.database.write(ownership.adopt, (worker.id, ["nobody"]))
 
     assert adopted == []
     assert await other.start(own)
@@ -260,21 +260,21 @@ async def test_dispatchers_that_hold_attempts_are_listed(worker: Worker, other: 
     await worker.claim()
     await worker.database.write(dispatchers.stop, worker.id)
 
-    found = await worker.database.read(dispatchers.former, "host")
+    found = await worker.database.read(dispatchers.peers, other.id)
 
-    assert [(identity.id, stopped) for identity, stopped in found] == [("worker", True)]
-    assert await worker.database.read(dispatchers.former, "elsewhere") == []
+    assert [(peer.identity.id, peer.has_stopped) for peer in found] == [("worker", True)]
+    assert await worker.database.read(dispatchers.peers, worker.id) == []
 
 
 async def test_reclaim_raises_the_lease_of_live_attempts_only(worker: Worker) -> None:
     await worker.insert(new_job("a"), new_job("b"))
     live, ended = await worker.claim()
     await worker.finish(ended)
-    tokens = await worker.database.read(attempts.of_dispatcher, worker.id)
+    tokens = await worker.database.read(ownership.of_dispatcher, worker.id)
 
-    (again,) = await worker.database.write(attempts.reclaim, [live.token, ended.token])
+    (again,) = await worker.database.write(ownership.reclaim, (worker.id, [live.token, ended.token]))
 
-    assert tokens == [live.token]
+    assert tokens == {live.token: False}
     assert key_of(again) == replace(key_of(live), lease=live.lease + 1)
     assert await worker.finish(live) is None
     assert await worker.finish(again) is not None

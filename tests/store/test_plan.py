@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from jobmgr.dispatch.admission import choose
 from jobmgr.domain.job import JobFilter
 from jobmgr.domain.status import Status
-from jobmgr.store import attempts, claims, dispatchers, events, listing, waiting
+from jobmgr.store import attempts, claims, dispatchers, events, listing, ownership, waiting
 from jobmgr.store.claims import Claim
 from jobmgr.store.engine import Database
 from jobmgr.store.tables import Attempt, Event, Job, JobTag, Spec
@@ -241,17 +241,15 @@ async def test_passed_over_job_is_found_among_those_that_ask(filled: Database) -
 
 
 async def test_adoption_reads_live_attempts_only(filled: Database) -> None:
-    plan = await write_plan(filled, attempts.adopt, ("worker", ["worker"]))
+    plan = await write_plan(filled, ownership.adopt, ("worker", ["worker"]))
 
     assert "uq_attempts_live" in plan
     assert full_scans(plan) == []
 
 
-@pytest.mark.parametrize("function", [attempts.of_dispatcher, dispatchers.former])
+@pytest.mark.parametrize("function", [ownership.of_dispatcher, dispatchers.peers])
 async def test_recovery_reads_live_attempts_only(filled: Database, function: Callable[..., object]) -> None:
-    argument = "worker" if function is attempts.of_dispatcher else "host"
-
-    plan = await read_plan(filled, function, argument)
+    plan = await read_plan(filled, function, "worker")
 
     assert "uq_attempts_live" in plan
     assert full_scans(plan) == []

@@ -1,0 +1,152 @@
+"""Statements on whose the live attempts are: adoption, what nobody can reach, and a user's word about that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from jobmgr.domain.job import JobError
+from jobmgr.domain.outcome import LOST, End, Outcome
+from jobmgr.domain.status import Status
+from jobmgr.errors import IllegalTransition
+from jobmgr.store import attempts, jobs
+from jobmgr.store.claims import Claimed, load_adopted
+from jobmgr.store.tables import Attempt, Job
+from jobmgr.store.transaction import AnyRow, Transaction
+
+
+def adopt(tx: Transaction, wishes: Sequence[tuple[str, Sequence[str]]]) -> list[list[Claimed]]:
+    """Take over the live attempts of other dispatchers: `(new owner, former owners)`. Raises the leases.
+
+    Whatever the former owners still write is refused by the fence.
+    """
+    return [_adopt(tx, owner, formers) for owner, formers in wishes]
+
+
+def _adopt(tx: Transaction, owner: str, formers: Sequence[str]) -> list[Claimed]:
+    statement = (
+        sa.update(Attempt)
+        .where(Attempt.dispatcher.in_(formers), Attempt.finished_at.is_(None))
+        .values(dispatcher=owner, lease=Attempt.lease + 1)
+        .returning(Attempt.job)
+    )
+    return load_adopted(tx.connection, sorted(tx.connection.execute(statement).scalars()))
+
+
+_OF_DISPATCHER = sa.select(Attempt.token, Attempt.unreachable_at.is_not(None).label("is_unreachable")).where(
+    Attempt.dispatcher == sa.bindparam("of_dispatcher"), Attempt.finished_at.is_(None)
+)
+
+
+def of_dispatcher(connection: sa.Connection, dispatcher: str) -> dict[str, bool]:
+    """The live attempts of a dispatcher by token, and whether they are marked as unreachable."""
+    rows = connection.execute(_OF_DISPATCHER, {"of_dispatcher": dispatcher})
+    return {row.token: bool(row.is_unreachable) for row in rows}
+
+
+def reclaim(tx: Transaction, wishes: Sequence[tuple[str, Sequence[str]]]) -> list[list[Claimed]]:
+    """Raise the leases of live attempts of one's own: `(owner, tokens)`; answers those that still are."""
+    answers = []
+    for owner, tokens in wishes:
+        statement = (
+            sa.update(Attempt)
+            .where(Attempt.token.in_(tokens), Attempt.dispatcher == owner, Attempt.finished_at.is_(None))
+            .values(lease=Attempt.lease + 1)
+            .returning(Attempt.job)
+        )
+        answers.append(load_adopted(tx.connection, sorted(tx.connection.execute(statement).scalars())))
+    return answers
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """Nobody can say now what became of an attempt, and why not."""
+
+    key: attempts.Key
+    why: str
+
+
+def unreachable(tx: Transaction, sightings: Sequence[Unreachable]) -> list[bool]:
+    """Record since when attempts cannot be reached. False: the attempt is not the caller's any more."""
+    held = attempts.fenced(tx, [item.key for item in sightings])
+    for item in sightings:
+        row = held.get(item.key.token)
+        if row is not None and row.unreachable_at is None:
+            _mark_unreachable(tx, row, item.why)
+    return [item.key.token in held for item in sightings]
+
+
+def unattended(tx: Transaction, dispatchers: Sequence[str]) -> list[None]:
+    """Record that nobody looks after the live attempts of these dispatchers, which are silent and elsewhere."""
+    statement = attempts.ROWS.where(
+        Attempt.dispatcher.in_(dispatchers), Attempt.finished_at.is_(None), Attempt.unreachable_at.is_(None)
+    )
+    if tx.is_postgresql:
+        statement = statement.with_for_update(of=[Attempt, Job])
+    for row in tx.connection.execute(statement.order_by(Attempt.job)).all():
+        _mark_unreachable(tx, row, f"its service (dispatcher {row.dispatcher}) has gone silent")
+    return [None] * len(dispatchers)
+
+
+def reachable(tx: Transaction, keys: Sequence[attempts.Key]) -> list[bool]:
+    """Take that back. False: the attempt is not the caller's any more."""
+    held = attempts.fenced(tx, keys)
+    for row in held.values():
+        if row.unreachable_at is not None:
+            attempts.mark_reachable(tx, row)
+    return [key.token in held for key in keys]
+
+
+def _mark_unreachable(tx: Transaction, row: AnyRow, why: str) -> None:
+    attempts.set_unreachable(tx, row, tx.now)
+    jobs.change(tx, row, "unreachable", {"attempt": row.number, "reason": why})
+
+
+@dataclass(frozen=True, slots=True)
+class AssumeDead:
+    """A user's word that the unreachable attempt of a job is dead."""
+
+    job_id: str
+    user: str
+
+
+def retry_assuming_dead(tx: Transaction, wishes: Sequence[AssumeDead]) -> list[None]:
+    """End unreachable attempts as lost, on the user's word, and queue their jobs for another attempt.
+
+    Raises IllegalTransition if the job's attempt is not unreachable.
+    """
+    for wish in wishes:
+        job = jobs.locked(tx, [wish.job_id])[wish.job_id]
+        statement = attempts.ROWS.where(Attempt.job == job.id, Attempt.finished_at.is_(None))
+        if tx.is_postgresql:
+            statement = statement.with_for_update(of=[Attempt, Job])
+        row = tx.connection.execute(statement).one_or_none()
+        if row is None or row.unreachable_at is None:
+            raise IllegalTransition(job.job_id, job.status, "assumed dead; it has no unreachable attempt")
+        tx.record(
+            "assumed_dead",
+            attempts.about_row(row, row.v),
+            status=row.status,
+            attempt=row.number,
+            by=wish.user,
+        )
+        since = f"{row.unreachable_at:%Y-%m-%d %H:%M:%S} UTC"
+        message = f"{wish.user} said that it is dead; it was unreachable since {since}"
+        end = End(error=JobError("assumed_dead", message), lost=True)
+        attempts.finish(tx, [_ending(row, end, tx.now)])
+        jobs.retry(tx, [wish.job_id])
+    return [None] * len(wishes)
+
+
+def _ending(row: AnyRow, end: End, now: datetime) -> attempts.Finish:
+    return attempts.Finish(
+        key=attempts.Key(row.job, row.number, row.token, row.lease),
+        end=end,
+        decide=lambda _rules, _now: Outcome(Status.FAILED, LOST, end.error),
+        started_at=None,
+        finished_at=now,
+        work_dir=row.work_dir,
+    )
