@@ -19,13 +19,10 @@ from jobmgr.wire.answers import (
     BulkAnswer,
     JobsAnswer,
     SubmittedAnswer,
-    attempt_answer,
-    job_answer,
-    spec_answer,
-    why_answer,
 )
 from jobmgr.wire.requests import JobsQuery, PriorityChange
 from jobmgr.wire.submission import JobChange, JobSubmission
+from jobmgr.wire.translation import attempt_answer, job_answer, spec_answer, why_answer
 
 
 async def submit(request: web.Request) -> web.Response:

@@ -15,8 +15,9 @@ from jobmgr.api.page import render
 from jobmgr.api.problems import MEDIA_TYPE as PROBLEM_TYPE
 from jobmgr.api.problems import status_of
 from jobmgr.api.route import Route
-from jobmgr.wire.answers import EventAnswer, ProblemAnswer, encode
+from jobmgr.wire.answers import EventAnswer, ProblemAnswer
 from jobmgr.wire.submission import JOB_ID, JobSubmission
+from jobmgr.wire.translation import encode
 
 _TEMPLATE = "#/components/schemas/{name}"
 _DESCRIPTION = """Jobs are stored, run exactly once and kept. Every path but /healthz asks for a direct loopback

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from jobmgr.errors import EventsGone, InvalidRequest, JobmgrError
-from jobmgr.wire.answers import ProblemAnswer, encode
+from jobmgr.wire.answers import ProblemAnswer
+from jobmgr.wire.translation import encode
 
 MEDIA_TYPE = "application/problem+json"
 MAX_DETAIL = 1000

@@ -14,7 +14,7 @@ from jobmgr.client import Client
 from jobmgr.domain.job import FileEntry, Job, JobSpec
 from jobmgr.domain.status import Status
 from jobmgr.errors import FileMissing
-from jobmgr.wire import answers
+from jobmgr.wire import translation
 
 TABLE_ROWS = 50
 _STATUS = click.Choice([status.value for status in Status])
@@ -59,7 +59,7 @@ async def ls(
     if ids_only:
         output.lines(job.job_id for job in jobs)
     elif as_json:
-        output.as_json([msgspec.to_builtins(answers.job_answer(job)) for job in jobs])
+        output.as_json([msgspec.to_builtins(translation.job_answer(job)) for job in jobs])
     elif jobs:
         output.show(table.jobs_table(jobs, table.utc_now()))
     else:
@@ -83,10 +83,12 @@ async def show(client: Client, job_id: str, *, as_json: bool) -> None:
     if as_json:
         output.as_json(
             {
-                **msgspec.to_builtins(answers.job_answer(job)),
-                "spec": msgspec.to_builtins(answers.spec_answer(spec)),
-                "attempts": [msgspec.to_builtins(answers.attempt_answer(attempt)) for attempt in attempts],
-                "files": [msgspec.to_builtins(answers.file_answer(file)) for file in files],
+                **msgspec.to_builtins(translation.job_answer(job)),
+                "spec": msgspec.to_builtins(translation.spec_answer(spec)),
+                "attempts": [
+                    msgspec.to_builtins(translation.attempt_answer(attempt)) for attempt in attempts
+                ],
+                "files": [msgspec.to_builtins(translation.file_answer(file)) for file in files],
             }
         )
         return
@@ -151,6 +153,6 @@ async def why(client: Client, job_id: str, *, as_json: bool) -> None:
     """Say why a job is where it is, best reason first."""
     reasons = await client.why(job_id)
     if as_json:
-        output.as_json(msgspec.to_builtins(answers.why_answer(job_id, list(reasons))))
+        output.as_json(msgspec.to_builtins(translation.why_answer(job_id, list(reasons))))
     else:
         output.lines(reason.message for reason in reasons)

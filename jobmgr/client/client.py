@@ -19,7 +19,7 @@ from jobmgr.domain.limits import ResourceLimits
 from jobmgr.domain.queue import Queue
 from jobmgr.domain.why import Reason
 from jobmgr.errors import InvalidRequest, JobNotFound
-from jobmgr.wire import answers
+from jobmgr.wire import answers, translation
 from jobmgr.wire.submission import JOB_ID, JobSubmission
 
 PAGE_SIZE = 1000
@@ -116,7 +116,7 @@ class Client:
 
     async def get(self, job_id: str) -> Job:
         """The job. Raises JobNotFound."""
-        return answers.to_job(await self._connection.read(_job(job_id), answers.JobAnswer))
+        return translation.to_job(await self._connection.read(_job(job_id), answers.JobAnswer))
 
     async def list_page(
         self, *, limit: int = 100, cursor: str | None = None, **filters: Unpack[Filters]
@@ -128,7 +128,7 @@ class Client:
             query["cursor"] = cursor
         page = await self._connection.read(path("jobs"), answers.JobsAnswer, query)
         position = EventPosition(page.epoch, page.seq)
-        return JobPage([answers.to_job(job) for job in page.jobs], page.next_cursor, position)
+        return JobPage([translation.to_job(job) for job in page.jobs], page.next_cursor, position)
 
     async def list(self, **filters: Unpack[Filters]) -> AsyncGenerator[Job, None]:
         """All jobs that `filters` select, page by page."""
@@ -143,12 +143,12 @@ class Client:
 
     async def spec(self, job_id: str) -> JobSpec:
         """What a job runs: its command, environment, resources and rules."""
-        return answers.to_spec(await self._connection.read(_job(job_id, "spec"), answers.SpecAnswer))
+        return translation.to_spec(await self._connection.read(_job(job_id, "spec"), answers.SpecAnswer))
 
     async def attempts(self, job_id: str) -> Sequence[Attempt]:
         """The attempts of a job, first one first."""
         answer = await self._connection.read(_job(job_id, "attempts"), answers.AttemptsAnswer)
-        return [answers.to_attempt(attempt, job_id) for attempt in answer.attempts]
+        return [translation.to_attempt(attempt, job_id) for attempt in answer.attempts]
 
     async def events(self, job_id: str) -> Sequence[Event]:
         """All kept events of a job, oldest first."""
@@ -158,7 +158,7 @@ class Client:
             page = await self._connection.read(_job(job_id, "events"), _EventsPage, query)
             if not page.events:
                 return found
-            found += map(answers.to_event, page.events)
+            found += map(translation.to_event, page.events)
             query = {"after": page.next_after}
 
     async def why(self, job_id: str) -> Sequence[Reason]:
@@ -201,7 +201,7 @@ class Client:
     async def _do(self, job_id: str, verb: str, body: Mapping[str, Any] | None = None) -> Job:
         look = _how_to_look(job_id)
         where = _job(job_id, verb)
-        return answers.to_job(
+        return translation.to_job(
             await self._connection.change("POST", where, answers.JobAnswer, body, look=look)
         )
 
@@ -209,7 +209,7 @@ class Client:
         """Change name, description, priority, tags or extended_properties."""
         look = _how_to_look(job_id)
         answer = await self._connection.change("PATCH", _job(job_id), answers.JobAnswer, fields, look=look)
-        return answers.to_job(answer)
+        return translation.to_job(answer)
 
     async def delete(self, job_id: str) -> None:
         """Forget a job that has ended, with its attempts."""
@@ -246,7 +246,7 @@ class Client:
     async def files(self, job_id: str, *, attempt: int | None = None) -> Sequence[FileEntry]:
         """The files in the job's run directory."""
         answer = await self._connection.read(_job(job_id, "files"), answers.FilesAnswer, _attempt(attempt))
-        return [answers.to_file(entry) for entry in answer.files]
+        return [translation.to_file(entry) for entry in answer.files]
 
     async def file(self, job_id: str, name: str, *, attempt: int | None = None) -> bytes:
         """A file of the run directory. Raises FileMissing."""
@@ -263,25 +263,25 @@ class Client:
     async def queues(self) -> Sequence[Queue]:
         """All queues with their counts."""
         answer = await self._connection.read(path("queues"), answers.QueuesAnswer)
-        return [answers.to_queue(queue) for queue in answer.queues]
+        return [translation.to_queue(queue) for queue in answer.queues]
 
     async def update_queue(self, name: str, **fields: Any) -> Queue:
         """Change `paused` or `max_running` (None: no limit); a new name makes a queue."""
         answer = await self._connection.change(
             "PATCH", path("queues", name), answers.QueueAnswer, fields, look="see `jobmgr queue ls`"
         )
-        return answers.to_queue(answer)
+        return translation.to_queue(answer)
 
     async def limits(self) -> ResourceLimits:
         """What the service may use of its machine."""
-        return answers.to_limits(await self._connection.read(path("limits"), answers.LimitsAnswer))
+        return translation.to_limits(await self._connection.read(path("limits"), answers.LimitsAnswer))
 
     async def update_limits(self, **fields: Any) -> ResourceLimits:
         """Change limits; None takes one away."""
         answer = await self._connection.change(
             "PATCH", path("limits"), answers.LimitsAnswer, fields, look="read the limits again"
         )
-        return answers.to_limits(answer)
+        return translation.to_limits(answer)
 
     async def wait(self, job_id: str, timeout_s: float | None = None) -> Job:
         """The job once it has ended. Raises WaitTimeout."""

@@ -13,7 +13,8 @@ from jobmgr.client.following import follow as follow_events
 from jobmgr.client.patience import TRANSIENT, Patience
 from jobmgr.domain.job import EventPosition, Job
 from jobmgr.errors import EventsGone, FileMissing, JobNotFound
-from jobmgr.wire.answers import JobsAnswer, to_job
+from jobmgr.wire.answers import JobsAnswer
+from jobmgr.wire.translation import to_job
 
 # Output grows without events, so it is looked at: soon after it grew, then more and more rarely.
 FIRST_PAUSE_S = 0.2
