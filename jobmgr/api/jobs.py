@@ -17,12 +17,11 @@ from jobmgr.manager.manager import Manager
 from jobmgr.wire.answers import (
     AttemptsAnswer,
     BulkAnswer,
-    JobsAnswer,
     SubmittedAnswer,
 )
 from jobmgr.wire.requests import JobsQuery, PriorityChange
 from jobmgr.wire.submission import JobChange, JobSubmission
-from jobmgr.wire.translation import attempt_answer, job_answer, spec_answer, why_answer
+from jobmgr.wire.translation import attempt_answer, job_answer, page_answer, spec_answer, why_answer
 
 
 async def submit(request: web.Request) -> web.Response:
@@ -62,9 +61,10 @@ async def list_jobs(request: web.Request, query: JobsQuery) -> web.Response:
         tag=query.tag,
         name=query.name,
     )
-    page = await request.app[MANAGER].list(wanted, order=query.order, limit=query.limit, cursor=query.cursor)
-    jobs = [job_answer(job) for job in page.jobs]
-    return reply(JobsAnswer(jobs, page.next_cursor, page.position.epoch, page.position.seq))
+    page = await request.app[MANAGER].list(
+        wanted, order=query.order, limit=query.limit, cursor=query.cursor, total=query.total
+    )
+    return reply(page_answer(page))
 
 
 async def get(request: web.Request) -> web.Response:

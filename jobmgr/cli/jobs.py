@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from typing import Unpack
 
 import click
 import msgspec
@@ -11,7 +12,8 @@ import msgspec
 from jobmgr.cli import output, table
 from jobmgr.cli.session import with_client
 from jobmgr.client import Client
-from jobmgr.domain.job import FileEntry, Job, JobSpec
+from jobmgr.client.client import PAGE_SIZE, Filters
+from jobmgr.domain.job import FileEntry, Job, JobPage, JobSpec
 from jobmgr.domain.status import Status
 from jobmgr.errors import FileMissing
 from jobmgr.wire import translation
@@ -47,15 +49,9 @@ async def ls(
 
     `jobmgr ls --status failed --ids | jobmgr retry -` runs all failed jobs again.
     """
-    if limit is None and not (ids_only or as_json):
-        limit = TABLE_ROWS
-    jobs: list[Job] = []
-    more = False
-    async for job in client.list(status=statuses, **filters):
-        if limit and len(jobs) == limit:
-            more = True
-            break
-        jobs.append(job)
+    if limit is None:
+        limit = 0 if ids_only or as_json else TABLE_ROWS
+    jobs, last = await _read(client, limit, status=statuses, **filters)
     if ids_only:
         output.lines(job.job_id for job in jobs)
     elif as_json:
@@ -64,8 +60,22 @@ async def ls(
         output.show(table.jobs_table(jobs, table.utc_now()))
     else:
         output.note("no jobs")
-    if more:
-        output.note(f"there are more than these {limit}; `--limit 0` lists all")
+    if limit and last.next_cursor is not None:
+        total = f"{last.total}" if last.total_is_exact else f"more than {last.total}"
+        output.note(f"there are more than these {limit} of {total}; `--limit 0` lists all")
+
+
+async def _read(client: Client, limit: int, **filters: Unpack[Filters]) -> tuple[list[Job], JobPage]:
+    """The first `limit` jobs (0: all), and the page they end on; with a limit it has the total."""
+    jobs: list[Job] = []
+    cursor: str | None = None
+    while True:
+        size = min(limit - len(jobs), PAGE_SIZE) if limit else PAGE_SIZE
+        page = await client.list_page(limit=size, cursor=cursor, total=limit > 0, **filters)
+        jobs += page.jobs
+        cursor = page.next_cursor
+        if cursor is None or len(jobs) == limit:
+            return jobs, page
 
 
 @click.command()

@@ -119,16 +119,24 @@ class Client:
         return translation.to_job(await self._connection.read(_job(job_id), answers.JobAnswer))
 
     async def list_page(
-        self, *, limit: int = 100, cursor: str | None = None, **filters: Unpack[Filters]
+        self,
+        *,
+        limit: int = 100,
+        cursor: str | None = None,
+        total: bool = False,
+        **filters: Unpack[Filters],
     ) -> JobPage:
-        """One page of jobs, newest first unless `order` is given; `cursor`: `next_cursor` of the page before."""
+        """One page of jobs, newest first unless `order` is given; `cursor`: `next_cursor` of the page before.
+
+        `total` asks how many jobs there are on all pages, counted up to 10,000.
+        """
         query = {name: _query_text(value) for name, value in filters.items() if value is not None}
         query["limit"] = str(limit)
         if cursor is not None:
             query["cursor"] = cursor
-        page = await self._connection.read(path("jobs"), answers.JobsAnswer, query)
-        position = EventPosition(page.epoch, page.seq)
-        return JobPage([translation.to_job(job) for job in page.jobs], page.next_cursor, position)
+        if total:
+            query["total"] = "true"
+        return translation.to_page(await self._connection.read(path("jobs"), answers.JobsAnswer, query))
 
     async def list(self, **filters: Unpack[Filters]) -> AsyncGenerator[Job, None]:
         """All jobs that `filters` select, page by page."""

@@ -196,11 +196,16 @@ class JobFilter:
 
 @dataclass(frozen=True, slots=True)
 class JobPage:
-    """One page of a listing, and the position of the event log at which it was read."""
+    """One page of a listing, and the position of the event log at which it was read.
+
+    `total` is how many jobs the whole filter selects, if it was asked for; if it is not exact, there are more.
+    """
 
     jobs: list[Job]
     next_cursor: str | None
     position: EventPosition
+    total: int | None = None
+    total_is_exact: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,11 +73,17 @@ class Jobs(Core):
         order: str = "-created",
         limit: int = 100,
         cursor: str | None = None,
+        total: bool = False,
     ) -> JobPage:
-        """One page of jobs. Raises InvalidRequest for an unknown order, limit or cursor."""
+        """One page of jobs, and how many there are on all pages, counted up to 10,000, if `total` asks for that.
+
+        Raises InvalidRequest for an unknown order, limit or cursor.
+        """
         if not 1 <= limit <= _PAGE_LIMIT:
             raise InvalidRequest("limit", f"{limit} is not between 1 and {_PAGE_LIMIT}")
-        return await self.database.read(listing.page, wanted or JobFilter(), order, limit, cursor)
+        return await self.database.read(
+            listing.page, wanted or JobFilter(), order, limit, cursor, total=total
+        )
 
     async def spec(self, job_id: str) -> JobSpec:
         """What a job runs: its command, environment, resources and rules. Raises JobNotFound."""

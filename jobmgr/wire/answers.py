@@ -58,12 +58,18 @@ class JobAnswer(Struct):
 
 
 class JobsAnswer(Struct):
-    """A page of jobs, as of event `seq` of database `epoch`; `next_cursor` is null on the last one."""
+    """A page of jobs, as of event `seq` of database `epoch`; `next_cursor` is null on the last one.
+
+    `total` is how many jobs the filter selects, on all pages; if it is not exact, there are more. Both are null
+    unless asked for.
+    """
 
     jobs: list[JobAnswer]
     next_cursor: str | None
     epoch: str
     seq: int
+    total: int | None = None
+    total_is_exact: bool | None = None
 
 
 class SubmittedAnswer(Struct):

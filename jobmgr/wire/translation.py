@@ -10,7 +10,18 @@ from typing import Any
 
 import msgspec
 
-from jobmgr.domain.job import Attempt, Event, FileEntry, Job, JobError, JobSpec, OnLost, Success
+from jobmgr.domain.job import (
+    Attempt,
+    Event,
+    EventPosition,
+    FileEntry,
+    Job,
+    JobError,
+    JobPage,
+    JobSpec,
+    OnLost,
+    Success,
+)
 from jobmgr.domain.limits import ResourceLimits
 from jobmgr.domain.queue import Queue, Tally
 from jobmgr.domain.resources import Resources
@@ -21,6 +32,7 @@ from jobmgr.wire.answers import (
     ErrorAnswer,
     FileAnswer,
     JobAnswer,
+    JobsAnswer,
     LimitsAnswer,
     QueueAnswer,
     ReasonAnswer,
@@ -109,6 +121,29 @@ def to_job(answer: JobAnswer) -> Job:
         tags=tuple(answer.tags),
         extended_properties=answer.extended_properties,
         v=answer.v,
+    )
+
+
+def page_answer(page: JobPage) -> JobsAnswer:
+    """`page` as it travels."""
+    return JobsAnswer(
+        jobs=[job_answer(job) for job in page.jobs],
+        next_cursor=page.next_cursor,
+        epoch=page.position.epoch,
+        seq=page.position.seq,
+        total=page.total,
+        total_is_exact=page.total_is_exact,
+    )
+
+
+def to_page(answer: JobsAnswer) -> JobPage:
+    """The page that `page_answer` wrote."""
+    return JobPage(
+        jobs=[to_job(job) for job in answer.jobs],
+        next_cursor=answer.next_cursor,
+        position=EventPosition(answer.epoch, answer.seq),
+        total=answer.total,
+        total_is_exact=answer.total_is_exact,
     )
 
 

@@ -193,6 +193,19 @@ async def test_listing_is_a_position_in_the_event_log(api: Api) -> None:
     assert page["seq"] > before.seq
 
 
+async def test_listing_has_the_total_of_all_pages_if_asked(api: Api) -> None:
+    jobs = [{"command": ["true"], "name": str(number % 2), "draft": True} for number in range(7)]
+    await api.post("/api/v1/jobs", json={"jobs": jobs})
+
+    first = (await api.get("/api/v1/jobs?name=0&limit=3&total=true")).json
+    second = (await api.get(f"/api/v1/jobs?name=0&limit=3&total=true&cursor={first['next_cursor']}")).json
+    unasked = (await api.get(f"/api/v1/jobs?name=0&limit=3&cursor={first['next_cursor']}")).json
+
+    assert [len(page["jobs"]) for page in (first, second)] == [3, 1]
+    assert [(page["total"], page["total_is_exact"]) for page in (first, second)] == [(4, True)] * 2
+    assert (unasked["total"], unasked["total_is_exact"]) == (None, None)
+
+
 async def test_listing_filters(api: Api) -> None:
     await api.submit("true", job_id="one", name="wing-1", tags=["red"], draft=True)
     await api.submit("true", job_id="two", name="wing-2", tags=["blue"], draft=True)

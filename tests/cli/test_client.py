@@ -84,6 +84,16 @@ async def test_many_jobs_and_pages(client: Client) -> None:
     ]
 
 
+async def test_page_has_the_total_if_asked(client: Client) -> None:
+    await client.submit_many([{"command": ["true"], "tags": ["counted"], "draft": True}] * 5)
+
+    counted = await client.list_page(limit=2, tag="counted", total=True)
+    uncounted = await client.list_page(limit=2, tag="counted")
+
+    assert (counted.total, counted.total_is_exact) == (5, True)
+    assert (uncounted.total, uncounted.total_is_exact) == (None, None)
+
+
 async def test_what_the_service_refuses_names_the_field(client: Client) -> None:
     with pytest.raises(InvalidRequest) as one:
         await client.submit(["true"], resources={"memory": "lots"})

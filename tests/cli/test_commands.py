@@ -111,8 +111,22 @@ def test_ls_says_when_it_does_not_show_all(service: Commands) -> None:
     ids = service.run("ls", "--tag", "many", "--ids")
 
     assert len(table.out.splitlines()) == 51
-    assert "--limit 0" in table.err
+    assert table.err == "there are more than these 50 of 60; `--limit 0` lists all\n"
     assert len(ids.out.split()) == 60
+    assert ids.err == ""
+
+
+def test_ls_reads_as_many_pages_as_the_limit_needs(service: Commands) -> None:
+    lines = b'{"command":["true"],"draft":true,"tags":["pages"]}\n' * 1003
+    service.run("submit", "--from", "-", stdin=lines)
+
+    some = service.run("ls", "--tag", "pages", "--ids", "--limit", "1002")
+    exactly = service.run("ls", "--tag", "pages", "--ids", "--limit", "1003")
+
+    assert len(some.out.split()) == 1002
+    assert some.err == "there are more than these 1002 of 1003; `--limit 0` lists all\n"
+    assert len(exactly.out.split()) == 1003
+    assert exactly.err == ""
 
 
 def test_ls_of_nothing_is_an_empty_list(service: Commands) -> None:
