@@ -64,7 +64,10 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """One job as it is handed to the store: checked, normalised, defaults filled in."""
+    """One job as it is handed to the store: checked, normalised, defaults filled in.
+
+    Without a `site`, `executor` says of which kind its site is; the store knows the sites.
+    """
 
     job_id: str
     spec: JobSpec
@@ -72,7 +75,8 @@ class NewJob:
     description: str = ""
     user: str = ""
     queue: str = "default"
-    site: str = "local"
+    site: str | None = "local"
+    executor: str | None = None
     priority: int = 0
     draft: bool = False
     due_at: datetime | None = None

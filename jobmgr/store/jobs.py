@@ -13,9 +13,9 @@ import sqlalchemy as sa
 
 from jobmgr.domain.job import NewJob
 from jobmgr.domain.status import Status, waiting_status
-from jobmgr.errors import IllegalTransition, InvalidRequest, JobExists, JobNotFound, QueueNotFound
-from jobmgr.store import dependencies
-from jobmgr.store.tables import Attempt, Job, JobTag, Queue, Site, Spec
+from jobmgr.errors import IllegalTransition, JobExists, JobNotFound, QueueNotFound
+from jobmgr.store import dependencies, sites
+from jobmgr.store.tables import Attempt, Job, JobTag, Queue, Spec
 from jobmgr.store.transaction import AnyRow, Topic, Transaction
 
 _INSERT_JOBS = sa.insert(Job).returning(Job.id, sort_by_parameter_order=True)
@@ -34,10 +34,12 @@ class Stored:
 def insert(tx: Transaction, bulks: Sequence[Sequence[NewJob]]) -> list[list[Stored]]:
     """Store jobs, their specs, dependencies and events. Each bulk is all or nothing, together with its batch.
 
-    Raises QueueNotFound, JobExists, InvalidRequest (unknown site, unknown parent), DependencyCycle.
+    Raises QueueNotFound, JobExists, InvalidRequest (unknown site, kind of site or parent),
+    DependencyCycle.
     """
     jobs = [job for bulk in bulks for job in bulk]
-    _check_names(tx, jobs)
+    _check_queues(tx, jobs)
+    jobs = sites.place(tx, jobs)
     _check_new(tx, jobs)
     keys = _insert_rows(tx, jobs)
     ids = {job.job_id: key for job, key in zip(jobs, keys, strict=True)}
@@ -71,15 +73,11 @@ def waiting_status_of(job: NewJob, tx: Transaction) -> Status:
     )
 
 
-def _check_names(tx: Transaction, jobs: Sequence[NewJob]) -> None:
+def _check_queues(tx: Transaction, jobs: Sequence[NewJob]) -> None:
     asked = {job.queue for job in jobs}
     missing = asked - set(tx.connection.execute(sa.select(Queue.name).where(Queue.name.in_(asked))).scalars())
     if missing:
         raise QueueNotFound(min(missing))
-    asked = {job.site for job in jobs}
-    missing = asked - set(tx.connection.execute(sa.select(Site.name).where(Site.name.in_(asked))).scalars())
-    if missing:
-        raise InvalidRequest("site", f"there is no site {min(missing)!r}; `local` always exists")
 
 
 def _check_new(tx: Transaction, jobs: Sequence[NewJob]) -> None:

@@ -24,6 +24,8 @@ MAX_PROPERTIES_BYTES = 65_536
 
 JobId = Annotated[str, Meta(pattern=JOB_ID, description="letters, digits, _ . - ; at most 128")]
 Name = Annotated[str, Meta(max_length=1024)]
+SiteName = Annotated[str, Meta(max_length=1024, description="`local` if there is no `executor` either")]
+Executor = Annotated[str, Meta(max_length=1024, description="`slurm`: the default site of this kind")]
 Priority = Annotated[int, Meta(ge=-PRIORITY_RANGE, le=PRIORITY_RANGE, description="larger runs first")]
 Tag = Annotated[str, Meta(min_length=1, max_length=128)]
 Tags = Annotated[list[Tag], Meta(max_length=64)]
@@ -81,7 +83,8 @@ class JobSubmission(Struct, forbid_unknown_fields=True, omit_defaults=True):
     description: Annotated[str, Meta(max_length=2048)] = ""
     env: dict[str, str] = {}
     cwd: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
-    site: Name = "local"
+    site: SiteName | None = None
+    executor: Executor | None = None
     queue: Name = "default"
     priority: Priority = 0
     draft: bool = False
@@ -115,8 +118,8 @@ def to_new_job(asked: JobSubmission, *, user: str, at: str = "") -> NewJob:
 
     Raises InvalidRequest naming the field.
     """
-    for name in ("name", "queue", "site"):
-        check_text(getattr(asked, name), at + name)
+    for name in ("name", "queue", "site", "executor"):
+        check_text(getattr(asked, name) or "", at + name)
     check_text(asked.description, at + "description", allow_newline=True)
     for index, code in enumerate(asked.retry.on):
         check_text(code, f"{at}retry.on[{index}]")
@@ -129,7 +132,8 @@ def to_new_job(asked: JobSubmission, *, user: str, at: str = "") -> NewJob:
         description=asked.description,
         user=user,
         queue=asked.queue,
-        site=asked.site,
+        site="local" if asked.site is None and asked.executor is None else asked.site,
+        executor=asked.executor,
         priority=asked.priority,
         draft=asked.draft,
         due_at=_utc(asked.not_before, at + "not_before"),

@@ -135,6 +135,20 @@ async def test_chosen_id_is_stored_once(api: Api) -> None:
     assert await api.count() == 1
 
 
+async def test_executor_stands_for_its_default_site(api: Api) -> None:
+    job_id = await api.submit("true", executor="local", draft=True)
+
+    unknown = await api.post("/api/v1/jobs", json={"command": ["true"], "executor": "slurm"})
+    differing = await api.post(
+        "/api/v1/jobs", json={"command": ["true"], "executor": "slurm", "site": "local"}
+    )
+
+    assert (await api.manager.get(job_id)).site == "local"
+    unknown.problem(422, "invalid_request", "executor")
+    assert "there are: local" in unknown.json["detail"]
+    differing.problem(422, "invalid_request", "executor")
+
+
 async def test_unknown_queue_is_named_by_field(api: Api) -> None:
     single = await api.post("/api/v1/jobs", json={"command": ["true"], "queue": "nowhere"})
     bulk = await api.post(

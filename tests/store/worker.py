@@ -23,6 +23,8 @@ from jobmgr.store.claims import Claim, Claimed, Room
 from jobmgr.store.engine import Database
 from jobmgr.store.jobs import Change
 from jobmgr.store.tables import Job as JobRow
+from jobmgr.store.tables import Site
+from jobmgr.store.transaction import Transaction
 
 RUN = JobSpec(command=("/bin/true",))
 PLENTY = Room(slots=10_000, cpus=1000, memory_bytes=2**50, gpus=100)
@@ -128,6 +130,15 @@ class Worker:
     async def queue(self, name: str, **values: Any) -> None:
         """Make or change a queue."""
         await self.database.write(queues.change, queues.QueueChange(name, values))
+
+    async def site(self, name: str, executor: str, dialect: str | None = None) -> None:
+        """Make a site."""
+
+        def make(tx: Transaction, _: object) -> list[None]:
+            tx.connection.execute(sa.insert(Site).values(name=name, executor=executor, dialect=dialect))
+            return [None]
+
+        await self.database.write(make, None)
 
     async def counts(self, queue: str = "default") -> dict[Tally, int]:
         """What the tallies of a queue say, without zeros."""

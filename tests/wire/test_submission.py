@@ -47,6 +47,25 @@ def test_only_the_command_is_required() -> None:
     assert len(job.job_id) == 20
 
 
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, ("local", None)),
+        ({"site": None, "executor": None}, ("local", None)),
+        ({"site": "there"}, ("there", None)),
+        ({"executor": "slurm"}, (None, "slurm")),
+        ({"site": "local", "executor": "slurm"}, ("local", "slurm")),
+        ({"site": ""}, ("", None)),
+    ],
+)
+def test_site_is_local_only_if_nothing_else_is_asked_for(
+    fields: dict[str, Any], expected: tuple[str | None, str | None]
+) -> None:
+    job = submitted(**fields)
+
+    assert (job.site, job.executor) == expected
+
+
 def test_new_ids_differ() -> None:
     assert len({submitted().job_id for _ in range(100)}) == 100
 
@@ -111,6 +130,8 @@ def test_unknown_field_is_refused(fields: dict[str, Any]) -> None:
         ({"queue": "a\nb"}, "queue"),
         ({"site": "a\0b"}, "site"),
         ({"site": SURROGATE}, "site"),
+        ({"executor": "a\0b"}, "executor"),
+        ({"executor": SURROGATE}, "executor"),
         ({"env": {"": "x"}}, "env.''"),
         ({"env": {"A=B": "x"}}, "env.'A=B'"),
         ({"env": {"A\0": "x"}}, "env.'A\\x00'"),
