@@ -17,7 +17,7 @@ from jobmgr.cli.wait import wait_and_tell
 from jobmgr.client import Client
 from jobmgr.domain.job import When
 from jobmgr.domain.resources import parse_duration
-from jobmgr.errors import InvalidRequest
+from jobmgr.errors import InvalidRequest, QueueNotFound
 
 _JOB_OF_BULK = re.compile(r"jobs\[(\d+)\](?:\.(.+))?", re.DOTALL)
 
@@ -84,13 +84,14 @@ async def _submit_file(client: Client, source: BinaryIO) -> Sequence[str]:
     try:
         with output.progress("submitting") as progress:
             return await client.submit_lines([line for _, line in numbered], on_progress=progress)
-    except InvalidRequest as error:
+    except (InvalidRequest, QueueNotFound) as error:
         match = _JOB_OF_BULK.fullmatch(error.field)
-        if match is None:
-            raise
-        number = numbered[int(match[1])][0]
-        where = f"{name} line {number}" + (f": {match[2]}" if match[2] else "")
-        raise InvalidRequest(where, error.message.removeprefix(f"jobs[{match[1]}] ")) from error
+        if match is not None:
+            number = numbered[int(match[1])][0]
+            where = f"{name} line {number}" + (f": {match[2]}" if match[2] else "")
+            sentence = str(error).removeprefix(f"{error.field}: ").removeprefix(f"jobs[{match[1]}] ")
+            error.args = (f"{where}: {sentence}",)
+        raise
 
 
 def fields(given: Mapping[str, Any], command: Sequence[str]) -> dict[str, Any]:

@@ -66,7 +66,8 @@ class JobSpec:
 class NewJob:
     """One job as it is handed to the store: checked, normalised, defaults filled in.
 
-    Without a `site`, `executor` says of which kind its site is; the store knows the sites.
+    Without a `site`, `executor` says of which kind its site is; the store knows the sites. `at` is where the job
+    stood in its request (`jobs[3].`), for errors to name the field by.
     """
 
     job_id: str
@@ -83,6 +84,7 @@ class NewJob:
     depends_on: tuple[Dependency, ...] = ()
     tags: tuple[str, ...] = ()
     extended_properties: Mapping[str, Any] = field(default_factory=dict)
+    at: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,10 +28,11 @@ def insert(tx: Transaction, children: Sequence[tuple[int, NewJob]], ids: Mapping
     parents = _lock_parents(tx, children)
     rows = []
     for child, job in children:
-        for dependency in job.depends_on:
+        for index, dependency in enumerate(job.depends_on):
             key = ids.get(dependency.job_id)
             if key is None and dependency.job_id not in parents:
-                raise InvalidRequest("depends_on", f"there is no job {dependency.job_id!r}")
+                where = f"{job.at}depends_on[{index}]"
+                raise InvalidRequest(where, f"there is no job {dependency.job_id!r}")
             parent = key if key is not None else parents[dependency.job_id].id
             rows.append({"child": child, "parent": parent, "condition": dependency.when.value})
     tx.connection.execute(sa.insert(Dependency), rows)
@@ -70,9 +71,22 @@ def _check_acyclic(jobs: Sequence[NewJob]) -> None:
             if not remaining[child]:
                 free.append(child)
     if remaining:
-        raise DependencyCycle(
-            "depends_on", f"these jobs wait for each other: {', '.join(sorted(remaining)[:10])}"
-        )
+        raise _cycle_among(jobs, remaining)
+
+
+def _cycle_among(jobs: Sequence[NewJob], remaining: Mapping[str, set[str]]) -> DependencyCycle:
+    # What remains is on a cycle or waits for one, so going from parent to parent leads into a cycle.
+    passed: dict[str, None] = {}
+    name = next(iter(remaining))
+    while name not in passed:
+        passed[name] = None
+        name = min(remaining[name])
+    names = list(passed)
+    cycle = set(names[names.index(name) :])
+    job = next(job for job in jobs if job.job_id in cycle)
+    index = next(index for index, dependency in enumerate(job.depends_on) if dependency.job_id in cycle)
+    message = f"these jobs wait for each other: {', '.join(sorted(cycle)[:10])}"
+    return DependencyCycle(f"{job.at}depends_on[{index}]", message)
 
 
 def resolve(tx: Transaction, ended: Sequence[tuple[int, Status]]) -> None:

@@ -34,8 +34,8 @@ class Stored:
 def insert(tx: Transaction, bulks: Sequence[Sequence[NewJob]]) -> list[list[Stored]]:
     """Store jobs, their specs, dependencies and events. Each bulk is all or nothing, together with its batch.
 
-    Raises QueueNotFound, JobExists, InvalidRequest (unknown site, kind of site or parent),
-    DependencyCycle.
+    Raises QueueNotFound, JobExists, InvalidRequest (unknown site, kind of site or parent) and
+    DependencyCycle, naming the field by the job's own `at`.
     """
     jobs = [job for bulk in bulks for job in bulk]
     _check_queues(tx, jobs)
@@ -77,7 +77,8 @@ def _check_queues(tx: Transaction, jobs: Sequence[NewJob]) -> None:
     asked = {job.queue for job in jobs}
     missing = asked - set(tx.connection.execute(sa.select(Queue.name).where(Queue.name.in_(asked))).scalars())
     if missing:
-        raise QueueNotFound(min(missing))
+        job = next(job for job in jobs if job.queue in missing)
+        raise QueueNotFound(job.queue, job.at + "queue")
 
 
 def _check_new(tx: Transaction, jobs: Sequence[NewJob]) -> None:

@@ -42,16 +42,18 @@ def _site_of(tx: Transaction, job: NewJob, sites: _Kinds) -> str:
     name, kind = job.site, job.executor
     if name is not None:
         if name not in sites:
-            raise InvalidRequest("site", f"there is no site {name!r}; `local` always exists")
+            raise InvalidRequest(job.at + "site", f"there is no site {name!r}; `local` always exists")
         if kind is not None and kind not in sites[name]:
             has = " and ".join(sorted(sites[name]))
-            raise InvalidRequest("executor", f"site {name!r} is of the kind {has}, not {kind!r}")
+            raise InvalidRequest(job.at + "executor", f"site {name!r} is of the kind {has}, not {kind!r}")
         return name
     # In the order of Python, not in that of the database, which is a matter of its locale.
     fitting = sorted(name for name, kinds in sites.items() if kind in kinds)
     if not fitting:
         known = ", ".join(_known_kinds(tx))
-        raise InvalidRequest("executor", f"there is no site of the kind {kind!r}; there are: {known}")
+        raise InvalidRequest(
+            job.at + "executor", f"there is no site of the kind {kind!r}; there are: {known}"
+        )
     return kind if kind in fitting else fitting[0]
 
 

@@ -140,6 +140,7 @@ def to_new_job(asked: JobSubmission, *, user: str, at: str = "") -> NewJob:
         depends_on=_dependencies(asked.depends_on, at),
         tags=check_tags(asked.tags, at + "tags"),
         extended_properties=check_properties(asked.extended_properties, at + "extended_properties"),
+        at=at,
     )
 
 
