@@ -48,6 +48,11 @@ class Feed:
         self._epoch = ""
         self._joining = asyncio.Lock()
 
+    @property
+    def followers(self) -> int:
+        """How many readers follow now."""
+        return len(self._followers)
+
     def notice(self, topics: frozenset[Topic]) -> None:
         """There may be new events."""
         if Topic.EVENT in topics and self._followers:
