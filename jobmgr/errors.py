@@ -153,6 +153,17 @@ class ServiceUnreachable(JobmgrError):
         self.url = url
 
 
+class NoServiceRunning(ServiceUnreachable):
+    """No service of this state directory runs, and no other service was named."""
+
+    def __init__(self, home: str) -> None:
+        super().__init__("", "")
+        self.args = (
+            f"no jobmgr service of {home} runs; start one with `jobmgr serve`, or name one with --url or JOBMGR_URL",
+        )
+        self.home = home
+
+
 class AnswerLost(JobmgrError):
     """A change was sent and its answer did not come, so it is unknown whether it was made; `look` tells how to see."""
 

@@ -19,8 +19,9 @@ CONFIG_FILE = "jobmgr.toml"
 class Settings:
     """Everything an installation can set. Each field is also `JOBMGR_<FIELD>` and a key of jobmgr.toml.
 
-    `home` is the state directory; `database` and `work_dir` lie in it unless set. Limits left at None are
-    taken from what is stored in the database, and failing that from the machine.
+    `home` is the state directory; `database` and `work_dir` lie in it unless set. `url` is the service that
+    commands talk to; None: the running one of `home`. Limits left at None are taken from what is stored in the
+    database, and failing that from the machine.
     """
 
     home: Path
@@ -28,7 +29,7 @@ class Settings:
     work_dir: Path
     host: str = "127.0.0.1"
     port: int = 8080
-    url: str = "http://127.0.0.1:8080"
+    url: str | None = None
     token: str | None = None
     max_concurrent_jobs: int | None = None
     max_cpu_percent: float | None = None
@@ -61,8 +62,6 @@ def load(
     home = Path(str(given.pop("home", None) or platformdirs.user_state_dir("jobmgr"))).absolute()
     settings = Settings(home=home, database=f"sqlite:///{home / 'jobs.db'}", work_dir=home / "work")
     settings = replace(settings, **given)  # type: ignore[arg-type]
-    if "url" not in given:
-        settings = replace(settings, url=f"http://{url_host(settings.host)}:{settings.port}")
     return replace(settings, work_dir=settings.work_dir.absolute())
 
 

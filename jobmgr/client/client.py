@@ -65,10 +65,8 @@ class Client:
         timeout_s: float = 30.0,
         patience_s: float = PATIENCE_S,
     ) -> None:
-        address = find_service(url, token, os.environ)
-        self.url = address.url
         self._patience_s = patience_s
-        self._connection = Connection(address.url, address.token, timeout_s)
+        self._connection = Connection(find_service(url, token, os.environ), timeout_s)
 
     async def __aenter__(self) -> Self:
         await self._connection.open()

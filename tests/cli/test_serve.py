@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -28,6 +29,21 @@ def test_the_command_finds_the_service_of_its_home(commands: Commands, restartab
     assert (listed.code, listed.json) == (0, [])
     assert not (commands.home / "service.json").exists()
     assert commands.run("ls", environment={"JOBMGR_PORT": "1"}).code == 5
+
+
+def test_a_command_never_runs_in_the_service_of_another_home(
+    commands: Commands, restartable: Start, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    with restartable() as url:
+        # The port that a service of the other home would have is the one of this service.
+        port = str(urlsplit(url).port)
+        done = Commands(other).run("submit", "--", "true", environment={"JOBMGR_PORT": port})
+        listed = commands.run("ls", "--ids")
+
+    assert (done.code, done.out, listed.out) == (5, "", "")
+    assert f"no jobmgr service of {other} runs" in done.err
 
 
 def test_a_second_service_on_the_same_file_is_refused(commands: Commands, restartable: Start) -> None:
@@ -99,15 +115,15 @@ def test_wrong_settings_are_named(commands: Commands) -> None:
 
 
 def test_a_wait_survives_a_restart_of_the_service(commands: Commands, restartable: Start) -> None:
-    with restartable() as url:
-        port = urlsplit(url).port
+    with restartable():
         go = commands.home / "go"
         job_id = commands.submit("--", "sh", "-c", f"while [ ! -e {go} ]; do sleep 0.05; done; echo done")
         waiting = commands.start("wait", job_id)
         following = commands.start("logs", "-f", job_id)
         assert commands.run("wait", "--timeout", "1", job_id).code == 4
     go.touch()
-    with restartable("--port", str(port)), waiting, following:
+    # On another port: those who wait look again where the service of this home is.
+    with restartable(), waiting, following:
         out, _ = following.communicate(timeout=60)
         waiting.communicate(timeout=60)
 
