@@ -114,6 +114,34 @@ def test_wrong_settings_are_named(commands: Commands) -> None:
     assert commands.run("serve", "--port", "0", "--max-concurrent-jobs", "0").code == 2
 
 
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("port = 99999", "port: 99999 (jobmgr.toml) is not a whole number from 0 to 65535"),
+        ("port = -1", "port: -1 (jobmgr.toml) is not a whole number from 0 to 65535"),
+        ("port = 80.5", "port: 80.5 (jobmgr.toml) is not a whole number from 0 to 65535"),
+        ("port = true", "port: True (jobmgr.toml) is not a whole number from 0 to 65535"),
+        ("poll_s = 0", "poll_s: 0 (jobmgr.toml) is not a number of seconds from 0.01 to 3600"),
+        ("poll_s = [1]", "poll_s: [1] (jobmgr.toml) is not a number of seconds from 0.01 to 3600"),
+        (
+            "cancel_grace_s = -1",
+            "cancel_grace_s: -1 (jobmgr.toml) is not a number of seconds from 0 to 86400",
+        ),
+        ("cancel_grace_s = nan", "cancel_grace_s: nan (jobmgr.toml) is not a number of seconds"),
+        ("max_cpu_percent = nan", "max_cpu_percent: nan (jobmgr.toml) is not a number"),
+        ("max_concurrent_jobs = 0", "max_concurrent_jobs: 0 is not between 1 and 100000"),
+        ("host = 5", "host: 5 (jobmgr.toml) is not the name or address of a host"),
+    ],
+)
+def test_a_setting_out_of_its_range_is_refused(commands: Commands, setting: str, sentence: str) -> None:
+    (commands.home / "jobmgr.toml").write_text(setting)
+
+    done = commands.run("serve", *(() if "port" in setting else ("--port", "0")))
+
+    assert (done.code, done.out) == (2, "")
+    assert sentence in done.err
+
+
 def test_a_wait_survives_a_restart_of_the_service(commands: Commands, restartable: Start) -> None:
     with restartable():
         go = commands.home / "go"
