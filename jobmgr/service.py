@@ -14,14 +14,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import msgspec
 
 from jobmgr import settings as settings_module
 from jobmgr.api.server import Server
 from jobmgr.dispatch.admission import Admission
-from jobmgr.dispatch.dispatcher import Dispatcher, Drain
+from jobmgr.dispatch.dispatcher import Dispatcher
 from jobmgr.domain.limits import ResourceLimits
 from jobmgr.errors import StoreError
 from jobmgr.executors import process
@@ -38,6 +38,8 @@ from jobmgr.store.lock import FileLock
 from jobmgr.store.queues import LimitsChange
 
 logger = logging.getLogger(__name__)
+
+Drain = Literal["leave", "wait"]
 
 __all__ = ["JobManager", "ResourceLimits", "check_database", "serve", "upgrade_database"]
 
@@ -124,7 +126,9 @@ class JobManager(Manager):
                 await dispatcher.start({"local": executor})
                 yield
             finally:
-                await dispatcher.stop(self._drain)
+                if self._drain == "wait":
+                    await dispatcher.drain()
+                await dispatcher.stop()
 
     def _executor(self) -> LocalExecutor:
         def report(report: Report) -> None:
@@ -197,6 +201,9 @@ async def _limits(database: Database, settings: Settings, service: str) -> Resou
 def serve(settings: Settings, *, on_ready: Callable[[str], None], drain: Drain = "leave") -> None:
     """Run the service until SIGTERM or SIGINT; `on_ready` gets its URL once it answers.
 
+    With `drain` wait the first signal stops the starting of jobs; the service goes on answering until the running
+    ones have ended, or until a second signal.
+
     Raises what `JobManager.start` raises, and StoreError if the port is taken.
     """
     run: Callable[..., None] = asyncio.run
@@ -209,10 +216,8 @@ def serve(settings: Settings, *, on_ready: Callable[[str], None], drain: Drain =
 
 async def _serve(settings: Settings, drain: Drain, on_ready: Callable[[str], None]) -> None:
     stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    manager = JobManager(settings=settings, drain=drain)
+    _on_signal(stopping.set)
+    manager = JobManager(settings=settings)
     async with manager:
         server = Server(manager, host=settings.host, port=settings.port, token=_owner_token(settings))
         async with server:
@@ -220,6 +225,21 @@ async def _serve(settings: Settings, drain: Drain, on_ready: Callable[[str], Non
             with _service_file(settings, server.url):
                 on_ready(server.url)
                 await stopping.wait()
+                if drain == "wait":
+                    await _drain(manager)
+
+
+def _on_signal(act: Callable[[], object]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, act)
+
+
+async def _drain(manager: JobManager) -> None:
+    count = len(manager.dispatcher.roster)
+    logger.warning("draining: %d running, nothing new starts; a second signal leaves them to run on", count)
+    async with asyncio.TaskGroup() as group:
+        draining = group.create_task(manager.dispatcher.drain())
+        _on_signal(draining.cancel)
 
 
 def _owner_token(settings: Settings) -> str:

@@ -9,7 +9,6 @@ import random
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 from jobmgr.dispatch import recovery
 from jobmgr.dispatch.admission import Admission
@@ -27,7 +26,6 @@ from jobmgr.store.transaction import Topic
 logger = logging.getLogger(__name__)
 
 SITE = "local"
-Drain = Literal["leave", "wait"]
 
 _HEARTBEAT_S = 5.0
 _SAMPLE_S = 1.0
@@ -60,7 +58,7 @@ class Dispatcher:
         self._time = asyncio.Event()
         self._wish = asyncio.Event()
         self._limits_changed = asyncio.Event()
-        self._draining = False
+        self.is_draining = False
         self._claiming = asyncio.Lock()
         # Whether a claim may have been committed although its answer was lost.
         self._is_doubtful = False
@@ -80,13 +78,14 @@ class Dispatcher:
         self._database.on_commit(self.notice)
         self.notice(frozenset(Topic))
 
-    async def stop(self, drain: Drain = "leave") -> None:
-        """Claim no more. `leave` lets running jobs run on under their keepers, `wait` waits for them to end."""
-        self._draining = True
-        async with self._claiming:  # a claim that is under way is handed over first
-            pass
-        if drain == "wait":
-            await self.roster.wait_until_empty()
+    async def drain(self) -> None:
+        """Claim no more, and wait until the ends of all jobs that run are written."""
+        await self._end_claiming()
+        await self.roster.wait_until_empty()
+
+    async def stop(self) -> None:
+        """Claim no more, and let go: running jobs run on under their keepers."""
+        await self._end_claiming()
         for executor in self._executors.values():
             await executor.stop()
         if self._tasks is not None:
@@ -99,6 +98,11 @@ class Dispatcher:
                 await self._tasks
             with contextlib.suppress(StoreUnavailable):
                 await self._database.write(dispatchers.stop, self.identity.id)
+
+    async def _end_claiming(self) -> None:
+        self.is_draining = True
+        async with self._claiming:  # a claim that is under way is handed over first
+            pass
 
     def notice(self, topics: frozenset[Topic]) -> None:
         """Wake up whoever is concerned by a commit."""
@@ -143,7 +147,7 @@ class Dispatcher:
     async def _claim_when_woken(self) -> None:
         await self._work.wait()
         self._work.clear()
-        while not self._draining:
+        while not self.is_draining:
             async with self._claiming:
                 if self._is_doubtful:
                     await recovery.recover_own(self._database, self.identity, self.roster, self._executors)
@@ -154,7 +158,7 @@ class Dispatcher:
     async def _claim(self) -> bool:
         """Claim once and launch; whether there may be more to claim."""
         room = self.admission.room(self.roster.occupied)
-        if room.slots == 0 or self._draining:
+        if room.slots == 0 or self.is_draining:
             return False
         reserved = self.admission.reserved
         wish = Claim(

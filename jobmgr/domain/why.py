@@ -40,6 +40,7 @@ class Surroundings:
     closed: Sequence[str]
     asks_too_much: Sequence[str]
     waits_for_room: Sequence[str]
+    is_draining: bool = False
 
 
 def explain(job: Job, around: Surroundings, now: datetime) -> list[Reason]:
@@ -81,6 +82,8 @@ def _why_pending(job: Job, around: Surroundings, now: datetime) -> list[Reason]:
 def _why_queued(around: Surroundings) -> list[Reason]:
     queue = around.queue
     reasons = []
+    if around.is_draining:
+        reasons.append(Reason("draining", "this service is stopping; the next start of it runs the job"))
     if queue.paused:
         reasons.append(Reason("queue_paused", f"queue {queue.name} is paused"))
     if queue.max_running is not None and queue.counts[Tally.LIVE] >= queue.max_running:

@@ -177,6 +177,7 @@ class Jobs(Core):
             closed=self.dispatcher.admission.closed,
             asks_too_much=too_much,
             waits_for_room=no_room,
+            is_draining=self.dispatcher.is_draining,
         )
         return explain(job, around, datetime.now(UTC))
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -140,6 +142,59 @@ def test_a_setting_out_of_its_range_is_refused(commands: Commands, setting: str,
 
     assert (done.code, done.out) == (2, "")
     assert sentence in done.err
+
+
+def test_a_service_that_drains_still_answers(commands: Commands, restartable: Start) -> None:
+    go = commands.home / "go"
+    service = commands.start("serve", "--port", "0", "--drain", "wait")
+    assert service.stdout is not None
+    assert service.stderr is not None
+    service.stdout.readline()
+    running = commands.submit("--", "sh", "-c", f"echo on; while [ ! -e {go} ]; do sleep 0.05; done")
+    eventually(lambda: commands.run("logs", running).out == "on\n")
+    service.terminate()
+    assert any(b"draining: 1 running" in line for line in service.stderr)
+
+    late = commands.submit("--", "true")
+    why = commands.run("why", late)
+    listed = commands.run("ls", "--json")
+    cancelled = commands.run("cancel", commands.submit("--", "true"))
+    go.touch()
+    service.communicate(timeout=60)
+    with restartable():
+        ended = commands.run("wait", running, late)
+
+    assert service.returncode == 0
+    assert "stopping" in why.out
+    assert {job["job_id"]: job["status"] for job in listed.json} == {running: "running", late: "queued"}
+    assert (cancelled.code, ended.code) == (0, 0)
+
+
+def test_a_second_signal_ends_the_draining(commands: Commands, restartable: Start) -> None:
+    with restartable("--drain", "wait"):
+        go = commands.home / "go"
+        job_id = commands.submit("--", "sh", "-c", f"while [ ! -e {go} ]; do sleep 0.05; done")
+        eventually(lambda: commands.run("show", "--json", job_id).json["status"] == "running")
+        signal_service(commands)
+        eventually(lambda: "a second signal" in (commands.home / "service.log").read_text())
+        # The fixture sends the second one.
+    go.touch()
+    with restartable():
+        ended = commands.run("wait", job_id)
+        shown = commands.run("show", "--json", job_id)
+
+    assert (ended.code, shown.json["attempt"]) == (0, 1)
+
+
+def signal_service(commands: Commands) -> None:
+    os.kill(json.loads((commands.home / "service.json").read_bytes())["pid"], signal.SIGTERM)
+
+
+def eventually(look: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not look():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_a_wait_survives_a_restart_of_the_service(commands: Commands, restartable: Start) -> None:
