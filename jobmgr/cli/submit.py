@@ -60,7 +60,8 @@ async def submit(
     jobmgr submit --name mesh --memory 4GB -- mesher input.geo
     jobmgr submit --from jobs.ndjson          {"command": ["solve", "1"], "name": "case 1"}
     """
-    given = {name: value for name, value in options.items() if value not in (None, (), False)}
+    # By identity: 0 was given, and equals False.
+    given = {name: value for name, value in options.items() if value not in (None, ()) and value is not False}
     if source is not None:
         if command or given:
             raise click.UsageError(

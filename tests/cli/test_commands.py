@@ -167,6 +167,9 @@ def test_a_reader_that_goes_away_is_no_error(service: Commands) -> None:
         (("submit", "--memory", "lots", "--", "true"), 2, "resources.memory: 'lots'"),
         (("submit", "--walltime", "24:00", "--", "true"), 2, "resources.walltime: '24:00'"),
         (("submit", "--cpus", "many", "--", "true"), 2, "'many' is not a valid integer"),
+        (("submit", "--cpus", "0", "--", "true"), 2, "resources.cpus"),
+        (("submit", "--gpus", "0", "--", "true"), 2, "resources.gpus"),
+        (("submit", "--max-attempts", "0", "--", "true"), 2, "retry.max_attempts"),
         (("submit", "--priority", "99999999999", "--", "true"), 2, "priority"),
         (("submit", "--env", "NOT_SET_ANYWHERE", "--", "true"), 2, "write NOT_SET_ANYWHERE=VALUE"),
         (("submit", "--env", "JOBMGR_URL=x", "--", "true"), 2, "env.JOBMGR_URL"),
@@ -250,6 +253,14 @@ def test_the_version_is_told(commands: Commands) -> None:
     done = commands.run("--version")
 
     assert (done.code, done.out.split()[0]) == (0, "jobmgr")
+
+
+@pytest.mark.parametrize("arguments", [(), ("queue",), ("db",)])
+def test_a_group_without_a_command_shows_its_help(commands: Commands, arguments: tuple[str, ...]) -> None:
+    done = commands.run(*arguments)
+
+    assert (done.code, done.out) == (2, "")
+    assert done.err == commands.run(*arguments, "--help").out
 
 
 def test_nobody_answers(commands: Commands) -> None:
