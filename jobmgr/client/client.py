@@ -20,7 +20,7 @@ from jobmgr.domain.queue import Queue
 from jobmgr.domain.why import Reason
 from jobmgr.errors import InvalidRequest, JobNotFound
 from jobmgr.wire import answers, translation
-from jobmgr.wire.submission import JOB_ID, JobSubmission
+from jobmgr.wire.submission import JOB_ID, JobSubmission, command_list
 
 PAGE_SIZE = 1000
 # How long a wait bears a service that is away: long enough for an upgrade and a restart of the machine.
@@ -80,11 +80,9 @@ class Client:
 
         The id is chosen here unless given, so that after AnswerLost it can be looked up.
         """
-        if isinstance(command, str):
-            raise InvalidRequest(
-                "command", f"is a list of the program and its arguments, not the text {command!r}"
-            )
-        (body,), job_ids = bulk.with_ids([bulk.encode({"command": list(command), **fields}, "the job")])
+        (body,), job_ids = bulk.with_ids(
+            [bulk.encode({"command": command_list(command), **fields}, "the job")]
+        )
         look = bulk.how_to_look(job_ids)
         answer = await self._connection.change("POST", path("jobs"), answers.SubmittedAnswer, body, look=look)
         return answer.job_id

@@ -17,6 +17,7 @@ from jobmgr.errors import InvalidRequest, WaitTimeout
 from jobmgr.manager.core import Core
 from jobmgr.store import dependencies, events, jobs, listing, queues
 from jobmgr.store.jobs import Change, Stored
+from jobmgr.wire.mismatch import invalid
 from jobmgr.wire.submission import (
     JobChange,
     JobSubmission,
@@ -24,6 +25,7 @@ from jobmgr.wire.submission import (
     check_properties,
     check_tags,
     check_text,
+    command_list,
     to_new_job,
 )
 
@@ -39,9 +41,9 @@ class Jobs(Core):
         Raises InvalidRequest naming the field, JobExists, QueueNotFound.
         """
         try:
-            asked = msgspec.convert({"command": list(command), **fields}, JobSubmission)
+            asked = msgspec.convert({"command": command_list(command), **fields}, JobSubmission)
         except msgspec.ValidationError as error:
-            raise InvalidRequest("", str(error)) from None
+            raise invalid(error, JobSubmission) from None
         (stored,) = await self.submit_many([asked], user=user, bulk=False)
         return stored.job_id
 

@@ -108,6 +108,15 @@ class JobChange(Struct, forbid_unknown_fields=True, omit_defaults=True):
     extended_properties: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
+def command_list(command: Sequence[str]) -> list[str]:
+    """`command` as it is submitted. Raises InvalidRequest for a text, each letter of which would be an argument."""
+    if isinstance(command, str):
+        raise InvalidRequest(
+            "command", f"is a list of the program and its arguments, not the text {command!r}"
+        )
+    return list(command)
+
+
 def new_job_id() -> str:
     """A random public id; 80 bits, so ids of restored and merged databases do not meet."""
     return secrets.token_hex(10)

@@ -217,6 +217,28 @@ async def test_name_that_is_nowhere_is_named_by_its_place(
     assert [job.job_id for job in page.jobs] == ["taken"]
 
 
+@pytest.mark.parametrize(
+    ("command", "fields", "where"),
+    [
+        ("echo hello", {}, "command"),
+        ([], {}, "command"),
+        (["echo", 1], {}, "command[1]"),
+        (["true"], {"priority": "high"}, "priority"),
+        (["true"], {"resources": {"cpus": 0}}, "resources.cpus"),
+        (["true"], {"resources": {"cores": 1}}, "resources.cores"),
+        (["true"], {"unknown": 1}, "unknown"),
+    ],
+)
+async def test_bad_submission_is_refused_by_the_name_of_its_field(
+    manager: JobManager, command: Any, fields: dict[str, Any], where: str
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        await manager.submit(command, **fields)
+
+    assert caught.value.field == where
+    assert (await manager.list()).jobs == []
+
+
 async def test_files_are_confined_to_the_run_directory(manager: JobManager, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("s")
