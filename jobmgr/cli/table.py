@@ -27,6 +27,8 @@ _STYLES: Mapping[str, str] = MappingProxyType(
         Status.CANCELLED: "bright_black",
     }
 )
+# In these a job has its first start, if any, from an attempt that is over.
+_NOT_STARTED = (Status.PENDING, Status.QUEUED, Status.CLAIMED, Status.SCHEDULED)
 
 
 def cell(value: object, style: str = "") -> Text:
@@ -53,7 +55,7 @@ def jobs_table(jobs: Iterable[Job], now: datetime) -> Table:
             cell(job.attempt or None),
             cell(job.exit_code),
             cell(local(job.created_at) if wide else recent(job.created_at, now)),
-            cell(duration(job.started_at, job.finished_at, now)),
+            cell(None if job.status in _NOT_STARTED else duration(job.started_at, job.finished_at, now)),
             *((cell(job.priority), cell(job.error.message if job.error else None)) if wide else ()),
         )
     return table

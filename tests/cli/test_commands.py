@@ -255,6 +255,18 @@ def test_the_version_is_told(commands: Commands) -> None:
     assert (done.code, done.out.split()[0]) == (0, "jobmgr")
 
 
+def test_a_job_between_two_attempts_takes_no_time(service: Commands) -> None:
+    job_id = service.submit("--max-attempts", "2", "--backoff", "1h", "--", "false")
+    service.run("wait", "--timeout", "1", job_id)
+
+    heading, row = service.run("ls", "--limit", "1").out.splitlines()
+
+    took = slice(heading.index("TOOK"), heading.index("PRIORITY"))
+    assert (row.split()[0], row[took].strip()) == (job_id, "")
+    assert "pending" in row
+    assert service.run("cancel", job_id).code == 0
+
+
 @pytest.mark.parametrize("arguments", [(), ("queue",), ("db",)])
 def test_a_group_without_a_command_shows_its_help(commands: Commands, arguments: tuple[str, ...]) -> None:
     done = commands.run(*arguments)
