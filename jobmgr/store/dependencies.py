@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
+from sqlalchemy.orm import aliased
 
 from jobmgr.domain.job import NewJob, When
 from jobmgr.domain.status import Status
@@ -143,10 +144,28 @@ def _count_down(tx: Transaction, fulfilled: Mapping[int, int]) -> None:
         waiting.queue_waiting(tx, free)
 
 
+_PARENT = aliased(Job)
+# The first parent that ended otherwise, in words; both rows are of this transaction.
+_CAUSE = (
+    sa.select(
+        sa.literal("it depends on the ")
+        + Dependency.condition
+        + " of job "
+        + _PARENT.job_id
+        + ", which is "
+        + _PARENT.status
+    )
+    .join(_PARENT, _PARENT.id == Dependency.parent)
+    .where(Dependency.child == Job.id, Dependency.met.is_(False))
+    .order_by(_PARENT.id)
+    .limit(1)
+    .scalar_subquery()
+)
+
+
 def _cancel_dependants(tx: Transaction, children: Sequence[int]) -> list[tuple[int, Status]]:
     if not children:
         return []
-    message = "a job it depends on ended otherwise than it requires"
     statement = (
         sa.update(Job)
         .where(Job.id.in_(children), Job.status == Status.PENDING.value)
@@ -154,43 +173,46 @@ def _cancel_dependants(tx: Transaction, children: Sequence[int]) -> list[tuple[i
             status=Status.CANCELLED.value,
             finished_at=tx.now,
             error_code=_FAILED,
-            error_message=message,
+            error_message=_CAUSE,
             v=Job.v + 1,
         )
-        .returning(Job.id, Job.job_id, Job.user, Job.v, Job.queue)
+        .returning(Job.id, Job.job_id, Job.user, Job.v, Job.queue, Job.error_message)
     )
     rows = sorted(tx.connection.execute(statement), key=lambda row: int(row.id))
-    error = {"code": _FAILED, "message": message}
     for row in rows:
+        error = {"code": _FAILED, "message": row.error_message}
         tx.move(row.queue, Status.PENDING, Status.CANCELLED)
         tx.record("cancelled", row, status=Status.CANCELLED, finished_at=tx.now, error=error)
     return [(row.id, Status.CANCELLED) for row in rows]
 
 
-def reopen(tx: Transaction, child: int) -> int:
-    """Judge the dependencies of a job that is retried by where its parents are now; answers how many are open.
+def reopen(tx: Transaction, child: int) -> tuple[int, list[str]]:
+    """Judge the dependencies of a job that is retried by where its parents are now.
 
-    Parents are locked, so that none ends between the look and the commit.
+    Answers how many are open, and in words which parents ended otherwise than is required: the job would wait for
+    those for ever. Parents are locked, so that none ends between the look and the commit.
     """
     statement = (
-        sa.select(Dependency.parent, Dependency.condition, Job.status)
+        sa.select(Dependency.parent, Dependency.condition, Job.job_id, Job.status)
         .join(Job, Job.id == Dependency.parent)
         .where(Dependency.child == child)
         .order_by(Job.id)
     )
     if tx.is_postgresql:
         statement = statement.with_for_update(of=Job)
-    open_count = 0
+    open_count, failed = 0, []
     for row in tx.connection.execute(statement).all():
         status = Status(row.status)
         met = True if status.is_terminal and When(row.condition).is_met_by(status) else None
         open_count += met is None
+        if met is None and status.is_terminal:
+            failed.append(f"the {row.condition} of job {row.job_id!r}, which is {status}")
         tx.connection.execute(
             sa.update(Dependency)
             .where(Dependency.child == child, Dependency.parent == row.parent)
             .values(met=met)
         )
-    return open_count
+    return open_count, failed
 
 
 def forget(tx: Transaction, job: int) -> None:

@@ -240,14 +240,19 @@ def _resume(tx: Transaction, row: AnyRow) -> None:
 
 
 def retry(tx: Transaction, job_ids: Sequence[str]) -> list[None]:
-    """Put ended jobs back in their queues for a new attempt. Raises IllegalTransition if one has not ended."""
+    """Put ended jobs back in their queues for a new attempt. Raises IllegalTransition if one has not ended,
+    or depends on a job that ended otherwise than it requires.
+    """
     return _each(_retry, tx, job_ids)
 
 
 def _retry(tx: Transaction, row: AnyRow) -> None:
     if not Status(row.status).is_terminal:
         raise IllegalTransition(row.job_id, row.status, "retried before it has ended")
-    deps_left = dependencies.reopen(tx, row.id)
+    deps_left, failed = dependencies.reopen(tx, row.id)
+    if failed:
+        what = f"retried: it depends on {', and on '.join(failed[:5])}; retry that first"
+        raise IllegalTransition(row.job_id, row.status, what)
     _requeue(
         tx,
         row,
