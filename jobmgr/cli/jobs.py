@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Unpack
 
 import click
@@ -13,7 +14,7 @@ from jobmgr.cli import output, table
 from jobmgr.cli.session import with_client
 from jobmgr.client import Client
 from jobmgr.client.client import PAGE_SIZE, Filters
-from jobmgr.domain.job import FileEntry, Job, JobPage, JobSpec
+from jobmgr.domain.job import Dependency, FileEntry, Job, JobPage, JobSpec
 from jobmgr.domain.status import Status
 from jobmgr.errors import FileMissing
 from jobmgr.wire import translation
@@ -127,6 +128,9 @@ def _facts(job: Job, spec: JobSpec) -> list[tuple[str, object]]:
         ("name", job.name),
         ("description", job.description),
         ("command", shlex.join(spec.command)),
+        ("cwd", spec.cwd),
+        ("environment", ", ".join(sorted(spec.env))),
+        *_rules(spec),
         ("status", job.status.value),
         ("error", f"{job.error.code}: {job.error.message}" if job.error else None),
         ("exit code", job.exit_code),
@@ -143,7 +147,6 @@ def _facts(job: Job, spec: JobSpec) -> list[tuple[str, object]]:
         ("draft", "yes; `jobmgr execute` queues it" if job.draft else None),
         ("held since", table.local(job.held_at)),
         ("due at", table.local(job.due_at)),
-        ("waits for", f"{job.deps_left} other jobs" if job.deps_left else None),
         ("submitted", table.local(job.created_at)),
         ("queued", table.local(job.queued_at)),
         ("started", table.local(job.started_at)),
@@ -153,6 +156,25 @@ def _facts(job: Job, spec: JobSpec) -> list[tuple[str, object]]:
         ("handle", job.handle),
         ("directory", job.work_dir),
     ]
+
+
+def _rules(spec: JobSpec) -> list[tuple[str, object]]:
+    """What the job asked for and how it is tried; what was not asked for is left out."""
+    asked = asdict(spec.resources)
+    asked["memory"] = table.size(asked.pop("memory_bytes"))
+    asked["walltime"] = table.seconds(asked.pop("walltime_s"))
+    is_retried = spec.retry.max_attempts > 1
+    return [
+        *((name, value) for name, value in asked.items() if value is not None),
+        ("attempts", f"at most {spec.retry.max_attempts}" if is_retried else None),
+        ("backoff", table.seconds(spec.retry.backoff_s) if is_retried else None),
+        *(("depends on", _dependency(dependency)) for dependency in spec.depends_on),
+    ]
+
+
+def _dependency(dependency: Dependency) -> str:
+    state = {True: "met", False: "not met", None: "not met yet"}[dependency.met]
+    return f"{dependency.when} of {dependency.job_id}, {state}"
 
 
 @click.command()

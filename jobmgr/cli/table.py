@@ -126,14 +126,18 @@ def recent(moment: datetime, now: datetime) -> str:
 
 def duration(start: datetime | None, end: datetime | None, now: datetime) -> str | None:
     """How long something took, or takes so far."""
-    if start is None:
+    return None if start is None else seconds(((end or now) - start).total_seconds())
+
+
+def seconds(count: float | None) -> str | None:
+    """A number of seconds, as a clock shows it from one minute on."""
+    if count is None:
         return None
-    seconds = ((end or now) - start).total_seconds()
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, seconds = divmod(round(seconds), 60)
+    if count < 60:
+        return f"{count:.1f} s"
+    minutes, rest = divmod(round(count), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}"
+    return f"{hours}:{minutes:02d}:{rest:02d}"
 
 
 def size(size_bytes: int | None) -> str | None:

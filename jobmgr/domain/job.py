@@ -35,10 +35,14 @@ class OnLost(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
-    """`job_id` must have ended as `when` says before the job that carries this may run."""
+    """`job_id` must have ended as `when` says before the job that carries this may run.
+
+    `met` says whether it did; None: it has not ended, or ended and runs again.
+    """
 
     job_id: str
     when: When = When.SUCCESS
+    met: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ class Success:
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """What is to run; frozen once the job leaves draft."""
+    """What is to run, and after which jobs; frozen once the job leaves draft."""
 
     command: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
@@ -60,6 +64,7 @@ class JobSpec:
     retry: Retry = field(default_factory=Retry)
     on_lost: OnLost = OnLost.FAIL
     success: Success = field(default_factory=Success)
+    depends_on: tuple[Dependency, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,6 @@ class NewJob:
     priority: int = 0
     draft: bool = False
     due_at: datetime | None = None
-    depends_on: tuple[Dependency, ...] = ()
     tags: tuple[str, ...] = ()
     extended_properties: Mapping[str, Any] = field(default_factory=dict)
     at: str = ""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
+from jobmgr.domain.job import Dependency as DependencyView
 from jobmgr.domain.job import NewJob, When
 from jobmgr.domain.status import Status
 from jobmgr.errors import DependencyCycle, InvalidRequest
@@ -29,7 +30,7 @@ def insert(tx: Transaction, children: Sequence[tuple[int, NewJob]], ids: Mapping
     parents = _lock_parents(tx, children)
     rows = []
     for child, job in children:
-        for index, dependency in enumerate(job.depends_on):
+        for index, dependency in enumerate(job.spec.depends_on):
             key = ids.get(dependency.job_id)
             if key is None and dependency.job_id not in parents:
                 where = f"{job.at}depends_on[{index}]"
@@ -41,7 +42,7 @@ def insert(tx: Transaction, children: Sequence[tuple[int, NewJob]], ids: Mapping
 
 
 def _lock_parents(tx: Transaction, children: Sequence[tuple[int, NewJob]]) -> dict[str, AnyRow]:
-    names = sorted({dependency.job_id for _, job in children for dependency in job.depends_on})
+    names = sorted({dependency.job_id for _, job in children for dependency in job.spec.depends_on})
     parents: dict[str, AnyRow] = {}
     for start in range(0, len(names), 500):
         statement = (
@@ -57,7 +58,7 @@ def _lock_parents(tx: Transaction, children: Sequence[tuple[int, NewJob]]) -> di
 
 def _check_acyclic(jobs: Sequence[NewJob]) -> None:
     # Only jobs of one batch can wait for each other: a stored job's dependencies do not change.
-    waits = {job.job_id: {dependency.job_id for dependency in job.depends_on} for job in jobs}
+    waits = {job.job_id: {dependency.job_id for dependency in job.spec.depends_on} for job in jobs}
     remaining = {name: parents & waits.keys() for name, parents in waits.items()}
     children: dict[str, list[str]] = {}
     for name, parents in remaining.items():
@@ -85,7 +86,7 @@ def _cycle_among(jobs: Sequence[NewJob], remaining: Mapping[str, set[str]]) -> D
     names = list(passed)
     cycle = set(names[names.index(name) :])
     job = next(job for job in jobs if job.job_id in cycle)
-    index = next(index for index, dependency in enumerate(job.depends_on) if dependency.job_id in cycle)
+    index = next(index for index, dependency in enumerate(job.spec.depends_on) if dependency.job_id in cycle)
     message = f"these jobs wait for each other: {', '.join(sorted(cycle)[:10])}"
     return DependencyCycle(f"{job.at}depends_on[{index}]", message)
 
@@ -220,6 +221,17 @@ def forget(tx: Transaction, job: int) -> None:
     tx.connection.execute(
         sa.delete(Dependency).where(sa.or_(Dependency.child == job, Dependency.parent == job))
     )
+
+
+def of(connection: sa.Connection, child: int) -> tuple[DependencyView, ...]:
+    """What the job with this key depends on."""
+    rows = connection.execute(
+        sa.select(Job.job_id, Dependency.condition, Dependency.met)
+        .join(Job, Job.id == Dependency.parent)
+        .where(Dependency.child == child)
+        .order_by(Job.id)
+    )
+    return tuple(DependencyView(row.job_id, When(row.condition), row.met) for row in rows)
 
 
 def unmet(connection: sa.Connection, job_id: str) -> list[tuple[str, str, str]]:

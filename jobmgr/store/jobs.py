@@ -50,7 +50,7 @@ def insert(tx: Transaction, bulks: Sequence[Sequence[NewJob]]) -> list[list[Stor
         tx.record(
             "submitted", about, status=statuses[key], name=job.name, queue=job.queue, priority=job.priority
         )
-    dependants = [(ids[job.job_id], job) for job in jobs if job.depends_on]
+    dependants = [(ids[job.job_id], job) for job in jobs if job.spec.depends_on]
     if dependants:
         dependencies.insert(tx, dependants, ids)
         # Parents that have ended already may have queued or cancelled some.
@@ -69,7 +69,7 @@ def _statuses(tx: Transaction, keys: Sequence[int]) -> dict[int, Status]:
 def waiting_status_of(job: NewJob, tx: Transaction) -> Status:
     """The first status of a new job."""
     return waiting_status(
-        draft=job.draft, held_at=None, due_at=job.due_at, deps_left=len(job.depends_on), now=tx.now
+        draft=job.draft, held_at=None, due_at=job.due_at, deps_left=len(job.spec.depends_on), now=tx.now
     )
 
 
@@ -122,7 +122,7 @@ def _job_row(job: NewJob, tx: Transaction) -> dict[str, Any]:
         "gpus": resources.gpus or 0,
         "draft": job.draft,
         "due_at": job.due_at,
-        "deps_left": len(job.depends_on),
+        "deps_left": len(job.spec.depends_on),
         "created_at": tx.now,
         "queued_at": tx.now if status is Status.QUEUED else None,
         "extended_properties": job.extended_properties,

@@ -18,7 +18,7 @@ from jobmgr.domain.resources import Resources
 from jobmgr.domain.retry import Retry
 from jobmgr.domain.status import TERMINAL, Status
 from jobmgr.errors import InvalidRequest, JobNotFound
-from jobmgr.store import events
+from jobmgr.store import dependencies, events
 from jobmgr.store.tables import Attempt, Job, JobTag, Site, Spec
 from jobmgr.store.transaction import AnyRow
 
@@ -235,6 +235,7 @@ def spec(connection: sa.Connection, job_id: str) -> JobSpec:
         retry=Retry(row.max_attempts, row.backoff_s, frozenset(row.retry_on)),
         on_lost=OnLost(row.on_lost),
         success=Success(tuple(row.exit_codes), tuple(row.required_files)),
+        depends_on=dependencies.of(connection, row.job),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from jobmgr.domain.job import When
 from jobmgr.domain.status import Status
 
 # Text, not datetime: msgspec leaves out microseconds that are zero, and a fixed width sorts as text.
@@ -132,6 +133,14 @@ class EventsAnswer(Struct):
     next_after: str
 
 
+class DependencyAnswer(Struct):
+    """A job that must have ended as `when` says; `met` is null until it has."""
+
+    job_id: str
+    when: When
+    met: bool | None
+
+
 class SpecAnswer(Struct):
     """What a job runs. Resources that were not asked for are left out; `backoff_s` is in seconds."""
 
@@ -145,6 +154,7 @@ class SpecAnswer(Struct):
     on_lost: str
     exit_codes: list[int]
     required_files: list[str]
+    depends_on: list[DependencyAnswer]
 
 
 class ReasonAnswer(Struct):

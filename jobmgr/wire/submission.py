@@ -146,7 +146,6 @@ def to_new_job(asked: JobSubmission, *, user: str, at: str = "") -> NewJob:
         priority=asked.priority,
         draft=asked.draft,
         due_at=_utc(asked.not_before, at + "not_before"),
-        depends_on=_dependencies(asked.depends_on, at),
         tags=check_tags(asked.tags, at + "tags"),
         extended_properties=check_properties(asked.extended_properties, at + "extended_properties"),
         at=at,
@@ -222,6 +221,7 @@ def _spec(asked: JobSubmission, at: str) -> JobSpec:
         ),
         on_lost=OnLost(asked.on_lost),
         success=Success(tuple(asked.success.exit_codes), tuple(asked.success.required_files)),
+        depends_on=_dependencies(asked.depends_on, at),
     )
 
 

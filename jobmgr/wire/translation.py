@@ -12,6 +12,7 @@ import msgspec
 
 from jobmgr.domain.job import (
     Attempt,
+    Dependency,
     Event,
     EventPosition,
     FileEntry,
@@ -29,6 +30,7 @@ from jobmgr.domain.retry import Retry
 from jobmgr.domain.why import Reason
 from jobmgr.wire.answers import (
     AttemptAnswer,
+    DependencyAnswer,
     ErrorAnswer,
     FileAnswer,
     JobAnswer,
@@ -234,6 +236,10 @@ def spec_answer(spec: JobSpec) -> SpecAnswer:
         on_lost=spec.on_lost.value,
         exit_codes=list(spec.success.exit_codes),
         required_files=list(spec.success.required_files),
+        depends_on=[
+            DependencyAnswer(dependency.job_id, dependency.when, dependency.met)
+            for dependency in spec.depends_on
+        ],
     )
 
 
@@ -247,6 +253,9 @@ def to_spec(answer: SpecAnswer) -> JobSpec:
         retry=Retry(answer.max_attempts, answer.backoff_s, frozenset(answer.retry_on)),
         on_lost=OnLost(answer.on_lost),
         success=Success(tuple(answer.exit_codes), tuple(answer.required_files)),
+        depends_on=tuple(
+            Dependency(dependency.job_id, dependency.when, dependency.met) for dependency in answer.depends_on
+        ),
     )
 
 

@@ -79,6 +79,7 @@ async def test_spec_shows_what_a_job_runs(api: Api) -> None:
         "on_lost": "fail",
         "exit_codes": [0, 3],
         "required_files": ["out"],
+        "depends_on": [],
     }
 
 

@@ -38,6 +38,41 @@ def test_show_for_people_names_status_and_error(service: Commands) -> None:
     assert not any(line.endswith(" ") for line in shown.out.splitlines())
 
 
+def test_show_tells_what_a_job_asked_for_and_waits_for(service: Commands) -> None:
+    first = service.submit("--wait", "--", "true")
+    draft = service.submit("--draft", "--", "true")
+    options = ("--cpus", "1", "--memory", "64MB", "--walltime", "2h", "--max-attempts", "3", "--cwd", "/tmp")
+    after = ("--after", first, "--after", f"{draft}:failure", "--env", "SECRET=hidden")
+    job_id = service.submit(*options, *after, "--", "true")
+    waiting, waiting_json = service.run("show", job_id), service.run("show", "--json", job_id).json
+    service.run("cancel", draft)
+    ended = service.run("wait", job_id)
+
+    facts = dict(line.split("  ", 1) for line in waiting.out.splitlines() if not line.startswith("depends"))
+
+    for name, value in {
+        "cwd": "/tmp",
+        "environment": "SECRET",
+        "cpus": "1",
+        "memory": "64.0 MB",
+        "walltime": "2:00:00",
+        "attempts": "at most 3",
+        "backoff": "30.0 s",
+    }.items():
+        assert facts[name].strip() == value
+    assert "hidden" not in waiting.out
+    assert [line.split("on", 1)[1].strip() for line in waiting.out.splitlines() if line[:7] == "depends"] == [
+        f"success of {first}, met",
+        f"failure of {draft}, not met yet",
+    ]
+    assert waiting_json["spec"]["depends_on"] == [
+        {"job_id": first, "when": "success", "met": True},
+        {"job_id": draft, "when": "failure", "met": None},
+    ]
+    assert ended.code == 0
+    assert f"failure of {draft}, met" in service.run("show", job_id).out
+
+
 def test_a_job_without_a_name_is_called_as_its_command(service: Commands) -> None:
     job_id = service.submit("--wait", "--", "sh", "-c", "echo 'a  b'\ntrue")
 

@@ -13,7 +13,7 @@ from jobmgr.domain.job import Dependency, When
 from jobmgr.domain.queue import Tally
 from jobmgr.domain.status import Status
 from jobmgr.errors import DependencyCycle, IllegalTransition
-from jobmgr.store import dependencies, events, jobs
+from jobmgr.store import dependencies, events, jobs, listing
 from jobmgr.store.engine import Database
 from jobmgr.store.transaction import Transaction
 from tests.store.worker import Worker, child_of, new_job, now
@@ -203,7 +203,9 @@ async def test_unmet_parents_are_named(worker: Worker) -> None:
 
     found = await worker.database.read(dependencies.unmet, "both")
 
+    spec = await worker.database.read(listing.spec, "both")
     assert found == [("b", "queued", "failure")]
+    assert spec.depends_on == (Dependency("a", When.SUCCESS, True), Dependency("b", When.FAILURE, None))
 
 
 async def test_retry_of_a_dependant_that_would_wait_for_ever_is_refused(worker: Worker) -> None:

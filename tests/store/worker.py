@@ -38,10 +38,10 @@ def now() -> datetime:
 def new_job(job_id: str | None = None, **fields: Any) -> NewJob:
     """A job to insert. `max_attempts` and `backoff_s` go into its spec; `after` names parents it needs."""
     retry = Retry(fields.pop("max_attempts", 1), fields.pop("backoff_s", 30.0))
-    spec = replace(fields.pop("spec", RUN), retry=retry)
     after: Sequence[str] = fields.pop("after", ())
     depends_on = fields.pop("depends_on", tuple(Dependency(parent) for parent in after))
-    return NewJob(job_id or f"j{next(_NUMBERS)}", spec, depends_on=depends_on, **fields)
+    spec = replace(fields.pop("spec", RUN), retry=retry, depends_on=depends_on)
+    return NewJob(job_id or f"j{next(_NUMBERS)}", spec, **fields)
 
 
 def child_of(parent: str, when: When, job_id: str | None = None) -> NewJob:

@@ -90,7 +90,7 @@ def test_everything_is_carried_over() -> None:
     assert job.spec.resources.walltime_s == 3600
     assert (job.spec.retry.max_attempts, job.spec.retry.backoff_s) == (3, 120)
     assert job.due_at == datetime(2031, 1, 31, 16, tzinfo=UTC)
-    assert job.depends_on == (Dependency("p"), Dependency("q", When.ANY))
+    assert job.spec.depends_on == (Dependency("p"), Dependency("q", When.ANY))
     assert job.tags == ("a", "z")
     assert job.spec.success.required_files == ("out/result.txt",)
     assert job.spec.on_lost is OnLost.RETRY
