@@ -15,6 +15,7 @@ from jobmgr.cli.session import with_client
 from jobmgr.client import Client
 from jobmgr.client.client import PAGE_SIZE, Filters
 from jobmgr.domain.job import Dependency, FileEntry, Job, JobPage, JobSpec
+from jobmgr.domain.resources import size_text
 from jobmgr.domain.status import Status
 from jobmgr.errors import FileMissing
 from jobmgr.wire import translation
@@ -161,7 +162,7 @@ def _facts(job: Job, spec: JobSpec) -> list[tuple[str, object]]:
 def _rules(spec: JobSpec) -> list[tuple[str, object]]:
     """What the job asked for and how it is tried; what was not asked for is left out."""
     asked = asdict(spec.resources)
-    asked["memory"] = table.size(asked.pop("memory_bytes"))
+    asked["memory"] = size_text(asked.pop("memory_bytes"))
     asked["walltime"] = table.seconds(asked.pop("walltime_s"))
     is_retried = spec.retry.max_attempts > 1
     return [

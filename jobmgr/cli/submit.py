@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -17,7 +18,7 @@ from jobmgr.cli.wait import wait_and_tell
 from jobmgr.client import Client
 from jobmgr.domain.job import When
 from jobmgr.domain.resources import parse_duration
-from jobmgr.errors import InvalidRequest, QueueNotFound
+from jobmgr.errors import InvalidRequest, JobmgrError, QueueNotFound
 
 _JOB_OF_BULK = re.compile(r"jobs\[(\d+)\](?:\.(.+))?", re.DOTALL)
 
@@ -74,7 +75,18 @@ async def submit(
         raise click.UsageError("no command to run; write it after `--`, or give --from FILE")
     output.lines(job_ids)
     output.flush()
+    if given.keys() & {"cpus", "memory", "gpus"}:
+        await _warn(client, job_ids[0])
     return await wait_and_tell(client, job_ids, None) if waits else None
+
+
+async def _warn(client: Client, job_id: str) -> None:
+    """Say when this machine cannot give what the job asks for."""
+    # It is stored all the same; whoever wants to know more will see the service's failure.
+    with contextlib.suppress(JobmgrError):
+        for reason in await client.why(job_id):
+            if reason.code == "asks_too_much":
+                output.note(f"warning: {reason.message}")
 
 
 async def _submit_file(client: Client, source: BinaryIO) -> Sequence[str]:

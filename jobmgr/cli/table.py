@@ -12,6 +12,7 @@ from rich.text import Text
 from jobmgr.cli.output import clean, is_wide
 from jobmgr.domain.job import Attempt, FileEntry, Job
 from jobmgr.domain.queue import Queue, Tally
+from jobmgr.domain.resources import size_text
 from jobmgr.domain.status import Status
 
 _STYLES: Mapping[str, str] = MappingProxyType(
@@ -73,7 +74,7 @@ def attempts_table(attempts: Iterable[Attempt], now: datetime) -> Table:
             cell(local(attempt.started_at)),
             cell(duration(attempt.started_at, attempt.finished_at, now)),
             cell(None if attempt.cpu_s is None else f"{attempt.cpu_s:.2f} s"),
-            cell(size(attempt.peak_memory_bytes)),
+            cell(size_text(attempt.peak_memory_bytes)),
             cell(attempt.error.message if attempt.error else None),
         )
     return table
@@ -83,7 +84,7 @@ def files_table(files: Iterable[FileEntry]) -> Table:
     """One row per file of a run directory."""
     table = _table("FILE", "SIZE", "CHANGED")
     for file in files:
-        table.add_row(cell(file.path), cell(size(file.size_bytes)), cell(local(file.modified_at)))
+        table.add_row(cell(file.path), cell(size_text(file.size_bytes)), cell(local(file.modified_at)))
     return table
 
 
@@ -138,18 +139,6 @@ def seconds(count: float | None) -> str | None:
     minutes, rest = divmod(round(count), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}"
-
-
-def size(size_bytes: int | None) -> str | None:
-    """A number of bytes, rounded."""
-    if size_bytes is None:
-        return None
-    value = float(size_bytes)
-    for unit in ("B", "KB", "MB", "GB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TB"
 
 
 def utc_now() -> datetime:

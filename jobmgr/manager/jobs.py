@@ -11,7 +11,8 @@ import msgspec
 
 from jobmgr.domain.job import Attempt, Event, EventPosition, Job, JobFilter, JobPage, JobSpec, NewJob
 from jobmgr.domain.queue import Tally
-from jobmgr.domain.status import Status
+from jobmgr.domain.resources import counted, size_text
+from jobmgr.domain.status import WAITING, Status
 from jobmgr.domain.why import Parent, Reason, Surroundings, explain
 from jobmgr.errors import InvalidRequest, WaitTimeout
 from jobmgr.manager.core import Core
@@ -168,11 +169,12 @@ class Jobs(Core):
         queue = await self.database.read(queues.get, job.queue)
         unmet = await self.database.read(dependencies.unmet, job_id) if job.status is Status.PENDING else []
         queued = job.status is Status.QUEUED
-        asked = await self.database.read(listing.asked, job_id) if queued else (0, 0, 0)
+        waits = job.status in WAITING
+        asked = await self.database.read(listing.asked, job_id) if waits else (0, 0, 0)
         too_much, no_room = self._fit(asked)
         around = Surroundings(
             queue=queue,
-            unmet=[Parent(parent, Status(status), when) for parent, status, when in unmet],
+            unmet=[Parent(*parent) for parent in unmet],
             ahead=await self.database.read(listing.ahead, job_id) if queued else 0,
             slots=self.dispatcher.admission.slots,
             slots_used=self.dispatcher.roster.occupied.slots,
@@ -187,15 +189,18 @@ class Jobs(Core):
         total = self.dispatcher.admission.total
         room = self.dispatcher.admission.room(self.dispatcher.roster.occupied)
         too_much, no_room = [], []
-        for what, amount, has, free in (
-            ("cpus", asked[0], total.cpus, room.cpus),
-            ("bytes of memory", asked[1], total.memory_bytes, room.memory_bytes),
-            ("gpus", asked[2], total.gpus, room.gpus),
-        ):
+        kinds: Sequence[tuple[int, int, int, Callable[[int], str]]] = (
+            (asked[0], total.cpus, room.cpus, lambda count: counted(count, "cpu")),
+            (asked[1], total.memory_bytes, room.memory_bytes, lambda size: f"{size_text(size)} of memory"),
+            (asked[2], total.gpus, room.gpus, lambda count: counted(count, "gpu")),
+        )
+        for amount, has, free, say in kinds:
             if amount > has:
-                too_much.append(f"it asks for {amount} {what}, this machine has {has}")
+                too_much.append(
+                    f"it asks for {say(amount)}, this machine has {say(has)}; it can never run here"
+                )
             elif amount > free:
-                no_room.append(f"it asks for {amount} {what}, {free} are free now")
+                no_room.append(f"it asks for {say(amount)}, and {say(max(free, 0))} can be had now")
         return too_much, no_room
 
     async def job_events(self, job_id: str, after: int = 0, limit: int = 1000) -> Sequence[Event]:

@@ -234,7 +234,7 @@ def of(connection: sa.Connection, child: int) -> tuple[DependencyView, ...]:
     return tuple(DependencyView(row.job_id, When(row.condition), row.met) for row in rows)
 
 
-def unmet(connection: sa.Connection, job_id: str) -> list[tuple[str, str, str]]:
+def unmet(connection: sa.Connection, job_id: str) -> list[tuple[str, Status, When]]:
     """What a job still waits for: (job_id, status, condition) of each parent."""
     child = sa.select(Job.id).where(Job.job_id == job_id).scalar_subquery()
     rows = connection.execute(
@@ -244,4 +244,4 @@ def unmet(connection: sa.Connection, job_id: str) -> list[tuple[str, str, str]]:
         .order_by(Job.id)
         .limit(100)
     )
-    return [(row.job_id, row.status, row.condition) for row in rows]
+    return [(row.job_id, Status(row.status), When(row.condition)) for row in rows]

@@ -290,6 +290,20 @@ def test_the_version_is_told(commands: Commands) -> None:
     assert (done.code, done.out.split()[0]) == (0, "jobmgr")
 
 
+def test_a_job_that_can_never_run_here_is_warned_of(service: Commands) -> None:
+    for asked, sentence in (
+        (("--cpus", "9999"), "it asks for 9999 cpus, this machine has "),
+        (("--memory", "5000GB", "--draft"), "it asks for 4.9 TB of memory, this machine has "),
+    ):
+        done = service.run("submit", *asked, "--", "true")
+        why = service.run("why", done.out.strip())
+
+        assert (done.code, why.code) == (0, 0)
+        assert done.err.startswith(f"warning: {sentence}")
+        assert sentence in why.out
+        assert service.run("cancel", done.out.strip()).code == 0
+
+
 def test_a_job_between_two_attempts_takes_no_time(service: Commands) -> None:
     job_id = service.submit("--max-attempts", "2", "--backoff", "1h", "--", "false")
     service.run("wait", "--timeout", "1", job_id)
