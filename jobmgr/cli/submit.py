@@ -63,6 +63,8 @@ async def submit(
     """
     # By identity: 0 was given, and equals False.
     given = {name: value for name, value in options.items() if value not in (None, ()) and value is not False}
+    if waits and options["draft"]:
+        raise click.UsageError("--wait would wait for ever: a draft does not run before `jobmgr execute`")
     if source is not None:
         if command or given:
             raise click.UsageError(

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import pytest
 
@@ -202,6 +204,7 @@ def test_a_reader_that_goes_away_is_no_error(service: Commands) -> None:
         (("submit", "--memory", "lots", "--", "true"), 2, "resources.memory: 'lots'"),
         (("submit", "--walltime", "24:00", "--", "true"), 2, "resources.walltime: '24:00'"),
         (("submit", "--cpus", "many", "--", "true"), 2, "'many' is not a valid integer"),
+        (("submit", "--draft", "--wait", "--", "true"), 2, "--wait would wait for ever"),
         (("submit", "--cpus", "0", "--", "true"), 2, "resources.cpus"),
         (("submit", "--gpus", "0", "--", "true"), 2, "resources.gpus"),
         (("submit", "--max-attempts", "0", "--", "true"), 2, "retry.max_attempts"),
@@ -409,6 +412,21 @@ def test_wait_tells_how_jobs_ended(service: Commands) -> None:
     assert f"{bad} bad one failed: it exited with code 9" in waited.err
     assert "1 completed, 1 failed" in waited.err
     assert service.run("wait", good).code == 0
+
+
+def test_wait_for_all_leaves_out_what_waits_for_people(
+    commands: Commands, restartable: Callable[..., AbstractContextManager[str]]
+) -> None:
+    with restartable():
+        commands.submit("--draft", "--", "true")
+        held = commands.submit("--not-before", "+1h", "--", "true")
+        commands.run("hold", held)
+        commands.submit("--", "sleep", "0.2")
+
+        done = commands.run("wait", "--all", "--timeout", "30")
+
+    assert (done.code, done.out) == (0, "")
+    assert done.err == "not waiting for 2 jobs held or saved as a draft\n"
 
 
 def test_wait_gives_up_when_the_time_is_over(service: Commands) -> None:
