@@ -20,10 +20,10 @@ from jobmgr.wire.submission import JOB_ID, JobSubmission
 from jobmgr.wire.translation import encode
 
 _TEMPLATE = "#/components/schemas/{name}"
-_DESCRIPTION = """Jobs are stored, run exactly once and kept. Every path but /healthz asks for a direct loopback
-connection of the service's own user, or for its token. Errors are RFC 9457 problem documents with a stable `code`;
-those of a field name it in `field`. Socket.IO is at /socket.io/ and sends job_queued, job_started, job_scheduled,
-job_completed, job_cancelled and limits_updated."""
+_DESCRIPTION = """Jobs are stored and started at most once per attempt. Every path but /healthz asks for a direct
+loopback connection of the service's own user, or for its token. Errors are RFC 9457 problem documents with a stable
+`code`; those of a field name it in `field`. Socket.IO is at /socket.io/ and sends job_queued, job_started,
+job_scheduled, job_completed, job_cancelled and limits_updated."""
 _PATH_PARAMETERS: Mapping[str, dict[str, Any]] = {
     "job_id": {"type": "string", "pattern": JOB_ID},
     "name": {"type": "string", "minLength": 1, "maxLength": 128},

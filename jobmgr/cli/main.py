@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from jobmgr.cli import output
-from jobmgr.errors import InvalidRequest, JobmgrError, NotFound, ServiceUnreachable
+from jobmgr.errors import InvalidRequest, JobmgrError, NotFound, ServiceUnreachable, StoreUnavailable
 
 DONE, JOB_FAILED, USAGE, NOT_FOUND, REFUSED, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
@@ -96,10 +96,10 @@ def _tell_version(context: click.Context, _option: click.Parameter, wanted: bool
     help="Print the version.",
 )
 def jobmgr(url: str | None) -> None:
-    """Run commands as jobs that are stored first, run exactly once, and never lost.
+    """Run commands as jobs that are stored first and started at most once per attempt.
 
     Exit codes: 0 done, 1 the job failed, 2 wrong usage or input, 3 not found, 4 refused,
-    5 no service answers.
+    5 no service or no database answers, 130 interrupted.
     """
 
 
@@ -139,4 +139,4 @@ def exit_code(error: JobmgrError) -> int:
         return USAGE
     if isinstance(error, NotFound):
         return NOT_FOUND
-    return UNREACHABLE if isinstance(error, ServiceUnreachable) else REFUSED
+    return UNREACHABLE if isinstance(error, ServiceUnreachable | StoreUnavailable) else REFUSED

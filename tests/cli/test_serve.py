@@ -83,6 +83,13 @@ def test_a_file_that_is_no_database_is_refused(commands: Commands, command: tupl
     assert file.read_text().startswith("these are my notes")
 
 
+def test_a_database_that_does_not_answer_is_like_a_service_that_does_not(commands: Commands) -> None:
+    done = commands.run("db", "check", "--database", "postgresql://127.0.0.1:1/jobs")
+
+    assert (done.code, done.out) == (5, "")
+    assert "Traceback" not in done.err
+
+
 def test_a_database_of_a_newer_version_is_refused(commands: Commands) -> None:
     assert commands.run("db", "upgrade").code == 0
     with sqlite3.connect(commands.home / "jobs.db") as connection:
