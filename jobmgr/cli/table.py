@@ -37,9 +37,9 @@ def cell(value: object, style: str = "") -> Text:
     return Text("" if value is None else clean(str(value)), style=style, no_wrap=True, overflow="ellipsis")
 
 
-def status_cell(status: str) -> Text:
-    """A status in its colour."""
-    return cell(status, _STYLES.get(status, ""))
+def status_cell(status: str, reason: str = "") -> Text:
+    """A status in its colour, with what it waits for if that is given."""
+    return cell(f"{status} ({reason})" if reason else status, _STYLES.get(status, ""))
 
 
 def jobs_table(jobs: Iterable[Job], now: datetime) -> Table:
@@ -51,7 +51,7 @@ def jobs_table(jobs: Iterable[Job], now: datetime) -> Table:
         table.add_row(
             cell(job.job_id),
             cell(job.name),
-            status_cell(job.status),
+            status_cell(job.status, _waits_for(job, now)),
             cell(job.queue),
             cell(job.attempt or None),
             cell(job.exit_code),
@@ -60,6 +60,17 @@ def jobs_table(jobs: Iterable[Job], now: datetime) -> Table:
             *((cell(job.priority), cell(job.error.message if job.error else None)) if wide else ()),
         )
     return table
+
+
+def _waits_for(job: Job, now: datetime) -> str:
+    """What keeps a pending job from its queue, in a word: what a person has to do comes first."""
+    if job.status is not Status.PENDING:
+        return ""
+    if job.draft or job.held_at is not None:
+        return "draft" if job.draft else "held"
+    if job.deps_left:
+        return "waits"
+    return f"due {recent(job.due_at, now)}" if job.due_at is not None else ""
 
 
 def attempts_table(attempts: Iterable[Attempt], now: datetime) -> Table:
@@ -117,10 +128,10 @@ def local(moment: datetime | None) -> str | None:
 
 
 def recent(moment: datetime, now: datetime) -> str:
-    """The time of day of what happened within a day, the date of what is older."""
+    """The time of day of what is within a day from now, the date of what is further away."""
     return (
         f"{moment.astimezone():%H:%M:%S}"
-        if now - moment < timedelta(days=1)
+        if abs(now - moment) < timedelta(days=1)
         else f"{moment.astimezone():%Y-%m-%d}"
     )
 

@@ -296,11 +296,13 @@ def _hold(tx: Transaction, row: AnyRow) -> None:
 
 
 def release(tx: Transaction, job_ids: Sequence[str]) -> list[None]:
-    """Undo a hold. Jobs that are not held stay as they are."""
+    """Undo a hold. Jobs that are not held stay as they are; raises IllegalTransition for a draft."""
     return _each(_release, tx, job_ids)
 
 
 def _release(tx: Transaction, row: AnyRow) -> None:
+    if row.draft and row.held_at is None and Status(row.status) is Status.PENDING:
+        raise IllegalTransition(row.job_id, row.status, "released: it is a draft; `execute` queues it")
     # A job that ended while it was held keeps the mark.
     if row.held_at is not None and Status(row.status) is Status.PENDING:
         _requeue(tx, row, "unheld", held_at=None)

@@ -368,6 +368,32 @@ def test_drafts_are_executed(service: Commands) -> None:
     assert service.run("wait", job_id).code == 0
 
 
+def test_a_draft_is_not_released(service: Commands) -> None:
+    job_id = service.submit("--draft", "--", "true")
+
+    done = service.run("release", job_id)
+
+    assert (done.code, done.out) == (4, "")
+    assert "it is a draft; `execute` queues it" in done.err
+    assert service.run("cancel", job_id).code == 0
+
+
+def test_ls_tells_what_pending_jobs_wait_for(service: Commands) -> None:
+    draft = service.submit("--draft", "--", "true")
+    child = service.submit("--after", draft, "--", "true")
+    due = service.submit("--not-before", "+1h", "--", "true")
+    held = service.submit("--not-before", "+1h", "--", "true")
+    service.run("hold", held)
+
+    rows = {line.split()[0]: line for line in service.run("ls", "--status", "pending").out.splitlines()}
+
+    assert " pending (draft) " in rows[draft]
+    assert " pending (waits) " in rows[child]
+    assert " pending (due " in rows[due]
+    assert " pending (held) " in rows[held]
+    assert service.run("cancel", draft, due, held).code == 0
+
+
 def test_failed_jobs_are_piped_into_a_retry(service: Commands) -> None:
     script = 'test "$JOBMGR_ATTEMPT" -gt 1'
     lines = json.dumps({"command": ["sh", "-c", script], "tags": ["again"]}).encode() + b"\n"
