@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, BinaryIO
@@ -72,7 +71,7 @@ async def submit(
             )
         job_ids = await _submit_file(client, source)
     elif command:
-        job_ids = [await client.submit(command, **fields(given, command))]
+        job_ids = [await client.submit(command, **fields(given))]
     else:
         raise click.UsageError("no command to run; write it after `--`, or give --from FILE")
     output.lines(job_ids)
@@ -109,10 +108,9 @@ async def _submit_file(client: Client, source: BinaryIO) -> Sequence[str]:
         raise
 
 
-def fields(given: Mapping[str, Any], command: Sequence[str]) -> dict[str, Any]:
+def fields(given: Mapping[str, Any]) -> dict[str, Any]:
     """The options as fields of a submitted job. Raises InvalidRequest for one that cannot be understood."""
-    job = {name: given[name] for name in ("queue", "priority", "draft", "job_id") if name in given}
-    job["name"] = given.get("name") or _name_of(command)
+    job = {name: given[name] for name in ("name", "queue", "priority", "draft", "job_id") if name in given}
     if "env" in given:
         job["env"] = dict(_variable(text) for text in given["env"])
     if "cwd" in given:
@@ -130,12 +128,6 @@ def fields(given: Mapping[str, Any], command: Sequence[str]) -> dict[str, Any]:
         if asked := {name: given[name] for name in names if name in given}:
             job[field] = asked
     return job
-
-
-def _name_of(command: Sequence[str]) -> str:
-    # One line of at most 80 characters, also for a script given as an argument.
-    words = " ".join(shlex.join(command).split())
-    return output.clean(words if len(words) <= 80 else f"{words[:77]}...")
 
 
 def _variable(text: str) -> tuple[str, str]:

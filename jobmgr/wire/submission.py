@@ -6,6 +6,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -21,6 +22,7 @@ from jobmgr.errors import InvalidRequest
 JOB_ID = r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}$"
 PRIORITY_RANGE = 2**31 - 1
 MAX_PROPERTIES_BYTES = 65_536
+_NAME_LENGTH = 60
 
 JobId = Annotated[str, Meta(pattern=JOB_ID, description="letters, digits, _ . - ; at most 128")]
 Name = Annotated[str, Meta(max_length=1024)]
@@ -79,7 +81,7 @@ class JobSubmission(Struct, forbid_unknown_fields=True, omit_defaults=True):
 
     command: Annotated[list[str], Meta(min_length=1)]
     job_id: JobId | None = None
-    name: Name = ""
+    name: Annotated[str, Meta(max_length=1024, description="the beginning of the command unless given")] = ""
     description: Annotated[str, Meta(max_length=2048)] = ""
     env: dict[str, str] = {}
     cwd: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
@@ -137,7 +139,7 @@ def to_new_job(asked: JobSubmission, *, user: str, at: str = "") -> NewJob:
     return NewJob(
         job_id=asked.job_id or new_job_id(),
         spec=_spec(asked, at),
-        name=asked.name,
+        name=asked.name or _name_of(asked.command),
         description=asked.description,
         user=user,
         queue=asked.queue,
@@ -150,6 +152,15 @@ def to_new_job(asked: JobSubmission, *, user: str, at: str = "") -> NewJob:
         extended_properties=check_properties(asked.extended_properties, at + "extended_properties"),
         at=at,
     )
+
+
+def _name_of(command: Sequence[str]) -> str:
+    """One line for people, also of a script that is given as an argument."""
+    # What does not fit need not be quoted.
+    parts = [command[0].rpartition("/")[2], *command[1:_NAME_LENGTH]]
+    words = " ".join(shlex.join(part[:_NAME_LENGTH] for part in parts).split())
+    name = "".join(character if character.isprintable() else "?" for character in words)
+    return name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 3]}..."
 
 
 def check_text(text: str, where: str, *, allow_newline: bool = False) -> str:

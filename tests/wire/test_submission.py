@@ -70,6 +70,19 @@ def test_new_ids_differ() -> None:
     assert len({submitted().job_id for _ in range(100)}) == 100
 
 
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (["/opt/bin/solve", "case 1", "-n", "4"], "solve 'case 1' -n 4"),
+        (["sh", "-c", "a\n\tb\x1b[31m"], "sh -c 'a b?[31m'"),
+        (["echo", "\u202eoverride"], "echo '?override'"),
+        (["python", "-c", "x" * 10_000], "python -c " + "x" * 47 + "..."),
+    ],
+)
+def test_a_job_without_a_name_is_called_as_its_command(command: list[str], name: str) -> None:
+    assert submitted(command=command).name == name
+
+
 def test_everything_is_carried_over() -> None:
     job = submitted(
         job_id="my.job-1_a",
@@ -224,7 +237,7 @@ def test_text_of_properties_is_refused_exactly_if_it_cannot_be_stored(text: str)
         assert storable
 
 
-@given(st.text())
+@given(st.text(min_size=1))
 def test_name_is_taken_or_refused_by_its_field(text: str) -> None:
     try:
         assert submitted(name=text).name == text
