@@ -70,6 +70,17 @@ def test_a_port_that_is_taken_is_refused(commands: Commands) -> None:
     assert "--port" in done.err
 
 
+def test_who_opens_the_service_to_others_is_told_so(commands: Commands) -> None:
+    with commands.start("serve", "--port", "0", "--host", "0.0.0.0") as service:
+        assert service.stdout is not None
+        first, second = service.stdout.readline(), service.stdout.readline()
+        service.terminate()
+        service.communicate(timeout=30)
+
+    assert first.startswith(b"listening on http://127.0.0.1:")
+    assert f"on all addresses; every request needs the token in {commands.home / 'token'}" in second.decode()
+
+
 @pytest.mark.parametrize("command", [("serve", "--port", "0"), ("db", "check"), ("db", "upgrade")])
 def test_a_file_that_is_no_database_is_refused(commands: Commands, command: tuple[str, ...]) -> None:
     file = commands.home / "notes.txt"
