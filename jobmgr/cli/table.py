@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobmgr.cli.output import clean, is_wide
-from jobmgr.domain.job import Attempt, FileEntry, Job
+from jobmgr.domain.job import Attempt, FileEntry, Job, JobError
 from jobmgr.domain.queue import Queue, Tally
 from jobmgr.domain.resources import size_text
 from jobmgr.domain.status import Status
@@ -28,6 +28,7 @@ _STYLES: Mapping[str, str] = MappingProxyType(
         Status.CANCELLED: "bright_black",
     }
 )
+_MESSAGE_LENGTH = 200
 # In these a job has its first start, if any, from an attempt that is over.
 _NOT_STARTED = (Status.PENDING, Status.QUEUED, Status.CLAIMED, Status.SCHEDULED)
 
@@ -57,7 +58,7 @@ def jobs_table(jobs: Iterable[Job], now: datetime) -> Table:
             cell(job.exit_code),
             cell(local(job.created_at) if wide else recent(job.created_at, now)),
             cell(None if job.status in _NOT_STARTED else duration(job.started_at, job.finished_at, now)),
-            *((cell(job.priority), cell(job.error.message if job.error else None)) if wide else ()),
+            *((cell(job.priority), _error_cell(job.error)) if wide else ()),
         )
     return table
 
@@ -73,6 +74,12 @@ def _waits_for(job: Job, now: datetime) -> str:
     return f"due {recent(job.due_at, now)}" if job.due_at is not None else ""
 
 
+def _error_cell(error: JobError | None) -> Text:
+    # In files and pipes nothing else cuts it; `show` has it whole.
+    message = error.message if error else ""
+    return cell(message if len(message) <= _MESSAGE_LENGTH else f"{message[: _MESSAGE_LENGTH - 3]}...")
+
+
 def attempts_table(attempts: Iterable[Attempt], now: datetime) -> Table:
     """One row per attempt of a job."""
     table = _table("TRY", "OUTCOME", "EXIT", "SIGNAL", "STARTED", "TOOK", "CPU", "MEMORY", "ERROR")
@@ -86,7 +93,7 @@ def attempts_table(attempts: Iterable[Attempt], now: datetime) -> Table:
             cell(duration(attempt.started_at, attempt.finished_at, now)),
             cell(None if attempt.cpu_s is None else f"{attempt.cpu_s:.2f} s"),
             cell(size_text(attempt.peak_memory_bytes)),
-            cell(attempt.error.message if attempt.error else None),
+            _error_cell(attempt.error),
         )
     return table
 
@@ -123,8 +130,8 @@ def facts_table(facts: Sequence[tuple[str, object]]) -> Table:
 
 
 def local(moment: datetime | None) -> str | None:
-    """A time as the clock on the wall shows it."""
-    return None if moment is None else f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"
+    """A time as the clock on the wall shows it, with its zone."""
+    return None if moment is None else f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z}"
 
 
 def recent(moment: datetime, now: datetime) -> str:

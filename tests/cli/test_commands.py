@@ -75,6 +75,27 @@ def test_show_tells_what_a_job_asked_for_and_waits_for(service: Commands) -> Non
     assert f"failure of {draft}, met" in service.run("show", job_id).out
 
 
+def test_long_errors_are_cut_in_lists_and_whole_in_show(service: Commands) -> None:
+    job_id = service.submit("--", "/no/such/" + 300 * "x")
+    service.run("wait", job_id)
+
+    row = service.run("ls", "--limit", "1").out.splitlines()[1]
+
+    assert row.startswith(job_id)
+    assert row.endswith("x...")
+    assert len(row) < 400
+    assert 300 * "x" in service.run("show", job_id).out
+
+
+def test_times_name_their_zone(service: Commands) -> None:
+    job_id = service.submit("--wait", "--", "true")
+
+    shown = service.run("show", job_id, environment={"TZ": "Asia/Tokyo"}).out
+
+    (line,) = [line for line in shown.splitlines() if line.startswith("submitted")]
+    assert line.endswith(" JST")
+
+
 def test_a_job_without_a_name_is_called_as_its_command(service: Commands) -> None:
     job_id = service.submit("--wait", "--", "sh", "-c", "echo 'a  b'\ntrue")
 
