@@ -23,6 +23,7 @@ from jobmgr.api.server import Server
 from jobmgr.dispatch.admission import Admission
 from jobmgr.dispatch.dispatcher import Dispatcher
 from jobmgr.domain.limits import ResourceLimits
+from jobmgr.domain.resources import counted
 from jobmgr.errors import StoreError
 from jobmgr.executors import process
 from jobmgr.executors.local import LocalExecutor
@@ -124,11 +125,13 @@ class JobManager(Manager):
             await stack.enter_async_context(_background(feed.run(), database.notice_others(settings.poll_s)))
             try:
                 await dispatcher.start({"local": executor})
+                logger.info("started; limits: %s", _said(await self.limits()))
                 yield
             finally:
                 if self._drain == "wait":
                     await dispatcher.drain()
                 await dispatcher.stop()
+                logger.info("stopped; %s left to run on", counted(len(dispatcher.roster), "running job"))
 
     def _executor(self) -> LocalExecutor:
         def report(report: Report) -> None:
@@ -196,6 +199,10 @@ async def _limits(database: Database, settings: Settings, service: str) -> Resou
     if limits != stored:
         await database.write(queues.set_limits, LimitsChange(service, limits))
     return limits
+
+
+def _said(limits: ResourceLimits) -> str:
+    return ", ".join(f"{name} {value}" for name, value in asdict(limits).items() if value is not None)
 
 
 def serve(settings: Settings, *, on_ready: Callable[[str], None], drain: Drain = "leave") -> None:

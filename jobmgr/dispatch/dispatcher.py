@@ -135,9 +135,8 @@ class Dispatcher:
         while True:
             try:
                 await step()
-            except StoreUnavailable as error:
-                logger.warning("waiting for the database: %s", error)
-                await asyncio.sleep(random.uniform(0.5, 1.5))
+            except StoreUnavailable:
+                await self._database.pause()
                 self.notice(frozenset(Topic))
             except Exception:  # boundary: a bug in one step must not end the others
                 logger.exception("a step of the dispatcher failed and will be repeated")
@@ -199,7 +198,9 @@ class Dispatcher:
         self._wish.clear()
         wished = set(await self._database.read(attempts.cancel_wishes, self.identity.id))
         for token in wished - self._cancelled:
-            if token in self.roster:
+            claimed = self.roster.get(token)
+            if claimed is not None:
+                logger.info("job %s attempt %s is being cancelled", claimed.job_id, claimed.number)
                 await self._executors[SITE].cancel(token, self._cancel_grace_s)
                 self._cancelled.add(token)
         # Only what is still wished needs remembering; an ended attempt never comes back under its token.

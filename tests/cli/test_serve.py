@@ -215,6 +215,28 @@ def eventually(look: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+def test_the_log_tells_limits_ends_cancels_and_what_is_left(commands: Commands, restartable: Start) -> None:
+    with restartable("--max-concurrent-jobs", "3"):
+        failed = commands.submit("--", "sh", "-c", "exit 3")
+        commands.run("wait", failed)
+        cancelled = commands.submit("--", "sleep", "60")
+        eventually(lambda: commands.run("show", "--json", cancelled).json["status"] == "running")
+        commands.run("cancel", cancelled)
+        commands.run("wait", cancelled)
+        go = commands.home / "go"
+        left = commands.submit("--", "sh", "-c", f"while [ ! -e {go} ]; do sleep 0.05; done")
+        eventually(lambda: commands.run("show", "--json", left).json["status"] == "running")
+
+    lines = [line.split(": ", 1)[1] for line in (commands.home / "service.log").read_text().splitlines()]
+    assert "started; limits: max_concurrent_jobs 3" in lines
+    assert f"job {failed} is failed: attempt 1 failed (exit_code), exit code 3" in lines
+    assert f"job {cancelled} attempt 1 is being cancelled" in lines
+    assert lines[-1] == "stopped; 1 running job left to run on"
+    go.touch()
+    with restartable():
+        assert commands.run("wait", left).code == 0
+
+
 def test_a_wait_survives_a_restart_of_the_service(commands: Commands, restartable: Start) -> None:
     with restartable():
         go = commands.home / "go"
