@@ -33,6 +33,7 @@ _COMMANDS = {
     "wait": ("wait", "Wait until jobs have ended."),
     "watch": ("watch", "Watch the jobs while they run."),
     "queue": ("queues", "List, pause, resume and limit queues."),
+    "limits": ("limits", "List and set the limits of the service."),
     "db": ("database", "Bring the database up to date, or check it."),
     "demo": ("demo", "Run a small campaign on a service of its own."),
 }

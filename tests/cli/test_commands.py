@@ -449,6 +449,29 @@ def test_queues_are_listed_limited_paused_and_resumed(service: Commands) -> None
     assert service.run("queue", "limit", "licences", "none").out == "licences open, no limit\n"
 
 
+def test_limits_are_listed_and_set(service: Commands) -> None:
+    listed = service.run("limits", "ls")
+    changed = service.run("limits", "set", "min_memory_gb", "0.001")
+    read = service.run("limits", "ls", "--json").json
+    back = service.run("limits", "set", "min_memory_gb", "none")
+    refused = [
+        service.run("limits", "set", *arguments)
+        for arguments in (("max_concurrent_jobs", "-1"), ("min_disk_gb", "nan"), ("slots", "1"))
+    ]
+
+    assert listed.out.startswith("max_concurrent_jobs 4\nmax_cpu_percent none\n")
+    assert "min_memory_gb 0.001\n" in changed.out
+    assert read == {
+        "max_concurrent_jobs": 4,
+        "max_cpu_percent": None,
+        "min_memory_gb": 0.001,
+        "min_disk_gb": None,
+    }
+    assert back.out == listed.out
+    assert [done.code for done in refused] == [2, 2, 2]
+    assert "max_concurrent_jobs" in refused[0].err
+
+
 def test_wait_tells_how_jobs_ended(service: Commands) -> None:
     good = service.submit("--", "true")
     bad = service.submit("--name", "bad one", "--", "sh", "-c", "exit 9")
