@@ -24,7 +24,7 @@ from jobmgr.dispatch.admission import Admission
 from jobmgr.dispatch.dispatcher import Dispatcher
 from jobmgr.domain.limits import ResourceLimits
 from jobmgr.domain.resources import counted
-from jobmgr.errors import StoreError
+from jobmgr.errors import SchemaMissing, StoreError
 from jobmgr.executors import process
 from jobmgr.executors.local import LocalExecutor
 from jobmgr.executors.protocol import Report
@@ -35,7 +35,7 @@ from jobmgr.monitor import ResourceMonitor, machine
 from jobmgr.settings import Settings
 from jobmgr.store import dispatchers, durability, queues, schema
 from jobmgr.store.engine import Database
-from jobmgr.store.lock import FileLock
+from jobmgr.store.lock import FileLock, make_file
 from jobmgr.store.queues import LimitsChange
 
 logger = logging.getLogger(__name__)
@@ -277,14 +277,23 @@ def _service_file(settings: Settings, url: str) -> Iterator[None]:
 
 
 def upgrade_database(settings: Settings) -> str:
-    """Bring the schema to this version's; answers what was done."""
-    return asyncio.run(_with_database(settings, lambda database: database.upgrade()))
+    """Bring the schema to this version's, in a new file if there is none; answers what was done."""
+
+    async def upgrade(database: Database) -> str:
+        if database.is_sqlite:
+            database.sqlite_file.parent.mkdir(parents=True, exist_ok=True)
+            make_file(database.sqlite_file)
+        return await database.upgrade()
+
+    return asyncio.run(_with_database(settings, upgrade))
 
 
 def check_database(settings: Settings) -> str:
     """Say whether the database fits this version. Raises SchemaMissing, SchemaTooNew, NotADatabase."""
 
     async def check(database: Database) -> str:
+        if database.is_sqlite and not database.sqlite_file.exists():
+            raise SchemaMissing(f"there is no database {database.sqlite_file}; `jobmgr db upgrade` makes it")
         await database.read(schema.check)
         return f"the schema is at revision {schema.head()}, as this version needs it"
 
@@ -293,8 +302,6 @@ def check_database(settings: Settings) -> str:
 
 async def _with_database(settings: Settings, work: Callable[[Database], Awaitable[str]]) -> str:
     database = Database(settings.database)
-    if database.is_sqlite:
-        database.sqlite_file.parent.mkdir(parents=True, exist_ok=True)
     await database.start()
     try:
         return await work(database)

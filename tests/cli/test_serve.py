@@ -116,11 +116,13 @@ def test_a_database_of_a_newer_version_is_refused(commands: Commands) -> None:
 
 def test_db_check_tells_whether_an_upgrade_is_needed(commands: Commands) -> None:
     before = commands.run("db", "check")
+    assert list(commands.home.iterdir()) == []
     upgraded = commands.run("db", "upgrade")
     after = commands.run("db", "check")
 
     assert before.code == 4
     assert "db upgrade" in before.err
+    assert (commands.home / "jobs.db").stat().st_mode & 0o777 == 0o600
     assert (upgraded.code, after.code) == (0, 0)
     assert "revision" in after.out
 
