@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -58,6 +59,17 @@ class LazyGroup(click.Group):
         command = getattr(importlib.import_module(f"jobmgr.cli.{module}"), cmd_name)
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is named; a name mistyped is answered with those it may mean."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = difflib.get_close_matches(args[0], _COMMANDS)
+            hint = f" (Did you mean {' or '.join(near)}?)" if near else ""
+            raise click.UsageError(error.message + hint, ctx) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command. A reader of our output that has gone is ours to judge; click would exit with 1."""

@@ -246,6 +246,7 @@ def test_a_reader_that_goes_away_is_no_error(service: Commands) -> None:
         (("wait",), 2, "name the jobs"),
         (("wait", "--all", "--timeout", "soon"), 2, "--timeout: 'soon'"),
         (("dance",), 2, "No such command 'dance'"),
+        (("sumbit",), 2, "No such command 'sumbit'. (Did you mean submit?)"),
         (("--url", "nonsense", "ls"), 2, "write it as http://"),
     ],
 )
