@@ -26,7 +26,8 @@ def invalid(error: msgspec.ValidationError, kind: Any, at: str = "") -> InvalidR
         return InvalidRequest(_join(at, path, unknown["name"][:100]), f"is not a field; known ones: {known}")
     if missing := _MISSING.fullmatch(what):
         return InvalidRequest(_join(at, path, missing["name"]), "is required")
-    return InvalidRequest(_join(at, path), what[:1].lower() + what[1:])
+    known = _values_at(kind, path) if what.startswith("Invalid enum value") else ""
+    return InvalidRequest(_join(at, path), what[:1].lower() + what[1:] + known)
 
 
 def _join(at: str, path: str, name: str = "") -> str:
@@ -34,7 +35,23 @@ def _join(at: str, path: str, name: str = "") -> str:
 
 
 def _fields_at(kind: Any, path: str) -> list[str]:
-    """The names of the fields that the struct at `path` (`.jobs[0].resources`) of a `kind` has."""
+    """The names of the fields that the struct at `path` of a `kind` has."""
+    structs = _alternatives(_node_at(kind, path), msgspec.inspect.StructType)
+    return [field.encode_name for struct in structs for field in struct.fields]
+
+
+def _values_at(kind: Any, path: str) -> str:
+    """The values that may stand at `path` of a `kind`, or in the list there."""
+    node = _node_at(kind, path)
+    for items in _alternatives(node, msgspec.inspect.ListType):
+        node = items.item_type
+    values = [str(value) for enum in _alternatives(node, msgspec.inspect.EnumType) for value in enum.cls]
+    values += [str(value) for one in _alternatives(node, msgspec.inspect.LiteralType) for value in one.values]
+    return f"; known ones: {', '.join(values)}"
+
+
+def _node_at(kind: Any, path: str) -> msgspec.inspect.Type:
+    """The type at `path` (`.jobs[0].resources`) of a `kind`."""
     node = msgspec.inspect.type_info(kind)
     for name in re.findall(r"\w+(?!\w*\])|\[", path):
         if name == "[":
@@ -44,11 +61,7 @@ def _fields_at(kind: Any, path: str) -> list[str]:
             node = next(
                 field.type for struct in structs for field in struct.fields if field.encode_name == name
             )
-    return [
-        field.encode_name
-        for struct in _alternatives(node, msgspec.inspect.StructType)
-        for field in struct.fields
-    ]
+    return node
 
 
 def _alternatives(node: msgspec.inspect.Type, wanted: type[Node]) -> list[Node]:
