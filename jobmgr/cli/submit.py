@@ -35,7 +35,7 @@ _JOB_OF_BULK = re.compile(r"jobs\[(\d+)\](?:\.(.+))?", re.DOTALL)
 @click.option("--gpus", type=int, help="GPUs to reserve.")
 @click.option("--walltime", help="Ended after this time: 90s, 5m, 1:30:00.")
 @click.option("--max-attempts", type=int, help="How often it is tried; once unless given.")
-@click.option("--backoff", help="Pause before the next attempt: 30s, 5m.")
+@click.option("--backoff", help="Pause before the next attempt: 5m; 30s unless given.")
 @click.option(
     "--after", multiple=True, metavar="ID[:WHEN]", help="Wait for a job: success, failure or any. Repeatable."
 )

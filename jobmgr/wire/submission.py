@@ -84,7 +84,12 @@ class JobSubmission(Struct, forbid_unknown_fields=True, omit_defaults=True):
     name: Annotated[str, Meta(max_length=1024, description="the beginning of the command unless given")] = ""
     description: Annotated[str, Meta(max_length=2048)] = ""
     env: dict[str, str] = {}
-    cwd: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
+    cwd: (
+        Annotated[
+            str, Meta(min_length=1, max_length=4096, description="absolute; the run directory unless given")
+        ]
+        | None
+    ) = None
     site: SiteName | None = None
     executor: Executor | None = None
     queue: Name = "default"
@@ -92,7 +97,7 @@ class JobSubmission(Struct, forbid_unknown_fields=True, omit_defaults=True):
     draft: bool = False
     resources: ResourcesAsked = field(default_factory=ResourcesAsked)
     retry: RetryAsked = field(default_factory=RetryAsked)
-    not_before: datetime | None = None
+    not_before: Annotated[datetime, Meta(description="with its time zone")] | None = None
     depends_on: list[DependencyAsked] = []
     tags: Tags = []
     extended_properties: dict[str, Any] = {}
