@@ -45,13 +45,15 @@ class JobNotFound(NotFound):
 
 
 class QueueNotFound(NotFound):
-    """No queue has this name."""
+    """No queue has this name; `field` says where in the submitted jobs it stood, if it did, as `jobs[3].queue`."""
 
     code = "queue_not_found"
 
-    def __init__(self, queue: str) -> None:
-        super().__init__(f"there is no queue {queue!r}; `jobmgr queue limit {queue} N` makes it")
+    def __init__(self, queue: str, field: str = "") -> None:
+        message = f"there is no queue {queue!r}; `jobmgr queue limit {queue} N` makes it"
+        super().__init__(f"{field}: {message}" if field else message)
         self.queue = queue
+        self.field = field
 
 
 class FileMissing(NotFound):
@@ -149,6 +151,17 @@ class ServiceUnreachable(JobmgrError):
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(f"no jobmgr service answers at {url} ({reason}); start one with `jobmgr serve`")
         self.url = url
+
+
+class NoServiceRunning(ServiceUnreachable):
+    """No service of this state directory runs, and no other service was named."""
+
+    def __init__(self, home: str) -> None:
+        super().__init__("", "")
+        self.args = (
+            f"no jobmgr service of {home} runs; start one with `jobmgr serve`, or name one with --url or JOBMGR_URL",
+        )
+        self.home = home
 
 
 class AnswerLost(JobmgrError):

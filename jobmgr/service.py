@@ -14,16 +14,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import msgspec
 
 from jobmgr import settings as settings_module
 from jobmgr.api.server import Server
 from jobmgr.dispatch.admission import Admission
-from jobmgr.dispatch.dispatcher import Dispatcher, Drain
+from jobmgr.dispatch.dispatcher import Dispatcher
 from jobmgr.domain.limits import ResourceLimits
-from jobmgr.errors import StoreError
+from jobmgr.domain.resources import counted
+from jobmgr.errors import SchemaMissing, StoreError
 from jobmgr.executors import process
 from jobmgr.executors.local import LocalExecutor
 from jobmgr.executors.protocol import Report
@@ -34,10 +35,12 @@ from jobmgr.monitor import ResourceMonitor, machine
 from jobmgr.settings import Settings
 from jobmgr.store import dispatchers, durability, queues, schema
 from jobmgr.store.engine import Database
-from jobmgr.store.lock import FileLock
+from jobmgr.store.lock import FileLock, make_file
 from jobmgr.store.queues import LimitsChange
 
 logger = logging.getLogger(__name__)
+
+Drain = Literal["leave", "wait"]
 
 __all__ = ["JobManager", "ResourceLimits", "check_database", "serve", "upgrade_database"]
 
@@ -122,9 +125,13 @@ class JobManager(Manager):
             await stack.enter_async_context(_background(feed.run(), database.notice_others(settings.poll_s)))
             try:
                 await dispatcher.start({"local": executor})
+                logger.info("started; limits: %s", _said(await self.limits()))
                 yield
             finally:
-                await dispatcher.stop(self._drain)
+                if self._drain == "wait":
+                    await dispatcher.drain()
+                await dispatcher.stop()
+                logger.info("stopped; %s left to run on", counted(len(dispatcher.roster), "running job"))
 
     def _executor(self) -> LocalExecutor:
         def report(report: Report) -> None:
@@ -197,8 +204,15 @@ async def _limits(database: Database, settings: Settings, service: str) -> Resou
     return limits
 
 
+def _said(limits: ResourceLimits) -> str:
+    return ", ".join(f"{name} {value}" for name, value in asdict(limits).items() if value is not None)
+
+
 def serve(settings: Settings, *, on_ready: Callable[[str], None], drain: Drain = "leave") -> None:
     """Run the service until SIGTERM or SIGINT; `on_ready` gets its URL once it answers.
+
+    With `drain` wait the first signal stops the starting of jobs; the service goes on answering until the running
+    ones have ended, or until a second signal.
 
     Raises what `JobManager.start` raises, and StoreError if the port is taken.
     """
@@ -212,10 +226,8 @@ def serve(settings: Settings, *, on_ready: Callable[[str], None], drain: Drain =
 
 async def _serve(settings: Settings, drain: Drain, on_ready: Callable[[str], None]) -> None:
     stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    manager = JobManager(settings=settings, drain=drain)
+    _on_signal(stopping.set)
+    manager = JobManager(settings=settings)
     async with manager:
         server = Server(manager, host=settings.host, port=settings.port, token=_owner_token(settings))
         async with server:
@@ -223,6 +235,21 @@ async def _serve(settings: Settings, drain: Drain, on_ready: Callable[[str], Non
             with _service_file(settings, server.url):
                 on_ready(server.url)
                 await stopping.wait()
+                if drain == "wait":
+                    await _drain(manager)
+
+
+def _on_signal(act: Callable[[], object]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, act)
+
+
+async def _drain(manager: JobManager) -> None:
+    count = len(manager.dispatcher.roster)
+    logger.warning("draining: %d running, nothing new starts; a second signal leaves them to run on", count)
+    async with asyncio.TaskGroup() as group:
+        draining = group.create_task(manager.dispatcher.drain())
+        _on_signal(draining.cancel)
 
 
 def _owner_token(settings: Settings) -> str:
@@ -253,14 +280,23 @@ def _service_file(settings: Settings, url: str) -> Iterator[None]:
 
 
 def upgrade_database(settings: Settings) -> str:
-    """Bring the schema to this version's; answers what was done."""
-    return asyncio.run(_with_database(settings, lambda database: database.upgrade()))
+    """Bring the schema to this version's, in a new file if there is none; answers what was done."""
+
+    async def upgrade(database: Database) -> str:
+        if database.is_sqlite:
+            database.sqlite_file.parent.mkdir(parents=True, exist_ok=True)
+            make_file(database.sqlite_file)
+        return await database.upgrade()
+
+    return asyncio.run(_with_database(settings, upgrade))
 
 
 def check_database(settings: Settings) -> str:
     """Say whether the database fits this version. Raises SchemaMissing, SchemaTooNew, NotADatabase."""
 
     async def check(database: Database) -> str:
+        if database.is_sqlite and not database.sqlite_file.exists():
+            raise SchemaMissing(f"there is no database {database.sqlite_file}; `jobmgr db upgrade` makes it")
         await database.read(schema.check)
         return f"the schema is at revision {schema.head()}, as this version needs it"
 
@@ -269,8 +305,6 @@ def check_database(settings: Settings) -> str:
 
 async def _with_database(settings: Settings, work: Callable[[Database], Awaitable[str]]) -> str:
     database = Database(settings.database)
-    if database.is_sqlite:
-        database.sqlite_file.parent.mkdir(parents=True, exist_ok=True)
     await database.start()
     try:
         return await work(database)

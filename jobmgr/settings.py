@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -19,8 +20,9 @@ CONFIG_FILE = "jobmgr.toml"
 class Settings:
     """Everything an installation can set. Each field is also `JOBMGR_<FIELD>` and a key of jobmgr.toml.
 
-    `home` is the state directory; `database` and `work_dir` lie in it unless set. Limits left at None are
-    taken from what is stored in the database, and failing that from the machine.
+    `home` is the state directory; `database` and `work_dir` lie in it unless set. `url` is the service that
+    commands talk to; None: the running one of `home`. Limits left at None are taken from what is stored in the
+    database, and failing that from the machine.
     """
 
     home: Path
@@ -28,7 +30,7 @@ class Settings:
     work_dir: Path
     host: str = "127.0.0.1"
     port: int = 8080
-    url: str = "http://127.0.0.1:8080"
+    url: str | None = None
     token: str | None = None
     max_concurrent_jobs: int | None = None
     max_cpu_percent: float | None = None
@@ -62,8 +64,6 @@ def load(
     home = Path(str(given.pop("home", None) or platformdirs.user_state_dir("jobmgr"))).absolute()
     settings = Settings(home=home, database=f"sqlite:///{home / 'jobs.db'}", work_dir=home / "work")
     settings = replace(settings, **given)  # type: ignore[arg-type]
-    if "url" not in given:
-        settings = replace(settings, url=f"http://{url_host(settings.host)}:{settings.port}")
     return replace(settings, work_dir=settings.work_dir.absolute())
 
 
@@ -74,22 +74,55 @@ def url_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-_PARSERS: Mapping[str, type] = {
-    "home": Path, "work_dir": Path, "database": str, "host": str, "url": str, "token": str, "port": int,
-    "max_concurrent_jobs": int, "max_cpu_percent": float, "min_memory_gb": float, "min_disk_gb": float,
-    "cancel_grace_s": float, "poll_s": float, "heartbeat_s": float,
-}  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """What a value of a setting has to be, and how that is said."""
+
+    kind: type[str | Path | int | float]
+    wanted: str
+    least: float = -math.inf
+    most: float = math.inf
+
+    def read(self, value: object) -> object:
+        """`value` as this setting has it, from text or TOML. Raises TypeError, ValueError."""
+        number = self.kind in (int, float)
+        # int() would take 80.5 and True for whole numbers.
+        if isinstance(value, bool) or not isinstance(value, (str, self.kind, int if number else Path)):
+            raise TypeError
+        found: Any = self.kind(value)  # type: ignore[arg-type]
+        if number and not (math.isfinite(found) and self.least <= found <= self.most):
+            raise ValueError
+        return found
+
+
+# The ranges of the four limits are ResourceLimits': they may also be set while the service runs.
+_RULES: Mapping[str, _Rule] = {
+    "home": _Rule(Path, "a directory"),
+    "database": _Rule(str, "the URL of a database"),
+    "work_dir": _Rule(Path, "a directory"),
+    "host": _Rule(str, "the name or address of a host"),
+    "port": _Rule(int, "a whole number from 0 to 65535", 0, 65535),
+    "url": _Rule(str, "the URL of a service"),
+    "token": _Rule(str, "a text"),
+    "max_concurrent_jobs": _Rule(int, "a whole number"),
+    "max_cpu_percent": _Rule(float, "a number"),
+    "min_memory_gb": _Rule(float, "a number"),
+    "min_disk_gb": _Rule(float, "a number"),
+    "cancel_grace_s": _Rule(float, "a number of seconds from 0 to 86400", 0, 86400),
+    "poll_s": _Rule(float, "a number of seconds from 0.01 to 3600", 0.01, 3600),
+    "heartbeat_s": _Rule(float, "a number of seconds from 0.1 to 3600", 0.1, 3600),
+}
 
 
 def _typed(name: str, value: object, origin: str) -> object:
-    if name not in _PARSERS:
+    if name not in _RULES:
         known = ", ".join(field.name for field in fields(Settings))
         raise InvalidRequest(name, f"is not a setting ({origin}); known ones: {known}")
-    parser = _PARSERS[name]
+    rule = _RULES[name]
     try:
-        return parser(value)
+        return rule.read(value)
     except (TypeError, ValueError):
-        raise InvalidRequest(name, f"{value!r} ({origin}) is not of type {parser.__name__}") from None
+        raise InvalidRequest(name, f"{value!r} ({origin}) is not {rule.wanted}") from None
 
 
 def _from_file(path: Path) -> dict[str, Any]:
@@ -103,5 +136,5 @@ def _from_file(path: Path) -> dict[str, Any]:
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
     # Only names that are settings: JOBMGR_JOB_ID and its kin are set inside running jobs.
-    found = {name: environment.get(f"JOBMGR_{name.upper()}") for name in _PARSERS}
+    found = {name: environment.get(f"JOBMGR_{name.upper()}") for name in _RULES}
     return {name: value for name, value in found.items() if value}

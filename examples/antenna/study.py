@@ -208,7 +208,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--url", help="of the jobmgr service (JOBMGR_URL, else http://127.0.0.1:8080)")
+    parser.add_argument("--url", help="of the jobmgr service (JOBMGR_URL, else the running one of this user)")
     parser.add_argument(
         "--output", type=Path, default=Path("antenna-results"), help="directory (%(default)s)"
     )

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from jobmgr.api.problems import Refusal
 from jobmgr.errors import InvalidRequest
+from jobmgr.wire.mismatch import invalid
 
 T = TypeVar("T")
-Node = TypeVar("Node", bound=msgspec.inspect.Type)
 
 MAX_DEPTH = 100
-_AT = re.compile(r"(?P<what>.*?)(?: - at `(?P<key>key in `)?\$(?P<path>[^`]*)`+)?", re.DOTALL)
-_UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`", re.DOTALL)
-_MISSING = re.compile(r"Object missing required field `(?P<name>.*)`", re.DOTALL)
 # All strings of a JSON text in order, each with the colon that makes it a key.
 _STRINGS = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"\s*(:?)', re.DOTALL)
 _TOKENS = re.compile(rb'"(?P<text>[^"\\]*(?:\\.[^"\\]*)*)"\s*(?P<colon>:?)|(?P<bracket>[\[\]{}])', re.DOTALL)
@@ -45,19 +42,6 @@ def decode_types(decoder: msgspec.json.Decoder[T], raw: bytes, at: str = "") -> 
         raise _too_deep(at) from None
 
 
-def invalid(error: msgspec.ValidationError, kind: Any, at: str = "") -> InvalidRequest:
-    """`error` of decoding a `kind`, as an error that names the field and what would be right."""
-    match = _AT.fullmatch(str(error))
-    assert match is not None
-    what, path = match["what"], (match["path"] or "").replace("[...]", "")
-    if unknown := _UNKNOWN.fullmatch(what):
-        known = ", ".join(_fields_at(kind, path))
-        return InvalidRequest(_join(at, path, unknown["name"][:100]), f"is not a field; known ones: {known}")
-    if missing := _MISSING.fullmatch(what):
-        return InvalidRequest(_join(at, path, missing["name"]), "is required")
-    return InvalidRequest(_join(at, path), what[:1].lower() + what[1:])
-
-
 def check_keys(raw: bytes, at: str) -> None:
     """Refuse a key that stands twice in one object: which of the two was meant is a guess.
 
@@ -68,35 +52,6 @@ def check_keys(raw: bytes, at: str) -> None:
     suspicious = len(set(keys)) < len(keys) or raw.count(b"[") + raw.count(b"{") > MAX_DEPTH
     if suspicious or any(b"\\" in key for key in keys):
         _walk(raw, at)
-
-
-def _join(at: str, path: str, name: str = "") -> str:
-    return ".".join(part for part in ((at + path.lstrip(".")).strip("."), name) if part)
-
-
-def _fields_at(kind: Any, path: str) -> list[str]:
-    """The names of the fields that the struct at `path` (`.jobs[0].resources`) of a `kind` has."""
-    node = msgspec.inspect.type_info(kind)
-    for name in re.findall(r"\w+(?!\w*\])|\[", path):
-        if name == "[":
-            node = next(option.item_type for option in _alternatives(node, msgspec.inspect.ListType))
-        else:
-            structs = _alternatives(node, msgspec.inspect.StructType)
-            node = next(
-                field.type for struct in structs for field in struct.fields if field.encode_name == name
-            )
-    return [
-        field.encode_name
-        for struct in _alternatives(node, msgspec.inspect.StructType)
-        for field in struct.fields
-    ]
-
-
-def _alternatives(node: msgspec.inspect.Type, wanted: type[Node]) -> list[Node]:
-    """Which of the types that `node` allows are of the wanted kind."""
-    options = node.types if isinstance(node, msgspec.inspect.UnionType) else (node,)
-    bare = (option.type if isinstance(option, msgspec.inspect.Metadata) else option for option in options)
-    return [option for option in bare if isinstance(option, wanted)]
 
 
 def _malformed(raw: bytes, error: msgspec.DecodeError | UnicodeDecodeError, at: str) -> Refusal:

@@ -12,8 +12,8 @@ from jobmgr.api.query import parse_position
 from jobmgr.api.reply import reply
 from jobmgr.api.stream import MEDIA_TYPE, stream
 from jobmgr.domain.job import Event, EventPosition
-from jobmgr.wire.answers import event_answer
 from jobmgr.wire.requests import EventsQuery, JobEventsQuery
+from jobmgr.wire.translation import event_answer
 
 
 async def events(request: web.Request, query: EventsQuery) -> web.StreamResponse:

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
 from jobmgr.api.body import read_submissions
 from jobmgr.api.keys import MANAGER
 from jobmgr.api.path import job_id_of
-from jobmgr.api.problems import Refusal
 from jobmgr.api.reply import reply
 from jobmgr.domain.job import Job, JobFilter
-from jobmgr.errors import InvalidRequest, QueueNotFound
+from jobmgr.errors import InvalidRequest
 from jobmgr.manager.manager import Manager
-from jobmgr.wire.answers import (
-    AttemptsAnswer,
-    BulkAnswer,
-    JobsAnswer,
-    SubmittedAnswer,
-    attempt_answer,
-    job_answer,
-    spec_answer,
-    why_answer,
-)
+from jobmgr.wire.answers import AttemptsAnswer, BulkAnswer, SubmittedAnswer
 from jobmgr.wire.requests import JobsQuery, PriorityChange, RetryQuery
-from jobmgr.wire.submission import JobChange, JobSubmission
+from jobmgr.wire.submission import JobChange
+from jobmgr.wire.translation import attempt_answer, job_answer, page_answer, spec_answer, why_answer
 
 
 async def submit(request: web.Request) -> web.Response:
@@ -35,22 +26,11 @@ async def submit(request: web.Request) -> web.Response:
             "Idempotency-Key", "is not supported; choose a `job_id`, which is stored only once"
         )
     asked, is_bulk = await read_submissions(request)
-    try:
-        stored = await request.app[MANAGER].submit_many(asked, bulk=is_bulk)
-    except QueueNotFound as error:
-        # Not the address but the body names what is missing.
-        raise Refusal(
-            422, error.code, str(error), _field_of_queue(asked, error.queue, is_bulk=is_bulk)
-        ) from error
+    stored = await request.app[MANAGER].submit_many(asked, bulk=is_bulk)
     if is_bulk:
         return reply(BulkAnswer([job.job_id for job in stored]), 201)
     job = stored[0]
     return reply(SubmittedAnswer(job.job_id, job.status), 201, {"Location": f"/api/v1/jobs/{job.job_id}"})
-
-
-def _field_of_queue(asked: Sequence[JobSubmission], queue: str, *, is_bulk: bool) -> str:
-    index = next((index for index, job in enumerate(asked) if job.queue == queue), 0)
-    return f"jobs[{index}].queue" if is_bulk else "queue"
 
 
 async def list_jobs(request: web.Request, query: JobsQuery) -> web.Response:
@@ -65,9 +45,10 @@ async def list_jobs(request: web.Request, query: JobsQuery) -> web.Response:
         tag=query.tag,
         name=query.name,
     )
-    page = await request.app[MANAGER].list(wanted, order=query.order, limit=query.limit, cursor=query.cursor)
-    jobs = [job_answer(job) for job in page.jobs]
-    return reply(JobsAnswer(jobs, page.next_cursor, page.position.epoch, page.position.seq))
+    page = await request.app[MANAGER].list(
+        wanted, order=query.order, limit=query.limit, cursor=query.cursor, total=query.total
+    )
+    return reply(page_answer(page))
 
 
 async def get(request: web.Request) -> web.Response:

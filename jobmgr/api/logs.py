@@ -15,8 +15,9 @@ from jobmgr.api.problems import Refusal
 from jobmgr.api.reply import reply
 from jobmgr.api.window import Range, Window, open_regular, read_from, read_range, read_tail, size_of
 from jobmgr.errors import InvalidRequest
-from jobmgr.wire.answers import FilesAnswer, file_answer
+from jobmgr.wire.answers import FilesAnswer
 from jobmgr.wire.requests import MAX_WINDOW_BYTES, AttemptQuery, LogQuery
+from jobmgr.wire.translation import file_answer
 
 LOG_TYPE = "text/plain"
 FILE_TYPE = "application/octet-stream"

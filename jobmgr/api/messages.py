@@ -7,7 +7,7 @@ from typing import Any
 
 from jobmgr.domain.job import Event, Job
 from jobmgr.domain.status import Status
-from jobmgr.wire.answers import moment_text
+from jobmgr.wire.translation import moment_text
 
 Message = tuple[str, dict[str, Any]]
 

@@ -15,14 +15,15 @@ from jobmgr.api.page import render
 from jobmgr.api.problems import MEDIA_TYPE as PROBLEM_TYPE
 from jobmgr.api.problems import status_of
 from jobmgr.api.route import Route
-from jobmgr.wire.answers import EventAnswer, ProblemAnswer, encode
+from jobmgr.wire.answers import EventAnswer, ProblemAnswer
 from jobmgr.wire.submission import JOB_ID, JobSubmission
+from jobmgr.wire.translation import encode
 
 _TEMPLATE = "#/components/schemas/{name}"
-_DESCRIPTION = """Jobs are stored, run exactly once and kept. Every path but /healthz asks for a direct loopback
-connection of the service's own user, or for its token. Errors are RFC 9457 problem documents with a stable `code`;
-those of a field name it in `field`. Socket.IO is at /socket.io/ and sends job_queued, job_started, job_scheduled,
-job_completed, job_cancelled and limits_updated."""
+_DESCRIPTION = """Jobs are stored and started at most once per attempt. Every path but /healthz asks for a direct
+loopback connection of the service's own user, or for its token. Errors are RFC 9457 problem documents with a stable
+`code`; those of a field name it in `field`. Socket.IO is at /socket.io/ and sends job_queued, job_started,
+job_scheduled, job_completed, job_cancelled and limits_updated."""
 _PATH_PARAMETERS: Mapping[str, dict[str, Any]] = {
     "job_id": {"type": "string", "pattern": JOB_ID},
     "name": {"type": "string", "minLength": 1, "maxLength": 128},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 
 Address = tuple[str, int]
@@ -13,11 +14,11 @@ OVERFLOW_UID = 65534
 _TABLES = {4: Path("/proc/net/tcp"), 6: Path("/proc/net/tcp6")}
 
 
-def owner(peer: Address, ours: Address) -> int | None:
+def owner(peer: Address, ours: Address, tables: Mapping[int, Path] = _TABLES) -> int | None:
     """The uid that owns the socket at `peer`, whose other end is our socket at `ours`.
 
-    None if either is not a loopback address, or the socket is not there or has no owner any more. Reads
-    /proc/net/tcp (proc(5)), so it belongs in a thread.
+    None if either is not a loopback address, or the socket is not there or has no owner any more. Reads the
+    tables of IPv4 and IPv6 connections (/proc/net/tcp, proc(5)), so it belongs in a thread.
     """
     ends = _plain(peer[0]), _plain(ours[0])
     if not (ends[0].is_loopback and ends[1].is_loopback):
@@ -25,7 +26,7 @@ def owner(peer: Address, ours: Address) -> int | None:
     for version, row in _rows(ends[0], peer[1], ends[1], ours[1]):
         # The kernel hands the table out in pieces, and a row can slip through while others vanish.
         for _ in range(2):
-            uid = _find(_TABLES[version], row)
+            uid = _find(tables[version], row)
             if uid is not None:
                 return uid
     return None

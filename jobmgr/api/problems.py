@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from jobmgr.errors import EventsGone, InvalidRequest, JobmgrError
-from jobmgr.wire.answers import ProblemAnswer, encode
+from jobmgr.errors import EventsGone, InvalidRequest, JobmgrError, QueueNotFound
+from jobmgr.wire.answers import ProblemAnswer
+from jobmgr.wire.translation import encode
 
 MEDIA_TYPE = "application/problem+json"
 MAX_DETAIL = 1000
@@ -65,6 +66,9 @@ def from_error(error: JobmgrError) -> web.Response:
     status = status_of(type(error))
     if isinstance(error, InvalidRequest):
         return problem(status, error.code, str(error), field=error.field)
+    if isinstance(error, QueueNotFound) and error.field:
+        # Not the address but the body names what is missing.
+        return problem(422, error.code, str(error), field=error.field)
     if isinstance(error, EventsGone):
         return problem(status, error.code, str(error), epoch=error.epoch, seq=error.seq)
     headers = {"Retry-After": "1"} if status == 503 else None

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import web
 
-from jobmgr.api.decoding import invalid
 from jobmgr.domain.job import EventPosition
 from jobmgr.errors import InvalidRequest
 from jobmgr.manager.manager import Manager
+from jobmgr.wire.mismatch import invalid
 from jobmgr.wire.submission import check_text
 
 T = TypeVar("T", bound=msgspec.Struct)

@@ -8,9 +8,10 @@ from aiohttp import web
 from jobmgr.api.keys import MANAGER
 from jobmgr.api.reply import reply
 from jobmgr.errors import InvalidRequest
-from jobmgr.wire.answers import QueuesAnswer, limits_answer, queue_answer
+from jobmgr.wire.answers import QueuesAnswer
 from jobmgr.wire.requests import LimitsChange, QueueChange
 from jobmgr.wire.submission import check_text
+from jobmgr.wire.translation import limits_answer, queue_answer
 
 
 async def queues(request: web.Request) -> web.Response:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from jobmgr.wire.answers import encode
+from jobmgr.wire.translation import encode
 
 _JSON = {"Content-Type": "application/json"}
 

@@ -113,8 +113,7 @@ class Sockets:
             except EventsGone as gone:
                 self._position = EventPosition(gone.epoch, gone.seq)
                 self._send([("reset", {"epoch": gone.epoch, "seq": gone.seq})])
-            except StoreUnavailable as error:
-                logger.warning("Socket.IO waits for the database: %s", error)
+            except StoreUnavailable:
                 await asyncio.sleep(_RETRY_S)
             except Exception:  # boundary: one bad event must not silence Socket.IO until the next restart
                 logger.exception(

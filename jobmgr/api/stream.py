@@ -13,7 +13,7 @@ from jobmgr.api.feed import feed
 from jobmgr.api.keys import MANAGER, STREAMS
 from jobmgr.domain.job import Event, EventPosition
 from jobmgr.errors import EventsGone, StoreUnavailable
-from jobmgr.wire.answers import encode, event_answer
+from jobmgr.wire.translation import encode, event_answer
 
 logger = logging.getLogger(__name__)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Unpack
 
 import click
 import msgspec
@@ -11,10 +13,12 @@ import msgspec
 from jobmgr.cli import output, table
 from jobmgr.cli.session import with_client
 from jobmgr.client import Client
-from jobmgr.domain.job import FileEntry, Job, JobSpec
+from jobmgr.client.client import PAGE_SIZE, Filters
+from jobmgr.domain.job import Dependency, FileEntry, Job, JobPage, JobSpec
+from jobmgr.domain.resources import size_text
 from jobmgr.domain.status import Status
 from jobmgr.errors import FileMissing
-from jobmgr.wire import answers
+from jobmgr.wire import translation
 
 TABLE_ROWS = 50
 _STATUS = click.Choice([status.value for status in Status])
@@ -47,25 +51,33 @@ async def ls(
 
     `jobmgr ls --status failed --ids | jobmgr retry -` runs all failed jobs again.
     """
-    if limit is None and not (ids_only or as_json):
-        limit = TABLE_ROWS
-    jobs: list[Job] = []
-    more = False
-    async for job in client.list(status=statuses, **filters):
-        if limit and len(jobs) == limit:
-            more = True
-            break
-        jobs.append(job)
+    if limit is None:
+        limit = 0 if ids_only or as_json else TABLE_ROWS
+    jobs, last = await _read(client, limit, status=statuses, **filters)
     if ids_only:
         output.lines(job.job_id for job in jobs)
     elif as_json:
-        output.as_json([msgspec.to_builtins(answers.job_answer(job)) for job in jobs])
+        output.as_json([msgspec.to_builtins(translation.job_answer(job)) for job in jobs])
     elif jobs:
         output.show(table.jobs_table(jobs, table.utc_now()))
     else:
         output.note("no jobs")
-    if more:
-        output.note(f"there are more than these {limit}; `--limit 0` lists all")
+    if limit and last.next_cursor is not None:
+        total = f"{last.total}" if last.total_is_exact else f"more than {last.total}"
+        output.note(f"there are more than these {limit} of {total}; `--limit 0` lists all")
+
+
+async def _read(client: Client, limit: int, **filters: Unpack[Filters]) -> tuple[list[Job], JobPage]:
+    """The first `limit` jobs (0: all), and the page they end on; with a limit it has the total."""
+    jobs: list[Job] = []
+    cursor: str | None = None
+    while True:
+        size = min(limit - len(jobs), PAGE_SIZE) if limit else PAGE_SIZE
+        page = await client.list_page(limit=size, cursor=cursor, total=limit > 0, **filters)
+        jobs += page.jobs
+        cursor = page.next_cursor
+        if cursor is None or len(jobs) == limit:
+            return jobs, page
 
 
 @click.command()
@@ -83,10 +95,12 @@ async def show(client: Client, job_id: str, *, as_json: bool) -> None:
     if as_json:
         output.as_json(
             {
-                **msgspec.to_builtins(answers.job_answer(job)),
-                "spec": msgspec.to_builtins(answers.spec_answer(spec)),
-                "attempts": [msgspec.to_builtins(answers.attempt_answer(attempt)) for attempt in attempts],
-                "files": [msgspec.to_builtins(answers.file_answer(file)) for file in files],
+                **msgspec.to_builtins(translation.job_answer(job)),
+                "spec": msgspec.to_builtins(translation.spec_answer(spec)),
+                "attempts": [
+                    msgspec.to_builtins(translation.attempt_answer(attempt)) for attempt in attempts
+                ],
+                "files": [msgspec.to_builtins(translation.file_answer(file)) for file in files],
             }
         )
         return
@@ -115,6 +129,9 @@ def _facts(job: Job, spec: JobSpec) -> list[tuple[str, object]]:
         ("name", job.name),
         ("description", job.description),
         ("command", shlex.join(spec.command)),
+        ("cwd", spec.cwd),
+        ("environment", ", ".join(sorted(spec.env))),
+        *_rules(spec),
         ("status", job.status.value),
         ("error", f"{job.error.code}: {job.error.message}" if job.error else None),
         ("exit code", job.exit_code),
@@ -131,7 +148,6 @@ def _facts(job: Job, spec: JobSpec) -> list[tuple[str, object]]:
         ("draft", "yes; `jobmgr execute` queues it" if job.draft else None),
         ("held since", table.local(job.held_at)),
         ("due at", table.local(job.due_at)),
-        ("waits for", f"{job.deps_left} other jobs" if job.deps_left else None),
         ("submitted", table.local(job.created_at)),
         ("queued", table.local(job.queued_at)),
         ("started", table.local(job.started_at)),
@@ -143,6 +159,25 @@ def _facts(job: Job, spec: JobSpec) -> list[tuple[str, object]]:
     ]
 
 
+def _rules(spec: JobSpec) -> list[tuple[str, object]]:
+    """What the job asked for and how it is tried; what was not asked for is left out."""
+    asked = asdict(spec.resources)
+    asked["memory"] = size_text(asked.pop("memory_bytes"))
+    asked["walltime"] = table.seconds(asked.pop("walltime_s"))
+    is_retried = spec.retry.max_attempts > 1
+    return [
+        *((name, value) for name, value in asked.items() if value is not None),
+        ("attempts", f"at most {spec.retry.max_attempts}" if is_retried else None),
+        ("backoff", table.seconds(spec.retry.backoff_s) if is_retried else None),
+        *(("depends on", _dependency(dependency)) for dependency in spec.depends_on),
+    ]
+
+
+def _dependency(dependency: Dependency) -> str:
+    state = {True: "met", False: "not met", None: "not met yet"}[dependency.met]
+    return f"{dependency.when} of {dependency.job_id}, {state}"
+
+
 @click.command()
 @click.argument("job_id")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -151,6 +186,6 @@ async def why(client: Client, job_id: str, *, as_json: bool) -> None:
     """Say why a job is where it is, best reason first."""
     reasons = await client.why(job_id)
     if as_json:
-        output.as_json(msgspec.to_builtins(answers.why_answer(job_id, list(reasons))))
+        output.as_json(msgspec.to_builtins(translation.why_answer(job_id, list(reasons))))
     else:
         output.lines(reason.message for reason in reasons)

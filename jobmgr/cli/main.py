@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Any
 import click
 
 from jobmgr.cli import output
-from jobmgr.errors import InvalidRequest, JobmgrError, NotFound, ServiceUnreachable
+from jobmgr.errors import InvalidRequest, JobmgrError, NotFound, ServiceUnreachable, StoreUnavailable
 
 DONE, JOB_FAILED, USAGE, NOT_FOUND, REFUSED, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
@@ -33,6 +34,7 @@ _COMMANDS = {
     "wait": ("wait", "Wait until jobs have ended."),
     "watch": ("watch", "Watch the jobs while they run."),
     "queue": ("queues", "List, pause, resume and limit queues."),
+    "limits": ("limits", "List and set the limits of the service."),
     "db": ("database", "Bring the database up to date, or check it."),
     "demo": ("demo", "Run a small campaign on a service of its own."),
 }
@@ -57,6 +59,17 @@ class LazyGroup(click.Group):
         command = getattr(importlib.import_module(f"jobmgr.cli.{module}"), cmd_name)
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is named; a name mistyped is answered with those it may mean."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = difflib.get_close_matches(args[0], _COMMANDS)
+            hint = f" (Did you mean {' or '.join(near)}?)" if near else ""
+            raise click.UsageError(error.message + hint, ctx) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command. A reader of our output that has gone is ours to judge; click would exit with 1."""
@@ -96,10 +109,10 @@ def _tell_version(context: click.Context, _option: click.Parameter, wanted: bool
     help="Print the version.",
 )
 def jobmgr(url: str | None) -> None:
-    """Run commands as jobs that are stored first, run exactly once, and never lost.
+    """Run commands as jobs that are stored first and started at most once per attempt.
 
     Exit codes: 0 done, 1 the job failed, 2 wrong usage or input, 3 not found, 4 refused,
-    5 no service answers.
+    5 no service or no database answers, 130 interrupted.
     """
 
 
@@ -139,4 +152,4 @@ def exit_code(error: JobmgrError) -> int:
         return USAGE
     if isinstance(error, NotFound):
         return NOT_FOUND
-    return UNREACHABLE if isinstance(error, ServiceUnreachable) else REFUSED
+    return UNREACHABLE if isinstance(error, ServiceUnreachable | StoreUnavailable) else REFUSED

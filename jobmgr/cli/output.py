@@ -77,6 +77,9 @@ def error(text: str) -> None:
 
 def usage_error(problem: click.ClickException) -> None:
     """What is wrong with the command line, and how to see the right form."""
+    if isinstance(problem, click.exceptions.NoArgsIsHelpError):
+        problem.show()
+        return
     context = problem.ctx if isinstance(problem, click.UsageError) else None
     if context is not None:
         click.echo(context.get_usage(), err=True)

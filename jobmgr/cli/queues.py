@@ -10,7 +10,7 @@ from jobmgr.cli.session import with_client
 from jobmgr.client import Client
 from jobmgr.domain.queue import Queue
 from jobmgr.errors import QueueNotFound
-from jobmgr.wire import answers
+from jobmgr.wire import translation
 
 
 @click.group()
@@ -25,7 +25,7 @@ async def ls(client: Client, *, as_json: bool) -> None:
     """List queues with how many of their jobs are where."""
     queues = await client.queues()
     if as_json:
-        output.as_json([msgspec.to_builtins(answers.queue_answer(queue)) for queue in queues])
+        output.as_json([msgspec.to_builtins(translation.queue_answer(queue)) for queue in queues])
     else:
         output.show(table.queues_table(queues))
 

@@ -9,8 +9,9 @@ from typing import Any, Literal
 import click
 
 from jobmgr import service
+from jobmgr.api.guard import is_loopback
 from jobmgr.cli import output
-from jobmgr.settings import load
+from jobmgr.settings import load, url_host
 
 _LEVELS = ("debug", "info", "warning", "error")
 
@@ -36,12 +37,16 @@ def serve(*, drain: Literal["leave", "wait"], log_level: str, **flags: Any) -> N
     """
     _start_logging(log_level)
     settings = load(flags, os.environ)
-    service.serve(settings, drain=drain, on_ready=_tell)
 
+    def tell(url: str) -> None:
+        output.line(f"listening on {url}")
+        if not is_loopback(settings.host):
+            where = "all addresses" if url_host(settings.host) == "127.0.0.1" else settings.host
+            token = "the token that is set" if settings.token else f"the token in {settings.token_file}"
+            output.line(f"other machines reach it on {where}; every request needs {token}")
+        output.flush()
 
-def _tell(url: str) -> None:
-    output.line(f"listening on {url}")
-    output.flush()
+    service.serve(settings, drain=drain, on_ready=tell)
 
 
 def _start_logging(level: str) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, BinaryIO
@@ -17,7 +17,7 @@ from jobmgr.cli.wait import wait_and_tell
 from jobmgr.client import Client
 from jobmgr.domain.job import When
 from jobmgr.domain.resources import parse_duration
-from jobmgr.errors import InvalidRequest
+from jobmgr.errors import InvalidRequest, JobmgrError, QueueNotFound
 
 _JOB_OF_BULK = re.compile(r"jobs\[(\d+)\](?:\.(.+))?", re.DOTALL)
 
@@ -35,7 +35,7 @@ _JOB_OF_BULK = re.compile(r"jobs\[(\d+)\](?:\.(.+))?", re.DOTALL)
 @click.option("--gpus", type=int, help="GPUs to reserve.")
 @click.option("--walltime", help="Ended after this time: 90s, 5m, 1:30:00.")
 @click.option("--max-attempts", type=int, help="How often it is tried; once unless given.")
-@click.option("--backoff", help="Pause before the next attempt: 30s, 5m.")
+@click.option("--backoff", help="Pause before the next attempt: 5m; 30s unless given.")
 @click.option(
     "--after", multiple=True, metavar="ID[:WHEN]", help="Wait for a job: success, failure or any. Repeatable."
 )
@@ -60,7 +60,10 @@ async def submit(
     jobmgr submit --name mesh --memory 4GB -- mesher input.geo
     jobmgr submit --from jobs.ndjson          {"command": ["solve", "1"], "name": "case 1"}
     """
-    given = {name: value for name, value in options.items() if value not in (None, (), False)}
+    # By identity: 0 was given, and equals False.
+    given = {name: value for name, value in options.items() if value not in (None, ()) and value is not False}
+    if waits and options["draft"]:
+        raise click.UsageError("--wait would wait for ever: a draft does not run before `jobmgr execute`")
     if source is not None:
         if command or given:
             raise click.UsageError(
@@ -68,12 +71,23 @@ async def submit(
             )
         job_ids = await _submit_file(client, source)
     elif command:
-        job_ids = [await client.submit(command, **fields(given, command))]
+        job_ids = [await client.submit(command, **fields(given))]
     else:
         raise click.UsageError("no command to run; write it after `--`, or give --from FILE")
     output.lines(job_ids)
     output.flush()
+    if given.keys() & {"cpus", "memory", "gpus"}:
+        await _warn(client, job_ids[0])
     return await wait_and_tell(client, job_ids, None) if waits else None
+
+
+async def _warn(client: Client, job_id: str) -> None:
+    """Say when this machine cannot give what the job asks for."""
+    # It is stored all the same; whoever wants to know more will see the service's failure.
+    with contextlib.suppress(JobmgrError):
+        for reason in await client.why(job_id):
+            if reason.code == "asks_too_much":
+                output.note(f"warning: {reason.message}")
 
 
 async def _submit_file(client: Client, source: BinaryIO) -> Sequence[str]:
@@ -84,19 +98,19 @@ async def _submit_file(client: Client, source: BinaryIO) -> Sequence[str]:
     try:
         with output.progress("submitting") as progress:
             return await client.submit_lines([line for _, line in numbered], on_progress=progress)
-    except InvalidRequest as error:
+    except (InvalidRequest, QueueNotFound) as error:
         match = _JOB_OF_BULK.fullmatch(error.field)
-        if match is None:
-            raise
-        number = numbered[int(match[1])][0]
-        where = f"{name} line {number}" + (f": {match[2]}" if match[2] else "")
-        raise InvalidRequest(where, error.message.removeprefix(f"jobs[{match[1]}] ")) from error
+        if match is not None:
+            number = numbered[int(match[1])][0]
+            where = f"{name} line {number}" + (f": {match[2]}" if match[2] else "")
+            sentence = str(error).removeprefix(f"{error.field}: ").removeprefix(f"jobs[{match[1]}] ")
+            error.args = (f"{where}: {sentence}",)
+        raise
 
 
-def fields(given: Mapping[str, Any], command: Sequence[str]) -> dict[str, Any]:
+def fields(given: Mapping[str, Any]) -> dict[str, Any]:
     """The options as fields of a submitted job. Raises InvalidRequest for one that cannot be understood."""
-    job = {name: given[name] for name in ("queue", "priority", "draft", "job_id") if name in given}
-    job["name"] = given.get("name") or _name_of(command)
+    job = {name: given[name] for name in ("name", "queue", "priority", "draft", "job_id") if name in given}
     if "env" in given:
         job["env"] = dict(_variable(text) for text in given["env"])
     if "cwd" in given:
@@ -114,12 +128,6 @@ def fields(given: Mapping[str, Any], command: Sequence[str]) -> dict[str, Any]:
         if asked := {name: given[name] for name in names if name in given}:
             job[field] = asked
     return job
-
-
-def _name_of(command: Sequence[str]) -> str:
-    # One line of at most 80 characters, also for a script given as an argument.
-    words = " ".join(shlex.join(command).split())
-    return output.clean(words if len(words) <= 80 else f"{words[:77]}...")
 
 
 def _variable(text: str) -> tuple[str, str]:

@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from jobmgr.cli.output import clean, is_wide
-from jobmgr.domain.job import Attempt, FileEntry, Job
+from jobmgr.domain.job import Attempt, FileEntry, Job, JobError
 from jobmgr.domain.queue import Queue, Tally
+from jobmgr.domain.resources import size_text
 from jobmgr.domain.status import Status
 
 _STYLES: Mapping[str, str] = MappingProxyType(
@@ -27,6 +28,9 @@ _STYLES: Mapping[str, str] = MappingProxyType(
         Status.CANCELLED: "bright_black",
     }
 )
+_MESSAGE_LENGTH = 200
+# In these a job has its first start, if any, from an attempt that is over.
+_NOT_STARTED = (Status.PENDING, Status.QUEUED, Status.CLAIMED, Status.SCHEDULED)
 
 
 def cell(value: object, style: str = "") -> Text:
@@ -34,9 +38,9 @@ def cell(value: object, style: str = "") -> Text:
     return Text("" if value is None else clean(str(value)), style=style, no_wrap=True, overflow="ellipsis")
 
 
-def status_cell(status: str) -> Text:
-    """A status in its colour."""
-    return cell(status, _STYLES.get(status, ""))
+def status_cell(status: str, reason: str = "") -> Text:
+    """A status in its colour, with what it waits for if that is given."""
+    return cell(f"{status} ({reason})" if reason else status, _STYLES.get(status, ""))
 
 
 def jobs_table(jobs: Iterable[Job], now: datetime) -> Table:
@@ -48,15 +52,32 @@ def jobs_table(jobs: Iterable[Job], now: datetime) -> Table:
         table.add_row(
             cell(job.job_id),
             cell(job.name),
-            status_cell(job.status),
+            status_cell(job.status, _waits_for(job, now)),
             cell(job.queue),
             cell(job.attempt or None),
             cell(job.exit_code),
             cell(local(job.created_at) if wide else recent(job.created_at, now)),
-            cell(duration(job.started_at, job.finished_at, now)),
-            *((cell(job.priority), cell(job.error.message if job.error else None)) if wide else ()),
+            cell(None if job.status in _NOT_STARTED else duration(job.started_at, job.finished_at, now)),
+            *((cell(job.priority), _error_cell(job.error)) if wide else ()),
         )
     return table
+
+
+def _waits_for(job: Job, now: datetime) -> str:
+    """What keeps a pending job from its queue, in a word: what a person has to do comes first."""
+    if job.status is not Status.PENDING:
+        return ""
+    if job.draft or job.held_at is not None:
+        return "draft" if job.draft else "held"
+    if job.deps_left:
+        return "waits"
+    return f"due {recent(job.due_at, now)}" if job.due_at is not None else ""
+
+
+def _error_cell(error: JobError | None) -> Text:
+    # In files and pipes nothing else cuts it; `show` has it whole.
+    message = error.message if error else ""
+    return cell(message if len(message) <= _MESSAGE_LENGTH else f"{message[: _MESSAGE_LENGTH - 3]}...")
 
 
 def attempts_table(attempts: Iterable[Attempt], now: datetime) -> Table:
@@ -71,8 +92,8 @@ def attempts_table(attempts: Iterable[Attempt], now: datetime) -> Table:
             cell(local(attempt.started_at)),
             cell(duration(attempt.started_at, attempt.finished_at, now)),
             cell(None if attempt.cpu_s is None else f"{attempt.cpu_s:.2f} s"),
-            cell(size(attempt.peak_memory_bytes)),
-            cell(attempt.error.message if attempt.error else None),
+            cell(size_text(attempt.peak_memory_bytes)),
+            _error_cell(attempt.error),
         )
     return table
 
@@ -81,7 +102,7 @@ def files_table(files: Iterable[FileEntry]) -> Table:
     """One row per file of a run directory."""
     table = _table("FILE", "SIZE", "CHANGED")
     for file in files:
-        table.add_row(cell(file.path), cell(size(file.size_bytes)), cell(local(file.modified_at)))
+        table.add_row(cell(file.path), cell(size_text(file.size_bytes)), cell(local(file.modified_at)))
     return table
 
 
@@ -109,41 +130,33 @@ def facts_table(facts: Sequence[tuple[str, object]]) -> Table:
 
 
 def local(moment: datetime | None) -> str | None:
-    """A time as the clock on the wall shows it."""
-    return None if moment is None else f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"
+    """A time as the clock on the wall shows it, with its zone."""
+    return None if moment is None else f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z}"
 
 
 def recent(moment: datetime, now: datetime) -> str:
-    """The time of day of what happened within a day, the date of what is older."""
+    """The time of day of what is within a day from now, the date of what is further away."""
     return (
         f"{moment.astimezone():%H:%M:%S}"
-        if now - moment < timedelta(days=1)
+        if abs(now - moment) < timedelta(days=1)
         else f"{moment.astimezone():%Y-%m-%d}"
     )
 
 
 def duration(start: datetime | None, end: datetime | None, now: datetime) -> str | None:
     """How long something took, or takes so far."""
-    if start is None:
+    return None if start is None else seconds(((end or now) - start).total_seconds())
+
+
+def seconds(count: float | None) -> str | None:
+    """A number of seconds, as a clock shows it from one minute on."""
+    if count is None:
         return None
-    seconds = ((end or now) - start).total_seconds()
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, seconds = divmod(round(seconds), 60)
+    if count < 60:
+        return f"{count:.1f} s"
+    minutes, rest = divmod(round(count), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}"
-
-
-def size(size_bytes: int | None) -> str | None:
-    """A number of bytes, rounded."""
-    if size_bytes is None:
-        return None
-    value = float(size_bytes)
-    for unit in ("B", "KB", "MB", "GB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TB"
+    return f"{hours}:{minutes:02d}:{rest:02d}"
 
 
 def utc_now() -> datetime:

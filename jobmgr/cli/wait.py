@@ -12,7 +12,7 @@ from jobmgr.cli.main import DONE, JOB_FAILED
 from jobmgr.cli.session import expand, with_client
 from jobmgr.client import Client
 from jobmgr.domain.job import Job
-from jobmgr.domain.resources import parse_duration
+from jobmgr.domain.resources import counted, parse_duration
 from jobmgr.domain.status import TERMINAL, Status
 
 _NAMED_FAILURES = 20
@@ -20,7 +20,12 @@ _NAMED_FAILURES = 20
 
 @click.command()
 @click.argument("job_ids", nargs=-1, metavar="ID...")
-@click.option("--all", "waits_for_all", is_flag=True, help="All jobs that have not ended now.")
+@click.option(
+    "--all",
+    "waits_for_all",
+    is_flag=True,
+    help="All jobs that have not ended now, without drafts and held ones.",
+)
 @click.option("--timeout", metavar="TIME", help="At most so long: 90s, 5m, 1:30:00.")
 @with_client
 async def wait(client: Client, *, job_ids: Sequence[str], waits_for_all: bool, timeout: str | None) -> int:
@@ -31,11 +36,18 @@ async def wait(client: Client, *, job_ids: Sequence[str], waits_for_all: bool, t
     if bool(job_ids) == waits_for_all:
         raise click.UsageError("name the jobs to wait for, or give --all")
     timeout_s = None if timeout is None else parse_duration(timeout, "--timeout")
-    found = [job.job_id async for job in client.list(status=_OPEN)] if waits_for_all else expand(job_ids)
+    found = await _open(client) if waits_for_all else expand(job_ids)
     return await wait_and_tell(client, found, timeout_s)
 
 
-_OPEN = [status.value for status in Status if status not in TERMINAL]
+async def _open(client: Client) -> list[str]:
+    """All jobs that will end if nobody does anything; says how many others there are."""
+    statuses = [status.value for status in Status if status not in TERMINAL]
+    jobs = [job async for job in client.list(status=statuses)]
+    going = [job.job_id for job in jobs if not (job.status is Status.PENDING and (job.draft or job.held_at))]
+    if len(going) < len(jobs):
+        output.note(f"not waiting for {counted(len(jobs) - len(going), 'job')} held or saved as a draft")
+    return going
 
 
 async def wait_and_tell(client: Client, job_ids: Sequence[str], timeout_s: float | None) -> int:

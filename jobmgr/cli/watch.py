@@ -18,7 +18,7 @@ from jobmgr.client import Client
 from jobmgr.domain.job import Event, EventPosition, JobPage
 from jobmgr.domain.queue import Queue
 from jobmgr.errors import EventsGone, JobmgrError
-from jobmgr.wire import answers
+from jobmgr.wire import translation
 
 # How often what changed is read again at most, and how often the times are drawn on.
 _READ_S = 0.5
@@ -40,7 +40,7 @@ async def watch(client: Client, *, as_json: bool) -> None:
 async def _print_events(client: Client, *, as_json: bool) -> None:
     async for event in _events(client, None):
         if as_json:
-            output.as_json_line(msgspec.to_builtins(answers.event_answer(event)))
+            output.as_json_line(msgspec.to_builtins(translation.event_answer(event)))
         else:
             code = event.data.get("exit_code")
             result = "" if code is None else f" exit code {code}"

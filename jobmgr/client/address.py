@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from jobmgr.errors import InvalidRequest
-from jobmgr.settings import Settings, load, url_host
+from jobmgr.errors import InvalidRequest, NoServiceRunning
+from jobmgr.settings import load
 
 SERVICE_FILE = "service.json"
 
@@ -26,18 +26,30 @@ class Address:
     token: str | None
 
 
-def find_service(url: str | None, token: str | None, environment: Mapping[str, str]) -> Address:
-    """The service meant by what was given, then by the settings, then by the running service of this home.
+Locate = Callable[[], Address]
 
-    Raises InvalidRequest for a URL that is none.
+
+def find_service(url: str | None, token: str | None, environment: Mapping[str, str]) -> Locate:
+    """How to locate the service that is given or set, else the running one of this home.
+
+    To be asked before each request: a service that was started again may listen elsewhere. Raises InvalidRequest
+    for a URL that is none, and when asked NoServiceRunning.
     """
     settings = load({"url": url, "token": token}, environment)
-    running = None if _is_chosen(settings, url, environment) else running_service(settings.home)
-    found = checked_url(running or settings.url)
-    if settings.token is None and (running or _is_loopback(found)):
-        # The owner's token file opens the service of this home only, so it is not shown to other hosts.
-        return Address(found, _owner_token(settings.token_file))
-    return Address(found, settings.token)
+
+    def locate() -> Address:
+        chosen = settings.url or running_service(settings.home)
+        if chosen is None:
+            raise NoServiceRunning(str(settings.home))
+        found = checked_url(chosen)
+        if settings.token is None and (settings.url is None or _is_loopback(found)):
+            # The owner's token file opens the service of this home only, so it is not shown to other hosts.
+            return Address(found, _owner_token(settings.token_file))
+        return Address(found, settings.token)
+
+    if settings.url is not None:
+        checked_url(settings.url)
+    return locate
 
 
 def checked_url(url: str) -> str:
@@ -60,11 +72,6 @@ def running_service(home: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return url if _is_alive(pid) else None
-
-
-def _is_chosen(settings: Settings, url: str | None, environment: Mapping[str, str]) -> bool:
-    default = f"http://{url_host(settings.host)}:{settings.port}"
-    return bool(url or environment.get("JOBMGR_URL")) or settings.url != default
 
 
 def _is_alive(pid: int) -> bool:

@@ -19,8 +19,8 @@ from jobmgr.domain.limits import ResourceLimits
 from jobmgr.domain.queue import Queue
 from jobmgr.domain.why import Reason
 from jobmgr.errors import InvalidRequest, JobNotFound
-from jobmgr.wire import answers
-from jobmgr.wire.submission import JOB_ID, JobSubmission
+from jobmgr.wire import answers, translation
+from jobmgr.wire.submission import JOB_ID, JobSubmission, command_list
 
 PAGE_SIZE = 1000
 # How long a wait bears a service that is away: long enough for an upgrade and a restart of the machine.
@@ -65,10 +65,8 @@ class Client:
         timeout_s: float = 30.0,
         patience_s: float = PATIENCE_S,
     ) -> None:
-        address = find_service(url, token, os.environ)
-        self.url = address.url
         self._patience_s = patience_s
-        self._connection = Connection(address.url, address.token, timeout_s)
+        self._connection = Connection(find_service(url, token, os.environ), timeout_s)
 
     async def __aenter__(self) -> Self:
         await self._connection.open()
@@ -82,11 +80,9 @@ class Client:
 
         The id is chosen here unless given, so that after AnswerLost it can be looked up.
         """
-        if isinstance(command, str):
-            raise InvalidRequest(
-                "command", f"is a list of the program and its arguments, not the text {command!r}"
-            )
-        (body,), job_ids = bulk.with_ids([bulk.encode({"command": list(command), **fields}, "the job")])
+        (body,), job_ids = bulk.with_ids(
+            [bulk.encode({"command": command_list(command), **fields}, "the job")]
+        )
         look = bulk.how_to_look(job_ids)
         answer = await self._connection.change("POST", path("jobs"), answers.SubmittedAnswer, body, look=look)
         return answer.job_id
@@ -116,19 +112,27 @@ class Client:
 
     async def get(self, job_id: str) -> Job:
         """The job. Raises JobNotFound."""
-        return answers.to_job(await self._connection.read(_job(job_id), answers.JobAnswer))
+        return translation.to_job(await self._connection.read(_job(job_id), answers.JobAnswer))
 
     async def list_page(
-        self, *, limit: int = 100, cursor: str | None = None, **filters: Unpack[Filters]
+        self,
+        *,
+        limit: int = 100,
+        cursor: str | None = None,
+        total: bool = False,
+        **filters: Unpack[Filters],
     ) -> JobPage:
-        """One page of jobs, newest first unless `order` is given; `cursor`: `next_cursor` of the page before."""
+        """One page of jobs, newest first unless `order` is given; `cursor`: `next_cursor` of the page before.
+
+        `total` asks how many jobs there are on all pages, counted up to 10,000.
+        """
         query = {name: _query_text(value) for name, value in filters.items() if value is not None}
         query["limit"] = str(limit)
         if cursor is not None:
             query["cursor"] = cursor
-        page = await self._connection.read(path("jobs"), answers.JobsAnswer, query)
-        position = EventPosition(page.epoch, page.seq)
-        return JobPage([answers.to_job(job) for job in page.jobs], page.next_cursor, position)
+        if total:
+            query["total"] = "true"
+        return translation.to_page(await self._connection.read(path("jobs"), answers.JobsAnswer, query))
 
     async def list(self, **filters: Unpack[Filters]) -> AsyncGenerator[Job, None]:
         """All jobs that `filters` select, page by page."""
@@ -143,12 +147,12 @@ class Client:
 
     async def spec(self, job_id: str) -> JobSpec:
         """What a job runs: its command, environment, resources and rules."""
-        return answers.to_spec(await self._connection.read(_job(job_id, "spec"), answers.SpecAnswer))
+        return translation.to_spec(await self._connection.read(_job(job_id, "spec"), answers.SpecAnswer))
 
     async def attempts(self, job_id: str) -> Sequence[Attempt]:
         """The attempts of a job, first one first."""
         answer = await self._connection.read(_job(job_id, "attempts"), answers.AttemptsAnswer)
-        return [answers.to_attempt(attempt, job_id) for attempt in answer.attempts]
+        return [translation.to_attempt(attempt, job_id) for attempt in answer.attempts]
 
     async def events(self, job_id: str) -> Sequence[Event]:
         """All kept events of a job, oldest first."""
@@ -158,7 +162,7 @@ class Client:
             page = await self._connection.read(_job(job_id, "events"), _EventsPage, query)
             if not page.events:
                 return found
-            found += map(answers.to_event, page.events)
+            found += map(translation.to_event, page.events)
             query = {"after": page.next_after}
 
     async def why(self, job_id: str) -> Sequence[Reason]:
@@ -203,7 +207,7 @@ class Client:
     ) -> Job:
         look = _how_to_look(job_id)
         where = _job(job_id, verb) + query
-        return answers.to_job(
+        return translation.to_job(
             await self._connection.change("POST", where, answers.JobAnswer, body, look=look)
         )
 
@@ -211,7 +215,7 @@ class Client:
         """Change name, description, priority, tags or extended_properties."""
         look = _how_to_look(job_id)
         answer = await self._connection.change("PATCH", _job(job_id), answers.JobAnswer, fields, look=look)
-        return answers.to_job(answer)
+        return translation.to_job(answer)
 
     async def delete(self, job_id: str) -> None:
         """Forget a job that has ended, with its attempts."""
@@ -248,7 +252,7 @@ class Client:
     async def files(self, job_id: str, *, attempt: int | None = None) -> Sequence[FileEntry]:
         """The files in the job's run directory."""
         answer = await self._connection.read(_job(job_id, "files"), answers.FilesAnswer, _attempt(attempt))
-        return [answers.to_file(entry) for entry in answer.files]
+        return [translation.to_file(entry) for entry in answer.files]
 
     async def file(self, job_id: str, name: str, *, attempt: int | None = None) -> bytes:
         """A file of the run directory. Raises FileMissing."""
@@ -265,25 +269,25 @@ class Client:
     async def queues(self) -> Sequence[Queue]:
         """All queues with their counts."""
         answer = await self._connection.read(path("queues"), answers.QueuesAnswer)
-        return [answers.to_queue(queue) for queue in answer.queues]
+        return [translation.to_queue(queue) for queue in answer.queues]
 
     async def update_queue(self, name: str, **fields: Any) -> Queue:
         """Change `paused` or `max_running` (None: no limit); a new name makes a queue."""
         answer = await self._connection.change(
             "PATCH", path("queues", name), answers.QueueAnswer, fields, look="see `jobmgr queue ls`"
         )
-        return answers.to_queue(answer)
+        return translation.to_queue(answer)
 
     async def limits(self) -> ResourceLimits:
         """What the service may use of its machine."""
-        return answers.to_limits(await self._connection.read(path("limits"), answers.LimitsAnswer))
+        return translation.to_limits(await self._connection.read(path("limits"), answers.LimitsAnswer))
 
     async def update_limits(self, **fields: Any) -> ResourceLimits:
         """Change limits; None takes one away."""
         answer = await self._connection.change(
             "PATCH", path("limits"), answers.LimitsAnswer, fields, look="read the limits again"
         )
-        return answers.to_limits(answer)
+        return translation.to_limits(answer)
 
     async def wait(self, job_id: str, timeout_s: float | None = None) -> Job:
         """The job once it has ended. Raises WaitTimeout."""

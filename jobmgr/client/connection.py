@@ -13,6 +13,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from jobmgr.client.address import Locate
 from jobmgr.client.problem import to_error
 from jobmgr.errors import AnswerLost, InvalidRequest, JobmgrError, RemoteError, ServiceUnreachable
 from jobmgr.wire.answers import ProblemAnswer
@@ -41,19 +42,17 @@ def _subject(where: str) -> str:
 
 
 class Connection:
-    """Speaks HTTP with the service at `url`. Open it before use, close it after."""
+    """Speaks HTTP with the service that `locate` finds. Open it before use, close it after."""
 
-    def __init__(self, url: str, token: str | None, timeout_s: float) -> None:
-        self.url = url
-        self._token = token
+    def __init__(self, locate: Locate, timeout_s: float) -> None:
+        self.url = ""  # where the last request went
+        self._locate = locate
         self._timeout_s = timeout_s
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> Self:
         """Make the session; nothing is sent yet."""
-        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         self._session = aiohttp.ClientSession(
-            headers=headers,
             timeout=self._waits(self._timeout_s),
             connector=aiohttp.TCPConnector(limit=0),
             raise_for_status=False,
@@ -97,7 +96,7 @@ class Connection:
             async with self._exchange(method, where, **options) as response:
                 return self._decoded(await response.read(), answer)
         except _Broken as broken:
-            raise AnswerLost(self.url, broken.reason, look) from broken
+            raise AnswerLost(broken.url, broken.reason, look) from broken
 
     @asynccontextmanager
     async def fetch(
@@ -130,10 +129,14 @@ class Connection:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         if self._session is None:
             raise RuntimeError("the client is not open; use it as `async with Client() as client:`")
+        address = self._locate()
+        self.url = address.url
         sent = dict(headers or {})
+        if address.token:
+            sent["Authorization"] = f"Bearer {address.token}"
         if data is not None:
             sent["Content-Type"] = content_type
-        url = URL(self.url + where, encoded=True).update_query(query or {})
+        url = URL(address.url + where, encoded=True).update_query(query or {})
         try:
             async with self._session.request(
                 method,
@@ -148,13 +151,13 @@ class Connection:
                     raise await self._refusal(response, where)
                 yield response
         except aiohttp.ClientConnectorError as error:
-            raise ServiceUnreachable(self.url, _reason(error.os_error)) from error
+            raise ServiceUnreachable(address.url, _reason(error.os_error)) from error
         except aiohttp.ConnectionTimeoutError as error:
-            raise ServiceUnreachable(self.url, f"no connection within {self._timeout_s:g} s") from error
+            raise ServiceUnreachable(address.url, f"no connection within {self._timeout_s:g} s") from error
         except aiohttp.ServerTimeoutError as error:
-            raise _Broken(self.url, f"no answer within {timeout_s or self._timeout_s:g} s") from error
+            raise _Broken(address.url, f"no answer within {timeout_s or self._timeout_s:g} s") from error
         except aiohttp.ClientError as error:
-            raise _Broken(self.url, f"the connection broke: {_reason(error)}") from error
+            raise _Broken(address.url, f"the connection broke: {_reason(error)}") from error
 
     def _waits(self, silence_s: float) -> aiohttp.ClientTimeout:
         return aiohttp.ClientTimeout(total=None, connect=self._timeout_s, sock_read=silence_s)

@@ -12,7 +12,7 @@ from jobmgr.client.patience import TRANSIENT, Patience
 from jobmgr.client.sse import Parser
 from jobmgr.domain.job import Event, EventPosition
 from jobmgr.errors import EventsGone, ServiceUnreachable
-from jobmgr.wire.answers import to_event
+from jobmgr.wire.translation import to_event
 
 
 class _Reset(msgspec.Struct):

@@ -13,7 +13,8 @@ from jobmgr.client.following import follow as follow_events
 from jobmgr.client.patience import TRANSIENT, Patience
 from jobmgr.domain.job import EventPosition, Job
 from jobmgr.errors import EventsGone, FileMissing, JobNotFound
-from jobmgr.wire.answers import JobsAnswer, to_job
+from jobmgr.wire.answers import JobsAnswer
+from jobmgr.wire.translation import to_job
 
 # Output grows without events, so it is looked at: soon after it grew, then more and more rarely.
 FIRST_PAUSE_S = 0.2
@@ -62,7 +63,10 @@ async def follow(
     attempt: int | None,
     patience_s: float,
 ) -> AsyncGenerator[bytes, None]:
-    """What the job writes until it has ended; see Client.follow_log."""
+    """What the job writes until it has ended; see Client.follow_log.
+
+    Raises FileMissing, in the service's words, for a job that ended without having started.
+    """
     reader = _Reader(connection, job_id, stream, tail)
     patience = Patience(patience_s)
     wake = asyncio.Event()
@@ -76,6 +80,8 @@ async def follow(
                 async with aclosing(reader.rest_of(attempt or job.attempt)) as pieces:
                     async for piece in pieces:
                         yield piece
+                if job.status.is_terminal and not job.attempt:
+                    await read(connection, job_id, stream)
                 if job.status.is_terminal or (attempt is not None and job.attempt > attempt):
                     return
                 pause_s = FIRST_PAUSE_S if reader.taken > before else min(pause_s * 2, LONGEST_PAUSE_S)

@@ -56,7 +56,9 @@ _WITH_FACTS: Mapping[str, Callable[[ProblemAnswer, str], JobmgrError]] = Mapping
         errors.InvalidRequest.code: lambda problem, _: _invalid(errors.InvalidRequest, problem),
         errors.DependencyCycle.code: lambda problem, _: _invalid(errors.DependencyCycle, problem),
         errors.JobNotFound.code: lambda _, subject: errors.JobNotFound(subject),
-        errors.QueueNotFound.code: lambda _, subject: errors.QueueNotFound(subject),
+        errors.QueueNotFound.code: lambda problem, subject: errors.QueueNotFound(
+            subject, problem.field or ""
+        ),
         errors.JobExists.code: lambda _, subject: errors.JobExists(subject),
         errors.IllegalTransition.code: lambda _, subject: errors.IllegalTransition(subject, "", ""),
         errors.EventsGone.code: lambda problem, _: errors.EventsGone(

@@ -12,7 +12,8 @@ from jobmgr.client.patience import TRANSIENT, Patience
 from jobmgr.domain.job import Event, EventPosition, Job
 from jobmgr.domain.status import TERMINAL, Status
 from jobmgr.errors import EventsGone, JobNotFound, WaitTimeout
-from jobmgr.wire.answers import JobsAnswer, to_job
+from jobmgr.wire.answers import JobsAnswer
+from jobmgr.wire.translation import to_job
 
 # Ids of one request: within the service's page and the usual limit of 8 KiB for a request line.
 _IDS_PER_PAGE = 200

@@ -33,9 +33,6 @@ from jobmgr.store.engine import Database
 
 logger = logging.getLogger(__name__)
 
-_RETRY_FIRST_S = 0.1
-_RETRY_MOST_S = 5.0
-
 
 class Completer:
     """Takes reports in, writes starts and ends out. What is not written yet stays here; the truth is on disk."""
@@ -80,14 +77,11 @@ class Completer:
             self._idle.set()
 
     async def _write_until_done(self, batch: Sequence[Report]) -> None:
-        pause_s = _RETRY_FIRST_S
         while True:
             try:
                 await self._write(batch)
-            except StoreUnavailable as error:
-                logger.warning("results wait for the database: %s", error)
-                await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
-                pause_s = min(pause_s * 2, _RETRY_MOST_S)
+            except StoreUnavailable:
+                await self._database.pause()
             except Exception:  # boundary: what cannot be written must not keep the others from being written
                 if len(batch) == 1:
                     # Its exit record stays on disk; the next start reads it again.
@@ -162,7 +156,10 @@ class Completer:
         if outcome is None:
             logger.warning("job %s attempt %s is another dispatcher's now", name, item.key.number)
         else:
-            logger.info("job %s attempt %s is %s: %s", name, item.key.number, outcome.attempt, outcome.status)
+            error = f" ({outcome.error.code})" if outcome.error else ""
+            exited = "" if item.end.exit_code is None else f", exit code {item.end.exit_code}"
+            ended = f"{outcome.attempt}{error}{exited}"
+            logger.info("job %s is %s: attempt %s %s", name, outcome.status, item.key.number, ended)
 
     async def _finish(self, claimed: Claimed, report: Final, started: Started | None) -> Finish:
         record = report.record if isinstance(report, Ended) else None

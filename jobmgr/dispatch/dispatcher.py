@@ -9,7 +9,6 @@ import random
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 from jobmgr.dispatch.admission import Admission
 from jobmgr.dispatch.completer import Completer
@@ -27,7 +26,6 @@ from jobmgr.store.transaction import Topic
 logger = logging.getLogger(__name__)
 
 SITE = "local"
-Drain = Literal["leave", "wait"]
 
 _SAMPLE_S = 1.0
 _LOOK_BACK_S = 1.0
@@ -60,7 +58,7 @@ class Dispatcher:
         self._time = asyncio.Event()
         self._wish = asyncio.Event()
         self._limits_changed = asyncio.Event()
-        self._draining = False
+        self.is_draining = False
         self._claiming = asyncio.Lock()
         # Whether a claim may have been committed although its answer was lost.
         self._is_doubtful = False
@@ -81,13 +79,14 @@ class Dispatcher:
         self._database.on_commit(self.notice)
         self.notice(frozenset(Topic))
 
-    async def stop(self, drain: Drain = "leave") -> None:
-        """Claim no more. `leave` lets running jobs run on under their keepers, `wait` waits for them to end."""
-        self._draining = True
-        async with self._claiming:  # a claim that is under way is handed over first
-            pass
-        if drain == "wait":
-            await self.roster.wait_until_empty()
+    async def drain(self) -> None:
+        """Claim no more, and wait until the ends of all jobs that run are written."""
+        await self._end_claiming()
+        await self.roster.wait_until_empty()
+
+    async def stop(self) -> None:
+        """Claim no more, and let go: running jobs run on under their keepers."""
+        await self._end_claiming()
         for executor in self._executors.values():
             await executor.stop()
         if self._tasks is not None:
@@ -100,6 +99,11 @@ class Dispatcher:
                 await self._tasks
             with contextlib.suppress(StoreUnavailable):
                 await self._database.write(dispatchers.stop, self.identity.id)
+
+    async def _end_claiming(self) -> None:
+        self.is_draining = True
+        async with self._claiming:  # a claim that is under way is handed over first
+            pass
 
     def notice(self, topics: frozenset[Topic]) -> None:
         """Wake up whoever is concerned by a commit."""
@@ -132,9 +136,8 @@ class Dispatcher:
         while True:
             try:
                 await step()
-            except StoreUnavailable as error:
-                logger.warning("waiting for the database: %s", error)
-                await asyncio.sleep(random.uniform(0.5, 1.5))
+            except StoreUnavailable:
+                await self._database.pause()
                 self.notice(frozenset(Topic))
             except Exception:  # boundary: a bug in one step must not end the others
                 logger.exception("a step of the dispatcher failed and will be repeated")
@@ -144,7 +147,7 @@ class Dispatcher:
     async def _claim_when_woken(self) -> None:
         await self._work.wait()
         self._work.clear()
-        while not self._draining:
+        while not self.is_draining:
             async with self._claiming:
                 if self._is_doubtful:
                     await self._recovery.reconcile()
@@ -155,7 +158,7 @@ class Dispatcher:
     async def _claim(self) -> bool:
         """Claim once and launch; whether there may be more to claim."""
         room = self.admission.room(self.roster.occupied)
-        if room.slots == 0 or self._draining:
+        if room.slots == 0 or self.is_draining:
             return False
         reserved = self.admission.reserved
         wish = Claim(
@@ -196,7 +199,9 @@ class Dispatcher:
         self._wish.clear()
         wished = set(await self._database.read(attempts.cancel_wishes, self.identity.id))
         for token in wished - self._cancelled:
-            if token in self.roster:
+            claimed = self.roster.get(token)
+            if claimed is not None:
+                logger.info("job %s attempt %s is being cancelled", claimed.job_id, claimed.number)
                 await self._executors[SITE].cancel(token, self._cancel_grace_s)
                 self._cancelled.add(token)
         # Only what is still wished needs remembering; an ended attempt never comes back under its token.

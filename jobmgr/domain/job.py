@@ -35,10 +35,14 @@ class OnLost(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
-    """`job_id` must have ended as `when` says before the job that carries this may run."""
+    """`job_id` must have ended as `when` says before the job that carries this may run.
+
+    `met` says whether it did; None: it has not ended, or ended and runs again.
+    """
 
     job_id: str
     when: When = When.SUCCESS
+    met: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ class Success:
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """What is to run; frozen once the job leaves draft."""
+    """What is to run, and after which jobs; frozen once the job leaves draft."""
 
     command: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
@@ -60,11 +64,16 @@ class JobSpec:
     retry: Retry = field(default_factory=Retry)
     on_lost: OnLost = OnLost.FAIL
     success: Success = field(default_factory=Success)
+    depends_on: tuple[Dependency, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """One job as it is handed to the store: checked, normalised, defaults filled in."""
+    """One job as it is handed to the store: checked, normalised, defaults filled in.
+
+    Without a `site`, `executor` says of which kind its site is; the store knows the sites. `at` is where the job
+    stood in its request (`jobs[3].`), for errors to name the field by.
+    """
 
     job_id: str
     spec: JobSpec
@@ -72,13 +81,14 @@ class NewJob:
     description: str = ""
     user: str = ""
     queue: str = "default"
-    site: str = "local"
+    site: str | None = "local"
+    executor: str | None = None
     priority: int = 0
     draft: bool = False
     due_at: datetime | None = None
-    depends_on: tuple[Dependency, ...] = ()
     tags: tuple[str, ...] = ()
     extended_properties: Mapping[str, Any] = field(default_factory=dict)
+    at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,11 +220,16 @@ class JobFilter:
 
 @dataclass(frozen=True, slots=True)
 class JobPage:
-    """One page of a listing, and the position of the event log at which it was read."""
+    """One page of a listing, and the position of the event log at which it was read.
+
+    `total` is how many jobs the whole filter selects, if it was asked for; if it is not exact, there are more.
+    """
 
     jobs: list[Job]
     next_cursor: str | None
     position: EventPosition
+    total: int | None = None
+    total_is_exact: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

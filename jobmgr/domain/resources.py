@@ -38,6 +38,23 @@ def parse_memory(text: str, field: str) -> int:
     return int(float(match[1]) * _MEMORY_FACTOR[match[2].lower()])
 
 
+def size_text(size_bytes: int | None) -> str | None:
+    """A number of bytes, rounded; prefixes are powers of 1024, as `parse_memory` reads them."""
+    if size_bytes is None:
+        return None
+    value = float(size_bytes)
+    for unit in ("B", "KB", "MB", "GB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TB"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 job`, `2 jobs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def parse_duration(text: str, field: str) -> float:
     """Seconds of `1:30:00` (h:mm:ss), `2-00:00:00` (days), `90s`, `5m`, `2h`, `1d` or plain seconds.
 

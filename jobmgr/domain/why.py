@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from jobmgr.domain.job import Job
+from jobmgr.domain.job import Job, When
 from jobmgr.domain.queue import Queue, Tally
+from jobmgr.domain.resources import counted
 from jobmgr.domain.status import Status
 
 
@@ -25,7 +26,7 @@ class Parent:
 
     job_id: str
     status: Status
-    when: str
+    when: When
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Surroundings:
     asks_too_much: Sequence[str]
     waits_for_room: Sequence[str]
     unreachable_at: datetime | None = None
+    is_draining: bool = False
 
 
 def explain(job: Job, around: Surroundings, now: datetime) -> list[Reason]:
@@ -65,6 +67,9 @@ def explain(job: Job, around: Surroundings, now: datetime) -> list[Reason]:
     return [Reason(job.status.value, f"attempt {job.attempt} is {job.status}")]
 
 
+_AWAITED = {When.SUCCESS: "success", When.FAILURE: "failure", When.ANY: "end"}
+
+
 def _why_pending(job: Job, around: Surroundings, now: datetime) -> list[Reason]:
     reasons = []
     if job.draft:
@@ -77,15 +82,20 @@ def _why_pending(job: Job, around: Surroundings, now: datetime) -> list[Reason]:
         what = "retry" if job.attempt else "start"
         reasons.append(Reason("not_due", f"its {what} is due at {job.due_at:%Y-%m-%d %H:%M:%S} UTC"))
     reasons += [
-        Reason("dependency", f"it waits for job {parent.job_id} ({parent.status}) to end with {parent.when}")
+        Reason(
+            "dependency", f"it waits for the {_AWAITED[parent.when]} of job {parent.job_id} ({parent.status})"
+        )
         for parent in around.unmet
     ]
+    reasons += [Reason("asks_too_much", text) for text in around.asks_too_much]
     return reasons or [Reason("due", "it is due now and about to be queued")]
 
 
 def _why_queued(around: Surroundings) -> list[Reason]:
     queue = around.queue
     reasons = []
+    if around.is_draining:
+        reasons.append(Reason("draining", "this service is stopping; the next start of it runs the job"))
     if queue.paused:
         reasons.append(Reason("queue_paused", f"queue {queue.name} is paused"))
     if queue.max_running is not None and queue.counts[Tally.LIVE] >= queue.max_running:
@@ -93,8 +103,8 @@ def _why_queued(around: Surroundings) -> list[Reason]:
     reasons += [Reason("asks_too_much", text) for text in around.asks_too_much]
     reasons += [Reason("host_limit", text) for text in around.closed]
     if around.slots_used >= around.slots:
-        reasons.append(Reason("slots", f"all {around.slots} slots of this service are in use"))
+        reasons.append(Reason("slots", f"this service has {counted(around.slots, 'slot')}, all in use"))
     reasons += [Reason("resources", text) for text in around.waits_for_room]
     if around.ahead:
-        reasons.append(Reason("order", f"{around.ahead} jobs of its queue run before it"))
+        reasons.append(Reason("order", f"before it in its queue: {counted(around.ahead, 'job')}"))
     return reasons or [Reason("next", "it is next and about to start")]

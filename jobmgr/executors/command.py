@@ -59,7 +59,7 @@ def _find_program(name: str, path: str) -> str:
         raise SpawnFailed("not_executable", f"{denied!r} is not executable; `chmod +x` it")
     raise SpawnFailed(
         "program_not_found",
-        f"the program {name!r} was not found in the job's PATH ({path}); install it, or write its full path",
+        f"the program {name!r} is not on the job's PATH; install it, or write its full path",
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 
 from jobmgr.domain.job import Event, EventPosition
@@ -11,8 +10,6 @@ from jobmgr.errors import EventsGone, StoreUnavailable
 from jobmgr.store import events
 from jobmgr.store.engine import Database
 from jobmgr.store.transaction import Topic
-
-logger = logging.getLogger(__name__)
 
 _PAGE = 2000
 _MOST_WAITING = 50_000
@@ -48,6 +45,11 @@ class Feed:
         self._epoch = ""
         self._joining = asyncio.Lock()
 
+    @property
+    def followers(self) -> int:
+        """How many readers follow now."""
+        return len(self._followers)
+
     def notice(self, topics: frozenset[Topic]) -> None:
         """There may be new events."""
         if Topic.EVENT in topics and self._followers:
@@ -60,9 +62,8 @@ class Feed:
             self._wake.clear()
             try:
                 await self._hand_out()
-            except StoreUnavailable as error:
-                logger.warning("events wait for the database: %s", error)
-                await asyncio.sleep(0.5)
+            except StoreUnavailable:
+                await self._database.pause()
                 self._wake.set()
 
     async def _hand_out(self) -> None:

@@ -39,6 +39,12 @@ class Files(Core):
     async def _run_directory(self, job_id: str, attempt: int | None) -> Path:
         job = (await self.database.read(listing.get, [job_id]))[0]
         number = job.attempt if attempt is None else attempt
+        if job.attempt == 0:
+            raise FileMissing(
+                f"job {job_id!r} ended without having started"
+                if job.status.is_terminal
+                else f"job {job_id!r} has not started yet; `jobmgr why {job_id}` says why"
+            )
         if not 1 <= number <= job.attempt:
             raise FileMissing(f"job {job_id!r} has no attempt {number}; it has had {job.attempt}")
         return self.parts.runs / job.job_id / str(number)

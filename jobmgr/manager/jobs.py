@@ -11,12 +11,14 @@ import msgspec
 
 from jobmgr.domain.job import Attempt, Event, EventPosition, Job, JobFilter, JobPage, JobSpec, NewJob
 from jobmgr.domain.queue import Tally
-from jobmgr.domain.status import Status
+from jobmgr.domain.resources import counted, size_text
+from jobmgr.domain.status import WAITING, Status
 from jobmgr.domain.why import Parent, Reason, Surroundings, explain
 from jobmgr.errors import InvalidRequest, WaitTimeout
 from jobmgr.manager.core import Core
 from jobmgr.store import dependencies, events, jobs, listing, ownership, queues
 from jobmgr.store.jobs import Change, Stored
+from jobmgr.wire.mismatch import invalid
 from jobmgr.wire.submission import (
     JobChange,
     JobSubmission,
@@ -24,6 +26,7 @@ from jobmgr.wire.submission import (
     check_properties,
     check_tags,
     check_text,
+    command_list,
     to_new_job,
 )
 
@@ -39,9 +42,9 @@ class Jobs(Core):
         Raises InvalidRequest naming the field, JobExists, QueueNotFound.
         """
         try:
-            asked = msgspec.convert({"command": list(command), **fields}, JobSubmission)
+            asked = msgspec.convert({"command": command_list(command), **fields}, JobSubmission)
         except msgspec.ValidationError as error:
-            raise InvalidRequest("", str(error)) from None
+            raise invalid(error, JobSubmission) from None
         (stored,) = await self.submit_many([asked], user=user, bulk=False)
         return stored.job_id
 
@@ -73,11 +76,17 @@ class Jobs(Core):
         order: str = "-created",
         limit: int = 100,
         cursor: str | None = None,
+        total: bool = False,
     ) -> JobPage:
-        """One page of jobs. Raises InvalidRequest for an unknown order, limit or cursor."""
+        """One page of jobs, and how many there are on all pages, counted up to 10,000, if `total` asks for that.
+
+        Raises InvalidRequest for an unknown order, limit or cursor.
+        """
         if not 1 <= limit <= _PAGE_LIMIT:
             raise InvalidRequest("limit", f"{limit} is not between 1 and {_PAGE_LIMIT}")
-        return await self.database.read(listing.page, wanted or JobFilter(), order, limit, cursor)
+        return await self.database.read(
+            listing.page, wanted or JobFilter(), order, limit, cursor, total=total
+        )
 
     async def spec(self, job_id: str) -> JobSpec:
         """What a job runs: its command, environment, resources and rules. Raises JobNotFound."""
@@ -167,11 +176,12 @@ class Jobs(Core):
         queue = await self.database.read(queues.get, job.queue)
         unmet = await self.database.read(dependencies.unmet, job_id) if job.status is Status.PENDING else []
         queued = job.status is Status.QUEUED
-        asked = await self.database.read(listing.asked, job_id) if queued else (0, 0, 0)
+        waits = job.status in WAITING
+        asked = await self.database.read(listing.asked, job_id) if waits else (0, 0, 0)
         too_much, no_room = self._fit(asked)
         around = Surroundings(
             queue=queue,
-            unmet=[Parent(parent, Status(status), when) for parent, status, when in unmet],
+            unmet=[Parent(*parent) for parent in unmet],
             ahead=await self.database.read(listing.ahead, job_id) if queued else 0,
             slots=self.dispatcher.admission.slots,
             slots_used=self.dispatcher.roster.occupied.slots,
@@ -179,6 +189,7 @@ class Jobs(Core):
             asks_too_much=too_much,
             waits_for_room=no_room,
             unreachable_at=await self.database.read(listing.unreachable_at, job_id),
+            is_draining=self.dispatcher.is_draining,
         )
         return explain(job, around, datetime.now(UTC))
 
@@ -186,15 +197,18 @@ class Jobs(Core):
         total = self.dispatcher.admission.total
         room = self.dispatcher.admission.room(self.dispatcher.roster.occupied)
         too_much, no_room = [], []
-        for what, amount, has, free in (
-            ("cpus", asked[0], total.cpus, room.cpus),
-            ("bytes of memory", asked[1], total.memory_bytes, room.memory_bytes),
-            ("gpus", asked[2], total.gpus, room.gpus),
-        ):
+        kinds: Sequence[tuple[int, int, int, Callable[[int], str]]] = (
+            (asked[0], total.cpus, room.cpus, lambda count: counted(count, "cpu")),
+            (asked[1], total.memory_bytes, room.memory_bytes, lambda size: f"{size_text(size)} of memory"),
+            (asked[2], total.gpus, room.gpus, lambda count: counted(count, "gpu")),
+        )
+        for amount, has, free, say in kinds:
             if amount > has:
-                too_much.append(f"it asks for {amount} {what}, this machine has {has}")
+                too_much.append(
+                    f"it asks for {say(amount)}, this machine has {say(has)}; it can never run here"
+                )
             elif amount > free:
-                no_room.append(f"it asks for {amount} {what}, {free} are free now")
+                no_room.append(f"it asks for {say(amount)}, and {say(max(free, 0))} can be had now")
         return too_much, no_room
 
     async def job_events(self, job_id: str, after: int = 0, limit: int = 1000) -> Sequence[Event]:

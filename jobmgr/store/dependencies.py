@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
+from sqlalchemy.orm import aliased
 
+from jobmgr.domain.job import Dependency as DependencyView
 from jobmgr.domain.job import NewJob, When
 from jobmgr.domain.status import Status
 from jobmgr.errors import DependencyCycle, InvalidRequest
@@ -28,10 +30,11 @@ def insert(tx: Transaction, children: Sequence[tuple[int, NewJob]], ids: Mapping
     parents = _lock_parents(tx, children)
     rows = []
     for child, job in children:
-        for dependency in job.depends_on:
+        for index, dependency in enumerate(job.spec.depends_on):
             key = ids.get(dependency.job_id)
             if key is None and dependency.job_id not in parents:
-                raise InvalidRequest("depends_on", f"there is no job {dependency.job_id!r}")
+                where = f"{job.at}depends_on[{index}]"
+                raise InvalidRequest(where, f"there is no job {dependency.job_id!r}")
             parent = key if key is not None else parents[dependency.job_id].id
             rows.append({"child": child, "parent": parent, "condition": dependency.when.value})
     tx.connection.execute(sa.insert(Dependency), rows)
@@ -39,7 +42,7 @@ def insert(tx: Transaction, children: Sequence[tuple[int, NewJob]], ids: Mapping
 
 
 def _lock_parents(tx: Transaction, children: Sequence[tuple[int, NewJob]]) -> dict[str, AnyRow]:
-    names = sorted({dependency.job_id for _, job in children for dependency in job.depends_on})
+    names = sorted({dependency.job_id for _, job in children for dependency in job.spec.depends_on})
     parents: dict[str, AnyRow] = {}
     for start in range(0, len(names), 500):
         statement = (
@@ -55,7 +58,7 @@ def _lock_parents(tx: Transaction, children: Sequence[tuple[int, NewJob]]) -> di
 
 def _check_acyclic(jobs: Sequence[NewJob]) -> None:
     # Only jobs of one batch can wait for each other: a stored job's dependencies do not change.
-    waits = {job.job_id: {dependency.job_id for dependency in job.depends_on} for job in jobs}
+    waits = {job.job_id: {dependency.job_id for dependency in job.spec.depends_on} for job in jobs}
     remaining = {name: parents & waits.keys() for name, parents in waits.items()}
     children: dict[str, list[str]] = {}
     for name, parents in remaining.items():
@@ -70,9 +73,22 @@ def _check_acyclic(jobs: Sequence[NewJob]) -> None:
             if not remaining[child]:
                 free.append(child)
     if remaining:
-        raise DependencyCycle(
-            "depends_on", f"these jobs wait for each other: {', '.join(sorted(remaining)[:10])}"
-        )
+        raise _cycle_among(jobs, remaining)
+
+
+def _cycle_among(jobs: Sequence[NewJob], remaining: Mapping[str, set[str]]) -> DependencyCycle:
+    # What remains is on a cycle or waits for one, so going from parent to parent leads into a cycle.
+    passed: dict[str, None] = {}
+    name = next(iter(remaining))
+    while name not in passed:
+        passed[name] = None
+        name = min(remaining[name])
+    names = list(passed)
+    cycle = set(names[names.index(name) :])
+    job = next(job for job in jobs if job.job_id in cycle)
+    index = next(index for index, dependency in enumerate(job.spec.depends_on) if dependency.job_id in cycle)
+    message = f"these jobs wait for each other: {', '.join(sorted(cycle)[:10])}"
+    return DependencyCycle(f"{job.at}depends_on[{index}]", message)
 
 
 def resolve(tx: Transaction, ended: Sequence[tuple[int, Status]]) -> None:
@@ -129,10 +145,28 @@ def _count_down(tx: Transaction, fulfilled: Mapping[int, int]) -> None:
         waiting.queue_waiting(tx, free)
 
 
+_PARENT = aliased(Job)
+# The first parent that ended otherwise, in words; both rows are of this transaction.
+_CAUSE = (
+    sa.select(
+        sa.literal("it depends on the ")
+        + Dependency.condition
+        + " of job "
+        + _PARENT.job_id
+        + ", which is "
+        + _PARENT.status
+    )
+    .join(_PARENT, _PARENT.id == Dependency.parent)
+    .where(Dependency.child == Job.id, Dependency.met.is_(False))
+    .order_by(_PARENT.id)
+    .limit(1)
+    .scalar_subquery()
+)
+
+
 def _cancel_dependants(tx: Transaction, children: Sequence[int]) -> list[tuple[int, Status]]:
     if not children:
         return []
-    message = "a job it depends on ended otherwise than it requires"
     statement = (
         sa.update(Job)
         .where(Job.id.in_(children), Job.status == Status.PENDING.value)
@@ -140,43 +174,46 @@ def _cancel_dependants(tx: Transaction, children: Sequence[int]) -> list[tuple[i
             status=Status.CANCELLED.value,
             finished_at=tx.now,
             error_code=_FAILED,
-            error_message=message,
+            error_message=_CAUSE,
             v=Job.v + 1,
         )
-        .returning(Job.id, Job.job_id, Job.user, Job.v, Job.queue)
+        .returning(Job.id, Job.job_id, Job.user, Job.v, Job.queue, Job.error_message)
     )
     rows = sorted(tx.connection.execute(statement), key=lambda row: int(row.id))
-    error = {"code": _FAILED, "message": message}
     for row in rows:
+        error = {"code": _FAILED, "message": row.error_message}
         tx.move(row.queue, Status.PENDING, Status.CANCELLED)
         tx.record("cancelled", row, status=Status.CANCELLED, finished_at=tx.now, error=error)
     return [(row.id, Status.CANCELLED) for row in rows]
 
 
-def reopen(tx: Transaction, child: int) -> int:
-    """Judge the dependencies of a job that is retried by where its parents are now; answers how many are open.
+def reopen(tx: Transaction, child: int) -> tuple[int, list[str]]:
+    """Judge the dependencies of a job that is retried by where its parents are now.
 
-    Parents are locked, so that none ends between the look and the commit.
+    Answers how many are open, and in words which parents ended otherwise than is required: the job would wait for
+    those for ever. Parents are locked, so that none ends between the look and the commit.
     """
     statement = (
-        sa.select(Dependency.parent, Dependency.condition, Job.status)
+        sa.select(Dependency.parent, Dependency.condition, Job.job_id, Job.status)
         .join(Job, Job.id == Dependency.parent)
         .where(Dependency.child == child)
         .order_by(Job.id)
     )
     if tx.is_postgresql:
         statement = statement.with_for_update(of=Job)
-    open_count = 0
+    open_count, failed = 0, []
     for row in tx.connection.execute(statement).all():
         status = Status(row.status)
         met = True if status.is_terminal and When(row.condition).is_met_by(status) else None
         open_count += met is None
+        if met is None and status.is_terminal:
+            failed.append(f"the {row.condition} of job {row.job_id!r}, which is {status}")
         tx.connection.execute(
             sa.update(Dependency)
             .where(Dependency.child == child, Dependency.parent == row.parent)
             .values(met=met)
         )
-    return open_count
+    return open_count, failed
 
 
 def forget(tx: Transaction, job: int) -> None:
@@ -186,7 +223,18 @@ def forget(tx: Transaction, job: int) -> None:
     )
 
 
-def unmet(connection: sa.Connection, job_id: str) -> list[tuple[str, str, str]]:
+def of(connection: sa.Connection, child: int) -> tuple[DependencyView, ...]:
+    """What the job with this key depends on."""
+    rows = connection.execute(
+        sa.select(Job.job_id, Dependency.condition, Dependency.met)
+        .join(Job, Job.id == Dependency.parent)
+        .where(Dependency.child == child)
+        .order_by(Job.id)
+    )
+    return tuple(DependencyView(row.job_id, When(row.condition), row.met) for row in rows)
+
+
+def unmet(connection: sa.Connection, job_id: str) -> list[tuple[str, Status, When]]:
     """What a job still waits for: (job_id, status, condition) of each parent."""
     child = sa.select(Job.id).where(Job.job_id == job_id).scalar_subquery()
     rows = connection.execute(
@@ -196,4 +244,4 @@ def unmet(connection: sa.Connection, job_id: str) -> list[tuple[str, str, str]]:
         .order_by(Job.id)
         .limit(100)
     )
-    return [(row.job_id, row.status, row.condition) for row in rows]
+    return [(row.job_id, Status(row.status), When(row.condition)) for row in rows]

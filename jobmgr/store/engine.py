@@ -8,7 +8,6 @@ transaction instead of one per statement), PostgreSQL through asyncpg in a green
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import secrets
 from collections.abc import Callable, Sequence
@@ -23,11 +22,10 @@ from jobmgr import fault
 from jobmgr.errors import InvalidRequest, JobmgrError, StoreUnavailable
 from jobmgr.store import schema
 from jobmgr.store.backend import Backend
+from jobmgr.store.outage import Outage
 from jobmgr.store.postgresql import Postgresql
 from jobmgr.store.sqlite import Sqlite
 from jobmgr.store.transaction import Topic, Transaction
-
-logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -61,6 +59,8 @@ class Database:
         self._writer: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[frozenset[Topic]], None]] = []
         self._id = secrets.token_hex(8)
+        self._reading = Outage("reading")
+        self._writing = Outage("writing")
 
     @property
     def is_sqlite(self) -> bool:
@@ -92,7 +92,20 @@ class Database:
         self, statements: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run `statements(connection, …)` on one consistent state. Raises StoreUnavailable."""
-        return await self._backend.read(lambda connection: statements(connection, *args, **kwargs))
+        try:
+            answer = await self._backend.read(lambda connection: statements(connection, *args, **kwargs))
+        except StoreUnavailable as error:
+            self._reading.begin(error)
+            raise
+        self._reading.end()
+        return answer
+
+    async def pause(self) -> None:
+        """Wait before the next try after StoreUnavailable: the longer it has been away, the longer.
+
+        That it is away is logged here, so whoever tries again need not.
+        """
+        await asyncio.sleep(max(self._reading.pause_s, self._writing.pause_s))
 
     async def write(self, batch: Batch[Item, Result], item: Item) -> Result:
         """Run `batch` on `item`, together with whatever else waits; returns after the commit.
@@ -131,7 +144,7 @@ class Database:
                 if await self._backend.was_changed():
                     self._tell_all()
             except JobmgrError as error:
-                logger.warning("the database does not answer: %s", error)
+                self._reading.begin(error)
 
     def _tell_all(self) -> None:
         self._tell(frozenset(Topic))
@@ -154,6 +167,8 @@ class Database:
                 lambda connection: _apply(connection, taken, self._id)
             )
         except Exception as error:  # noqa: BLE001 -- boundary: the error belongs to the caller who waits for it
+            if isinstance(error, StoreUnavailable):
+                self._writing.begin(error)
             if len(taken) > 1 and not isinstance(error, StoreUnavailable):
                 # The bad one must not take the others with it: split until it stands alone.
                 middle = len(taken) // 2
@@ -164,6 +179,7 @@ class Database:
                 if not pending.answer.done():
                     pending.answer.set_exception(error)
             return
+        self._writing.end()
         _reach(taken, "committed")
         for pending, results in zip(taken, answers, strict=True):
             if not pending.answer.done():

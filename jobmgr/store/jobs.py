@@ -13,9 +13,9 @@ import sqlalchemy as sa
 
 from jobmgr.domain.job import NewJob
 from jobmgr.domain.status import Status, waiting_status
-from jobmgr.errors import IllegalTransition, InvalidRequest, JobExists, JobNotFound, QueueNotFound
-from jobmgr.store import dependencies
-from jobmgr.store.tables import Attempt, Job, JobTag, Queue, Site, Spec
+from jobmgr.errors import IllegalTransition, JobExists, JobNotFound, QueueNotFound
+from jobmgr.store import dependencies, sites
+from jobmgr.store.tables import Attempt, Job, JobTag, Queue, Spec
 from jobmgr.store.transaction import AnyRow, Topic, Transaction
 
 _INSERT_JOBS = sa.insert(Job).returning(Job.id, sort_by_parameter_order=True)
@@ -34,10 +34,12 @@ class Stored:
 def insert(tx: Transaction, bulks: Sequence[Sequence[NewJob]]) -> list[list[Stored]]:
     """Store jobs, their specs, dependencies and events. Each bulk is all or nothing, together with its batch.
 
-    Raises QueueNotFound, JobExists, InvalidRequest (unknown site, unknown parent), DependencyCycle.
+    Raises QueueNotFound, JobExists, InvalidRequest (unknown site, kind of site or parent) and
+    DependencyCycle, naming the field by the job's own `at`.
     """
     jobs = [job for bulk in bulks for job in bulk]
-    _check_names(tx, jobs)
+    _check_queues(tx, jobs)
+    jobs = sites.place(tx, jobs)
     _check_new(tx, jobs)
     keys = _insert_rows(tx, jobs)
     ids = {job.job_id: key for job, key in zip(jobs, keys, strict=True)}
@@ -48,7 +50,7 @@ def insert(tx: Transaction, bulks: Sequence[Sequence[NewJob]]) -> list[list[Stor
         tx.record(
             "submitted", about, status=statuses[key], name=job.name, queue=job.queue, priority=job.priority
         )
-    dependants = [(ids[job.job_id], job) for job in jobs if job.depends_on]
+    dependants = [(ids[job.job_id], job) for job in jobs if job.spec.depends_on]
     if dependants:
         dependencies.insert(tx, dependants, ids)
         # Parents that have ended already may have queued or cancelled some.
@@ -67,19 +69,16 @@ def _statuses(tx: Transaction, keys: Sequence[int]) -> dict[int, Status]:
 def waiting_status_of(job: NewJob, tx: Transaction) -> Status:
     """The first status of a new job."""
     return waiting_status(
-        draft=job.draft, held_at=None, due_at=job.due_at, deps_left=len(job.depends_on), now=tx.now
+        draft=job.draft, held_at=None, due_at=job.due_at, deps_left=len(job.spec.depends_on), now=tx.now
     )
 
 
-def _check_names(tx: Transaction, jobs: Sequence[NewJob]) -> None:
+def _check_queues(tx: Transaction, jobs: Sequence[NewJob]) -> None:
     asked = {job.queue for job in jobs}
     missing = asked - set(tx.connection.execute(sa.select(Queue.name).where(Queue.name.in_(asked))).scalars())
     if missing:
-        raise QueueNotFound(min(missing))
-    asked = {job.site for job in jobs}
-    missing = asked - set(tx.connection.execute(sa.select(Site.name).where(Site.name.in_(asked))).scalars())
-    if missing:
-        raise InvalidRequest("site", f"there is no site {min(missing)!r}; `local` always exists")
+        job = next(job for job in jobs if job.queue in missing)
+        raise QueueNotFound(job.queue, job.at + "queue")
 
 
 def _check_new(tx: Transaction, jobs: Sequence[NewJob]) -> None:
@@ -123,7 +122,7 @@ def _job_row(job: NewJob, tx: Transaction) -> dict[str, Any]:
         "gpus": resources.gpus or 0,
         "draft": job.draft,
         "due_at": job.due_at,
-        "deps_left": len(job.depends_on),
+        "deps_left": len(job.spec.depends_on),
         "created_at": tx.now,
         "queued_at": tx.now if status is Status.QUEUED else None,
         "extended_properties": job.extended_properties,
@@ -241,14 +240,19 @@ def _resume(tx: Transaction, row: AnyRow) -> None:
 
 
 def retry(tx: Transaction, job_ids: Sequence[str]) -> list[None]:
-    """Put ended jobs back in their queues for a new attempt. Raises IllegalTransition if one has not ended."""
+    """Put ended jobs back in their queues for a new attempt. Raises IllegalTransition if one has not ended,
+    or depends on a job that ended otherwise than it requires.
+    """
     return _each(_retry, tx, job_ids)
 
 
 def _retry(tx: Transaction, row: AnyRow) -> None:
     if not Status(row.status).is_terminal:
         raise IllegalTransition(row.job_id, row.status, "retried before it has ended")
-    deps_left = dependencies.reopen(tx, row.id)
+    deps_left, failed = dependencies.reopen(tx, row.id)
+    if failed:
+        what = f"retried: it depends on {', and on '.join(failed[:5])}; retry that first"
+        raise IllegalTransition(row.job_id, row.status, what)
     _requeue(
         tx,
         row,
@@ -292,11 +296,13 @@ def _hold(tx: Transaction, row: AnyRow) -> None:
 
 
 def release(tx: Transaction, job_ids: Sequence[str]) -> list[None]:
-    """Undo a hold. Jobs that are not held stay as they are."""
+    """Undo a hold. Jobs that are not held stay as they are; raises IllegalTransition for a draft."""
     return _each(_release, tx, job_ids)
 
 
 def _release(tx: Transaction, row: AnyRow) -> None:
+    if row.draft and row.held_at is None and Status(row.status) is Status.PENDING:
+        raise IllegalTransition(row.job_id, row.status, "released: it is a draft; `execute` queues it")
     # A job that ended while it was held keeps the mark.
     if row.held_at is not None and Status(row.status) is Status.PENDING:
         _requeue(tx, row, "unheld", held_at=None)

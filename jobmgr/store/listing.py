@@ -19,11 +19,12 @@ from jobmgr.domain.resources import Resources
 from jobmgr.domain.retry import Retry
 from jobmgr.domain.status import TERMINAL, Status
 from jobmgr.errors import InvalidRequest, JobNotFound
-from jobmgr.store import events
+from jobmgr.store import dependencies, events
 from jobmgr.store.tables import Attempt, Job, JobTag, Site, Spec
 from jobmgr.store.transaction import AnyRow
 
 ORDERS = ("-created", "created", "-priority")
+MOST_COUNTED = 10_000
 
 _COLUMNS: tuple[Any, ...] = (
     Job.id, Job.job_id, Job.name, Job.description, Job.status, Job.priority, Job.queue, Job.site, Site.executor,
@@ -46,8 +47,19 @@ def get(connection: sa.Connection, job_ids: Sequence[str]) -> list[JobView]:
     return [found[job_id] for job_id in job_ids]
 
 
-def page(connection: sa.Connection, wanted: JobFilter, order: str, limit: int, cursor: str | None) -> JobPage:
-    """At most `limit` jobs after `cursor`. Raises InvalidRequest for an unknown order or a foreign cursor."""
+def page(
+    connection: sa.Connection,
+    wanted: JobFilter,
+    order: str,
+    limit: int,
+    cursor: str | None,
+    *,
+    total: bool = False,
+) -> JobPage:
+    """At most `limit` jobs after `cursor`, and how many there are before and after it, if `total` asks for that.
+
+    Raises InvalidRequest for an unknown order or a foreign cursor.
+    """
     if order not in ORDERS:
         raise InvalidRequest("order", f"{order!r} is not one of {', '.join(ORDERS)}")
     statement = _filtered(_SHOWN, wanted, connection.dialect.name)
@@ -61,11 +73,21 @@ def page(connection: sa.Connection, wanted: JobFilter, order: str, limit: int, c
     }
     rows = connection.execute(statement.order_by(*columns[order]).limit(limit + 1)).all()
     shown, more = rows[:limit], len(rows) > limit
+    counted, is_exact = count(connection, wanted) if total else (None, None)
     return JobPage(
         jobs=_shown(connection, shown),
         next_cursor=_encode([shown[-1].id, shown[-1].priority], mark) if more else None,
         position=events.position(connection),
+        total=counted,
+        total_is_exact=is_exact,
     )
+
+
+def count(connection: sa.Connection, wanted: JobFilter, at_most: int = MOST_COUNTED) -> tuple[int, bool]:
+    """How many jobs there are, counted up to `at_most`, and whether that is all of them."""
+    found = _filtered(sa.select(Job.id), wanted, connection.dialect.name).limit(at_most + 1)
+    number = connection.execute(sa.select(sa.func.count()).select_from(found.subquery())).scalar_one()
+    return min(int(number), at_most), number <= at_most
 
 
 def _filtered(statement: sa.Select[Any], wanted: JobFilter, dialect: str) -> sa.Select[Any]:
@@ -77,10 +99,12 @@ def _filtered(statement: sa.Select[Any], wanted: JobFilter, dialect: str) -> sa.
         (Job.user, wanted.user),
         (Job.queue, wanted.queue),
         (Job.site, wanted.site),
-        (Site.executor, wanted.executor),
     ):
         if value is not None:
             statement = statement.where(column == value)
+    if wanted.executor is not None:
+        sites = sa.select(Site.name).where(Site.executor == wanted.executor)
+        statement = statement.where(Job.site.in_(sites))
     if wanted.tag is not None:
         statement = statement.where(Job.id.in_(sa.select(JobTag.job).where(JobTag.tag == wanted.tag)))
     if wanted.name is not None:
@@ -212,6 +236,7 @@ def spec(connection: sa.Connection, job_id: str) -> JobSpec:
         retry=Retry(row.max_attempts, row.backoff_s, frozenset(row.retry_on)),
         on_lost=OnLost(row.on_lost),
         success=Success(tuple(row.exit_codes), tuple(row.required_files)),
+        depends_on=dependencies.of(connection, row.job),
     )
 
 

@@ -9,6 +9,14 @@ from pathlib import Path
 from jobmgr.errors import DatabaseInUse, StoreError
 
 
+def make_file(database: Path) -> None:
+    """Make the file of a database if there is none. Commands and environments are the owner's alone.
+
+    SQLite gives its other files the same mode.
+    """
+    os.close(os.open(database, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
 class FileLock:
     """Held from `acquire` until `release` or the end of this process, however it ends."""
 
@@ -22,8 +30,7 @@ class FileLock:
         try:
             self._database.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            # Commands and environments are the owner's alone; SQLite gives its other files the same mode.
-            os.close(os.open(self._database, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            make_file(self._database)
         except OSError as error:
             raise StoreError(
                 f"cannot write beside the database: {error}; make its directory writable"
@@ -35,7 +42,7 @@ class FileLock:
             os.close(descriptor)
             raise DatabaseInUse(
                 f"another jobmgr service (process {holder}) already serves {self._database}; "
-                "stop it, or give this one a database of its own with --database"
+                "stop it, or name another database: with --database, or in Python with database=..."
             ) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)

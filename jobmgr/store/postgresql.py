@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import random
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -15,9 +13,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from jobmgr.errors import InvalidRequest, StoreUnavailable
 from jobmgr.store.backend import READERS, UNSTORABLE, json_text
+from jobmgr.store.outage import Outage
 from jobmgr.store.transaction import NOTIFY_CHANNEL
-
-logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -55,6 +52,7 @@ class Postgresql:
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
         self._last_poll = time.monotonic()
+        self._listening = Outage("listening for other services")
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         try:
@@ -87,8 +85,8 @@ class Postgresql:
             try:
                 await self._listen_once(own_id, changed)
             except (sa.exc.DBAPIError, OSError, TimeoutError) as error:
-                logger.warning("cannot listen for other services, polling instead: %s", error)
-            await asyncio.sleep(random.uniform(1.0, 3.0))
+                self._listening.begin(error)
+            await asyncio.sleep(self._listening.pause_s)
 
     async def _listen_once(self, own_id: str, changed: Callable[[], None]) -> None:
         def heard(_connection: object, _pid: int, _channel: str, sender: object) -> None:
@@ -102,6 +100,7 @@ class Postgresql:
             assert raw is not None
             raw.add_termination_listener(lambda *_: ended.set())
             await raw.add_listener(NOTIFY_CHANNEL, heard)
+            self._listening.end()
             try:
                 changed()  # what was told while nobody listened
                 await ended.wait()

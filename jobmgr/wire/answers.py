@@ -1,23 +1,13 @@
-"""What the API answers, and how it becomes values of the domain again. New fields may be added; clients skip them."""
+"""What the API answers. New fields may be added; clients skip them."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
-import msgspec
 from msgspec import Meta, Struct
 
-from jobmgr.domain.job import Attempt, Event, FileEntry, Job, JobError, JobSpec, OnLost, Success
-from jobmgr.domain.limits import ResourceLimits
-from jobmgr.domain.queue import Queue, Tally
-from jobmgr.domain.resources import Resources
-from jobmgr.domain.retry import Retry
+from jobmgr.domain.job import When
 from jobmgr.domain.status import Status
-from jobmgr.domain.why import Reason
 
 # Text, not datetime: msgspec leaves out microseconds that are zero, and a fixed width sorts as text.
 Moment = Annotated[
@@ -27,8 +17,6 @@ Moment = Annotated[
         extra_json_schema={"format": "date-time"},
     ),
 ]
-
-_ENCODER = msgspec.json.Encoder()
 
 
 class ErrorAnswer(Struct):
@@ -71,12 +59,18 @@ class JobAnswer(Struct):
 
 
 class JobsAnswer(Struct):
-    """A page of jobs, as of event `seq` of database `epoch`; `next_cursor` is null on the last one."""
+    """A page of jobs, as of event `seq` of database `epoch`; `next_cursor` is null on the last one.
+
+    `total` is how many jobs the filter selects, on all pages; if it is not exact, there are more. Both are null
+    unless asked for.
+    """
 
     jobs: list[JobAnswer]
     next_cursor: str | None
     epoch: str
     seq: int
+    total: int | None = None
+    total_is_exact: bool | None = None
 
 
 class SubmittedAnswer(Struct):
@@ -140,6 +134,14 @@ class EventsAnswer(Struct):
     next_after: str
 
 
+class DependencyAnswer(Struct):
+    """A job that must have ended as `when` says; `met` is null until it has."""
+
+    job_id: str
+    when: When
+    met: bool | None
+
+
 class SpecAnswer(Struct):
     """What a job runs. Resources that were not asked for are left out; `backoff_s` is in seconds."""
 
@@ -153,6 +155,7 @@ class SpecAnswer(Struct):
     on_lost: str
     exit_codes: list[int]
     required_files: list[str]
+    depends_on: list[DependencyAnswer]
 
 
 class ReasonAnswer(Struct):
@@ -226,247 +229,3 @@ class ProblemAnswer(Struct, omit_defaults=True):
     field: str | None = None
     epoch: str | None = None
     seq: int | None = None
-
-
-def encode(answer: object) -> bytes:
-    """`answer` as JSON."""
-    return _ENCODER.encode(answer)
-
-
-def moment_text(moment: datetime) -> str:
-    """An aware UTC time as it travels."""
-    return moment.isoformat(timespec="microseconds")[:26] + "Z"
-
-
-def parse_moment(text: str) -> datetime:
-    """The aware UTC time that `moment_text` wrote."""
-    return datetime.fromisoformat(text).astimezone(UTC)
-
-
-def job_answer(job: Job) -> JobAnswer:
-    """`job` as it travels."""
-    return JobAnswer(
-        job.job_id,
-        job.name,
-        job.description,
-        job.status,
-        job.priority,
-        job.queue,
-        job.site,
-        job.executor,
-        job.user,
-        job.draft,
-        job.attempt,
-        job.exit_code,
-        _error_answer(job.error),
-        moment_text(job.created_at),
-        _text_or_none(job.due_at),
-        _text_or_none(job.held_at),
-        job.deps_left,
-        _text_or_none(job.cancel_requested_at),
-        _text_or_none(job.pause_requested_at),
-        _text_or_none(job.queued_at),
-        _text_or_none(job.started_at),
-        _text_or_none(job.finished_at),
-        job.handle,
-        job.work_dir,
-        list(job.tags),
-        dict(job.extended_properties),
-        job.v,
-    )
-
-
-def to_job(answer: JobAnswer) -> Job:
-    """The job that `job_answer` wrote."""
-    return Job(
-        job_id=answer.job_id,
-        name=answer.name,
-        description=answer.description,
-        status=answer.status,
-        priority=answer.priority,
-        queue=answer.queue,
-        site=answer.site,
-        executor=answer.executor,
-        user=answer.user,
-        draft=answer.draft,
-        attempt=answer.attempt,
-        exit_code=answer.exit_code,
-        error=_to_error(answer.error),
-        created_at=parse_moment(answer.created_at),
-        due_at=_parse_or_none(answer.due_at),
-        held_at=_parse_or_none(answer.held_at),
-        deps_left=answer.deps_left,
-        cancel_requested_at=_parse_or_none(answer.cancel_requested_at),
-        pause_requested_at=_parse_or_none(answer.pause_requested_at),
-        queued_at=_parse_or_none(answer.queued_at),
-        started_at=_parse_or_none(answer.started_at),
-        finished_at=_parse_or_none(answer.finished_at),
-        handle=answer.handle,
-        work_dir=answer.work_dir,
-        tags=tuple(answer.tags),
-        extended_properties=answer.extended_properties,
-        v=answer.v,
-    )
-
-
-def attempt_answer(attempt: Attempt) -> AttemptAnswer:
-    """`attempt` as it travels: without its token and lease, which are the right to write about it."""
-    return AttemptAnswer(
-        number=attempt.number,
-        outcome=attempt.outcome,
-        counted=attempt.counted,
-        dispatcher=attempt.dispatcher,
-        handle=attempt.handle,
-        work_dir=attempt.work_dir,
-        claimed_at=moment_text(attempt.claimed_at),
-        started_at=_text_or_none(attempt.started_at),
-        finished_at=_text_or_none(attempt.finished_at),
-        unreachable_at=_text_or_none(attempt.unreachable_at),
-        exit_code=attempt.exit_code,
-        signal=attempt.signal,
-        ended_by=attempt.ended_by,
-        error=_error_answer(attempt.error),
-        cpu_s=attempt.cpu_s,
-        peak_memory_bytes=attempt.peak_memory_bytes,
-        leftovers=attempt.leftovers,
-    )
-
-
-def to_attempt(answer: AttemptAnswer, job_id: str) -> Attempt:
-    """The attempt that `attempt_answer` wrote; its token and lease stay with the service."""
-    return Attempt(
-        job_id=job_id,
-        number=answer.number,
-        token="",
-        lease=0,
-        dispatcher=answer.dispatcher,
-        counted=answer.counted,
-        outcome=answer.outcome,
-        handle=answer.handle,
-        work_dir=answer.work_dir,
-        claimed_at=parse_moment(answer.claimed_at),
-        started_at=_parse_or_none(answer.started_at),
-        finished_at=_parse_or_none(answer.finished_at),
-        unreachable_at=_parse_or_none(answer.unreachable_at),
-        exit_code=answer.exit_code,
-        signal=answer.signal,
-        ended_by=answer.ended_by,
-        error=_to_error(answer.error),
-        cpu_s=answer.cpu_s,
-        peak_memory_bytes=answer.peak_memory_bytes,
-        leftovers=answer.leftovers,
-    )
-
-
-def event_answer(event: Event) -> dict[str, Any]:
-    """`event` as it travels: an EventAnswer with the changed fields beside."""
-    return {
-        **event.data,
-        "seq": event.seq,
-        "at": moment_text(event.at),
-        "kind": event.kind,
-        "job_id": event.job_id,
-        "user": event.user,
-        "v": event.v,
-    }
-
-
-def to_event(answer: Mapping[str, Any]) -> Event:
-    """The event that `event_answer` wrote."""
-    data = dict(answer)
-    return Event(
-        seq=data.pop("seq"),
-        at=parse_moment(data.pop("at")),
-        kind=data.pop("kind"),
-        job_id=data.pop("job_id"),
-        user=data.pop("user"),
-        v=data.pop("v"),
-        data=data,
-    )
-
-
-def spec_answer(spec: JobSpec) -> SpecAnswer:
-    """`spec` as it travels."""
-    return SpecAnswer(
-        command=list(spec.command),
-        env=dict(spec.env),
-        cwd=spec.cwd,
-        resources={name: value for name, value in asdict(spec.resources).items() if value is not None},
-        max_attempts=spec.retry.max_attempts,
-        backoff_s=spec.retry.backoff_s,
-        retry_on=sorted(spec.retry.on),
-        on_lost=spec.on_lost.value,
-        exit_codes=list(spec.success.exit_codes),
-        required_files=list(spec.success.required_files),
-    )
-
-
-def to_spec(answer: SpecAnswer) -> JobSpec:
-    """The spec that `spec_answer` wrote."""
-    return JobSpec(
-        command=tuple(answer.command),
-        env=answer.env,
-        cwd=answer.cwd,
-        resources=Resources(**answer.resources),  # type: ignore[arg-type]
-        retry=Retry(answer.max_attempts, answer.backoff_s, frozenset(answer.retry_on)),
-        on_lost=OnLost(answer.on_lost),
-        success=Success(tuple(answer.exit_codes), tuple(answer.required_files)),
-    )
-
-
-def why_answer(job_id: str, reasons: Sequence[Reason]) -> WhyAnswer:
-    """`reasons` as they travel."""
-    return WhyAnswer(job_id, [ReasonAnswer(reason.code, reason.message) for reason in reasons])
-
-
-def file_answer(entry: FileEntry) -> FileAnswer:
-    """`entry` as it travels. Bytes of its name that are no UTF-8 are shown as U+FFFD."""
-    path = os.fsencode(entry.path).decode(errors="replace")
-    return FileAnswer(path, entry.size_bytes, moment_text(entry.modified_at))
-
-
-def to_file(answer: FileAnswer) -> FileEntry:
-    """The entry that `file_answer` wrote."""
-    return FileEntry(answer.path, answer.size_bytes, parse_moment(answer.modified_at))
-
-
-def queue_answer(queue: Queue) -> QueueAnswer:
-    """`queue` as it travels, with every tally."""
-    counts = {tally.value: queue.counts.get(tally, 0) for tally in Tally}
-    return QueueAnswer(queue.name, queue.paused, queue.max_running, counts)
-
-
-def to_queue(answer: QueueAnswer) -> Queue:
-    """The queue that `queue_answer` wrote."""
-    counts = {tally: answer.counts.get(tally.value, 0) for tally in Tally}
-    return Queue(answer.name, answer.paused, answer.max_running, counts)
-
-
-def limits_answer(limits: ResourceLimits) -> LimitsAnswer:
-    """`limits` as they travel."""
-    return LimitsAnswer(
-        limits.max_concurrent_jobs, limits.max_cpu_percent, limits.min_memory_gb, limits.min_disk_gb
-    )
-
-
-def to_limits(answer: LimitsAnswer) -> ResourceLimits:
-    """The limits that `limits_answer` wrote."""
-    return ResourceLimits(
-        answer.max_concurrent_jobs, answer.max_cpu_percent, answer.min_memory_gb, answer.min_disk_gb
-    )
-
-
-def _error_answer(error: JobError | None) -> ErrorAnswer | None:
-    return None if error is None else ErrorAnswer(error.code, error.message)
-
-
-def _to_error(answer: ErrorAnswer | None) -> JobError | None:
-    return None if answer is None else JobError(answer.code, answer.message)
-
-
-def _text_or_none(moment: datetime | None) -> str | None:
-    return None if moment is None else moment_text(moment)
-
-
-def _parse_or_none(text: str | None) -> datetime | None:
-    return None if text is None else parse_moment(text)

@@ -73,6 +73,7 @@ class JobsQuery(Struct, forbid_unknown_fields=True):
     cursor: Annotated[str, Meta(max_length=1024, description="`next_cursor` of the page before")] | None = (
         None
     )
+    total: Annotated[bool, Meta(description="also count the jobs of all pages, up to 10,000")] = False
 
 
 class EventsQuery(Struct, forbid_unknown_fields=True):

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -21,9 +22,12 @@ from jobmgr.errors import InvalidRequest
 JOB_ID = r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}$"
 PRIORITY_RANGE = 2**31 - 1
 MAX_PROPERTIES_BYTES = 65_536
+_NAME_LENGTH = 60
 
 JobId = Annotated[str, Meta(pattern=JOB_ID, description="letters, digits, _ . - ; at most 128")]
 Name = Annotated[str, Meta(max_length=1024)]
+SiteName = Annotated[str, Meta(max_length=1024, description="`local` if there is no `executor` either")]
+Executor = Annotated[str, Meta(max_length=1024, description="`slurm`: the default site of this kind")]
 Priority = Annotated[int, Meta(ge=-PRIORITY_RANGE, le=PRIORITY_RANGE, description="larger runs first")]
 Tag = Annotated[str, Meta(min_length=1, max_length=128)]
 Tags = Annotated[list[Tag], Meta(max_length=64)]
@@ -77,17 +81,23 @@ class JobSubmission(Struct, forbid_unknown_fields=True, omit_defaults=True):
 
     command: Annotated[list[str], Meta(min_length=1)]
     job_id: JobId | None = None
-    name: Name = ""
+    name: Annotated[str, Meta(max_length=1024, description="the beginning of the command unless given")] = ""
     description: Annotated[str, Meta(max_length=2048)] = ""
     env: dict[str, str] = {}
-    cwd: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
-    site: Name = "local"
+    cwd: (
+        Annotated[
+            str, Meta(min_length=1, max_length=4096, description="absolute; the run directory unless given")
+        ]
+        | None
+    ) = None
+    site: SiteName | None = None
+    executor: Executor | None = None
     queue: Name = "default"
     priority: Priority = 0
     draft: bool = False
     resources: ResourcesAsked = field(default_factory=ResourcesAsked)
     retry: RetryAsked = field(default_factory=RetryAsked)
-    not_before: datetime | None = None
+    not_before: Annotated[datetime, Meta(description="with its time zone")] | None = None
     depends_on: list[DependencyAsked] = []
     tags: Tags = []
     extended_properties: dict[str, Any] = {}
@@ -105,6 +115,15 @@ class JobChange(Struct, forbid_unknown_fields=True, omit_defaults=True):
     extended_properties: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
+def command_list(command: Sequence[str]) -> list[str]:
+    """`command` as it is submitted. Raises InvalidRequest for a text, each letter of which would be an argument."""
+    if isinstance(command, str):
+        raise InvalidRequest(
+            "command", f"is a list of the program and its arguments, not the text {command!r}"
+        )
+    return list(command)
+
+
 def new_job_id() -> str:
     """A random public id; 80 bits, so ids of restored and merged databases do not meet."""
     return secrets.token_hex(10)
@@ -115,8 +134,8 @@ def to_new_job(asked: JobSubmission, *, user: str, at: str = "") -> NewJob:
 
     Raises InvalidRequest naming the field.
     """
-    for name in ("name", "queue", "site"):
-        check_text(getattr(asked, name), at + name)
+    for name in ("name", "queue", "site", "executor"):
+        check_text(getattr(asked, name) or "", at + name)
     check_text(asked.description, at + "description", allow_newline=True)
     for index, code in enumerate(asked.retry.on):
         check_text(code, f"{at}retry.on[{index}]")
@@ -125,18 +144,28 @@ def to_new_job(asked: JobSubmission, *, user: str, at: str = "") -> NewJob:
     return NewJob(
         job_id=asked.job_id or new_job_id(),
         spec=_spec(asked, at),
-        name=asked.name,
+        name=asked.name or _name_of(asked.command),
         description=asked.description,
         user=user,
         queue=asked.queue,
-        site=asked.site,
+        site="local" if asked.site is None and asked.executor is None else asked.site,
+        executor=asked.executor,
         priority=asked.priority,
         draft=asked.draft,
         due_at=_utc(asked.not_before, at + "not_before"),
-        depends_on=_dependencies(asked.depends_on, at),
         tags=check_tags(asked.tags, at + "tags"),
         extended_properties=check_properties(asked.extended_properties, at + "extended_properties"),
+        at=at,
     )
+
+
+def _name_of(command: Sequence[str]) -> str:
+    """One line for people, also of a script that is given as an argument."""
+    # What does not fit need not be quoted.
+    parts = [command[0].rpartition("/")[2], *command[1:_NAME_LENGTH]]
+    words = " ".join(shlex.join(part[:_NAME_LENGTH] for part in parts).split())
+    name = "".join(character if character.isprintable() else "?" for character in words)
+    return name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 3]}..."
 
 
 def check_text(text: str, where: str, *, allow_newline: bool = False) -> str:
@@ -208,6 +237,7 @@ def _spec(asked: JobSubmission, at: str) -> JobSpec:
         ),
         on_lost=OnLost(asked.on_lost),
         success=Success(tuple(asked.success.exit_codes), tuple(asked.success.required_files)),
+        depends_on=_dependencies(asked.depends_on, at),
     )
 
 

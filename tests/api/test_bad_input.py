@@ -245,6 +245,7 @@ async def test_verb_takes_no_body(api: Api) -> None:
         ("limit=", "limit"),
         ("limit=1&limit=2", "limit"),
         ("limt=1", "limt"),
+        ("total=yes", "total"),
         ("status=done", "status[0]"),
         ("order=random", "order"),
         ("name=%00", "name"),

@@ -209,7 +209,7 @@ async def test_client_that_hangs_up_leaves_nothing_behind(manager: JobManager) -
     )
 
     async def nobody_follows() -> bool:
-        return not manager.feed._followers
+        return manager.feed.followers == 0
 
     async with serving(app) as url:
         async with aiohttp.ClientSession() as session:

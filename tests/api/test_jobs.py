@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from typing import Any
@@ -78,6 +79,7 @@ async def test_spec_shows_what_a_job_runs(api: Api) -> None:
         "on_lost": "fail",
         "exit_codes": [0, 3],
         "required_files": ["out"],
+        "depends_on": [],
     }
 
 
@@ -135,38 +137,80 @@ async def test_chosen_id_is_stored_once(api: Api) -> None:
     assert await api.count() == 1
 
 
-async def test_unknown_queue_is_named_by_field(api: Api) -> None:
-    single = await api.post("/api/v1/jobs", json={"command": ["true"], "queue": "nowhere"})
-    bulk = await api.post(
-        "/api/v1/jobs", json={"jobs": [{"command": ["true"]}, {"command": ["true"], "queue": "no"}]}
+async def test_executor_stands_for_its_default_site(api: Api) -> None:
+    job_id = await api.submit("true", executor="local", draft=True)
+
+    unknown = await api.post("/api/v1/jobs", json={"command": ["true"], "executor": "slurm"})
+    differing = await api.post(
+        "/api/v1/jobs", json={"command": ["true"], "executor": "slurm", "site": "local"}
     )
 
-    single.problem(422, "queue_not_found", "queue")
-    bulk.problem(422, "queue_not_found", "jobs[1].queue")
-    assert await api.count() == 0
+    assert (await api.manager.get(job_id)).site == "local"
+    unknown.problem(422, "invalid_request", "executor")
+    assert "there are: local" in unknown.json["detail"]
+    differing.problem(422, "invalid_request", "executor")
 
 
-async def test_unknown_parent_is_named_by_field(api: Api) -> None:
-    answer = await api.post(
-        "/api/v1/jobs",
-        json={"jobs": [{"command": ["true"]}, {"command": ["true"], "depends_on": [{"job_id": "no"}]}]},
-    )
-
-    assert answer.status == 422
-    assert answer.json["field"].endswith("depends_on")
-    assert "'no'" in answer.json["detail"]
-    assert await api.count() == 0
+NOWHERE: list[tuple[dict[str, Any], str, str]] = [
+    ({"queue": "no"}, "queue_not_found", "queue"),
+    ({"site": "no"}, "invalid_request", "site"),
+    ({"executor": "no"}, "invalid_request", "executor"),
+    ({"depends_on": [{"job_id": "one"}, {"job_id": "no"}]}, "invalid_request", "depends_on[1]"),
+]
 
 
-async def test_cycle_is_refused(api: Api) -> None:
+@pytest.mark.parametrize(("fields", "code", "field"), NOWHERE)
+async def test_name_that_is_nowhere_is_named_by_its_place(
+    api: Api, lines: Callable[..., bytes], fields: dict[str, Any], code: str, field: str
+) -> None:
+    await api.submit("true", job_id="one", draft=True)
+    good, bad = {"command": ["true"]}, {"command": ["true"], **fields}
+
+    single = await api.post("/api/v1/jobs", json=bad)
+    bulk = await api.post("/api/v1/jobs", json={"jobs": [good, good, bad, bad]})
+    # Empty lines are no jobs, so they are not counted.
+    many = await api.post_bytes(lines(good) + b"\n\n" + lines(good, bad), "application/x-ndjson")
+
+    single.problem(422, code, field)
+    bulk.problem(422, code, f"jobs[2].{field}")
+    many.problem(422, code, f"jobs[2].{field}")
+    assert "'no'" in single.json["detail"]
+    assert await api.count() == 1
+
+
+async def test_place_is_that_in_the_callers_own_request(api: Api) -> None:
+    good = {"command": ["true"], "draft": True}
+    requests = []
+    for number in range(12):
+        fields, _, _ = NOWHERE[number % 4]
+        fields = {} if number % 3 == 1 else fields
+        requests.append([good] * number + [{**good, **fields}])
+    await api.submit("true", job_id="one", draft=True)
+
+    answers = await asyncio.gather(*(api.post("/api/v1/jobs", json={"jobs": jobs}) for jobs in requests))
+
+    for number, answer in enumerate(answers):
+        _, code, field = NOWHERE[number % 4]
+        if number % 3 == 1:
+            assert answer.status == 201
+        else:
+            answer.problem(422, code, f"jobs[{number}].{field}")
+    assert await api.count() == 1 + sum(number + 1 for number in range(12) if number % 3 == 1)
+
+
+async def test_cycle_is_refused_by_the_first_job_in_it(api: Api) -> None:
     jobs = [
-        {"command": ["true"], "job_id": "a", "depends_on": [{"job_id": "b"}]},
+        {"command": ["true"]},
+        {"command": ["true"], "job_id": "behind", "depends_on": [{"job_id": "b"}]},
+        {"command": ["true"], "job_id": "first"},
+        {"command": ["true"], "job_id": "a", "depends_on": [{"job_id": "first"}, {"job_id": "b"}]},
         {"command": ["true"], "job_id": "b", "depends_on": [{"job_id": "a"}]},
     ]
 
     answer = await api.post("/api/v1/jobs", json={"jobs": jobs})
 
-    assert (answer.status, answer.json["code"]) == (422, "dependency_cycle")
+    answer.problem(422, "dependency_cycle", "jobs[3].depends_on[1]")
+    assert answer.json["detail"].endswith("these jobs wait for each other: a, b")
     assert await api.count() == 0
 
 
@@ -191,6 +235,19 @@ async def test_listing_is_a_position_in_the_event_log(api: Api) -> None:
 
     assert page["epoch"] == before.epoch
     assert page["seq"] > before.seq
+
+
+async def test_listing_has_the_total_of_all_pages_if_asked(api: Api) -> None:
+    jobs = [{"command": ["true"], "name": str(number % 2), "draft": True} for number in range(7)]
+    await api.post("/api/v1/jobs", json={"jobs": jobs})
+
+    first = (await api.get("/api/v1/jobs?name=0&limit=3&total=true")).json
+    second = (await api.get(f"/api/v1/jobs?name=0&limit=3&total=true&cursor={first['next_cursor']}")).json
+    unasked = (await api.get(f"/api/v1/jobs?name=0&limit=3&cursor={first['next_cursor']}")).json
+
+    assert [len(page["jobs"]) for page in (first, second)] == [3, 1]
+    assert [(page["total"], page["total_is_exact"]) for page in (first, second)] == [(4, True)] * 2
+    assert (unasked["total"], unasked["total_is_exact"]) == (None, None)
 
 
 async def test_listing_filters(api: Api) -> None:

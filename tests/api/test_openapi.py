@@ -70,6 +70,15 @@ def test_problems_of_a_route_are_listed_by_code(document: dict[str, Any]) -> Non
     assert set(responses["409"]["content"]) == {"application/problem+json"}
 
 
+def test_query_parameters_are_described(document: dict[str, Any]) -> None:
+    parameters = document["paths"]["/api/v1/jobs"]["get"]["parameters"]
+
+    (total,) = [parameter for parameter in parameters if parameter["name"] == "total"]
+    assert total["schema"] == {"type": "boolean", "default": False}
+    assert (total["in"], total["required"]) == ("query", False)
+    assert "10,000" in total["description"]
+
+
 async def test_answers_are_as_described(api: Api, document: dict[str, Any]) -> None:
     submission = document["paths"]["/api/v1/jobs"]["post"]["requestBody"]["content"]["application/json"][
         "schema"
@@ -81,6 +90,7 @@ async def test_answers_are_as_described(api: Api, document: dict[str, Any]) -> N
 
     for path in (
         "/api/v1/jobs",
+        "/api/v1/jobs?total=true",
         one,
         f"{one}/attempts",
         f"{one}/events",
@@ -95,7 +105,8 @@ async def test_answers_are_as_described(api: Api, document: dict[str, Any]) -> N
     ):
         answer = await api.get(path.format(job_id=job.job_id))
         assert answer.status == 200
-        conforms(document, answer.json, answer_schema(document, path, "get", "200", "application/json"))
+        schema = answer_schema(document, path.partition("?")[0], "get", "200", "application/json")
+        conforms(document, answer.json, schema)
     problem = await api.get(f"{one}/why".format(job_id="nope"))
     conforms(
         document,

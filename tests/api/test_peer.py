@@ -60,9 +60,10 @@ def test_address_of_another_machine_has_no_owner() -> None:
 
 def find(tmp_path: Path, row: str) -> int | None:
     """The owner that this row of the table shows."""
-    table = tmp_path / "tcp"
-    table.write_text(f"{HEADER}   0: 0100007F:85D5 0100007F:B640 {row}\n")
-    return peer._find(table, " 0100007F:85D5 0100007F:B640 ")
+    tables = {4: tmp_path / "tcp", 6: tmp_path / "tcp6"}
+    tables[4].write_text(f"{HEADER}   0: 0100007F:85D5 0100007F:B640 {row}\n")
+    tables[6].write_text(HEADER)
+    return peer.owner(("127.0.0.1", 0x85D5), ("127.0.0.1", 0xB640), tables)
 
 
 def test_owner_stands_in_the_row(tmp_path: Path) -> None:

@@ -149,16 +149,16 @@ async def test_everybody_is_told_and_latecomers_hear_the_rest(api: Api, listener
 
 
 async def test_log_is_followed_only_while_somebody_listens(api: Api) -> None:
-    followers = api.manager.feed._followers
-    assert not followers
+    feed = api.manager.feed
+    assert feed.followers == 0
     listener = Listener()
     await listener.client.connect(api.url, transports=["websocket"])
 
     async def is_followed() -> bool:
-        return bool(followers)
+        return feed.followers == 1
 
     async def is_not_followed() -> bool:
-        return not followers
+        return feed.followers == 0
 
     await eventually(is_followed)
     await listener.client.disconnect()

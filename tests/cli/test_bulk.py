@@ -45,6 +45,12 @@ def test_jobs_of_a_file_may_depend_on_each_other(service: Commands) -> None:
         (b"\xff\xfe", "line 4"),
         (b'{"command": ["a\\u0000b"]}', "line 4: command[0]"),
         (b'{"command": ["true"], "env": {"A=": "1"}}', "line 4: env"),
+        (b'{"command": ["true"], "site": "no"}', "line 4: site: there is no site 'no'"),
+        (b'{"command": ["true"], "executor": "no"}', "line 4: executor: there is no site of the kind 'no'"),
+        (
+            b'{"command": ["true"], "depends_on": [{"job_id": "no"}]}',
+            "line 4: depends_on[0]: there is no job 'no'",
+        ),
     ],
 )
 def test_a_bad_line_is_named_and_nothing_is_stored(service: Commands, line: bytes, sentence: str) -> None:
@@ -55,6 +61,18 @@ def test_a_bad_line_is_named_and_nothing_is_stored(service: Commands, line: byte
     assert (done.code, done.out) == (2, "")
     assert f"stdin {sentence}" in done.err
     assert service.run("ls", "--tag", "bad-file", "--ids").out == ""
+
+
+def test_a_queue_that_there_is_not_is_named_with_its_line(service: Commands) -> None:
+    lines = b'{"command":["true"],"tags":["no-queue"]}\n\n{"command":["true"],"queue":"no"}\n'
+
+    done = service.run("submit", "--from", "-", stdin=lines)
+    single = service.run("submit", "--queue", "no", "--", "true")
+
+    sentence = "there is no queue 'no'; `jobmgr queue limit no N` makes it\n"
+    assert (done.code, done.err) == (3, f"jobmgr: stdin line 3: queue: {sentence}")
+    assert (single.code, single.err) == (3, f"jobmgr: queue: {sentence}")
+    assert service.run("ls", "--tag", "no-queue", "--ids").out == ""
 
 
 def test_an_id_that_is_taken_is_refused(service: Commands) -> None:

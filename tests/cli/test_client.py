@@ -12,7 +12,14 @@ import pytest_asyncio
 from jobmgr.client import Client
 from jobmgr.client.address import running_service
 from jobmgr.domain.status import Status
-from jobmgr.errors import FileMissing, IllegalTransition, InvalidRequest, JobExists, JobNotFound
+from jobmgr.errors import (
+    FileMissing,
+    IllegalTransition,
+    InvalidRequest,
+    JobExists,
+    JobNotFound,
+    QueueNotFound,
+)
 from jobmgr.wire.submission import JobSubmission
 from tests.cli.conftest import Commands
 
@@ -84,6 +91,16 @@ async def test_many_jobs_and_pages(client: Client) -> None:
     ]
 
 
+async def test_page_has_the_total_if_asked(client: Client) -> None:
+    await client.submit_many([{"command": ["true"], "tags": ["counted"], "draft": True}] * 5)
+
+    counted = await client.list_page(limit=2, tag="counted", total=True)
+    uncounted = await client.list_page(limit=2, tag="counted")
+
+    assert (counted.total, counted.total_is_exact) == (5, True)
+    assert (uncounted.total, uncounted.total_is_exact) == (None, None)
+
+
 async def test_what_the_service_refuses_names_the_field(client: Client) -> None:
     with pytest.raises(InvalidRequest) as one:
         await client.submit(["true"], resources={"memory": "lots"})
@@ -97,6 +114,17 @@ async def test_what_the_service_refuses_names_the_field(client: Client) -> None:
 
     assert one.value.field == "resources.memory"
     assert many.value.field == "jobs[1].nam"
+
+
+async def test_what_is_nowhere_is_named_with_its_place(client: Client) -> None:
+    good = {"command": ["true"]}
+    with pytest.raises(InvalidRequest) as parent:
+        await client.submit_many([good, {**good, "depends_on": [{"job_id": "no"}]}])
+    with pytest.raises(QueueNotFound) as queue:
+        await client.submit_many([good, good, {**good, "queue": "no"}])
+
+    assert parent.value.field == "jobs[1].depends_on[0]"
+    assert queue.value.field == "jobs[2].queue"
 
 
 async def test_queues_and_limits(client: Client) -> None:

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import pytest
 
@@ -36,6 +38,62 @@ def test_show_for_people_names_status_and_error(service: Commands) -> None:
     assert "failed" in shown.out
     assert "exit_code: it exited with code 3" in shown.out
     assert not any(line.endswith(" ") for line in shown.out.splitlines())
+
+
+def test_show_tells_what_a_job_asked_for_and_waits_for(service: Commands) -> None:
+    first = service.submit("--wait", "--", "true")
+    draft = service.submit("--draft", "--", "true")
+    options = ("--cpus", "1", "--memory", "64MB", "--walltime", "2h", "--max-attempts", "3", "--cwd", "/tmp")
+    after = ("--after", first, "--after", f"{draft}:failure", "--env", "SECRET=hidden")
+    job_id = service.submit(*options, *after, "--", "true")
+    waiting, waiting_json = service.run("show", job_id), service.run("show", "--json", job_id).json
+    service.run("cancel", draft)
+    ended = service.run("wait", job_id)
+
+    facts = dict(line.split("  ", 1) for line in waiting.out.splitlines() if not line.startswith("depends"))
+
+    for name, value in {
+        "cwd": "/tmp",
+        "environment": "SECRET",
+        "cpus": "1",
+        "memory": "64.0 MB",
+        "walltime": "2:00:00",
+        "attempts": "at most 3",
+        "backoff": "30.0 s",
+    }.items():
+        assert facts[name].strip() == value
+    assert "hidden" not in waiting.out
+    assert [line.split("on", 1)[1].strip() for line in waiting.out.splitlines() if line[:7] == "depends"] == [
+        f"success of {first}, met",
+        f"failure of {draft}, not met yet",
+    ]
+    assert waiting_json["spec"]["depends_on"] == [
+        {"job_id": first, "when": "success", "met": True},
+        {"job_id": draft, "when": "failure", "met": None},
+    ]
+    assert ended.code == 0
+    assert f"failure of {draft}, met" in service.run("show", job_id).out
+
+
+def test_long_errors_are_cut_in_lists_and_whole_in_show(service: Commands) -> None:
+    job_id = service.submit("--", "/no/such/" + 300 * "x")
+    service.run("wait", job_id)
+
+    row = service.run("ls", "--limit", "1").out.splitlines()[1]
+
+    assert row.startswith(job_id)
+    assert row.endswith("x...")
+    assert len(row) < 400
+    assert 300 * "x" in service.run("show", job_id).out
+
+
+def test_times_name_their_zone(service: Commands) -> None:
+    job_id = service.submit("--wait", "--", "true")
+
+    shown = service.run("show", job_id, environment={"TZ": "Asia/Tokyo"}).out
+
+    (line,) = [line for line in shown.splitlines() if line.startswith("submitted")]
+    assert line.endswith(" JST")
 
 
 def test_a_job_without_a_name_is_called_as_its_command(service: Commands) -> None:
@@ -111,8 +169,22 @@ def test_ls_says_when_it_does_not_show_all(service: Commands) -> None:
     ids = service.run("ls", "--tag", "many", "--ids")
 
     assert len(table.out.splitlines()) == 51
-    assert "--limit 0" in table.err
+    assert table.err == "there are more than these 50 of 60; `--limit 0` lists all\n"
     assert len(ids.out.split()) == 60
+    assert ids.err == ""
+
+
+def test_ls_reads_as_many_pages_as_the_limit_needs(service: Commands) -> None:
+    lines = b'{"command":["true"],"draft":true,"tags":["pages"]}\n' * 1003
+    service.run("submit", "--from", "-", stdin=lines)
+
+    some = service.run("ls", "--tag", "pages", "--ids", "--limit", "1002")
+    exactly = service.run("ls", "--tag", "pages", "--ids", "--limit", "1003")
+
+    assert len(some.out.split()) == 1002
+    assert some.err == "there are more than these 1002 of 1003; `--limit 0` lists all\n"
+    assert len(exactly.out.split()) == 1003
+    assert exactly.err == ""
 
 
 def test_ls_of_nothing_is_an_empty_list(service: Commands) -> None:
@@ -153,6 +225,10 @@ def test_a_reader_that_goes_away_is_no_error(service: Commands) -> None:
         (("submit", "--memory", "lots", "--", "true"), 2, "resources.memory: 'lots'"),
         (("submit", "--walltime", "24:00", "--", "true"), 2, "resources.walltime: '24:00'"),
         (("submit", "--cpus", "many", "--", "true"), 2, "'many' is not a valid integer"),
+        (("submit", "--draft", "--wait", "--", "true"), 2, "--wait would wait for ever"),
+        (("submit", "--cpus", "0", "--", "true"), 2, "resources.cpus"),
+        (("submit", "--gpus", "0", "--", "true"), 2, "resources.gpus"),
+        (("submit", "--max-attempts", "0", "--", "true"), 2, "retry.max_attempts"),
         (("submit", "--priority", "99999999999", "--", "true"), 2, "priority"),
         (("submit", "--env", "NOT_SET_ANYWHERE", "--", "true"), 2, "write NOT_SET_ANYWHERE=VALUE"),
         (("submit", "--env", "JOBMGR_URL=x", "--", "true"), 2, "env.JOBMGR_URL"),
@@ -170,6 +246,7 @@ def test_a_reader_that_goes_away_is_no_error(service: Commands) -> None:
         (("wait",), 2, "name the jobs"),
         (("wait", "--all", "--timeout", "soon"), 2, "--timeout: 'soon'"),
         (("dance",), 2, "No such command 'dance'"),
+        (("sumbit",), 2, "No such command 'sumbit'. (Did you mean submit?)"),
         (("--url", "nonsense", "ls"), 2, "write it as http://"),
     ],
 )
@@ -238,6 +315,40 @@ def test_the_version_is_told(commands: Commands) -> None:
     assert (done.code, done.out.split()[0]) == (0, "jobmgr")
 
 
+def test_a_job_that_can_never_run_here_is_warned_of(service: Commands) -> None:
+    for asked, sentence in (
+        (("--cpus", "9999"), "it asks for 9999 cpus, this machine has "),
+        (("--memory", "5000GB", "--draft"), "it asks for 4.9 TB of memory, this machine has "),
+    ):
+        done = service.run("submit", *asked, "--", "true")
+        why = service.run("why", done.out.strip())
+
+        assert (done.code, why.code) == (0, 0)
+        assert done.err.startswith(f"warning: {sentence}")
+        assert sentence in why.out
+        assert service.run("cancel", done.out.strip()).code == 0
+
+
+def test_a_job_between_two_attempts_takes_no_time(service: Commands) -> None:
+    job_id = service.submit("--max-attempts", "2", "--backoff", "1h", "--", "false")
+    service.run("wait", "--timeout", "1", job_id)
+
+    heading, row = service.run("ls", "--limit", "1").out.splitlines()
+
+    took = slice(heading.index("TOOK"), heading.index("PRIORITY"))
+    assert (row.split()[0], row[took].strip()) == (job_id, "")
+    assert "pending" in row
+    assert service.run("cancel", job_id).code == 0
+
+
+@pytest.mark.parametrize("arguments", [(), ("queue",), ("db",)])
+def test_a_group_without_a_command_shows_its_help(commands: Commands, arguments: tuple[str, ...]) -> None:
+    done = commands.run(*arguments)
+
+    assert (done.code, done.out) == (2, "")
+    assert done.err == commands.run(*arguments, "--help").out
+
+
 def test_nobody_answers(commands: Commands) -> None:
     done = commands.run("--url", "http://127.0.0.1:1", "ls")
 
@@ -279,6 +390,32 @@ def test_drafts_are_executed(service: Commands) -> None:
     assert service.run("wait", job_id).code == 0
 
 
+def test_a_draft_is_not_released(service: Commands) -> None:
+    job_id = service.submit("--draft", "--", "true")
+
+    done = service.run("release", job_id)
+
+    assert (done.code, done.out) == (4, "")
+    assert "it is a draft; `execute` queues it" in done.err
+    assert service.run("cancel", job_id).code == 0
+
+
+def test_ls_tells_what_pending_jobs_wait_for(service: Commands) -> None:
+    draft = service.submit("--draft", "--", "true")
+    child = service.submit("--after", draft, "--", "true")
+    due = service.submit("--not-before", "+1h", "--", "true")
+    held = service.submit("--not-before", "+1h", "--", "true")
+    service.run("hold", held)
+
+    rows = {line.split()[0]: line for line in service.run("ls", "--status", "pending").out.splitlines()}
+
+    assert " pending (draft) " in rows[draft]
+    assert " pending (waits) " in rows[child]
+    assert " pending (due " in rows[due]
+    assert " pending (held) " in rows[held]
+    assert service.run("cancel", draft, due, held).code == 0
+
+
 def test_failed_jobs_are_piped_into_a_retry(service: Commands) -> None:
     script = 'test "$JOBMGR_ATTEMPT" -gt 1'
     lines = json.dumps({"command": ["sh", "-c", script], "tags": ["again"]}).encode() + b"\n"
@@ -313,6 +450,29 @@ def test_queues_are_listed_limited_paused_and_resumed(service: Commands) -> None
     assert service.run("queue", "limit", "licences", "none").out == "licences open, no limit\n"
 
 
+def test_limits_are_listed_and_set(service: Commands) -> None:
+    listed = service.run("limits", "ls")
+    changed = service.run("limits", "set", "min_memory_gb", "0.001")
+    read = service.run("limits", "ls", "--json").json
+    back = service.run("limits", "set", "min_memory_gb", "none")
+    refused = [
+        service.run("limits", "set", *arguments)
+        for arguments in (("max_concurrent_jobs", "-1"), ("min_disk_gb", "nan"), ("slots", "1"))
+    ]
+
+    assert listed.out.startswith("max_concurrent_jobs 4\nmax_cpu_percent none\n")
+    assert "min_memory_gb 0.001\n" in changed.out
+    assert read == {
+        "max_concurrent_jobs": 4,
+        "max_cpu_percent": None,
+        "min_memory_gb": 0.001,
+        "min_disk_gb": None,
+    }
+    assert back.out == listed.out
+    assert [done.code for done in refused] == [2, 2, 2]
+    assert "max_concurrent_jobs" in refused[0].err
+
+
 def test_wait_tells_how_jobs_ended(service: Commands) -> None:
     good = service.submit("--", "true")
     bad = service.submit("--name", "bad one", "--", "sh", "-c", "exit 9")
@@ -323,6 +483,21 @@ def test_wait_tells_how_jobs_ended(service: Commands) -> None:
     assert f"{bad} bad one failed: it exited with code 9" in waited.err
     assert "1 completed, 1 failed" in waited.err
     assert service.run("wait", good).code == 0
+
+
+def test_wait_for_all_leaves_out_what_waits_for_people(
+    commands: Commands, restartable: Callable[..., AbstractContextManager[str]]
+) -> None:
+    with restartable():
+        commands.submit("--draft", "--", "true")
+        held = commands.submit("--not-before", "+1h", "--", "true")
+        commands.run("hold", held)
+        commands.submit("--", "sleep", "0.2")
+
+        done = commands.run("wait", "--all", "--timeout", "30")
+
+    assert (done.code, done.out) == (0, "")
+    assert done.err == "not waiting for 2 jobs held or saved as a draft\n"
 
 
 def test_wait_gives_up_when_the_time_is_over(service: Commands) -> None:

@@ -61,6 +61,19 @@ def test_following_a_job_that_waits_begins_with_its_start(service: Commands) -> 
     assert (out, err, following.returncode) == (b"at last\n", b"", 0)
 
 
+@pytest.mark.parametrize("how", [(), ("-f",)])
+def test_a_job_that_never_started_has_no_log(service: Commands, how: tuple[str, ...]) -> None:
+    job_id = service.submit("--draft", "--", "true")
+    before = service.run("logs", job_id)
+    service.run("cancel", job_id)
+
+    done = service.run("logs", *how, job_id)
+
+    assert before.err == f"jobmgr: job {job_id!r} has not started yet; `jobmgr why {job_id}` says why\n"
+    assert done.err == f"jobmgr: job {job_id!r} ended without having started\n"
+    assert (before.code, done.code) == (3, 3)
+
+
 def test_following_goes_on_with_the_next_attempt(service: Commands) -> None:
     lines = b"""{"command": ["sh", "-c", "echo try $JOBMGR_ATTEMPT; exit $((2 - JOBMGR_ATTEMPT))"],
                  "retry": {"max_attempts": 2, "backoff": 0.5}}""".replace(b"\n", b"")

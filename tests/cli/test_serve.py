@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -28,6 +31,21 @@ def test_the_command_finds_the_service_of_its_home(commands: Commands, restartab
     assert (listed.code, listed.json) == (0, [])
     assert not (commands.home / "service.json").exists()
     assert commands.run("ls", environment={"JOBMGR_PORT": "1"}).code == 5
+
+
+def test_a_command_never_runs_in_the_service_of_another_home(
+    commands: Commands, restartable: Start, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    with restartable() as url:
+        # The port that a service of the other home would have is the one of this service.
+        port = str(urlsplit(url).port)
+        done = Commands(other).run("submit", "--", "true", environment={"JOBMGR_PORT": port})
+        listed = commands.run("ls", "--ids")
+
+    assert (done.code, done.out, listed.out) == (5, "", "")
+    assert f"no jobmgr service of {other} runs" in done.err
 
 
 def test_a_second_service_on_the_same_file_is_refused(commands: Commands, restartable: Start) -> None:
@@ -52,6 +70,17 @@ def test_a_port_that_is_taken_is_refused(commands: Commands) -> None:
     assert "--port" in done.err
 
 
+def test_who_opens_the_service_to_others_is_told_so(commands: Commands) -> None:
+    with commands.start("serve", "--port", "0", "--host", "0.0.0.0") as service:
+        assert service.stdout is not None
+        first, second = service.stdout.readline(), service.stdout.readline()
+        service.terminate()
+        service.communicate(timeout=30)
+
+    assert first.startswith(b"listening on http://127.0.0.1:")
+    assert f"on all addresses; every request needs the token in {commands.home / 'token'}" in second.decode()
+
+
 @pytest.mark.parametrize("command", [("serve", "--port", "0"), ("db", "check"), ("db", "upgrade")])
 def test_a_file_that_is_no_database_is_refused(commands: Commands, command: tuple[str, ...]) -> None:
     file = commands.home / "notes.txt"
@@ -63,6 +92,13 @@ def test_a_file_that_is_no_database_is_refused(commands: Commands, command: tupl
     assert "Traceback" not in done.err
     assert "notes.txt" in done.err
     assert file.read_text().startswith("these are my notes")
+
+
+def test_a_database_that_does_not_answer_is_like_a_service_that_does_not(commands: Commands) -> None:
+    done = commands.run("db", "check", "--database", "postgresql://127.0.0.1:1/jobs")
+
+    assert (done.code, done.out) == (5, "")
+    assert "Traceback" not in done.err
 
 
 def test_a_database_of_a_newer_version_is_refused(commands: Commands) -> None:
@@ -80,11 +116,13 @@ def test_a_database_of_a_newer_version_is_refused(commands: Commands) -> None:
 
 def test_db_check_tells_whether_an_upgrade_is_needed(commands: Commands) -> None:
     before = commands.run("db", "check")
+    assert list(commands.home.iterdir()) == []
     upgraded = commands.run("db", "upgrade")
     after = commands.run("db", "check")
 
     assert before.code == 4
     assert "db upgrade" in before.err
+    assert (commands.home / "jobs.db").stat().st_mode & 0o777 == 0o600
     assert (upgraded.code, after.code) == (0, 0)
     assert "revision" in after.out
 
@@ -98,16 +136,119 @@ def test_wrong_settings_are_named(commands: Commands) -> None:
     assert commands.run("serve", "--port", "0", "--max-concurrent-jobs", "0").code == 2
 
 
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("port = 99999", "port: 99999 (jobmgr.toml) is not a whole number from 0 to 65535"),
+        ("port = -1", "port: -1 (jobmgr.toml) is not a whole number from 0 to 65535"),
+        ("port = 80.5", "port: 80.5 (jobmgr.toml) is not a whole number from 0 to 65535"),
+        ("port = true", "port: True (jobmgr.toml) is not a whole number from 0 to 65535"),
+        ("poll_s = 0", "poll_s: 0 (jobmgr.toml) is not a number of seconds from 0.01 to 3600"),
+        ("poll_s = [1]", "poll_s: [1] (jobmgr.toml) is not a number of seconds from 0.01 to 3600"),
+        (
+            "cancel_grace_s = -1",
+            "cancel_grace_s: -1 (jobmgr.toml) is not a number of seconds from 0 to 86400",
+        ),
+        ("cancel_grace_s = nan", "cancel_grace_s: nan (jobmgr.toml) is not a number of seconds"),
+        ("max_cpu_percent = nan", "max_cpu_percent: nan (jobmgr.toml) is not a number"),
+        ("max_concurrent_jobs = 0", "max_concurrent_jobs: 0 is not between 1 and 100000"),
+        ("host = 5", "host: 5 (jobmgr.toml) is not the name or address of a host"),
+    ],
+)
+def test_a_setting_out_of_its_range_is_refused(commands: Commands, setting: str, sentence: str) -> None:
+    (commands.home / "jobmgr.toml").write_text(setting)
+
+    done = commands.run("serve", *(() if "port" in setting else ("--port", "0")))
+
+    assert (done.code, done.out) == (2, "")
+    assert sentence in done.err
+
+
+def test_a_service_that_drains_still_answers(commands: Commands, restartable: Start) -> None:
+    go = commands.home / "go"
+    service = commands.start("serve", "--port", "0", "--drain", "wait")
+    assert service.stdout is not None
+    assert service.stderr is not None
+    service.stdout.readline()
+    running = commands.submit("--", "sh", "-c", f"echo on; while [ ! -e {go} ]; do sleep 0.05; done")
+    eventually(lambda: commands.run("logs", running).out == "on\n")
+    service.terminate()
+    assert any(b"draining: 1 running" in line for line in service.stderr)
+
+    late = commands.submit("--", "true")
+    why = commands.run("why", late)
+    listed = commands.run("ls", "--json")
+    cancelled = commands.run("cancel", commands.submit("--", "true"))
+    go.touch()
+    service.communicate(timeout=60)
+    with restartable():
+        ended = commands.run("wait", running, late)
+
+    assert service.returncode == 0
+    assert "stopping" in why.out
+    assert {job["job_id"]: job["status"] for job in listed.json} == {running: "running", late: "queued"}
+    assert (cancelled.code, ended.code) == (0, 0)
+
+
+def test_a_second_signal_ends_the_draining(commands: Commands, restartable: Start) -> None:
+    with restartable("--drain", "wait"):
+        go = commands.home / "go"
+        job_id = commands.submit("--", "sh", "-c", f"while [ ! -e {go} ]; do sleep 0.05; done")
+        eventually(lambda: commands.run("show", "--json", job_id).json["status"] == "running")
+        signal_service(commands)
+        eventually(lambda: "a second signal" in (commands.home / "service.log").read_text())
+        # The fixture sends the second one.
+    go.touch()
+    with restartable():
+        ended = commands.run("wait", job_id)
+        shown = commands.run("show", "--json", job_id)
+
+    assert (ended.code, shown.json["attempt"]) == (0, 1)
+
+
+def signal_service(commands: Commands) -> None:
+    os.kill(json.loads((commands.home / "service.json").read_bytes())["pid"], signal.SIGTERM)
+
+
+def eventually(look: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not look():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_the_log_tells_limits_ends_cancels_and_what_is_left(commands: Commands, restartable: Start) -> None:
+    with restartable("--max-concurrent-jobs", "3"):
+        failed = commands.submit("--", "sh", "-c", "exit 3")
+        commands.run("wait", failed)
+        cancelled = commands.submit("--", "sleep", "60")
+        eventually(lambda: commands.run("show", "--json", cancelled).json["status"] == "running")
+        commands.run("cancel", cancelled)
+        commands.run("wait", cancelled)
+        go = commands.home / "go"
+        left = commands.submit("--", "sh", "-c", f"while [ ! -e {go} ]; do sleep 0.05; done")
+        eventually(lambda: commands.run("show", "--json", left).json["status"] == "running")
+
+    lines = [line.split(": ", 1)[1] for line in (commands.home / "service.log").read_text().splitlines()]
+    assert "started; limits: max_concurrent_jobs 3" in lines
+    assert f"job {failed} is failed: attempt 1 failed (exit_code), exit code 3" in lines
+    assert f"job {cancelled} attempt 1 is being cancelled" in lines
+    assert lines[-1] == "stopped; 1 running job left to run on"
+    go.touch()
+    with restartable():
+        assert commands.run("wait", left).code == 0
+
+
 def test_a_wait_survives_a_restart_of_the_service(commands: Commands, restartable: Start) -> None:
-    with restartable() as url:
-        port = urlsplit(url).port
+    with restartable():
         go = commands.home / "go"
         job_id = commands.submit("--", "sh", "-c", f"while [ ! -e {go} ]; do sleep 0.05; done; echo done")
         waiting = commands.start("wait", job_id)
         following = commands.start("logs", "-f", job_id)
         assert commands.run("wait", "--timeout", "1", job_id).code == 4
     go.touch()
-    with restartable("--port", str(port)), waiting, following:
+    # On another port: those who wait look again where the service of this home is.
+    with restartable(), waiting, following:
         out, _ = following.communicate(timeout=60)
         waiting.communicate(timeout=60)
 

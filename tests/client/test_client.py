@@ -30,7 +30,7 @@ from jobmgr.errors import (
     ServiceUnreachable,
     WaitTimeout,
 )
-from jobmgr.wire.answers import encode, job_answer
+from jobmgr.wire.translation import encode, job_answer
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 NOW = datetime(2026, 1, 31, 18, tzinfo=UTC)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from jobmgr.client import bulk
 from jobmgr.client.address import Address, find_service
 from jobmgr.client.sse import Message, Parser
-from jobmgr.errors import InvalidRequest
+from jobmgr.errors import InvalidRequest, NoServiceRunning
 
 STREAM = (
     b"retry: 2000\nid: e:1\n\n: alive\nid: e:2\n\nid: e:3\nevent: queued\ndata: {}\n\n"
@@ -95,16 +95,25 @@ def left(home: Path, url: str, pid: int) -> dict[str, str]:
 def test_the_running_service_of_the_home_is_found_with_its_token(home: Path) -> None:
     environment = left(home, "http://192.0.2.1:9/", os.getpid())
 
-    assert find_service(None, None, environment) == Address("http://192.0.2.1:9", "secret")
+    assert find_service(None, None, environment)() == Address("http://192.0.2.1:9", "secret")
 
 
 def test_a_service_that_is_gone_is_not_meant(home: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
+    locate = find_service(None, None, left(home, "http://127.0.0.1:9", ended.pid))
 
-    assert (
-        find_service(None, None, left(home, "http://127.0.0.1:9", ended.pid)).url == "http://127.0.0.1:8080"
-    )
+    with pytest.raises(NoServiceRunning, match=str(home)):
+        locate()
+
+
+def test_a_service_that_was_started_again_elsewhere_is_found(home: Path) -> None:
+    locate = find_service(None, None, left(home, "http://127.0.0.1:9", os.getpid()))
+
+    before = locate()
+    left(home, "http://127.0.0.1:10", os.getpid())
+
+    assert (before.url, locate().url) == ("http://127.0.0.1:9", "http://127.0.0.1:10")
 
 
 @pytest.mark.parametrize(
@@ -113,26 +122,27 @@ def test_a_service_that_is_gone_is_not_meant(home: Path) -> None:
 def test_a_damaged_service_file_is_ignored(home: Path, text: str) -> None:
     (home / "service.json").write_text(text)
 
-    assert find_service(None, None, {"JOBMGR_HOME": str(home)}).url == "http://127.0.0.1:8080"
+    with pytest.raises(NoServiceRunning):
+        find_service(None, None, {"JOBMGR_HOME": str(home)})()
 
 
 def test_what_is_given_comes_before_the_running_service(home: Path) -> None:
     environment = left(home, "http://127.0.0.1:9", os.getpid())
 
-    assert find_service("http://[::1]:1/", None, environment) == Address("http://[::1]:1", "secret")
+    assert find_service("http://[::1]:1/", None, environment)() == Address("http://[::1]:1", "secret")
     assert (
-        find_service(None, "t", environment | {"JOBMGR_URL": "http://localhost:2"}).url
+        find_service(None, "t", environment | {"JOBMGR_URL": "http://localhost:2"})().url
         == "http://localhost:2"
     )
-    assert find_service(None, "t", environment | {"JOBMGR_PORT": "7"}) == Address("http://127.0.0.1:9", "t")
+    assert find_service(None, "t", environment | {"JOBMGR_PORT": "7"})() == Address("http://127.0.0.1:9", "t")
 
 
 def test_the_token_of_the_owner_is_not_shown_to_other_hosts(home: Path) -> None:
     environment = {"JOBMGR_HOME": str(home)}
 
-    assert find_service("https://example.org", None, environment).token is None
-    assert find_service("https://example.org", None, environment | {"JOBMGR_TOKEN": "t"}).token == "t"
-    assert find_service("http://localhost:8080", None, environment).token == "secret"
+    assert find_service("https://example.org", None, environment)().token is None
+    assert find_service("https://example.org", None, environment | {"JOBMGR_TOKEN": "t"})().token == "t"
+    assert find_service("http://localhost:8080", None, environment)().token == "secret"
 
 
 @pytest.mark.parametrize(

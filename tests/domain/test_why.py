@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobmgr.domain.job import Job, JobError
+from jobmgr.domain.job import Job, JobError, When
 from jobmgr.domain.queue import Queue, Tally
 from jobmgr.domain.status import Status
 from jobmgr.domain.why import Parent, Surroundings, explain
@@ -44,19 +44,20 @@ def test_pending_job_names_what_holds_it_back(fields: dict[str, Any], code: str)
 
 
 def test_all_that_holds_a_pending_job_back_is_named() -> None:
-    around = replace(AROUND, unmet=[Parent("p", Status.RUNNING, "success")])
+    around = replace(AROUND, unmet=[Parent("p", Status.RUNNING, When.SUCCESS)])
 
     found = codes(around, status=Status.PENDING, draft=True, held_at=NOW, due_at=NOW + timedelta(1))
 
     assert found == ["draft", "held", "not_due", "dependency"]
 
 
-def test_unmet_dependency_names_the_parent() -> None:
-    around = replace(AROUND, unmet=[Parent("p7", Status.RUNNING, "failure")])
+@pytest.mark.parametrize(("when", "awaited"), [(When.FAILURE, "failure"), (When.ANY, "end")])
+def test_unmet_dependency_names_the_parent(when: When, awaited: str) -> None:
+    around = replace(AROUND, unmet=[Parent("p7", Status.RUNNING, when)])
 
     (reason,) = explain(replace(JOB, status=Status.PENDING, deps_left=1), around, NOW)
 
-    assert reason.message == "it waits for job p7 (running) to end with failure"
+    assert reason.message == f"it waits for the {awaited} of job p7 (running)"
 
 
 @pytest.mark.parametrize(

@@ -260,6 +260,18 @@ async def test_pages_of_a_filter_go_on_by_their_cursor(manager: JobManager) -> N
 
     assert [job.name for job in [*first.jobs, *second.jobs]] == [f"n{number}" for number in range(5)]
     assert second.next_cursor is None
+    assert first.total is None
+
+
+async def test_total_counts_the_jobs_of_all_pages(manager: JobManager) -> None:
+    for number in range(5):
+        await manager.submit(["true"], draft=True, tags=["t"] if number else [])
+    wanted = JobFilter(tag="t")
+
+    first = await manager.list(wanted, limit=3, total=True)
+    second = await manager.list(wanted, limit=3, cursor=first.next_cursor, total=True)
+
+    assert [(page.total, page.total_is_exact) for page in (first, second)] == [(4, True), (4, True)]
 
 
 @pytest.mark.parametrize("text", ["", "7", ":", "e:", "e:x", ":7", "e:-1", "e:²", "e:" + "9" * 30])

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from jobmgr.domain.status import Status
@@ -188,8 +189,54 @@ async def test_bad_submission_is_refused(
     with pytest.raises(expected):
         await manager.submit(["true"], **fields)
 
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"queue": "nowhere"}, "queue"),
+        ({"site": "nowhere"}, "site"),
+        ({"executor": "nowhere"}, "executor"),
+        ({"depends_on": [{"job_id": "taken"}, {"job_id": "nobody"}]}, "depends_on[1]"),
+    ],
+)
+async def test_name_that_is_nowhere_is_named_by_its_place(
+    manager: JobManager, fields: dict[str, Any], field: str
+) -> None:
+    await manager.submit(["true"], job_id="taken", draft=True)
+    bad = msgspec.convert({"command": ["true"], **fields}, JobSubmission)
+
+    with pytest.raises((InvalidRequest, QueueNotFound)) as single:
+        await manager.submit(["true"], **fields)
+    with pytest.raises((InvalidRequest, QueueNotFound)) as bulk:
+        await manager.submit_many([JobSubmission(["true"]), bad])
+
+    assert getattr(single.value, "field", None) == field
+    assert getattr(bulk.value, "field", None) == f"jobs[1].{field}"
+
     page = await manager.list()
     assert [job.job_id for job in page.jobs] == ["taken"]
+
+
+@pytest.mark.parametrize(
+    ("command", "fields", "where"),
+    [
+        ("echo hello", {}, "command"),
+        ([], {}, "command"),
+        (["echo", 1], {}, "command[1]"),
+        (["true"], {"priority": "high"}, "priority"),
+        (["true"], {"resources": {"cpus": 0}}, "resources.cpus"),
+        (["true"], {"resources": {"cores": 1}}, "resources.cores"),
+        (["true"], {"unknown": 1}, "unknown"),
+    ],
+)
+async def test_bad_submission_is_refused_by_the_name_of_its_field(
+    manager: JobManager, command: Any, fields: dict[str, Any], where: str
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        await manager.submit(command, **fields)
+
+    assert caught.value.field == where
+    assert (await manager.list()).jobs == []
 
 
 async def test_files_are_confined_to_the_run_directory(manager: JobManager, tmp_path: Path) -> None:

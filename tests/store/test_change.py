@@ -194,6 +194,18 @@ async def test_release_of_a_job_that_ended_while_held_changes_nothing(worker: Wo
     assert await worker.get("a") == before
 
 
+async def test_release_of_a_draft_is_refused_unless_it_is_held(worker: Worker) -> None:
+    await worker.insert(new_job("a", draft=True))
+
+    with pytest.raises(IllegalTransition, match="execute"):
+        await worker.unhold("a")
+
+    await worker.hold("a")
+    await worker.unhold("a")
+    job = await worker.get("a")
+    assert (job.draft, job.held_at, job.status) == (True, None, Status.PENDING)
+
+
 async def test_release_of_a_job_that_is_not_held_changes_nothing(worker: Worker) -> None:
     await worker.add("a")
     before = await worker.get("a")

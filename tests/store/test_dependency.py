@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from jobmgr.domain.job import Dependency, When
 from jobmgr.domain.queue import Tally
 from jobmgr.domain.status import Status
-from jobmgr.errors import DependencyCycle
-from jobmgr.store import dependencies, events, jobs
+from jobmgr.errors import DependencyCycle, IllegalTransition
+from jobmgr.store import dependencies, events, jobs, listing
 from jobmgr.store.engine import Database
 from jobmgr.store.transaction import Transaction
 from tests.store.worker import Worker, child_of, new_job, now
@@ -51,6 +51,8 @@ async def test_condition_decides_what_becomes_of_the_dependant(
     if expected is NEVER:
         assert child.error is not None
         assert child.error.code == "dependency_failed"
+        ended = "failed" if exit_code else "completed"
+        assert child.error.message == f"it depends on the {when} of job parent, which is {ended}"
         assert child.finished_at is not None
 
 
@@ -201,16 +203,36 @@ async def test_unmet_parents_are_named(worker: Worker) -> None:
 
     found = await worker.database.read(dependencies.unmet, "both")
 
+    spec = await worker.database.read(listing.spec, "both")
     assert found == [("b", "queued", "failure")]
+    assert spec.depends_on == (Dependency("a", When.SUCCESS, True), Dependency("b", When.FAILURE, None))
 
 
-async def test_retried_dependant_waits_again_for_a_parent_that_has_not_met(worker: Worker) -> None:
+async def test_retry_of_a_dependant_that_would_wait_for_ever_is_refused(worker: Worker) -> None:
+    await worker.insert(
+        new_job("good"), new_job("bad"), new_job("worse"), new_job("child", after=["good", "bad", "worse"])
+    )
+    for parent, exit_code in (("good", 0), ("bad", 1), ("worse", 1)):
+        await worker.run(parent, exit_code)
+    before = await worker.get("child")
+
+    with pytest.raises(IllegalTransition) as refused:
+        await worker.retry("child")
+
+    assert "the success of job 'bad', which is failed, and on the success of job 'worse'" in str(
+        refused.value
+    )
+    assert "'good'" not in str(refused.value)
+    assert await worker.get("child") == before
+
+
+async def test_retried_dependant_waits_again_for_a_parent_that_is_retried(worker: Worker) -> None:
     await worker.insert(new_job("parent"), new_job("child", after=["parent"]))
     await worker.run("parent", exit_code=1)
 
+    await worker.retry("parent")
     await worker.retry("child")
     waiting = await worker.status("child")
-    await worker.retry("parent")
     await worker.run("parent")
 
     assert waiting is Status.PENDING

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import sqlite3
 import subprocess
@@ -238,3 +239,26 @@ def test_lock_is_free_again_after_its_holder_was_killed(tmp_path: Path) -> None:
     lock = FileLock(file)
     lock.acquire()
     lock.release()
+
+
+async def test_outage_is_warned_of_once_and_its_end_is_said(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = Database(sqlite_url + "?timeout=0.01")
+    await database.start()
+    holder = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+
+    with caplog.at_level(logging.INFO, "jobmgr.store"):
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable):
+                await database.write(jobs.insert, [new_job("a")])
+            await database.read(listing.unfinished, None)
+        holder.execute("COMMIT")
+        holder.close()
+        await database.write(jobs.insert, [new_job("a")])
+    await database.close()
+
+    warning, end = caplog.messages
+    assert warning.startswith("the database does not answer, writing waits: ")
+    assert end == "writing works again"

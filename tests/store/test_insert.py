@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -151,6 +152,37 @@ async def test_refused_submission_leaves_those_beside_it_alone(worker: Worker) -
     stored = {job.job_id for job in await worker.all()}
     assert stored == {"taken"} | {job.job_id for number, job in enumerate(good) if number not in bad}
     assert await worker.counts() == {Tally.QUEUED: 18}
+
+
+async def test_refused_jobs_of_one_commit_are_named_by_their_own_place(worker: Worker) -> None:
+    bad: list[dict[str, Any]] = [
+        {"queue": "nowhere"},
+        {"site": "nowhere"},
+        {"site": None, "executor": "nowhere"},
+        {"after": ["nobody"]},
+        {"job_id": "self", "after": ["self"]},
+    ]
+    bulks = [
+        [
+            *(new_job(at=f"jobs[{index}].") for index in range(number)),
+            new_job(**fields, at=f"jobs[{number}]."),
+        ]
+        for number, fields in enumerate(bad)
+    ]
+
+    # All of them wait for the same commit, which fails and is split.
+    answers = await asyncio.gather(
+        *(worker.database.write(jobs.insert, bulk) for bulk in bulks), return_exceptions=True
+    )
+
+    assert [getattr(answer, "field", None) for answer in answers] == [
+        "jobs[0].queue",
+        "jobs[1].site",
+        "jobs[2].executor",
+        "jobs[3].depends_on[0]",
+        "jobs[4].depends_on[0]",
+    ]
+    assert await worker.all() == []
 
 
 async def test_bad_change_leaves_the_submissions_of_its_commit_alone(worker: Worker) -> None:

@@ -105,6 +105,50 @@ async def test_filters_restrict_together(worker: Worker, wanted: JobFilter, expe
     assert [job.job_id for job in found] == expected
 
 
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        JobFilter(),
+        JobFilter(status=frozenset({Status.PENDING})),
+        JobFilter(executor="local", queue="second"),
+        JobFilter(executor="batch"),
+        JobFilter(tag="x", name="n*"),
+        JobFilter(ids=("j1", "j2", "nobody")),
+    ],
+)
+async def test_total_counts_what_all_pages_hold(worker: Worker, wanted: JobFilter) -> None:
+    await worker.queue("second")
+    for number in range(12):
+        tags = ("x", "y") if number % 2 else ("y",)
+        queue = "second" if number % 3 else "default"
+        await worker.add(f"j{number}", name="n" * number, tags=tags, queue=queue, draft=number > 8)
+
+    listed = await pages(worker, wanted, "created", 4)
+    counted = await worker.database.read(listing.count, wanted)
+
+    assert counted == (sum(len(page) for page in listed), True)
+
+
+async def test_total_is_the_same_on_every_page(worker: Worker) -> None:
+    await worker.insert(*(new_job() for _ in range(5)))
+
+    first = await worker.database.read(listing.page, JobFilter(), "created", 3, None, total=True)
+    second = await worker.database.read(
+        listing.page, JobFilter(), "created", 3, first.next_cursor, total=True
+    )
+
+    assert [(page.total, page.total_is_exact) for page in (first, second)] == [(5, True), (5, True)]
+
+
+@pytest.mark.parametrize(
+    ("at_most", "expected"), [(1, (1, False)), (4, (4, False)), (5, (5, True)), (6, (5, True))]
+)
+async def test_total_is_counted_up_to_a_cap(worker: Worker, at_most: int, expected: tuple[int, bool]) -> None:
+    await worker.insert(*(new_job() for _ in range(5)))
+
+    assert await worker.database.read(listing.count, JobFilter(), at_most) == expected
+
+
 @pytest.mark.parametrize("text", ["\0", "a\0b", "\udcff", "ü" * 10, "'; DROP TABLE jobs; --", "x" * 10_000])
 async def test_text_that_is_nowhere_finds_nothing_or_is_refused(worker: Worker, text: str) -> None:
     await worker.add("a")

@@ -132,7 +132,9 @@ def fill(tx: Transaction, _: object) -> list[None]:
         for row in rows
     ]
     tx.connection.execute(sa.insert(Event), facts)
-    tx.connection.execute(sa.insert(JobTag), [{"job": row["id"], "tag": "t"} for row in rows[::3]])
+    tx.connection.execute(
+        sa.insert(JobTag), [{"job": row["id"], "tag": f"tag-{row['id'] % 500}"} for row in rows[::3]]
+    )
     tx.connection.exec_driver_sql(f"UPDATE queues SET queued = {WAITING // 2}, live = {LIVE}")
     tx.connection.exec_driver_sql("ANALYZE")
     return [None]
@@ -309,6 +311,36 @@ async def test_page_is_read_by_its_index(
     assert "Seq Scan on jobs" not in plan
     # What a narrow filter leaves may be sorted; everything may not.
     assert wanted != JobFilter() or re.search("Sort Key: jobs|ORDER BY", plan) is None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "index"),
+    [
+        (JobFilter(status=frozenset({Status.RUNNING})), "ix_jobs_(live|status)"),
+        (JobFilter(user="user-8", status=frozenset({Status.QUEUED})), "ix_jobs_user_status"),
+        (JobFilter(user="user-8"), "ix_jobs_user_status"),
+        (
+            JobFilter(queue="default", status=frozenset({Status.RUNNING})),
+            "ix_jobs_(live|queue_status|status)",
+        ),
+        (JobFilter(ids=("j17", "j18")), "(uq_jobs_job_id|sqlite_autoindex_jobs_1)"),
+        (JobFilter(tag="tag-7"), "ix_job_tags_tag"),
+    ],
+)
+async def test_total_is_counted_in_its_index(filled: Database, wanted: JobFilter, index: str) -> None:
+    counting: Callable[..., object] = listing.count
+
+    plan = await filled.read(plans, lambda connection: counting(connection, wanted), generic=False)
+
+    assert re.search(index, plan)
+    assert full_scans(plan) == []
+
+
+async def test_total_of_everything_is_read_up_to_its_cap(filled: Database) -> None:
+    plan = await read_plan(filled, listing.count, JobFilter())
+
+    # It walks an index, or the table, as long as the limit lets it; nothing is gathered or sorted before.
+    assert re.search("TEMP B-TREE|Sort|Materialize|MATERIALIZE|Hash", plan) is None
 
 
 async def test_events_are_read_by_their_number(filled: Database) -> None:

@@ -23,6 +23,8 @@ from jobmgr.store.claims import Claim, Claimed, Room
 from jobmgr.store.engine import Database
 from jobmgr.store.jobs import Change
 from jobmgr.store.tables import Job as JobRow
+from jobmgr.store.tables import Site
+from jobmgr.store.transaction import Transaction
 
 RUN = JobSpec(command=("/bin/true",))
 PLENTY = Room(slots=10_000, cpus=1000, memory_bytes=2**50, gpus=100)
@@ -36,10 +38,10 @@ def now() -> datetime:
 def new_job(job_id: str | None = None, **fields: Any) -> NewJob:
     """A job to insert. `max_attempts` and `backoff_s` go into its spec; `after` names parents it needs."""
     retry = Retry(fields.pop("max_attempts", 1), fields.pop("backoff_s", 30.0))
-    spec = replace(fields.pop("spec", RUN), retry=retry)
     after: Sequence[str] = fields.pop("after", ())
     depends_on = fields.pop("depends_on", tuple(Dependency(parent) for parent in after))
-    return NewJob(job_id or f"j{next(_NUMBERS)}", spec, depends_on=depends_on, **fields)
+    spec = replace(fields.pop("spec", RUN), retry=retry, depends_on=depends_on)
+    return NewJob(job_id or f"j{next(_NUMBERS)}", spec, **fields)
 
 
 def child_of(parent: str, when: When, job_id: str | None = None) -> NewJob:
@@ -128,6 +130,15 @@ class Worker:
     async def queue(self, name: str, **values: Any) -> None:
         """Make or change a queue."""
         await self.database.write(queues.change, queues.QueueChange(name, values))
+
+    async def site(self, name: str, executor: str, dialect: str | None = None) -> None:
+        """Make a site."""
+
+        def make(tx: Transaction, _: object) -> list[None]:
+            tx.connection.execute(sa.insert(Site).values(name=name, executor=executor, dialect=dialect))
+            return [None]
+
+        await self.database.write(make, None)
 
     async def counts(self, queue: str = "default") -> dict[Tally, int]:
         """What the tallies of a queue say, without zeros."""

@@ -47,8 +47,40 @@ def test_only_the_command_is_required() -> None:
     assert len(job.job_id) == 20
 
 
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, ("local", None)),
+        ({"site": None, "executor": None}, ("local", None)),
+        ({"site": "there"}, ("there", None)),
+        ({"executor": "slurm"}, (None, "slurm")),
+        ({"site": "local", "executor": "slurm"}, ("local", "slurm")),
+        ({"site": ""}, ("", None)),
+    ],
+)
+def test_site_is_local_only_if_nothing_else_is_asked_for(
+    fields: dict[str, Any], expected: tuple[str | None, str | None]
+) -> None:
+    job = submitted(**fields)
+
+    assert (job.site, job.executor) == expected
+
+
 def test_new_ids_differ() -> None:
     assert len({submitted().job_id for _ in range(100)}) == 100
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (["/opt/bin/solve", "case 1", "-n", "4"], "solve 'case 1' -n 4"),
+        (["sh", "-c", "a\n\tb\x1b[31m"], "sh -c 'a b?[31m'"),
+        (["echo", "\u202eoverride"], "echo '?override'"),
+        (["python", "-c", "x" * 10_000], "python -c " + "x" * 47 + "..."),
+    ],
+)
+def test_a_job_without_a_name_is_called_as_its_command(command: list[str], name: str) -> None:
+    assert submitted(command=command).name == name
 
 
 def test_everything_is_carried_over() -> None:
@@ -71,7 +103,7 @@ def test_everything_is_carried_over() -> None:
     assert job.spec.resources.walltime_s == 3600
     assert (job.spec.retry.max_attempts, job.spec.retry.backoff_s) == (3, 120)
     assert job.due_at == datetime(2031, 1, 31, 16, tzinfo=UTC)
-    assert job.depends_on == (Dependency("p"), Dependency("q", When.ANY))
+    assert job.spec.depends_on == (Dependency("p"), Dependency("q", When.ANY))
     assert job.tags == ("a", "z")
     assert job.spec.success.required_files == ("out/result.txt",)
     assert job.spec.on_lost is OnLost.RETRY
@@ -111,6 +143,8 @@ def test_unknown_field_is_refused(fields: dict[str, Any]) -> None:
         ({"queue": "a\nb"}, "queue"),
         ({"site": "a\0b"}, "site"),
         ({"site": SURROGATE}, "site"),
+        ({"executor": "a\0b"}, "executor"),
+        ({"executor": SURROGATE}, "executor"),
         ({"env": {"": "x"}}, "env.''"),
         ({"env": {"A=B": "x"}}, "env.'A=B'"),
         ({"env": {"A\0": "x"}}, "env.'A\\x00'"),
@@ -203,7 +237,7 @@ def test_text_of_properties_is_refused_exactly_if_it_cannot_be_stored(text: str)
         assert storable
 
 
-@given(st.text())
+@given(st.text(min_size=1))
 def test_name_is_taken_or_refused_by_its_field(text: str) -> None:
     try:
         assert submitted(name=text).name == text

@@ -1,0 +1,319 @@
+"""Answers of the API made of values of the domain, and values of the domain made of answers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from jobmgr.domain.job import (
+    Attempt,
+    Dependency,
+    Event,
+    EventPosition,
+    FileEntry,
+    Job,
+    JobError,
+    JobPage,
+    JobSpec,
+    OnLost,
+    Success,
+)
+from jobmgr.domain.limits import ResourceLimits
+from jobmgr.domain.queue import Queue, Tally
+from jobmgr.domain.resources import Resources
+from jobmgr.domain.retry import Retry
+from jobmgr.domain.why import Reason
+from jobmgr.wire.answers import (
+    AttemptAnswer,
+    DependencyAnswer,
+    ErrorAnswer,
+    FileAnswer,
+    JobAnswer,
+    JobsAnswer,
+    LimitsAnswer,
+    QueueAnswer,
+    ReasonAnswer,
+    SpecAnswer,
+    WhyAnswer,
+)
+
+_ENCODER = msgspec.json.Encoder()
+
+
+def encode(answer: object) -> bytes:
+    """`answer` as JSON."""
+    return _ENCODER.encode(answer)
+
+
+def moment_text(moment: datetime) -> str:
+    """An aware UTC time as it travels."""
+    return moment.isoformat(timespec="microseconds")[:26] + "Z"
+
+
+def parse_moment(text: str) -> datetime:
+    """The aware UTC time that `moment_text` wrote."""
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def job_answer(job: Job) -> JobAnswer:
+    """`job` as it travels."""
+    return JobAnswer(
+        job.job_id,
+        job.name,
+        job.description,
+        job.status,
+        job.priority,
+        job.queue,
+        job.site,
+        job.executor,
+        job.user,
+        job.draft,
+        job.attempt,
+        job.exit_code,
+        _error_answer(job.error),
+        moment_text(job.created_at),
+        _text_or_none(job.due_at),
+        _text_or_none(job.held_at),
+        job.deps_left,
+        _text_or_none(job.cancel_requested_at),
+        _text_or_none(job.pause_requested_at),
+        _text_or_none(job.queued_at),
+        _text_or_none(job.started_at),
+        _text_or_none(job.finished_at),
+        job.handle,
+        job.work_dir,
+        list(job.tags),
+        dict(job.extended_properties),
+        job.v,
+    )
+
+
+def to_job(answer: JobAnswer) -> Job:
+    """The job that `job_answer` wrote."""
+    return Job(
+        job_id=answer.job_id,
+        name=answer.name,
+        description=answer.description,
+        status=answer.status,
+        priority=answer.priority,
+        queue=answer.queue,
+        site=answer.site,
+        executor=answer.executor,
+        user=answer.user,
+        draft=answer.draft,
+        attempt=answer.attempt,
+        exit_code=answer.exit_code,
+        error=_to_error(answer.error),
+        created_at=parse_moment(answer.created_at),
+        due_at=_parse_or_none(answer.due_at),
+        held_at=_parse_or_none(answer.held_at),
+        deps_left=answer.deps_left,
+        cancel_requested_at=_parse_or_none(answer.cancel_requested_at),
+        pause_requested_at=_parse_or_none(answer.pause_requested_at),
+        queued_at=_parse_or_none(answer.queued_at),
+        started_at=_parse_or_none(answer.started_at),
+        finished_at=_parse_or_none(answer.finished_at),
+        handle=answer.handle,
+        work_dir=answer.work_dir,
+        tags=tuple(answer.tags),
+        extended_properties=answer.extended_properties,
+        v=answer.v,
+    )
+
+
+def page_answer(page: JobPage) -> JobsAnswer:
+    """`page` as it travels."""
+    return JobsAnswer(
+        jobs=[job_answer(job) for job in page.jobs],
+        next_cursor=page.next_cursor,
+        epoch=page.position.epoch,
+        seq=page.position.seq,
+        total=page.total,
+        total_is_exact=page.total_is_exact,
+    )
+
+
+def to_page(answer: JobsAnswer) -> JobPage:
+    """The page that `page_answer` wrote."""
+    return JobPage(
+        jobs=[to_job(job) for job in answer.jobs],
+        next_cursor=answer.next_cursor,
+        position=EventPosition(answer.epoch, answer.seq),
+        total=answer.total,
+        total_is_exact=answer.total_is_exact,
+    )
+
+
+def attempt_answer(attempt: Attempt) -> AttemptAnswer:
+    """`attempt` as it travels: without its token and lease, which are the right to write about it."""
+    return AttemptAnswer(
+        number=attempt.number,
+        outcome=attempt.outcome,
+        counted=attempt.counted,
+        dispatcher=attempt.dispatcher,
+        handle=attempt.handle,
+        work_dir=attempt.work_dir,
+        claimed_at=moment_text(attempt.claimed_at),
+        started_at=_text_or_none(attempt.started_at),
+        finished_at=_text_or_none(attempt.finished_at),
+        unreachable_at=_text_or_none(attempt.unreachable_at),
+        exit_code=attempt.exit_code,
+        signal=attempt.signal,
+        ended_by=attempt.ended_by,
+        error=_error_answer(attempt.error),
+        cpu_s=attempt.cpu_s,
+        peak_memory_bytes=attempt.peak_memory_bytes,
+        leftovers=attempt.leftovers,
+    )
+
+
+def to_attempt(answer: AttemptAnswer, job_id: str) -> Attempt:
+    """The attempt that `attempt_answer` wrote; its token and lease stay with the service."""
+    return Attempt(
+        job_id=job_id,
+        number=answer.number,
+        token="",
+        lease=0,
+        dispatcher=answer.dispatcher,
+        counted=answer.counted,
+        outcome=answer.outcome,
+        handle=answer.handle,
+        work_dir=answer.work_dir,
+        claimed_at=parse_moment(answer.claimed_at),
+        started_at=_parse_or_none(answer.started_at),
+        finished_at=_parse_or_none(answer.finished_at),
+        unreachable_at=_parse_or_none(answer.unreachable_at),
+        exit_code=answer.exit_code,
+        signal=answer.signal,
+        ended_by=answer.ended_by,
+        error=_to_error(answer.error),
+        cpu_s=answer.cpu_s,
+        peak_memory_bytes=answer.peak_memory_bytes,
+        leftovers=answer.leftovers,
+    )
+
+
+def event_answer(event: Event) -> dict[str, Any]:
+    """`event` as it travels: an EventAnswer with the changed fields beside."""
+    return {
+        **event.data,
+        "seq": event.seq,
+        "at": moment_text(event.at),
+        "kind": event.kind,
+        "job_id": event.job_id,
+        "user": event.user,
+        "v": event.v,
+    }
+
+
+def to_event(answer: Mapping[str, Any]) -> Event:
+    """The event that `event_answer` wrote."""
+    data = dict(answer)
+    return Event(
+        seq=data.pop("seq"),
+        at=parse_moment(data.pop("at")),
+        kind=data.pop("kind"),
+        job_id=data.pop("job_id"),
+        user=data.pop("user"),
+        v=data.pop("v"),
+        data=data,
+    )
+
+
+def spec_answer(spec: JobSpec) -> SpecAnswer:
+    """`spec` as it travels."""
+    return SpecAnswer(
+        command=list(spec.command),
+        env=dict(spec.env),
+        cwd=spec.cwd,
+        resources={name: value for name, value in asdict(spec.resources).items() if value is not None},
+        max_attempts=spec.retry.max_attempts,
+        backoff_s=spec.retry.backoff_s,
+        retry_on=sorted(spec.retry.on),
+        on_lost=spec.on_lost.value,
+        exit_codes=list(spec.success.exit_codes),
+        required_files=list(spec.success.required_files),
+        depends_on=[
+            DependencyAnswer(dependency.job_id, dependency.when, dependency.met)
+            for dependency in spec.depends_on
+        ],
+    )
+
+
+def to_spec(answer: SpecAnswer) -> JobSpec:
+    """The spec that `spec_answer` wrote."""
+    return JobSpec(
+        command=tuple(answer.command),
+        env=answer.env,
+        cwd=answer.cwd,
+        resources=Resources(**answer.resources),  # type: ignore[arg-type]
+        retry=Retry(answer.max_attempts, answer.backoff_s, frozenset(answer.retry_on)),
+        on_lost=OnLost(answer.on_lost),
+        success=Success(tuple(answer.exit_codes), tuple(answer.required_files)),
+        depends_on=tuple(
+            Dependency(dependency.job_id, dependency.when, dependency.met) for dependency in answer.depends_on
+        ),
+    )
+
+
+def why_answer(job_id: str, reasons: Sequence[Reason]) -> WhyAnswer:
+    """`reasons` as they travel."""
+    return WhyAnswer(job_id, [ReasonAnswer(reason.code, reason.message) for reason in reasons])
+
+
+def file_answer(entry: FileEntry) -> FileAnswer:
+    """`entry` as it travels. Bytes of its name that are no UTF-8 are shown as U+FFFD."""
+    path = os.fsencode(entry.path).decode(errors="replace")
+    return FileAnswer(path, entry.size_bytes, moment_text(entry.modified_at))
+
+
+def to_file(answer: FileAnswer) -> FileEntry:
+    """The entry that `file_answer` wrote."""
+    return FileEntry(answer.path, answer.size_bytes, parse_moment(answer.modified_at))
+
+
+def queue_answer(queue: Queue) -> QueueAnswer:
+    """`queue` as it travels, with every tally."""
+    counts = {tally.value: queue.counts.get(tally, 0) for tally in Tally}
+    return QueueAnswer(queue.name, queue.paused, queue.max_running, counts)
+
+
+def to_queue(answer: QueueAnswer) -> Queue:
+    """The queue that `queue_answer` wrote."""
+    counts = {tally: answer.counts.get(tally.value, 0) for tally in Tally}
+    return Queue(answer.name, answer.paused, answer.max_running, counts)
+
+
+def limits_answer(limits: ResourceLimits) -> LimitsAnswer:
+    """`limits` as they travel."""
+    return LimitsAnswer(
+        limits.max_concurrent_jobs, limits.max_cpu_percent, limits.min_memory_gb, limits.min_disk_gb
+    )
+
+
+def to_limits(answer: LimitsAnswer) -> ResourceLimits:
+    """The limits that `limits_answer` wrote."""
+    return ResourceLimits(
+        answer.max_concurrent_jobs, answer.max_cpu_percent, answer.min_memory_gb, answer.min_disk_gb
+    )
+
+
+def _error_answer(error: JobError | None) -> ErrorAnswer | None:
+    return None if error is None else ErrorAnswer(error.code, error.message)
+
+
+def _to_error(answer: ErrorAnswer | None) -> JobError | None:
+    return None if answer is None else JobError(answer.code, answer.message)
+
+
+def _text_or_none(moment: datetime | None) -> str | None:
+    return None if moment is None else moment_text(moment)
+
+
+def _parse_or_none(text: str | None) -> datetime | None:
+    return None if text is None else parse_moment(text)
