@@ -26,6 +26,7 @@ def launch_of(claimed: Claimed) -> Launch:
         env=claimed.env,
         cwd=claimed.cwd,
         walltime_s=claimed.walltime_s,
+        gpus=claimed.gpus,
     )
 
 

@@ -15,7 +15,8 @@ class Launch:
     """A claimed attempt, with all that is needed to run it. Paths are absolute.
 
     `cwd` None means the run directory. `env` is what the job asked for; the executor adds the base
-    environment and the JOBMGR_* variables.
+    environment and the JOBMGR_* variables. If there are `gpus` their names are CUDA_VISIBLE_DEVICES, whatever
+    `env` says about it; if not, it is neither set nor removed.
     """
 
     job_id: str
@@ -25,6 +26,7 @@ class Launch:
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str | None = None
     walltime_s: float | None = None
+    gpus: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,7 +170,7 @@ class Jobs(Core):
         for what, amount, has, free in (
             ("cpus", asked[0], total.cpus, room.cpus),
             ("bytes of memory", asked[1], total.memory_bytes, room.memory_bytes),
-            ("gpus", asked[2], total.gpus, room.gpus),
+            ("gpus", asked[2], len(total.gpus), len(room.gpus)),
         ):
             if amount > has:
                 too_much.append(f"it asks for {amount} {what}, this machine has {has}")

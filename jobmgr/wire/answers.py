@@ -92,7 +92,7 @@ class BulkAnswer(Struct):
 
 
 class AttemptAnswer(Struct):
-    """One try at running a job; `outcome` is null while it is live."""
+    """One try at running a job; `outcome` is null while it is live. `gpus` names those it was given."""
 
     number: int
     outcome: str | None
@@ -110,6 +110,7 @@ class AttemptAnswer(Struct):
     cpu_s: float | None
     peak_memory_bytes: int | None
     leftovers: int
+    gpus: list[str]
 
 
 class AttemptsAnswer(Struct):
@@ -324,6 +325,7 @@ def attempt_answer(attempt: Attempt) -> AttemptAnswer:
         cpu_s=attempt.cpu_s,
         peak_memory_bytes=attempt.peak_memory_bytes,
         leftovers=attempt.leftovers,
+        gpus=list(attempt.gpus),
     )
 
 
@@ -349,6 +351,7 @@ def to_attempt(answer: AttemptAnswer, job_id: str) -> Attempt:
         cpu_s=answer.cpu_s,
         peak_memory_bytes=answer.peak_memory_bytes,
         leftovers=answer.leftovers,
+        gpus=tuple(answer.gpus),
     )
 
 
