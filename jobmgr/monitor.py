@@ -1,15 +1,21 @@
-"""Telemetry of this machine: load, memory, disk. Never blocks; one sample costs microseconds."""
+"""Telemetry of this machine: load, memory, disk, GPUs. Never blocks; one sample costs microseconds."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 
 import psutil
 
+from jobmgr.domain.resources import GPU_VARIABLE
+
 GB = 10**9
+# By these a user says that there are no GPUs.
+_NO_GPU = frozenset({"", "-1", "NoDevFiles"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +32,11 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What there is: cpus this process may use, memory in bytes, gpus."""
+    """What there is: cpus this process may use, memory in bytes, names of the gpus it may use."""
 
     cpus: int
     memory_bytes: int
-    gpus: int
+    gpus: tuple[str, ...]
 
 
 class ResourceMonitor:
@@ -54,8 +60,25 @@ class ResourceMonitor:
         )
 
 
-def machine() -> Machine:
-    """What this machine has. GPUs are counted by their device files (NVIDIA); others count as none."""
+def machine(environ: Mapping[str, str] = os.environ, devices: Path = Path("/dev")) -> Machine:
+    """What this machine has.
+
+    GPUs are those CUDA_VISIBLE_DEVICES in `environ` names; if it is not set, those with a device file
+    `nvidia<n>` in `devices`. GPUs of other makers count as none.
+    """
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    gpus = sum(1 for path in Path("/dev").glob("nvidia[0-9]*") if path.name[6:].isdigit())
+    visible = environ.get(GPU_VARIABLE)
+    gpus = _device_gpus(devices) if visible is None else _visible_gpus(visible)
     return Machine(cpus=cpus, memory_bytes=psutil.virtual_memory().total, gpus=gpus)
+
+
+def _visible_gpus(visible: str) -> tuple[str, ...]:
+    # As CUDA reads it: what comes after an invalid name is not visible. A name that is there twice is one GPU.
+    names = takewhile(lambda name: name not in _NO_GPU, (part.strip() for part in visible.split(",")))
+    return tuple(dict.fromkeys(names))
+
+
+def _device_gpus(devices: Path) -> tuple[str, ...]:
+    # CUDA numbers the GPUs it finds from 0 on, also where a container shows only /dev/nvidia2.
+    count = sum(1 for path in devices.glob("nvidia[0-9]*") if path.name[6:].isdigit())
+    return tuple(str(number) for number in range(count))

@@ -148,6 +148,12 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     await database.close()
 
 
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is started after this finds two GPUs on this machine, whether there are any or not."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
+
+
 @pytest_asyncio.fixture
 async def manager(database_url: str, tmp_path: Path) -> AsyncIterator[JobManager]:
     """A running service with two slots; a job that a test leaves running fails that test."""

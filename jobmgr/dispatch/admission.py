@@ -64,7 +64,8 @@ class Admission:
             slots=0 if self._closed else max(0, total.slots - occupied.slots),
             cpus=max(0, total.cpus - occupied.cpus),
             memory_bytes=max(0, total.memory_bytes - occupied.memory_bytes),
-            gpus=max(0, total.gpus - occupied.gpus),
+            # An adopted attempt may hold names that this machine does not have any more.
+            gpus=tuple(name for name in total.gpus if name not in occupied.gpus),
         )
 
     def passed_over(self, best: Candidate | None) -> None:
@@ -118,7 +119,7 @@ def choose(
 
     `reserved` goes first if it fits; if not, the others must leave room for it.
     """
-    left = [room.slots, room.cpus, room.memory_bytes, room.gpus]
+    left = [room.slots, room.cpus, room.memory_bytes, len(room.gpus)]
     quota = dict(quotas)
     chosen: list[Candidate] = []
     ordered = list(candidates)

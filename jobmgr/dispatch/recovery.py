@@ -28,6 +28,7 @@ def launch_of(claimed: Claimed) -> Launch:
         cwd=claimed.cwd,
         walltime_s=claimed.walltime_s,
         origin=claimed.origin,
+        gpus=claimed.gpus,
     )
 
 

@@ -63,7 +63,7 @@ class Roster:
             slots=len(rows),
             cpus=sum(row.cpus for row in rows),
             memory_bytes=sum(row.memory_bytes for row in rows),
-            gpus=sum(row.gpus for row in rows),
+            gpus=tuple(name for row in rows for name in row.gpus),
         )
 
 

@@ -135,7 +135,7 @@ class Job:
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One try at running a job. `outcome` is empty while it is live, else completed, failed, cancelled,
-    lost or released (its gate is void: it never ran and never will)."""
+    lost or released (its gate is void: it never ran and never will). `gpus` are the names of those it was given."""
 
     job_id: str
     number: int
@@ -157,6 +157,7 @@ class Attempt:
     cpu_s: float | None
     peak_memory_bytes: int | None
     leftovers: int
+    gpus: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 from jobmgr.errors import InvalidRequest
 
+# Names the GPUs that a program may use, separated by commas. Source: CUDA C++ Programming Guide,
+# "CUDA Environment Variables".
+GPU_VARIABLE = "CUDA_VISIBLE_DEVICES"
+
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtKMGT]?)(?:i?[bB])?")
 _MEMORY_FACTOR = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 _CLOCK = re.compile(r"(?:(\d+)[-.])?(\d+):([0-5]\d):([0-5]\d)")

@@ -12,6 +12,7 @@ from typing import Literal
 
 from jobmgr import fault
 from jobmgr.domain.job import JobError
+from jobmgr.domain.resources import GPU_VARIABLE
 from jobmgr.errors import ExecutorUnavailable
 from jobmgr.executors import evidence, gate, process
 from jobmgr.executors.crew import Crew
@@ -243,11 +244,13 @@ class LocalExecutor:
 
     def _environment(self, live: Live) -> dict[str, str]:
         """What the command sees beside the base environment."""
+        launch = live.launch
         return {
-            **live.launch.env,
+            **launch.env,
+            **({GPU_VARIABLE: ",".join(launch.gpus)} if launch.gpus else {}),
             **self._job_env(),
-            "JOBMGR_JOB_ID": live.launch.job_id,
-            "JOBMGR_ATTEMPT": str(live.launch.number),
+            "JOBMGR_JOB_ID": launch.job_id,
+            "JOBMGR_ATTEMPT": str(launch.number),
             "JOBMGR_RUN_DIR": live.run,
             process.ATTEMPT_VARIABLE: live.token,
         }

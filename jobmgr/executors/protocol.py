@@ -15,7 +15,9 @@ class Launch:
     """A claimed attempt, with all that is needed to run it. Paths are absolute.
 
     `cwd` None means the run directory. `env` is what the job asked for; the executor adds the base
-    environment and the JOBMGR_* variables. `origin` is that of an attempt which an earlier service claimed.
+    environment and the JOBMGR_* variables. If there are `gpus` their names are CUDA_VISIBLE_DEVICES, whatever
+    `env` says about it; if not, it is neither set nor removed. `origin` is that of an attempt which an earlier
+    service claimed.
     """
 
     job_id: str
@@ -26,6 +28,7 @@ class Launch:
     cwd: str | None = None
     walltime_s: float | None = None
     origin: Origin | None = None
+    gpus: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

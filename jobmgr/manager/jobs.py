@@ -200,7 +200,7 @@ class Jobs(Core):
         kinds: Sequence[tuple[int, int, int, Callable[[int], str]]] = (
             (asked[0], total.cpus, room.cpus, lambda count: counted(count, "cpu")),
             (asked[1], total.memory_bytes, room.memory_bytes, lambda size: f"{size_text(size)} of memory"),
-            (asked[2], total.gpus, room.gpus, lambda count: counted(count, "gpu")),
+            (asked[2], len(total.gpus), len(room.gpus), lambda count: counted(count, "gpu")),
         )
         for amount, has, free, say in kinds:
             if amount > has:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import sqlalchemy as sa
 
@@ -17,17 +18,17 @@ from jobmgr.store.transaction import AnyRow, Transaction
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What a claim may take: slots, and what is free of cpus, memory and gpus (for jobs that ask for them)."""
+    """What a claim may take: slots, and for jobs that ask for them free cpus, memory and gpus (by name)."""
 
     slots: int
     cpus: int
     memory_bytes: int
-    gpus: int
+    gpus: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A queued job as admission sees it."""
+    """A queued job as admission sees it; `gpus` is how many it asks for."""
 
     job: int
     job_id: str
@@ -51,7 +52,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A live attempt in a dispatcher's hands, with everything needed to run and judge it."""
+    """A live attempt in a dispatcher's hands, with everything needed to run and judge it.
+
+    `gpus` are the names of those it was given.
+    """
 
     job: int
     job_id: str
@@ -66,7 +70,7 @@ class Claimed:
     walltime_s: float | None
     cpus: int
     memory_bytes: int
-    gpus: int
+    gpus: tuple[str, ...]
     required_files: tuple[str, ...]
     origin: Origin | None = None  # of an attempt that an earlier service claimed
 
@@ -114,7 +118,7 @@ def _claim(tx: Transaction, wish: Claim) -> list[Claimed]:
     chosen = wish.choose(candidates, wish.room, quotas)
     if not chosen:
         return []
-    return _take(tx, wish.dispatcher, chosen)
+    return _take(tx, wish, chosen)
 
 
 def _quotas(tx: Transaction) -> dict[str, int | None]:
@@ -139,7 +143,7 @@ def _candidates(tx: Transaction, wish: Claim, queue: str, quota: int | None) -> 
             "of_queue": queue,
             "free_cpus": wish.room.cpus,
             "free_memory": wish.room.memory_bytes,
-            "free_gpus": wish.room.gpus,
+            "free_gpus": len(wish.room.gpus),
             "at_most": slots * 2,
         },
     )
@@ -168,10 +172,10 @@ def passed_over(connection: sa.Connection, site: str, room: Room, total: Room) -
             sa.literal_column(f"({ASKING})"),
             Job.site == site,
             ~Queue.paused,
-            sa.or_(Job.cpus > room.cpus, Job.memory_bytes > room.memory_bytes, Job.gpus > room.gpus),
+            sa.or_(Job.cpus > room.cpus, Job.memory_bytes > room.memory_bytes, Job.gpus > len(room.gpus)),
             Job.cpus <= total.cpus,
             Job.memory_bytes <= total.memory_bytes,
-            Job.gpus <= total.gpus,
+            Job.gpus <= len(total.gpus),
         )
         .order_by(Job.priority.desc(), Job.id)
         .limit(1)
@@ -194,9 +198,11 @@ _TAKE = (
 _INSERT_ATTEMPTS = sa.insert(Attempt)
 
 
-def _take(tx: Transaction, dispatcher: str, chosen: Sequence[Candidate]) -> list[Claimed]:
+def _take(tx: Transaction, wish: Claim, chosen: Sequence[Candidate]) -> list[Claimed]:
     rows = {row.id: row for row in tx.connection.execute(_TAKE, {"ids": [c.job for c in chosen]})}
     tokens = {key: secrets.token_hex(16) for key in rows}
+    free_gpus = iter(wish.room.gpus)
+    gpus = {candidate.job: list(islice(free_gpus, candidate.gpus)) for candidate in chosen}
     tx.connection.execute(
         _INSERT_ATTEMPTS,
         [
@@ -205,10 +211,11 @@ def _take(tx: Transaction, dispatcher: str, chosen: Sequence[Candidate]) -> list
                 "number": row.attempt,
                 "token": tokens[key],
                 "lease": 1,
-                "dispatcher": dispatcher,
-                "claimed_by": dispatcher,
+                "dispatcher": wish.dispatcher,
+                "claimed_by": wish.dispatcher,
                 "counted": True,
                 "claimed_at": tx.now,
+                "allocated_gpus": gpus[key],
             }
             for key, row in rows.items()
         ],
@@ -236,7 +243,7 @@ _LIVE_ATTEMPTS = (
         Spec.walltime_s,
         Job.cpus,
         Job.memory_bytes,
-        Job.gpus,
+        Attempt.allocated_gpus.label("gpus"),
         Spec.required_files,
     )
     .join(Job, Job.id == Attempt.job)
@@ -256,8 +263,9 @@ def load(connection: sa.Connection, jobs: Sequence[int]) -> list[Claimed]:
 
 def _claimed(row: AnyRow) -> Claimed:
     values = dict(row._mapping)
-    for name in ("command", "required_files"):
-        values[name] = tuple(values[name])
+    for name in ("command", "gpus", "required_files"):
+        # Without gpus: an attempt of a version that named none.
+        values[name] = tuple(values[name] or ())
     values["status"] = Status(values["status"])
     return Claimed(**values)
 

@@ -205,7 +205,7 @@ _ATTEMPT_COLUMNS = (
     Job.job_id, Attempt.number, Attempt.token, Attempt.lease, Attempt.dispatcher, Attempt.counted, Attempt.outcome,
     Attempt.handle, Attempt.work_dir, Attempt.claimed_at, Attempt.started_at, Attempt.finished_at, Attempt.exit_code,
     Attempt.unreachable_at, Attempt.signal, Attempt.ended_by, Attempt.error_code, Attempt.error_message, Attempt.cpu_s,
-    Attempt.peak_memory_bytes, Attempt.leftovers,
+    Attempt.peak_memory_bytes, Attempt.leftovers, Attempt.allocated_gpus.label("gpus"),
 )  # fmt: skip
 
 
@@ -217,6 +217,7 @@ def attempts(connection: sa.Connection, job_id: str) -> list[AttemptView]:
     for row in connection.execute(statement.order_by(Attempt.number)):
         values = dict(row._mapping)
         values["error"] = _error(values.pop("error_code"), values.pop("error_message"))
+        values["gpus"] = tuple(values["gpus"] or ())
         found.append(AttemptView(**values))
     return found
 

@@ -193,7 +193,7 @@ class Attempt(Base):
     # The effective resources of this try and what it was given of the host.
     resources: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON)
     allocated_cpus: Mapped[list[int] | None] = mapped_column(sa.JSON)
-    allocated_gpus: Mapped[list[int] | None] = mapped_column(sa.JSON)
+    allocated_gpus: Mapped[list[str] | None] = mapped_column(sa.JSON)
 
     __table_args__ = (
         sa.UniqueConstraint("token"),

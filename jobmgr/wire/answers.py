@@ -87,7 +87,7 @@ class BulkAnswer(Struct):
 
 
 class AttemptAnswer(Struct):
-    """One try at running a job; `outcome` is null while it is live."""
+    """One try at running a job; `outcome` is null while it is live. `gpus` names those it was given."""
 
     number: int
     outcome: str | None
@@ -106,6 +106,7 @@ class AttemptAnswer(Struct):
     cpu_s: float | None
     peak_memory_bytes: int | None
     leftovers: int
+    gpus: list[str]
 
 
 class AttemptsAnswer(Struct):

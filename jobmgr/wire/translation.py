@@ -169,6 +169,7 @@ def attempt_answer(attempt: Attempt) -> AttemptAnswer:
         cpu_s=attempt.cpu_s,
         peak_memory_bytes=attempt.peak_memory_bytes,
         leftovers=attempt.leftovers,
+        gpus=list(attempt.gpus),
     )
 
 
@@ -195,6 +196,7 @@ def to_attempt(answer: AttemptAnswer, job_id: str) -> Attempt:
         cpu_s=answer.cpu_s,
         peak_memory_bytes=answer.peak_memory_bytes,
         leftovers=answer.leftovers,
+        gpus=tuple(answer.gpus),
     )
 
 

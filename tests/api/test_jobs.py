@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
+from jobmgr.wire.answers import AttemptAnswer
+from jobmgr.wire.translation import to_attempt
 from tests.api.conftest import Api
 from tests.patience import eventually
 
@@ -374,6 +378,28 @@ async def test_attempts_show_no_secrets(api: Api) -> None:
     assert (attempt["number"], attempt["outcome"], attempt["exit_code"]) == (1, "completed", 0)
     assert attempt["peak_memory_bytes"] > 0
     assert not {"token", "lease"} & attempt.keys()
+
+
+@pytest.mark.usefixtures("two_gpus")
+async def test_attempts_name_the_gpus_they_were_given(api: Api) -> None:
+    job = await api.run("true", resources={"gpus": 2})
+    other = await api.run("true")
+
+    (attempt,) = (await api.get(f"/api/v1/jobs/{job.job_id}/attempts")).json["attempts"]
+    (without,) = (await api.get(f"/api/v1/jobs/{other.job_id}/attempts")).json["attempts"]
+
+    assert (attempt["gpus"], without["gpus"]) == (["GPU-a", "GPU-b"], [])
+
+
+@pytest.mark.usefixtures("two_gpus")
+async def test_attempt_that_is_read_from_its_answer_is_the_same(api: Api) -> None:
+    job = await api.run("true", resources={"gpus": 2})
+    (stored,) = await api.manager.attempts(job.job_id)
+
+    (answer,) = (await api.get(f"/api/v1/jobs/{job.job_id}/attempts")).json["attempts"]
+
+    read = to_attempt(msgspec.convert(answer, AttemptAnswer), job.job_id)
+    assert read == replace(stored, token="", lease=0)
 
 
 async def test_why_says_a_reason(api: Api) -> None:

@@ -1,21 +1,27 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+import pytest
+
 from jobmgr.dispatch.admission import PATIENCE_S, Admission, choose, judge
 from jobmgr.domain.limits import ResourceLimits
 from jobmgr.monitor import Machine, Sample
 from jobmgr.store.claims import Candidate, Room
 
-MACHINE = Machine(cpus=4, memory_bytes=8000, gpus=0)
-NONE_IN_USE = Room(0, 0, 0, 0)
+MACHINE = Machine(cpus=4, memory_bytes=8000, gpus=("0", "1"))
+NONE_IN_USE = Room(0, 0, 0, ())
 
 
-def candidate(job: int, *, cpus: int = 0, memory_bytes: int = 0, queue: str = "default") -> Candidate:
-    return Candidate(job, f"job{job}", queue, 0, cpus, memory_bytes, 0)
+def candidate(
+    job: int, *, cpus: int = 0, memory_bytes: int = 0, gpus: int = 0, queue: str = "default"
+) -> Candidate:
+    return Candidate(job, f"job{job}", queue, 0, cpus, memory_bytes, gpus)
 
 
-def room(*, slots: int = 8, cpus: int = 4, memory_bytes: int = 8000) -> Room:
-    return Room(slots, cpus, memory_bytes, 0)
+def room(
+    *, slots: int = 8, cpus: int = 4, memory_bytes: int = 8000, gpus: tuple[str, ...] = ("0", "1")
+) -> Room:
+    return Room(slots, cpus, memory_bytes, gpus)
 
 
 def sample(*, cpu_percent: float = 0.0, memory_free_gb: float = 100.0, disk_free_gb: float = 100.0) -> Sample:
@@ -46,6 +52,19 @@ def test_resources_are_spent_by_each_chosen_job() -> None:
     chosen = choose([candidate(n, memory_bytes=3000) for n in range(4)], room(), {"default": None})
 
     assert keys(chosen) == [0, 1]
+
+
+def test_gpus_are_spent_by_each_chosen_job() -> None:
+    jobs = [candidate(1, gpus=1), candidate(2, gpus=2), candidate(3, gpus=1), candidate(4, gpus=1)]
+
+    assert keys(choose(jobs, room(), {"default": None})) == [1, 3]
+
+
+def test_gpus_are_kept_for_a_reserved_job() -> None:
+    large = candidate(1, gpus=2)
+    jobs = [large, candidate(2, gpus=1), candidate(3)]
+
+    assert keys(choose(jobs, room(gpus=("1",)), {"default": None}, large)) == [3]
 
 
 def test_a_queue_gives_no_more_than_its_quota() -> None:
@@ -96,7 +115,17 @@ def test_another_best_job_starts_a_new_wait() -> None:
 def test_the_number_of_cores_is_the_default_limit() -> None:
     admission = Admission(MACHINE, ResourceLimits())
 
-    assert admission.room(Room(1, 0, 0, 0)) == Room(3, 4, 8000, 0)
+    assert admission.room(Room(1, 0, 0, ())) == Room(3, 4, 8000, ("0", "1"))
+
+
+@pytest.mark.parametrize(
+    ("taken", "free"),
+    [((), ("0", "1")), (("0",), ("1",)), (("1", "0"), ()), (("GPU-gone", "1", "1"), ("0",))],
+)
+def test_gpus_that_nobody_holds_are_free(taken: tuple[str, ...], free: tuple[str, ...]) -> None:
+    admission = Admission(MACHINE, ResourceLimits())
+
+    assert admission.room(Room(1, 0, 0, taken)).gpus == free
 
 
 def test_a_host_limit_stops_every_start_and_names_itself() -> None:

@@ -121,6 +121,23 @@ async def test_environment_is_base_then_job_then_ours(site: Site) -> None:
     }
 
 
+@pytest.mark.parametrize("base", [{}, {"CUDA_VISIBLE_DEVICES": "0,1,2,3"}])
+@pytest.mark.parametrize("env", [{}, {"CUDA_VISIBLE_DEVICES": "7"}])
+async def test_gpus_of_an_attempt_win_over_base_and_job(
+    site: Site, base: dict[str, str], env: dict[str, str]
+) -> None:
+    service = await site.service(base_env={"PATH": os.environ["PATH"], **base})
+    with_gpus = site.shell('echo "${CUDA_VISIBLE_DEVICES-unset}"', env=env, gpus=("2", "GPU-a"))
+    without = site.shell('echo "${CUDA_VISIBLE_DEVICES-unset}"', env=env)
+
+    await service.run(with_gpus)
+    await service.run(without)
+
+    untouched = {**base, **env}.get("CUDA_VISIBLE_DEVICES", "unset")
+    assert service.output(with_gpus) == b"2,GPU-a\n"
+    assert service.output(without).decode() == f"{untouched}\n"
+
+
 def test_clean_environment_drops_our_settings_and_secrets() -> None:
     dirty = {
         "HOME": "/h",

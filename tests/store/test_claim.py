@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from jobmgr.domain.job import JobSpec
 from jobmgr.domain.resources import Resources
 from jobmgr.domain.status import Status
-from jobmgr.store import claims
+from jobmgr.store import claims, listing, ownership
 from jobmgr.store.claims import Claimed
 from jobmgr.store.engine import Database
 from jobmgr.store.tables import Attempt
@@ -136,7 +136,7 @@ async def test_job_that_does_not_fit_is_passed_over(worker: Worker) -> None:
         new_job("nothing asked"),
     )
 
-    claimed = await worker.claim(cpus=2, memory_bytes=2**30, gpus=0)
+    claimed = await worker.claim(cpus=2, memory_bytes=2**30, gpus=())
 
     assert ids(claimed) == ["small", "nothing asked"]
 
@@ -149,6 +149,62 @@ async def test_claim_stays_within_the_room_in_sum(worker: Worker) -> None:
     assert ids(claimed) == ["j0", "j1"]
 
 
+async def test_each_attempt_gets_gpus_of_its_own_out_of_the_room(worker: Worker) -> None:
+    await worker.insert(
+        new_job("two", spec=asking(gpus=2)),
+        new_job("none"),
+        new_job("three", spec=asking(gpus=3)),
+        new_job("one", spec=asking(gpus=1), priority=1),
+    )
+
+    claimed = await worker.claim(gpus=("GPU-b", "GPU-a", "2", "3"))
+
+    gpus = {attempt.job_id: attempt.gpus for attempt in claimed}
+    assert gpus == {"one": ("GPU-b",), "two": ("GPU-a", "2"), "none": ()}
+    shown = {name: (await worker.database.read(listing.attempts, name))[0].gpus for name in gpus}
+    assert shown == gpus
+
+
+async def test_adopted_attempt_keeps_its_gpus(worker: Worker, other: Worker) -> None:
+    await worker.add("a", spec=asking(gpus=1))
+    claimed = await worker.claim_one()
+
+    (adopted,) = await other.database.write(ownership.adopt, (other.id, [worker.id]))
+
+    assert adopted.gpus == claimed.gpus == ("0",)
+
+
+async def test_attempt_without_named_gpus_has_none(worker: Worker, other: Worker) -> None:
+    """Versions that only counted GPUs left the column empty."""
+    await worker.add("a", spec=asking(gpus=1))
+    claimed = await worker.claim_one()
+
+    def forget(tx: Transaction, _: Sequence[None]) -> list[None]:
+        tx.connection.execute(sa.update(Attempt).values(allocated_gpus=sa.null()))
+        return [None]
+
+    await worker.database.write(forget, None)
+
+    (adopted,) = await other.database.write(ownership.adopt, (other.id, [worker.id]))
+    (shown,) = await worker.database.read(listing.attempts, claimed.job_id)
+    assert adopted.gpus == shown.gpus == ()
+
+
+async def test_best_job_that_lacks_only_gpus_is_named(worker: Worker) -> None:
+    await worker.insert(
+        new_job("too large for this machine", spec=asking(gpus=3), priority=9),
+        new_job("large", spec=asking(gpus=2)),
+        new_job("small", spec=asking(gpus=1), priority=1),
+    )
+    room = claims.Room(4, 4, 2**30, ("1",))
+    total = claims.Room(4, 4, 2**30, ("0", "1"))
+
+    found = await worker.database.read(claims.passed_over, "local", room, total)
+
+    assert found is not None
+    assert found.job_id == "large"
+
+
 async def test_best_job_that_does_not_fit_is_named(worker: Worker) -> None:
     await worker.insert(
         new_job("small", spec=asking(cpus=1)),
@@ -156,8 +212,8 @@ async def test_best_job_that_does_not_fit_is_named(worker: Worker) -> None:
         new_job("larger", spec=asking(cpus=4), priority=3),
         new_job("too large for this machine", spec=asking(cpus=64), priority=9),
     )
-    room = claims.Room(4, 1, 2**30, 0)
-    total = claims.Room(4, 4, 2**30, 0)
+    room = claims.Room(4, 1, 2**30, ())
+    total = claims.Room(4, 4, 2**30, ())
 
     found = await worker.database.read(claims.passed_over, "local", room, total)
 
@@ -229,8 +285,8 @@ async def test_backlog_of_one_queue_does_not_hide_another(worker: Worker) -> Non
 
 async def test_reserved_job_is_looked_at_whatever_its_rank(worker: Worker) -> None:
     await worker.insert(*(new_job(priority=9) for _ in range(30)), new_job("large", spec=asking(cpus=4)))
-    room = claims.Room(1, 4, 2**30, 0)
-    large = await worker.database.read(claims.passed_over, "local", claims.Room(1, 0, 2**30, 0), PLENTY)
+    room = claims.Room(1, 4, 2**30, ())
+    large = await worker.database.read(claims.passed_over, "local", claims.Room(1, 0, 2**30, ()), PLENTY)
     assert large is not None
     seen: list[str] = []
 

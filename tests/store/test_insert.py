@@ -96,7 +96,7 @@ async def test_claimed_job_carries_its_spec(worker: Worker) -> None:
 
     assert claimed.command == ("prog", "ü", "")
     assert (claimed.env, claimed.cwd, claimed.walltime_s) == ({"A": "1"}, "/somewhere", 90.5)
-    assert (claimed.cpus, claimed.memory_bytes, claimed.gpus) == (2, 2**40, 1)
+    assert (claimed.cpus, claimed.memory_bytes, claimed.gpus) == (2, 2**40, ("0",))
     assert claimed.required_files == ("out.txt",)
 
 

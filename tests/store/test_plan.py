@@ -234,7 +234,7 @@ async def test_claim_reads_the_head_of_the_queue(filled: Database) -> None:
 
 
 async def test_passed_over_job_is_found_among_those_that_ask(filled: Database) -> None:
-    room, total = claims.Room(8, 1, 2**30, 0), claims.Room(8, 8, 2**33, 0)
+    room, total = claims.Room(8, 1, 2**30, ()), claims.Room(8, 8, 2**33, ())
 
     plan = await read_plan(filled, claims.passed_over, "local", room, total)
 

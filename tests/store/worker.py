@@ -27,7 +27,7 @@ from jobmgr.store.tables import Site
 from jobmgr.store.transaction import Transaction
 
 RUN = JobSpec(command=("/bin/true",))
-PLENTY = Room(slots=10_000, cpus=1000, memory_bytes=2**50, gpus=100)
+PLENTY = Room(slots=10_000, cpus=1000, memory_bytes=2**50, gpus=tuple(str(number) for number in range(100)))
 _NUMBERS = itertools.count(1)
 
 
@@ -69,7 +69,7 @@ class Worker:
         (stored,) = await self.insert(new_job(job_id, **fields))
         return stored
 
-    async def claim(self, slots: int = 10_000, **room: int) -> list[Claimed]:
+    async def claim(self, slots: int = 10_000, **room: Any) -> list[Claimed]:
         wish = Claim(self.id, "local", replace(PLENTY, slots=slots, **room), choose)
         return await self.database.write(claims.claim, wish)
 
