@@ -8,13 +8,14 @@ from datetime import timedelta
 import pytest
 
 from jobmgr.dispatch.roster import key_of
-from jobmgr.domain.job import Attempt, JobError
+from jobmgr.domain.job import Attempt, JobError, OnLost
 from jobmgr.domain.outcome import End
 from jobmgr.domain.queue import Tally
 from jobmgr.domain.status import Status
 from jobmgr.store import attempts, dispatchers, events, listing, waiting
+from jobmgr.store.attempts import Turn
 from jobmgr.store.claims import Claimed
-from tests.store.worker import Worker, ending, new_job, now
+from tests.store.worker import RUN, Worker, ending, new_job, now
 
 
 async def attempts_of(worker: Worker, job_id: str) -> list[Attempt]:
@@ -201,6 +202,19 @@ async def test_failure_within_budget_is_due_again_later(worker: Worker) -> None:
     assert job.due_at is not None
     assert abs(job.due_at - now() - timedelta(seconds=40)) < timedelta(seconds=10)
     assert await worker.claim() == []
+    assert await worker.counts() == {Tally.PENDING: 1}
+
+
+@pytest.mark.parametrize("end", [End(signal=9), End(error=JobError("lost", "nobody knows"), lost=True)])
+async def test_attempt_that_ends_while_paused_is_tried_again(worker: Worker, end: End) -> None:
+    await worker.insert(new_job("a", spec=replace(RUN, on_lost=OnLost.RETRY), max_attempts=2))
+    claimed = await worker.claim_one()
+    await worker.start(claimed)
+    await worker.database.write(attempts.turn, Turn(key_of(claimed), is_paused=True))
+
+    await worker.database.write(attempts.finish, ending(claimed, end))
+
+    assert await worker.status("a") is Status.PENDING
     assert await worker.counts() == {Tally.PENDING: 1}
 
 
