@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import sqlalchemy as sa
 
@@ -35,7 +35,9 @@ def insert(tx: Transaction, children: Sequence[tuple[int, NewJob]], ids: Mapping
             parent = key if key is not None else parents[dependency.job_id].id
             rows.append({"child": child, "parent": parent, "condition": dependency.when.value})
     tx.connection.execute(sa.insert(Dependency), rows)
-    resolve(tx, [(row.id, Status(row.status)) for row in parents.values() if Status(row.status).is_terminal])
+    ended = [(row.id, Status(row.status)) for row in parents.values() if Status(row.status).is_terminal]
+    # Only the new jobs: another one that was retried waits for its ended parent to be retried too.
+    resolve(tx, ended, among={child for child, _ in children})
 
 
 def _lock_parents(tx: Transaction, children: Sequence[tuple[int, NewJob]]) -> dict[str, AnyRow]:
@@ -75,13 +77,16 @@ def _check_acyclic(jobs: Sequence[NewJob]) -> None:
         )
 
 
-def resolve(tx: Transaction, ended: Sequence[tuple[int, Status]]) -> None:
-    """Settle what waits for jobs that ended: count down, queue what is free, cancel what can never run.
+def resolve(
+    tx: Transaction, ended: Sequence[tuple[int, Status]], among: Collection[int] | None = None
+) -> None:
+    """Settle what waits (of `among`, if given) for jobs that ended: count down, queue what is free, cancel the rest.
 
     A cancelled dependant is itself an end that others may wait for, hence the loop.
     """
     while ended:
-        ended = _resolve_generation(tx, dict(ended))
+        ended = _resolve_generation(tx, dict(ended), among)
+        among = None
 
 
 _UNSETTLED = sa.select(Dependency.child, Dependency.parent, Dependency.condition).where(
@@ -89,11 +94,14 @@ _UNSETTLED = sa.select(Dependency.child, Dependency.parent, Dependency.condition
 )
 
 
-def _resolve_generation(tx: Transaction, ended: Mapping[int, Status]) -> list[tuple[int, Status]]:
-    unsettled = []
+def _resolve_generation(
+    tx: Transaction, ended: Mapping[int, Status], among: Collection[int] | None
+) -> list[tuple[int, Status]]:
+    unsettled: list[AnyRow] = []
     keys = sorted(ended)
     for start in range(0, len(keys), 500):
-        unsettled += list(tx.connection.execute(_UNSETTLED, {"parents": keys[start : start + 500]}))
+        rows = tx.connection.execute(_UNSETTLED, {"parents": keys[start : start + 500]})
+        unsettled += [row for row in rows if among is None or row.child in among]
     if not unsettled:
         return []
     met = {(row.child, row.parent): When(row.condition).is_met_by(ended[row.parent]) for row in unsettled}

@@ -217,6 +217,21 @@ async def test_retried_dependant_waits_again_for_a_parent_that_has_not_met(worke
     assert await worker.status("child") is FREED
 
 
+async def test_retried_dependant_outlives_the_submission_of_another_one(worker: Worker) -> None:
+    await worker.add("parent")
+    await worker.insert(child_of("parent", When.SUCCESS, "retried"))
+    await worker.run("parent", 3)
+    await worker.retry("retried")
+
+    await worker.insert(child_of("parent", When.SUCCESS, "new"))
+
+    assert await worker.status("new") is Status.CANCELLED
+    assert await worker.status("retried") is Status.PENDING
+    await worker.retry("parent")
+    await worker.run("parent")
+    assert await worker.status("retried") is Status.QUEUED
+
+
 async def test_retried_dependant_of_a_parent_that_completed_is_free(worker: Worker) -> None:
     await worker.insert(new_job("parent"), new_job("child", after=["parent"]))
     await worker.run("parent")
