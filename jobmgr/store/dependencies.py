@@ -188,10 +188,16 @@ def reopen(tx: Transaction, child: int) -> int:
 
 
 def forget(tx: Transaction, job: int) -> None:
-    """Drop the dependencies of a deleted job; all that waited for it were settled when it ended."""
+    """Drop the dependencies of a deleted job.
+
+    What waits for it was settled when it ended, or was retried since: that can never run now.
+    """
+    waits = sa.select(Dependency.child).where(Dependency.parent == job, Dependency.met.is_(None))
+    children = sorted(tx.connection.execute(waits).scalars())
     tx.connection.execute(
         sa.delete(Dependency).where(sa.or_(Dependency.child == job, Dependency.parent == job))
     )
+    resolve(tx, _cancel_dependants(tx, children))
 
 
 def unmet(connection: sa.Connection, job_id: str) -> list[tuple[str, str, str]]:

@@ -232,6 +232,20 @@ async def test_retried_dependant_outlives_the_submission_of_another_one(worker: 
     assert await worker.status("retried") is Status.QUEUED
 
 
+async def test_retried_dependant_of_a_deleted_parent_can_never_run(worker: Worker) -> None:
+    await worker.add("parent")
+    await worker.insert(child_of("parent", When.SUCCESS, "child"))
+    await worker.insert(child_of("child", When.SUCCESS, "grandchild"))
+    await worker.run("parent", 3)
+    await worker.retry("child")
+    await worker.retry("grandchild")
+
+    await worker.database.write(jobs.delete, "parent")
+
+    for job in await worker.all():
+        assert (job.status, job.error and job.error.code) == (Status.CANCELLED, "dependency_failed")
+
+
 async def test_retried_dependant_of_a_parent_that_completed_is_free(worker: Worker) -> None:
     await worker.insert(new_job("parent"), new_job("child", after=["parent"]))
     await worker.run("parent")
