@@ -65,18 +65,21 @@ _FENCED = ROWS.where(
 _FENCED_LOCKING = _FENCED.with_for_update(of=[Attempt, Job])
 
 
-def fenced(tx: Transaction, keys: Sequence[Key]) -> dict[str, AnyRow]:
-    """The locked rows of those attempts that are still the callers', by token."""
-    wanted = {key.token: key for key in keys}
+def fenced(tx: Transaction, keys: Sequence[Key]) -> dict[Key, AnyRow]:
+    """The locked rows of those attempts that are still the callers', by the key that may write about them.
+
+    By the whole key, because an old and the new right to the same attempt may stand in one batch.
+    """
+    wanted = set(keys)
     jobs = sorted({key.job for key in keys})
     # SQLite has one writer at a time, so a read inside its transaction is a lock already.
     statement = _FENCED_LOCKING if tx.is_postgresql else _FENCED
-    held: dict[str, AnyRow] = {}
+    held: dict[Key, AnyRow] = {}
     for start in range(0, len(jobs), 500):
         for row in tx.connection.execute(statement, {"jobs": jobs[start : start + 500]}):
-            key = wanted.get(row.token)
-            if key is not None and key.lease == row.lease and key.number == row.number:
-                held[row.token] = row
+            key = Key(row.job, row.number, row.token, row.lease)
+            if key in wanted:
+                held[key] = row
     return held
 
 
@@ -121,17 +124,19 @@ _STARTED = frozenset({Status.RUNNING, Status.PAUSED})
 def start(tx: Transaction, starts: Sequence[Start]) -> list[bool]:
     """Record that attempts run. False: the attempt is not the caller's any more, nothing was written."""
     held = fenced(tx, [item.key for item in starts])
+    told: set[Key] = set()
     rows = []
     for item in starts:
-        row = held.get(item.key.token)
-        # A repeated start (adoption, a lost answer) is harmless and told once.
-        if row is None:
+        row = held.get(item.key)
+        # A repeated start (adoption, a lost answer) is harmless and told once, also if it repeats in one batch.
+        if row is None or item.key in told:
             continue
         if row.unreachable_at is not None:
             mark_reachable(tx, row)
-            row = fenced(tx, [item.key])[item.key.token]
+            row = fenced(tx, [item.key])[item.key]
         if Status(row.status) in _STARTED:
             continue
+        told.add(item.key)
         if row.pause_requested_at is not None:
             tx.topics.add(Topic.WISH)
         tx.move(row.queue, row.status, Status.RUNNING)
@@ -156,7 +161,7 @@ def start(tx: Transaction, starts: Sequence[Start]) -> list[bool]:
     if rows:
         tx.connection.execute(_START_ATTEMPT, rows)
         tx.connection.execute(_START_JOB, rows)
-    return [item.key.token in held for item in starts]
+    return [item.key in held for item in starts]
 
 
 def mark_reachable(tx: Transaction, row: AnyRow) -> None:
@@ -185,18 +190,24 @@ class Turn:
 def turn(tx: Transaction, turns: Sequence[Turn]) -> list[bool]:
     """Record pauses and their ends. False: the attempt is not the caller's any more, nothing was written."""
     held = fenced(tx, [item.key for item in turns])
+    # Status and version of each, which several turns of one batch move along.
+    current = {key: (Status(row.status), int(row.v)) for key, row in held.items()}
     for item in turns:
-        row = held.get(item.key.token)
+        row = held.get(item.key)
         status = Status.PAUSED if item.is_paused else Status.RUNNING
-        if row is None or row.status == status or Status(row.status) not in _STARTED:
+        if row is None:
             continue
-        tx.connection.execute(sa.update(Job).where(Job.id == row.id).values(v=row.v + 1, status=status.value))
-        tx.move(row.queue, row.status, status)
+        old, v = current[item.key]
+        if old is status or old not in _STARTED:
+            continue
+        current[item.key] = status, v + 1
+        tx.connection.execute(sa.update(Job).where(Job.id == row.id).values(v=v + 1, status=status.value))
+        tx.move(row.queue, old, status)
         # Another wish may have come in meanwhile.
         tx.topics.add(Topic.WISH)
-        about = about_row(row, row.v + 1)
+        about = about_row(row, v + 1)
         tx.record("paused" if item.is_paused else "resumed", about, status=status, attempt=row.number)
-    return [item.key.token in held for item in turns]
+    return [item.key in held for item in turns]
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +236,7 @@ def finish(tx: Transaction, ends: Sequence[Finish]) -> list[Outcome | None]:
     attempt_rows, job_rows = [], []
     ended: dict[int, Status] = {}
     for item in ends:
-        row = held.pop(item.key.token, None)
+        row = held.pop(item.key, None)
         if row is None:
             answers.append(None)
             continue

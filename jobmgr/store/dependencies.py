@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
@@ -38,7 +38,9 @@ def insert(tx: Transaction, children: Sequence[tuple[int, NewJob]], ids: Mapping
             parent = key if key is not None else parents[dependency.job_id].id
             rows.append({"child": child, "parent": parent, "condition": dependency.when.value})
     tx.connection.execute(sa.insert(Dependency), rows)
-    resolve(tx, [(row.id, Status(row.status)) for row in parents.values() if Status(row.status).is_terminal])
+    ended = [(row.id, Status(row.status)) for row in parents.values() if Status(row.status).is_terminal]
+    # Only the new jobs: another one that was retried waits for its ended parent to be retried too.
+    resolve(tx, ended, among={child for child, _ in children})
 
 
 def _lock_parents(tx: Transaction, children: Sequence[tuple[int, NewJob]]) -> dict[str, AnyRow]:
@@ -91,13 +93,16 @@ def _cycle_among(jobs: Sequence[NewJob], remaining: Mapping[str, set[str]]) -> D
     return DependencyCycle(f"{job.at}depends_on[{index}]", message)
 
 
-def resolve(tx: Transaction, ended: Sequence[tuple[int, Status]]) -> None:
-    """Settle what waits for jobs that ended: count down, queue what is free, cancel what can never run.
+def resolve(
+    tx: Transaction, ended: Sequence[tuple[int, Status]], among: Collection[int] | None = None
+) -> None:
+    """Settle what waits (of `among`, if given) for jobs that ended: count down, queue what is free, cancel the rest.
 
     A cancelled dependant is itself an end that others may wait for, hence the loop.
     """
     while ended:
-        ended = _resolve_generation(tx, dict(ended))
+        ended = _resolve_generation(tx, dict(ended), among)
+        among = None
 
 
 _UNSETTLED = sa.select(Dependency.child, Dependency.parent, Dependency.condition).where(
@@ -105,11 +110,14 @@ _UNSETTLED = sa.select(Dependency.child, Dependency.parent, Dependency.condition
 )
 
 
-def _resolve_generation(tx: Transaction, ended: Mapping[int, Status]) -> list[tuple[int, Status]]:
-    unsettled = []
+def _resolve_generation(
+    tx: Transaction, ended: Mapping[int, Status], among: Collection[int] | None
+) -> list[tuple[int, Status]]:
+    unsettled: list[AnyRow] = []
     keys = sorted(ended)
     for start in range(0, len(keys), 500):
-        unsettled += list(tx.connection.execute(_UNSETTLED, {"parents": keys[start : start + 500]}))
+        rows = tx.connection.execute(_UNSETTLED, {"parents": keys[start : start + 500]})
+        unsettled += [row for row in rows if among is None or row.child in among]
     if not unsettled:
         return []
     met = {(row.child, row.parent): When(row.condition).is_met_by(ended[row.parent]) for row in unsettled}
@@ -217,10 +225,16 @@ def reopen(tx: Transaction, child: int) -> tuple[int, list[str]]:
 
 
 def forget(tx: Transaction, job: int) -> None:
-    """Drop the dependencies of a deleted job; all that waited for it were settled when it ended."""
+    """Drop the dependencies of a deleted job.
+
+    What waits for it was settled when it ended, or was retried since: that can never run now.
+    """
+    waits = sa.select(Dependency.child).where(Dependency.parent == job, Dependency.met.is_(None))
+    children = sorted(tx.connection.execute(waits).scalars())
     tx.connection.execute(
         sa.delete(Dependency).where(sa.or_(Dependency.child == job, Dependency.parent == job))
     )
+    resolve(tx, _cancel_dependants(tx, children))
 
 
 def of(connection: sa.Connection, child: int) -> tuple[DependencyView, ...]:

@@ -89,11 +89,12 @@ def _check_new(tx: Transaction, jobs: Sequence[NewJob]) -> None:
         seen.add(job.job_id)
     chosen = list(seen)
     for start in range(0, len(chosen), 500):
-        taken = tx.connection.execute(
-            sa.select(Job.job_id).where(Job.job_id.in_(chosen[start : start + 500]))
-        )
-        for job_id in taken.scalars():
-            raise JobExists(job_id)
+        statement = sa.select(Job.job_id).where(Job.job_id.in_(chosen[start : start + 500]))
+        # Not a loop that is left by raising: while the error lives, so would the open statement, and on SQLite
+        # with it the transaction's view, from which nothing can be written once another process has written.
+        taken = tx.connection.execute(statement).scalars().first()
+        if taken is not None:
+            raise JobExists(taken)
 
 
 def _insert_rows(tx: Transaction, jobs: Sequence[NewJob]) -> list[int]:

@@ -73,10 +73,10 @@ def unreachable(tx: Transaction, sightings: Sequence[Unreachable]) -> list[bool]
     """Record since when attempts cannot be reached. False: the attempt is not the caller's any more."""
     held = attempts.fenced(tx, [item.key for item in sightings])
     for item in sightings:
-        row = held.get(item.key.token)
+        row = held.get(item.key)
         if row is not None and row.unreachable_at is None:
             _mark_unreachable(tx, row, item.why)
-    return [item.key.token in held for item in sightings]
+    return [item.key in held for item in sightings]
 
 
 def unattended(tx: Transaction, dispatchers: Sequence[str]) -> list[None]:
@@ -97,7 +97,7 @@ def reachable(tx: Transaction, keys: Sequence[attempts.Key]) -> list[bool]:
     for row in held.values():
         if row.unreachable_at is not None:
             attempts.mark_reachable(tx, row)
-    return [key.token in held for key in keys]
+    return [key in held for key in keys]
 
 
 def _mark_unreachable(tx: Transaction, row: AnyRow, why: str) -> None:

@@ -8,13 +8,14 @@ from datetime import timedelta
 import pytest
 
 from jobmgr.dispatch.roster import key_of
-from jobmgr.domain.job import Attempt, JobError
+from jobmgr.domain.job import Attempt, JobError, OnLost
 from jobmgr.domain.outcome import End
 from jobmgr.domain.queue import Tally
 from jobmgr.domain.status import Status
 from jobmgr.store import attempts, dispatchers, events, listing, ownership, waiting
+from jobmgr.store.attempts import Start, Turn
 from jobmgr.store.claims import Claimed
-from tests.store.worker import Worker, ending, new_job, now
+from tests.store.worker import RUN, Worker, ending, new_job, now
 
 
 async def attempts_of(worker: Worker, job_id: str) -> list[Attempt]:
@@ -191,6 +192,46 @@ async def test_same_end_twice_in_one_batch_is_written_once(worker: Worker) -> No
     assert await worker.status("a") is Status.COMPLETED
 
 
+@pytest.mark.parametrize("is_old_first", [True, False])
+async def test_old_lease_beside_the_new_one_in_a_batch_writes_nothing(
+    worker: Worker, is_old_first: bool
+) -> None:
+    await worker.add("a")
+    old = await worker.claim_one()
+    ((new,),) = await worker.database.write_all(ownership.reclaim, [(worker.id, [old.token])])
+    ends = [ending(old, End(1)), ending(new, End(0))]
+
+    outcomes = await worker.database.write_all(attempts.finish, ends if is_old_first else ends[::-1])
+
+    assert outcomes.index(None) == (0 if is_old_first else 1)
+    assert await worker.status("a") is Status.COMPLETED
+
+
+async def test_same_start_twice_in_one_batch_is_told_once(worker: Worker) -> None:
+    await worker.add("a")
+    start = Start(key_of(await worker.claim_one()), "handle", now(), "/run")
+
+    answers = await worker.database.write_all(attempts.start, [start, start])
+
+    assert answers == [True, True]
+    log = await worker.database.read(events.tail, 0, 100)
+    assert [(event.kind, event.v) for event in log] == [("submitted", 1), ("claimed", 2), ("started", 3)]
+    assert (await worker.get("a")).v == 3
+
+
+async def test_turns_of_one_batch_end_as_the_last_one(worker: Worker) -> None:
+    await worker.add("a")
+    claimed = await worker.claim_one()
+    await worker.start(claimed)
+    turns = [Turn(key_of(claimed), is_paused) for is_paused in (True, True, False)]
+
+    await worker.database.write_all(attempts.turn, turns)
+
+    log = await worker.database.read(events.tail, 0, 100)
+    assert [(event.kind, event.v) for event in log[3:]] == [("paused", 4), ("resumed", 5)]
+    assert await worker.status("a") is Status.RUNNING
+
+
 async def test_failure_within_budget_is_due_again_later(worker: Worker) -> None:
     await worker.add("a", max_attempts=3, backoff_s=40.0)
 
@@ -201,6 +242,19 @@ async def test_failure_within_budget_is_due_again_later(worker: Worker) -> None:
     assert job.due_at is not None
     assert abs(job.due_at - now() - timedelta(seconds=40)) < timedelta(seconds=10)
     assert await worker.claim() == []
+    assert await worker.counts() == {Tally.PENDING: 1}
+
+
+@pytest.mark.parametrize("end", [End(signal=9), End(error=JobError("lost", "nobody knows"), lost=True)])
+async def test_attempt_that_ends_while_paused_is_tried_again(worker: Worker, end: End) -> None:
+    await worker.insert(new_job("a", spec=replace(RUN, on_lost=OnLost.RETRY), max_attempts=2))
+    claimed = await worker.claim_one()
+    await worker.start(claimed)
+    await worker.database.write(attempts.turn, Turn(key_of(claimed), is_paused=True))
+
+    await worker.database.write(attempts.finish, ending(claimed, end))
+
+    assert await worker.status("a") is Status.PENDING
     assert await worker.counts() == {Tally.PENDING: 1}
 
 

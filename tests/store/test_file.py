@@ -19,6 +19,7 @@ import jobmgr
 from jobmgr.errors import (
     DatabaseInUse,
     InvalidRequest,
+    JobExists,
     JobmgrError,
     NotADatabase,
     StoreError,
@@ -169,6 +170,23 @@ async def test_other_program_may_write_while_the_service_runs(sqlite_url: str) -
     (job,) = await database.read(listing.get, ["a"])
     await database.close()
     assert job.name == "from outside"
+
+
+async def test_refused_bulk_does_not_lock_the_service_out(sqlite_url: str) -> None:
+    database = Database(sqlite_url)
+    await database.start()
+    bulk = [new_job("a"), new_job("b"), new_job("c")]
+    await database.write(jobs.insert, bulk)
+    with pytest.raises(JobExists):
+        await database.write(jobs.insert, bulk)
+
+    with contextlib.closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as program:
+        program.execute("UPDATE jobs SET name = 'from outside'")
+        program.commit()
+    stored = await database.write(jobs.insert, [new_job("d")])
+    await database.close()
+
+    assert [job.job_id for job in stored] == ["d"]
 
 
 @pytest.mark.parametrize(
