@@ -59,3 +59,22 @@ def machine() -> Machine:
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     gpus = sum(1 for path in Path("/dev").glob("nvidia[0-9]*") if path.name[6:].isdigit())
     return Machine(cpus=cpus, memory_bytes=psutil.virtual_memory().total, gpus=gpus)
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """What a file system has left for this user. `inodes_free` is None where they are made as needed."""
+
+    free_bytes: int
+    total_bytes: int
+    inodes_free: int | None
+
+
+def space(directory: Path) -> Space:
+    """The room on the file system of `directory`, which must exist. Raises OSError."""
+    status = os.statvfs(directory)
+    return Space(
+        free_bytes=status.f_bavail * status.f_frsize,
+        total_bytes=status.f_blocks * status.f_frsize,
+        inodes_free=status.f_favail if status.f_files else None,
+    )

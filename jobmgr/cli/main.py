@@ -34,6 +34,7 @@ _COMMANDS = {
     "watch": ("watch", "Watch the jobs while they run."),
     "queue": ("queues", "List, pause, resume and limit queues."),
     "db": ("database", "Bring the database up to date, or check it."),
+    "doctor": ("doctor", "Check this installation, and say what to do."),
     "demo": ("demo", "Run a small campaign on a service of its own."),
 }
 

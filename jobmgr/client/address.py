@@ -32,7 +32,7 @@ def find_service(url: str | None, token: str | None, environment: Mapping[str, s
     Raises InvalidRequest for a URL that is none.
     """
     settings = load({"url": url, "token": token}, environment)
-    running = None if _is_chosen(settings, url, environment) else running_service(settings.home)
+    running = None if is_chosen(settings, url, environment) else running_service(settings.home)
     found = checked_url(running or settings.url)
     if settings.token is None and (running or _is_loopback(found)):
         # The owner's token file opens the service of this home only, so it is not shown to other hosts.
@@ -52,17 +52,33 @@ def checked_url(url: str) -> str:
     return url.rstrip("/")
 
 
-def running_service(home: Path) -> str | None:
-    """The URL that the running service of `home` left there, None when there is none."""
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a service left for command lines of the same user: its URL and process, and whether that runs."""
+
+    url: str
+    pid: int
+    is_alive: bool
+
+
+def left_by_service(home: Path) -> Left | None:
+    """What the file of the last service says; None without a file, after a service that stopped in order."""
     try:
         left: Any = json.loads((home / SERVICE_FILE).read_bytes())
         url, pid = str(left["url"]), int(left["pid"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return url if _is_alive(pid) else None
+    return Left(url, pid, _is_alive(pid))
 
 
-def _is_chosen(settings: Settings, url: str | None, environment: Mapping[str, str]) -> bool:
+def running_service(home: Path) -> str | None:
+    """The URL that the running service of `home` left there, None when there is none."""
+    left = left_by_service(home)
+    return left.url if left is not None and left.is_alive else None
+
+
+def is_chosen(settings: Settings, url: str | None, environment: Mapping[str, str]) -> bool:
+    """Whether somebody said which service is meant, so that the one of this home is not looked for."""
     default = f"http://{url_host(settings.host)}:{settings.port}"
     return bool(url or environment.get("JOBMGR_URL")) or settings.url != default
 
