@@ -82,3 +82,22 @@ def _device_gpus(devices: Path) -> tuple[str, ...]:
     # CUDA numbers the GPUs it finds from 0 on, also where a container shows only /dev/nvidia2.
     count = sum(1 for path in devices.glob("nvidia[0-9]*") if path.name[6:].isdigit())
     return tuple(str(number) for number in range(count))
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """What a file system has left for this user. `inodes_free` is None where they are made as needed."""
+
+    free_bytes: int
+    total_bytes: int
+    inodes_free: int | None
+
+
+def space(directory: Path) -> Space:
+    """The room on the file system of `directory`, which must exist. Raises OSError."""
+    status = os.statvfs(directory)
+    return Space(
+        free_bytes=status.f_bavail * status.f_frsize,
+        total_bytes=status.f_blocks * status.f_frsize,
+        inodes_free=status.f_favail if status.f_files else None,
+    )

@@ -67,6 +67,27 @@ def load(
     return replace(settings, work_dir=settings.work_dir.absolute())
 
 
+def origins(environment: Mapping[str, str], directory: Path | None = None) -> dict[str, list[str]]:
+    """Which settings come from where: `jobmgr.toml` with its path, then the environment. Names, never values."""
+    file = (directory or Path.cwd()) / CONFIG_FILE
+    found = {str(file): sorted(_from_file(file))}
+    found["environment"] = [f"JOBMGR_{name.upper()}" for name in _from_environment(environment)]
+    return {origin: names for origin, names in found.items() if names}
+
+
+def strangers(environment: Mapping[str, str]) -> list[str]:
+    """JOBMGR_* variables that mean nothing to anybody: misspelt, or of another version."""
+    known = {f"JOBMGR_{name.upper()}" for name in _RULES} | _NO_SETTINGS
+    return sorted(name for name in environment if name.startswith("JOBMGR_") and name not in known)
+
+
+# Set inside jobs, by scripts, or for tests that stop processes at named steps.
+_NO_SETTINGS = frozenset(
+    f"JOBMGR_{name}"
+    for name in ("JOB_ID", "ATTEMPT", "ATTEMPT_TOKEN", "RUN_DIR", "JOB_TOKEN_FILE", "PYTHON", "FAULTS")
+)
+
+
 def url_host(host: str) -> str:
     """`host` as it stands in a URL a client on this machine can use."""
     if host in ("", "0.0.0.0", "::"):

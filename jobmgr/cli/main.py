@@ -36,6 +36,7 @@ _COMMANDS = {
     "queue": ("queues", "List, pause, resume and limit queues."),
     "limits": ("limits", "List and set the limits of the service."),
     "db": ("database", "Bring the database up to date, or check it."),
+    "doctor": ("doctor", "Check this installation, and say what to do."),
     "demo": ("demo", "Run a small campaign on a service of its own."),
 }
 

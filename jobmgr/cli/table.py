@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobmgr.cli.output import clean, is_wide
+from jobmgr.domain.checkup import Check, Verdict
 from jobmgr.domain.job import Attempt, FileEntry, Job, JobError
 from jobmgr.domain.queue import Queue, Tally
 from jobmgr.domain.resources import size_text
@@ -31,6 +32,10 @@ _STYLES: Mapping[str, str] = MappingProxyType(
 _MESSAGE_LENGTH = 200
 # In these a job has its first start, if any, from an attempt that is over.
 _NOT_STARTED = (Status.PENDING, Status.QUEUED, Status.CLAIMED, Status.SCHEDULED)
+
+_VERDICTS: Mapping[Verdict, str] = MappingProxyType(
+    {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.PROBLEM: "red"}
+)
 
 
 def cell(value: object, style: str = "") -> Text:
@@ -116,6 +121,16 @@ def queues_table(queues: Iterable[Queue]) -> Table:
     return table
 
 
+def checks_table(checks: Iterable[Check]) -> Table:
+    """One row per check of the installation."""
+    table = _table("CHECK", "RESULT", "FOUND")
+    for check in checks:
+        found = cell(check.found)
+        found.no_wrap, found.overflow = False, "fold"
+        table.add_row(cell(check.name), cell(check.verdict, _VERDICTS[check.verdict]), found)
+    return table
+
+
 def facts_table(facts: Sequence[tuple[str, object]]) -> Table:
     """Two columns, name and value; facts without a value are left out."""
     table = Table.grid(padding=(0, 2))
@@ -168,5 +183,5 @@ def _table(*headings: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for heading in headings:
         # Rich takes room from columns that may wrap first; their cells do not wrap, so each job stays one row.
-        table.add_column(heading, no_wrap=heading not in ("NAME", "ERROR", "FILE"))
+        table.add_column(heading, no_wrap=heading not in ("NAME", "ERROR", "FILE", "FOUND"))
     return table

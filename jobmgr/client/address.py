@@ -64,14 +64,29 @@ def checked_url(url: str) -> str:
     return url.rstrip("/")
 
 
-def running_service(home: Path) -> str | None:
-    """The URL that the running service of `home` left there, None when there is none."""
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a service left for command lines of the same user: its URL and process, and whether that runs."""
+
+    url: str
+    pid: int
+    is_alive: bool
+
+
+def left_by_service(home: Path) -> Left | None:
+    """What the file of the last service says; None without a file, after a service that stopped in order."""
     try:
         left: Any = json.loads((home / SERVICE_FILE).read_bytes())
         url, pid = str(left["url"]), int(left["pid"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return url if _is_alive(pid) else None
+    return Left(url, pid, _is_alive(pid))
+
+
+def running_service(home: Path) -> str | None:
+    """The URL that the running service of `home` left there, None when there is none."""
+    left = left_by_service(home)
+    return left.url if left is not None and left.is_alive else None
 
 
 def _is_alive(pid: int) -> bool:

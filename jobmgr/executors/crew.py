@@ -155,7 +155,7 @@ def _ignore(_link: Link, _message: Message) -> None:
 
 def _start_warden(work_dir: Path) -> str:
     """Start a warden in a session of its own; the path of its socket. Blocks some 20 ms."""
-    directory = _socket_directory(work_dir)
+    directory = _make_socket_directory(work_dir)
     path = os.path.join(directory, f"w-{os.urandom(6).hex()}")
     log_path = work_dir / "keepers.log"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener, log_path.open("ab") as log:
@@ -178,12 +178,17 @@ def _start_warden(work_dir: Path) -> str:
     return path
 
 
-def _socket_directory(work_dir: Path) -> str:
+def socket_directory(work_dir: Path) -> Path:
     """`<work>/sockets`, or a private directory of our user if that path is too long for a socket."""
     directory = work_dir / "sockets"
     if len(os.fsencode(directory)) > _SOCKET_DIRECTORY_MAX_BYTES:
         digest = hashlib.sha256(os.fsencode(work_dir)).hexdigest()[:12]
         directory = Path(tempfile.gettempdir()) / f"jobmgr-{os.getuid()}-{digest}"
+    return directory
+
+
+def _make_socket_directory(work_dir: Path) -> str:
+    directory = socket_directory(work_dir)
     directory.mkdir(mode=0o700, exist_ok=True)
     found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:

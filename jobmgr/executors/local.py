@@ -251,7 +251,7 @@ class LocalExecutor:
             **self._job_env(),
             "JOBMGR_JOB_ID": launch.job_id,
             "JOBMGR_ATTEMPT": str(launch.number),
-            "JOBMGR_RUN_DIR": live.run,
+            process.RUN_VARIABLE: live.run,
             process.ATTEMPT_VARIABLE: live.token,
         }
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
 ATTEMPT_VARIABLE = "JOBMGR_ATTEMPT_TOKEN"
+RUN_VARIABLE = "JOBMGR_RUN_DIR"
 
 _PR_SET_CHILD_SUBREAPER = 36  # Source: prctl(2), linux/prctl.h.
 _PF_FORKNOEXEC = 0x40  # Source: linux/sched.h; set by fork, cleared by a successful exec, kept by a zombie.
@@ -246,16 +247,22 @@ def descendants() -> list[ProcessStat]:
 
 def token_of(pid: int) -> str | None:
     """The attempt whose token the process was started with; None if it has none or may not be looked at."""
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            environ = file.read()
-    except OSError:
-        return None
-    prefix = ATTEMPT_VARIABLE.encode() + b"="
-    for entry in environ.split(b"\0"):
+    token = variable_of(pid, ATTEMPT_VARIABLE)
+    return None if token is None else token.decode("ascii", "replace")
+
+
+def variable_of(pid: int, name: str) -> bytes | None:
+    """This variable of the environment that the process was started with; None as for `token_of`."""
+    prefix = name.encode() + b"="
+    for entry in _read_entries(f"/proc/{pid}/environ"):
         if entry.startswith(prefix):
-            return entry[len(prefix) :].decode("ascii", "replace")
+            return entry[len(prefix) :]
     return None
+
+
+def arguments_of(pid: int) -> list[bytes]:
+    """The command line of the process; empty if it is gone."""
+    return _read_entries(f"/proc/{pid}/cmdline")
 
 
 def carriers(token: str) -> list[ProcessStat]:
@@ -329,3 +336,11 @@ def _read_short(path: str) -> bytes:
         return os.read(descriptor, 4096)
     finally:
         os.close(descriptor)
+
+
+def _read_entries(path: str) -> list[bytes]:
+    try:
+        with open(path, "rb") as file:
+            return file.read().removesuffix(b"\0").split(b"\0")
+    except OSError:
+        return []

@@ -25,16 +25,21 @@ def check_server(connection: sa.Connection) -> None:
 
 def check_file(database: Path, mounts: Path = _MOUNTS) -> None:
     """Raise StoreError if the file lies on a network file system, where SQLite's WAL is corrupted sooner or later."""
-    kind = _file_system(database.absolute(), mounts)
-    if kind in _NETWORK:
+    kind = file_system(database.absolute(), mounts)
+    if is_network(kind):
         raise StoreError(
             f"{database} lies on a network file system ({kind}), where SQLite is not safe; "
             "put it on a local disk with --database, or use PostgreSQL"
         )
 
 
-def _file_system(path: Path, mounts: Path) -> str | None:
-    """The type of the file system that holds `path`; None where the system does not tell."""
+def is_network(kind: str | None) -> bool:
+    """Whether file systems of this type are shared between machines."""
+    return kind in _NETWORK
+
+
+def file_system(path: Path, mounts: Path = _MOUNTS) -> str | None:
+    """The type of the file system that holds this absolute `path`; None where the system does not tell."""
     try:
         lines = mounts.read_text(errors="replace").splitlines()
     except OSError:

@@ -19,8 +19,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import sqlalchemy as sa
 
 from jobmgr import fault
-from jobmgr.errors import InvalidRequest, JobmgrError, StoreUnavailable
-from jobmgr.store import schema
+from jobmgr.errors import JobmgrError, StoreUnavailable
+from jobmgr.store import address, schema
 from jobmgr.store.backend import Backend
 from jobmgr.store.outage import Outage
 from jobmgr.store.postgresql import Postgresql
@@ -35,7 +35,6 @@ Result = TypeVar("Result")
 # A batch function gets all items that wait for it and answers each; it runs again if its batch must be split.
 Batch = Callable[[Transaction, Sequence[Item]], Sequence[Result]]
 
-BUSY_TIMEOUT_S = 15.0
 _MAX_BATCH = 512
 
 
@@ -50,7 +49,7 @@ class Database:
     """Reads, and writes that share commits: all writes that wait while one commits go into the next one."""
 
     def __init__(self, url: str) -> None:
-        self.url = _parse(url)
+        self.url = address.parse(url)
         self._backend: Backend = (
             Sqlite(self.url) if self.url.get_backend_name() == "sqlite" else Postgresql(self.url)
         )
@@ -214,34 +213,3 @@ def _reach(taken: Sequence[_Pending], when: str) -> None:
         name = f"{pending.batch.__module__.rpartition('.')[2]}.{pending.batch.__name__}:{when}"
         if name in fault.STEPS:
             fault.reach(name)
-
-
-def _parse(text: str) -> sa.URL:
-    try:
-        url = sa.make_url(text)
-    except (sa.exc.ArgumentError, ValueError):
-        raise InvalidRequest(
-            "database", f"{_hidden(text)!r} is not a database URL; write sqlite:///jobs.db"
-        ) from None
-    match url.get_backend_name():
-        case "sqlite":
-            if not url.database or url.database == ":memory:":
-                raise InvalidRequest("database", "a job database needs a file; write sqlite:///jobs.db")
-            file = str(Path(url.database).absolute())
-            patience = {"timeout": str(BUSY_TIMEOUT_S), **url.query}
-            return url.set(drivername="sqlite+pysqlite", database=file, query=patience)
-        case "postgresql" | "postgres":
-            return _for_asyncpg(url)
-        case other:
-            raise InvalidRequest("database", f"{other} is not supported; use sqlite or postgresql")
-
-
-def _hidden(text: str) -> str:
-    return text if "@" not in text else "…@" + text.rpartition("@")[2]
-
-
-def _for_asyncpg(url: sa.URL) -> sa.URL:
-    query = dict(url.query)
-    if "sslmode" in query:  # libpq's name for what asyncpg calls ssl
-        query["ssl"] = query.pop("sslmode")
-    return url.set(drivername="postgresql+asyncpg", query=query)

@@ -19,6 +19,8 @@ from jobmgr.store.transaction import NOTIFY_CHANNEL
 T = TypeVar("T")
 
 STATEMENT_TIMEOUT_S = 30.0
+_OVERFLOW = 4
+CONNECTIONS = READERS + 1 + _OVERFLOW  # of one service, at most
 _BLIND_POLL_S = 5.0
 _REPEATS = 5
 # What another service's commit of the same instant causes: deadlock_detected, serialization_failure, and
@@ -33,7 +35,7 @@ class Postgresql:
         self._engine = create_async_engine(
             url,
             pool_size=READERS + 1,
-            max_overflow=4,
+            max_overflow=_OVERFLOW,
             pool_timeout=STATEMENT_TIMEOUT_S,
             pool_pre_ping=False,
             json_serializer=json_text,

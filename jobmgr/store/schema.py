@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -35,6 +36,26 @@ def current(connection: sa.Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a database's schema stands: its revision (None: no tables of ours), and the one that is needed."""
+
+    revision: str | None
+    head: str
+    is_known: bool
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this version can work with the tables as they are."""
+        return self.revision == self.head
+
+
+def standing(connection: sa.Connection) -> Standing:
+    """Compare the schema of this database with that of this version."""
+    revision = current(connection)
+    return Standing(revision, head(), revision is None or revision in _known())
+
+
 def check(connection: sa.Connection) -> None:
     """Raise SchemaMissing if an upgrade is due, SchemaTooNew if the database is ahead of this version."""
     revision = current(connection)
@@ -61,9 +82,12 @@ def downgrade(connection: sa.Connection, revision: str) -> None:
     command.downgrade(_configuration(connection), revision)
 
 
+def _known() -> set[str]:
+    return {script.revision for script in ScriptDirectory(str(migrations_directory())).walk_revisions()}
+
+
 def _refuse_newer(revision: str | None) -> None:
-    known = {script.revision for script in ScriptDirectory(str(migrations_directory())).walk_revisions()}
-    if revision is not None and revision not in known:
+    if revision is not None and revision not in _known():
         raise SchemaTooNew(
             f"the database was written by a newer jobmgr (revision {revision}); upgrade jobmgr"
         )

@@ -18,6 +18,8 @@ from jobmgr.store.backend import READERS, UNSTORABLE, json_text
 
 T = TypeVar("T")
 
+LIBRARY_VERSION = sqlite3.sqlite_version_info
+
 
 class Sqlite:
     """One file. Readers and the writer are separate engines: see their BEGIN."""
@@ -91,7 +93,7 @@ def _run_sqlite(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
         with engine.connect() as connection, connection.begin():
             return work(connection)
     except (sa.exc.DBAPIError, UnicodeEncodeError) as error:
-        raise _translate_sqlite(error, engine.url.database) from error
+        raise translate_sqlite(error, engine.url.database) from error
 
 
 def _data_version(engine: sa.Engine) -> int:
@@ -104,9 +106,10 @@ def _data_version(engine: sa.Engine) -> int:
         raw.close()
 
 
-def _translate_sqlite(
+def translate_sqlite(
     error: sa.exc.DBAPIError | UnicodeEncodeError, file: str | None
 ) -> JobmgrError | sa.exc.DBAPIError:
+    """What a driver's error means for `file`; the error itself if that is not known."""
     if isinstance(error, UnicodeEncodeError):
         return InvalidRequest("", UNSTORABLE)
     text = str(error.orig)

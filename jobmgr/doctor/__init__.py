@@ -1,0 +1,1 @@
+"""`jobmgr doctor`: facts about this installation are gathered without changing anything, then judged."""

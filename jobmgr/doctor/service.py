@@ -1,0 +1,39 @@
+"""Judges the service that command lines of this user talk to."""
+
+from __future__ import annotations
+
+from jobmgr.client.address import Left
+from jobmgr.client.health import Health
+from jobmgr.domain.checkup import Check, ok, problem, warning
+
+NAME = "service"
+_START = "start one with `jobmgr serve`"
+
+
+def judge(left: Left | None, health: Health | None, version: str, *, is_served: bool) -> Check:
+    """Whether it runs, answers, can use its database, and is of this version."""
+    if health is not None:
+        return _answer(health, left, version)
+    if left is not None:
+        found = f"process {left.pid} was killed and left its service.json"
+        return warning(NAME, found, f"{_START}; it takes up what was left")
+    if is_served:
+        return ok(NAME, "none of this state directory, but another program serves the database")
+    return warning(NAME, "none is running, so no job is started", _START)
+
+
+def _answer(health: Health, left: Left | None, version: str) -> Check:
+    who = f"{health.url} (process {left.pid})" if left and left.url == health.url else health.url
+    if not health.lives:
+        remedy = "if that process hangs, end it and start `jobmgr serve` again; running jobs are not touched"
+        return problem(NAME, f"{who} does not answer: {health.trouble}", remedy)
+    if health.version is None:
+        remedy = "show its token in JOBMGR_TOKEN, or run this as its user"
+        return warning(NAME, f"{who} lives, but tells us nothing: {health.trouble}", remedy)
+    if not health.is_ready:
+        remedy = "see what is said about the database; the service goes on by itself once it is back"
+        return problem(NAME, f"{who} lives, but is not ready: {health.trouble}", remedy)
+    if health.version != version:
+        found = f"{who} is jobmgr {health.version}, this is {version}"
+        return warning(NAME, found, "restart the service, so that both are the same; running jobs go on")
+    return ok(NAME, f"{who} is ready, jobmgr {health.version}")
