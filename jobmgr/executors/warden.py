@@ -27,7 +27,7 @@ _KEEPERS_WAITING = 64  # Connections a keeper or warden has not accepted yet.
 
 _NEVER_STARTED = {
     "code": "keeper_died_before_start",
-    "message": "the process that was to start the command was killed; the command never ran, retry the job",
+    "message": "the process that was to start the command was killed; the command never ran",
 }
 
 
