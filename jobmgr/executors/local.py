@@ -69,7 +69,7 @@ class LocalExecutor:
             on_message=self._on_message,
             on_lost=self._on_lost,
         )
-        self._pursuit = Pursuit(self._started, self._on_message, self._on_lost)
+        self._pursuit = Pursuit(self._started, self._turned, self._on_message, self._on_lost)
         self._live: dict[str, Live] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -257,8 +257,8 @@ class LocalExecutor:
                 moment = datetime.fromisoformat(message["started_at"])
                 self._started(live, Started(live.token, evidence.handle_of(message), moment))
         elif operation in ("paused", "resumed"):
-            if live is not None and not live.is_over:
-                self._report(Paused(live.token) if operation == "paused" else Resumed(live.token))
+            if live is not None:
+                self._turned(live, Paused(live.token) if operation == "paused" else Resumed(live.token))
         elif operation == "ended":
             self._crew.release(link)
             if live is not None:
@@ -283,6 +283,10 @@ class LocalExecutor:
         if not live.has_started and not live.is_over:
             live.has_started = True
             self._report(started)
+
+    def _turned(self, live: Live, turn: Paused | Resumed) -> None:
+        if not live.is_over:
+            self._report(turn)
 
     def _ended(self, live: Live, record: Message) -> None:
         try:
