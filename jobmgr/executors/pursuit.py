@@ -165,7 +165,7 @@ class Pursuit:
         kill_at: float | None = None
         stood_still = False
         while left := _living(found):
-            stands_still = all(one.is_stopped for one in left)
+            stands_still = not process.moving(left)
             if stands_still and not stood_still:
                 # A pause of its dead keeper, or its own doing. Unless somebody wants it paused, it is told to go on.
                 self._report_turn(live, Paused(live.token))
@@ -188,9 +188,9 @@ class Pursuit:
             live.wish = None
             process.send_signals(found, signal.SIGCONT)
             self._report_turn(live, Resumed(live.token))
-        elif moving := [one for one in found if not one.is_stopped]:
-            process.send_signals(moving, signal.SIGSTOP)
-        elif found:
+            return
+        process.send_signals((one for one in found if not one.is_stopped), signal.SIGSTOP)
+        if found and not process.moving(found):
             live.wish = None
             self._report_turn(live, Paused(live.token))
 

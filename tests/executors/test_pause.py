@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -52,6 +53,32 @@ async def test_the_whole_tree_stops_and_goes_on(site: Site, service: Service) ->
     await eventually(lambda: len(service.output(launch)) > size)
     await service.executor.cancel(launch.token, 5.0)
     await service.record(launch)
+
+
+# A child before its exec, for which its parent waits inside the kernel: what vfork does, without sharing memory.
+IN_VFORK = """
+import ctypes, os, platform, signal, time
+CLONE_VFORK = 0x4000
+clone = {"x86_64": 56, "aarch64": 220}[platform.machine()]
+print("x", flush=True)
+if ctypes.CDLL(None).syscall(clone, CLONE_VFORK | signal.SIGCHLD, 0, 0, 0, 0) == 0:
+    while not os.path.exists("go"):
+        time.sleep(0.01)
+"""
+
+
+async def test_a_parent_that_waits_in_vfork_for_a_stopped_child_stands_still(
+    site: Site, service: Service
+) -> None:
+    launch = await _running(service, site.launch_of(sys.executable, "-c", IN_VFORK))
+    await eventually(lambda: {stat.state for stat in site.commands()} == {"D", "S"})
+
+    await _paused(service, launch)
+
+    (service.run_dir(launch) / "go").touch()
+    assert {stat.state for stat in site.commands()} == {"D", "T"}
+    await _resumed(service, launch)
+    assert (await service.record(launch)).exit_code == 0
 
 
 async def test_a_tree_that_forks_all_the_time_stops(site: Site, service: Service) -> None:
