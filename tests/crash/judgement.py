@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from jobmgr.domain.job import When
 from jobmgr.domain.outcome import LOST, RELEASED
+from jobmgr.domain.queue import Tally
 from jobmgr.domain.status import TERMINAL, Status
 from jobmgr.executors import process
 from tests import remnant
@@ -247,23 +248,18 @@ def _processes(site: Site) -> Iterator[str]:
     for stat in remnant.commands(site.work):
         token = process.token_of(stat.pid)
         yield f"process {stat.pid} of attempt {token} still runs: {remnant.arguments(stat.pid)!r}"
-    if site.service.ended_as is not None and not site.casualties.is_among(site.service.who):
-        yield f"the service ended by itself, with {site.service.ended_as}:\n{site.service.log_tail()}"
+    for who, status in site.service.ends:
+        if not site.casualties.is_among(who):
+            yield f"the service ended by itself, with {status}:\n{site.service.log_tail()}"
 
 
 def _tallies(rows: Record) -> Iterator[str]:
-    counted = Counter((job.queue, _tally(Status(job.status))) for job in rows.jobs.values())
+    counted = Counter((job.queue, Tally.of(Status(job.status))) for job in rows.jobs.values())
     for queue in rows.queues:
-        for name in ("pending", "queued", "live", "completed", "failed", "cancelled"):
-            if getattr(queue, name) != counted[queue.name, name]:
-                yield (
-                    f"queue {queue.name} says {getattr(queue, name)} {name}, "
-                    f"there are {counted[queue.name, name]}"
-                )
-
-
-def _tally(status: Status) -> str:
-    return "live" if status.is_live else status.value
+        for tally in Tally:
+            said, there = getattr(queue, tally.value), counted[queue.name, tally]
+            if said != there:
+                yield f"queue {queue.name} says {said} {tally}, there are {there}"
 
 
 def _logs(site: Site) -> Iterator[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,12 @@ class Ledger:
         fields = {"resources": {"walltime": walltime_s}}
         command = ["sh", "-c", script, str(self.path)]
         return Plan(job_id, command, exit_code=None, times_out=True, fields=fields, **rest)
+
+    def due(self, job_id: str, exit_code: int, delay_s: float) -> Plan:
+        """A job that may not start before a moment from now."""
+        plan = self.ending(job_id, exit_code)
+        plan.fields = {"not_before": (datetime.now(UTC) + timedelta(seconds=delay_s)).isoformat()}
+        return plan
 
     def impossible(self, job_id: str) -> Plan:
         """A job whose program does not exist."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
 from jobmgr import fault
@@ -86,9 +85,7 @@ class Due(Ordinary):
     """A job that may not start before a moment that is near."""
 
     def make(self, job_id: str) -> Plan:
-        plan = self.site.ledger.ending(job_id, exit_code=0)
-        plan.fields = {"not_before": (datetime.now(UTC) + timedelta(seconds=_SOON_S)).isoformat()}
-        return plan
+        return self.site.ledger.due(job_id, exit_code=0, delay_s=_SOON_S)
 
 
 class Crowded(Ordinary):

@@ -40,6 +40,7 @@ class Service:
         self._command += ["--max-concurrent-jobs", str(slots)]
         self._process: subprocess.Popen[bytes] | None = None
         self.who = (0, 0)  # pid and start ticks of this life
+        self._former: list[tuple[tuple[int, int], int]] = []
         self.url = ""
 
     @property
@@ -61,13 +62,15 @@ class Service:
         return self._process is not None and self._process.poll() is None
 
     @property
-    def ended_as(self) -> int | None:
-        """The exit status of this life, as Popen has it; None while it runs."""
-        return None if self._process is None else self._process.poll()
+    def ends(self) -> list[tuple[tuple[int, int], int]]:
+        """The lives that have ended: who it was, and its exit status as Popen has it."""
+        status = None if self._process is None else self._process.poll()
+        return self._former if status is None else [*self._former, (self.who, status)]
 
     def spawn(self) -> None:
         """Begin a life; it does not answer yet."""
         assert not self.is_running
+        self._former = self.ends
         self.url = ""
         with self._out.open("wb") as out, self.log.open("ab") as log:
             self._process = subprocess.Popen(

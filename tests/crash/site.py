@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jobmgr.client import Client
-from jobmgr.domain.job import Job
-from jobmgr.errors import AnswerLost, JobExists, JobmgrError, ServiceUnreachable, StoreUnavailable
+from jobmgr.domain.job import Job, JobPage
+from jobmgr.errors import AnswerLost, IllegalTransition, JobExists, ServiceUnreachable, StoreUnavailable
 from jobmgr.executors import process
 from jobmgr.executors.process import ProcessStat
 from tests import remnant
@@ -48,6 +48,8 @@ class Site:
 
     async def call(self, verb: str, *arguments: Any, **fields: Any) -> Any:
         """One verb of the client. Raises what it raises."""
+        if not self.service.url:
+            raise ServiceUnreachable("its URL", "it was killed")
         async with Client(self.service.url, timeout_s=30.0) as client:
             return await getattr(client, verb)(*arguments, **fields)
 
@@ -56,7 +58,7 @@ class Site:
         return asyncio.get_running_loop().create_task(work)
 
     async def stored(self) -> set[str]:
-        """The ids of all jobs there are."""
+        """The ids of all jobs there are; the service runs."""
         async with Client(self.service.url) as client:
             return {job.job_id async for job in client.list()}
 
@@ -82,7 +84,14 @@ class Site:
     async def retry(self, plan: Plan) -> bool:
         """Ask for another run of an ended job; False: the answer was lost, or it has not ended."""
         plan.retries_asked += 1
-        return await self._try("retry", plan)
+        try:
+            await self.call("retry", plan.job_id)
+        except IllegalTransition:
+            plan.retries_asked -= 1
+            return False
+        except DOUBT:
+            return False
+        return True
 
     async def pause(self, plan: Plan) -> bool:
         """Ask for a pause; False: the answer was lost, or the job does not run."""
@@ -95,7 +104,7 @@ class Site:
     async def _try(self, verb: str, plan: Plan) -> bool:
         try:
             await self.call(verb, plan.job_id)
-        except JobmgrError:
+        except (IllegalTransition, *DOUBT):
             return False
         return True
 
@@ -113,6 +122,13 @@ class Site:
     async def signed(self, plan: Plan) -> None:
         """Wait until the job's command has signed the ledger."""
         await eventually(lambda: any(line.job_id == plan.job_id for line in self.ledger.lines()))
+
+    async def any_running(self) -> Plan | None:
+        """A job that runs; None if there is none, or nobody tells."""
+        with contextlib.suppress(*DOUBT):
+            page: JobPage = await self.call("list_page", status=["running"], limit=1)
+            return self.plans[page.jobs[0].job_id] if page.jobs else None
+        return None
 
     async def keeper_of(self, plan: Plan) -> ProcessStat:
         """The living process that passed the gate of the job's last attempt."""
@@ -138,6 +154,7 @@ class Site:
         if self.service.is_running:
             self.kill(Role.SERVICE, [self.service.stat])
             self.service.wait()
+            self.service.url = ""
 
     def arm(self, step: str) -> None:
         """Let the next process that reaches the step stop there."""
