@@ -28,11 +28,13 @@ def find_binaries() -> Path | None:
 
 
 class Cluster:
-    """A running server. It does what a real one does, fsync included."""
+    """A server that can be stopped and started. It does what a real one does, fsync included."""
 
-    def __init__(self, binaries: Path, directory: Path) -> None:
+    def __init__(self, binaries: Path, directory: Path, user: str | None) -> None:
         self.binaries = binaries
         self.directory = directory
+        self._user = user
+        self._server: subprocess.Popen[bytes] | None = None
 
     def url(self, database: str) -> str:
         """The URL of a database, as users write it."""
@@ -47,13 +49,27 @@ class Cluster:
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
+    def start(self) -> None:
+        """Start the server and wait until it answers; after a crash it recovers first."""
+        with (self.directory / "log").open("ab") as log:
+            self._server = _start(self.binaries, self.directory, self._user, log.fileno())
+        _wait_until_ready(self.binaries, self.directory, self._server)
 
-# Ends the server and removes its files when the other end of its standard input is gone.
+    def stop(self, *, is_immediate: bool = False) -> None:
+        """Stop the server: sessions are ended first, or (immediate) everything is dropped as in a crash."""
+        if self._server is not None:
+            self._server.send_signal(signal.SIGQUIT if is_immediate else signal.SIGINT)
+            self._server.wait(timeout=30)
+            self._server = None
+
+
+# Ends the server and removes its files when the other end of its standard input is gone. A server that was stopped
+# has removed the file with its number.
 _GUARD = """
 cat >/dev/null
-kill -INT "$0"
-while kill -0 "$0" 2>/dev/null; do sleep 0.1; done
-rm -rf "$1"
+read -r server 2>/dev/null <"$0/data/postmaster.pid" && kill -INT "$server"
+while [ -n "$server" ] && kill -0 "$server" 2>/dev/null; do sleep 0.1; done
+rm -rf "$0"
 """
 
 
@@ -63,29 +79,27 @@ def running_cluster(binaries: Path) -> Iterator[Cluster]:
     directory = Path(tempfile.mkdtemp(prefix="jobmgr-pg-", dir=_fast_directory()))
     try:
         user = _hand_over(directory)
-        with (directory / "log").open("wb") as log:
-            _initialise(binaries, directory, user)
-            server = _start(binaries, directory, user, log.fileno())
-        with _guarded(server, directory):
-            _wait_until_ready(binaries, directory, server)
-            yield Cluster(binaries, directory)
+        _initialise(binaries, directory, user)
+        cluster = Cluster(binaries, directory, user)
+        with _guarded(cluster):
+            yield cluster
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
 
 @contextmanager
-def _guarded(server: subprocess.Popen[bytes], directory: Path) -> Iterator[None]:
+def _guarded(cluster: Cluster) -> Iterator[None]:
     guard = subprocess.Popen(
-        ["sh", "-c", _GUARD, str(server.pid), str(directory)], stdin=subprocess.PIPE, start_new_session=True
+        ["sh", "-c", _GUARD, str(cluster.directory)], stdin=subprocess.PIPE, start_new_session=True
     )
     try:
+        cluster.start()
         yield
     finally:
         # The guard first: later the number of the server may be that of another process.
         guard.kill()
         guard.communicate()
-        server.send_signal(signal.SIGINT)  # fast shutdown: sessions are ended, data stay sound
-        server.wait(timeout=30)
+        cluster.stop()
 
 
 def _fast_directory() -> str | None:

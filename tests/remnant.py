@@ -29,6 +29,14 @@ def commands(work: Path) -> list[process.ProcessStat]:
     return [stat for stat in process.living_processes() if mark in _environment(stat.pid)]
 
 
+def arguments(pid: int) -> bytes:
+    """The command line of a process; empty if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+    except OSError:
+        return b""
+
+
 def kill(stats: list[process.ProcessStat]) -> None:
     """End these processes, each by its own id and start time."""
     process.send_signals(stats, signal.SIGCONT, signal.SIGKILL)

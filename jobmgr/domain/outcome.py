@@ -11,17 +11,26 @@ from jobmgr.domain.status import Status
 
 RELEASED = "released"
 LOST = "lost"
+# What the warden records for a keeper that was killed between its gate and its command.
+NEVER_STARTED = "keeper_died_before_start"
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """What was observed of an attempt's end. `error` None and `exit_code` None means: released, never ran."""
+    """What was observed of an attempt's end. If it neither exited nor failed nor was killed, it never ran."""
 
     exit_code: int | None = None
     signal: int | None = None
     error: JobError | None = None
     ended_by: str = "self"
     lost: bool = False
+
+    @property
+    def never_ran(self) -> bool:
+        """Whether the command never ran and never will, through no fault of its job."""
+        if self.error is not None:
+            return self.error.code == NEVER_STARTED
+        return self.exit_code is None and self.signal is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +60,7 @@ class Outcome:
 
 def decide(end: End, rules: Rules, missing_files: tuple[str, ...], now: datetime, jitter: float) -> Outcome:
     """The outcome of an attempt that ended as `end`. `jitter` in [0, 1) spreads the retry."""
-    if end.exit_code is None and end.signal is None and end.error is None:
+    if end.never_ran:
         if rules.cancel_requested:
             return Outcome(Status.CANCELLED, RELEASED, _CANCELLED, counted=False)
         return Outcome(Status.QUEUED, RELEASED, counted=False)

@@ -46,7 +46,7 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = {
     Status.SCHEDULED: frozenset({Status.RUNNING, *_BACK, *_ENDS}),
     Status.RUNNING: frozenset({Status.PAUSED, *_BACK, *_ENDS}),
     # A paused command can be killed, and a resumed one may end before that was recorded: then it is tried again.
-    Status.PAUSED: frozenset({Status.PENDING, Status.RUNNING, *_ENDS}),
+    Status.PAUSED: frozenset({Status.RUNNING, *_BACK, *_ENDS}),
     # Terminal to waiting only by a user's retry; failed (lost) to its true end by a later exit record.
     Status.COMPLETED: frozenset(_BACK),
     Status.FAILED: frozenset({*_BACK, *_ENDS}),

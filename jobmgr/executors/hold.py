@@ -203,10 +203,10 @@ class Hold:
     def _keep_stopped(self, now: float) -> None:
         if self._is_still or now < self._stop_at:
             return
-        moving = [member for member in self._members() if not member.is_stopped]
-        process.send_signals(moving, signal.SIGSTOP)
+        members = self._members()
+        process.send_signals((member for member in members if not member.is_stopped), signal.SIGSTOP)
         self._stop_at = now + _RESCAN_S
-        if not moving:
+        if not process.moving(members):
             self._is_still = True
             self._news = {"op": "paused", "token": self.token}
 

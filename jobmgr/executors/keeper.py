@@ -139,7 +139,12 @@ class Keeper:
             return
         nonce = os.urandom(8).hex()
         assignment = Assignment(
-            order["control"], token, nonce, self._walltime_grace_s, self._leftover_grace_s
+            order["control"],
+            token,
+            nonce,
+            order["walltime_s"],
+            self._walltime_grace_s,
+            self._leftover_grace_s,
         )
         try:
             self._note.assign(assignment)
@@ -191,9 +196,7 @@ class Keeper:
         started_at_ns = time.time_ns()
         pid, start_ticks = command.start(order["command"], env, order["cwd"], stdout, stderr)
         fault.reach("keeper.spawned")
-        walltime_s: float | None = order["walltime_s"]
-        deadline = 0.0 if walltime_s is None else time.monotonic() + walltime_s
-        leader = Leader(pid, start_ticks, started_at_ns, deadline)
+        leader = Leader(pid, start_ticks, started_at_ns, assignment.deadline())
         self._note.running(leader)
         self._told_start = False
         self._hold = Hold(assignment, leader, _Descendants(), space, self._note)

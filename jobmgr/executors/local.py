@@ -81,7 +81,9 @@ class LocalExecutor:
             on_message=self._on_message,
             on_lost=self._on_lost,
         )
-        self._pursuit = Pursuit(self._started, self._unreachable, self._on_message, self._on_lost)
+        self._pursuit = Pursuit(
+            self._started, self._unreachable, self._turned, self._on_message, self._on_lost
+        )
         self.work_id = ""  # The name of the work directory, once started.
         self._live: dict[str, Live] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -278,8 +280,8 @@ class LocalExecutor:
                 moment = datetime.fromisoformat(message["started_at"])
                 self._started(live, Started(live.token, evidence.handle_of(message), moment))
         elif operation in ("paused", "resumed"):
-            if live is not None and not live.is_over:
-                self._report(Paused(live.token) if operation == "paused" else Resumed(live.token))
+            if live is not None:
+                self._turned(live, Paused(live.token) if operation == "paused" else Resumed(live.token))
         elif operation == "ended":
             self._crew.release(link)
             if live is not None:
@@ -313,6 +315,10 @@ class LocalExecutor:
             live.has_started = False
             logger.warning("attempt %s of job %s is unreachable: %s", live.token, live.launch.job_id, why)
             self._report(Unreachable(live.token, why))
+
+    def _turned(self, live: Live, turn: Paused | Resumed) -> None:
+        if not live.is_over:
+            self._report(turn)
 
     def _ended(self, live: Live, record: Message) -> None:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import mmap
 import struct
+import time
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -51,8 +52,13 @@ class Assignment(NamedTuple):
     control: str
     token: str
     nonce: str
+    walltime_s: float | None
     walltime_grace_s: float
     leftover_grace_s: float
+
+    def deadline(self) -> float:
+        """When a command that starts now has run for too long (monotonic); 0 if it has no limit."""
+        return 0.0 if self.walltime_s is None else time.monotonic() + self.walltime_s
 
 
 class Leader(NamedTuple):

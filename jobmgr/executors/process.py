@@ -240,6 +240,18 @@ def below(roots: Iterable[int], table: Sequence[ProcessStat]) -> list[ProcessSta
     return found
 
 
+def moving(members: Sequence[ProcessStat]) -> list[ProcessStat]:
+    """Those of a tree that may still do something after all of it was sent STOP.
+
+    A parent inside vfork (shells and posix_spawn start programs so) cannot stop before its child has become a program
+    or has ended; while that child is stopped, it cannot run either.
+    """
+    waited_for = {stat.parent for stat in members if stat.is_stopped and not stat.has_executed}
+    return [
+        stat for stat in members if not stat.is_stopped and not (stat.state == "D" and stat.pid in waited_for)
+    ]
+
+
 def descendants() -> list[ProcessStat]:
     """The living processes below this one."""
     return [stat for stat in below((os.getpid(),), living_processes()) if stat.pid != os.getpid()]

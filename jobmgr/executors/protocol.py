@@ -141,7 +141,7 @@ class Executor(Protocol):
         ...
 
     async def pause(self, token: str) -> None:
-        """Stop the attempt's whole tree where it is. Paused follows, unless it ends first or nobody holds it."""
+        """Stop the attempt's whole tree where it is. Paused follows, unless it ends first."""
         ...
 
     async def resume(self, token: str) -> None:

@@ -17,7 +17,7 @@ from jobmgr.executors import evidence, gate, process
 from jobmgr.executors.evidence import Finding, Sighting
 from jobmgr.executors.links import Link, connect
 from jobmgr.executors.messages import Message
-from jobmgr.executors.protocol import Ended, Final, Launch, Lost, NeverRan, Started
+from jobmgr.executors.protocol import Ended, Final, Launch, Lost, NeverRan, Paused, Resumed, Started
 
 logger = logging.getLogger(__name__)
 
@@ -68,11 +68,13 @@ class Pursuit:
         self,
         report_started: Callable[[Live, Started], None],
         report_unreachable: Callable[[Live, str], None],
+        report_turn: Callable[[Live, Paused | Resumed], None],
         on_message: Callable[[Link, Message], None],
         on_lost: Callable[[Link], None],
     ) -> None:
         self._report_started = report_started
         self._report_unreachable = report_unreachable
+        self._report_turn = report_turn
         self._on_message = on_message
         self._on_lost = on_lost
 
@@ -168,15 +170,36 @@ class Pursuit:
         started = _started(live.token, note, found)
         self._report_started(live, started)
         kill_at: float | None = None
-        while any(process.is_alive(one.pid, one.start_ticks) for one in found):
+        stood_still = False
+        while left := _living(found):
+            stands_still = not process.moving(left)
+            if stands_still and not stood_still:
+                # A pause of its dead keeper, or its own doing. Unless somebody wants it paused, it is told to go on.
+                self._report_turn(live, Paused(live.token))
+            stood_still = stands_still
             grace_s = _due_grace_s(live, started)
             if kill_at is None and grace_s is not None:
                 kill_at = time.monotonic() + grace_s
                 process.send_signals(found, signal.SIGTERM, signal.SIGCONT)
             elif kill_at is not None and time.monotonic() >= kill_at:
                 process.send_signals(found, signal.SIGKILL)
+            elif kill_at is None and live.wish is not None:
+                await self._obey(live, decision)
             await _pause(live, _WATCH_S)
         return True
+
+    async def _obey(self, live: Live, decision: gate.Content) -> None:
+        """Pause a command without a holder, round by round until all of it stands still, or let it go on."""
+        found = await asyncio.to_thread(evidence.running_processes, live.control, decision)
+        if live.wish == "resume":
+            live.wish = None
+            process.send_signals(found, signal.SIGCONT)
+            self._report_turn(live, Resumed(live.token))
+            return
+        process.send_signals((one for one in found if not one.is_stopped), signal.SIGSTOP)
+        if found and not process.moving(found):
+            live.wish = None
+            self._report_turn(live, Paused(live.token))
 
 
 def settled(token: str, sighting: Sighting) -> Final | None:
@@ -191,6 +214,12 @@ def settled(token: str, sighting: Sighting) -> Final | None:
     if sighting.finding is Finding.OTHER_ATTEMPT:
         return Lost(token, "ran_before_restore")
     return None
+
+
+def _living(found: list[process.ProcessStat]) -> list[process.ProcessStat]:
+    """Those that have not ended, as they are now."""
+    seen = [(process.read_stat(one.pid), one) for one in found if process.is_alive(one.pid, one.start_ticks)]
+    return [now for now, one in seen if now is not None and now.start_ticks == one.start_ticks]
 
 
 def _due_grace_s(live: Live, started: Started) -> float | None:

@@ -27,7 +27,7 @@ _KEEPERS_WAITING = 64  # Connections a keeper or warden has not accepted yet.
 
 _NEVER_STARTED = {
     "code": "keeper_died_before_start",
-    "message": "the process that was to start the command was killed; the command never ran, retry the job",
+    "message": "the process that was to start the command was killed; the command never ran",
 }
 
 
@@ -219,7 +219,7 @@ class Warden:
         if note.step >= Step.RUNNING:
             leader: Leader | None = note.leader
         else:
-            leader = self._find_leader(assignment.token, is_alone=is_alone)
+            leader = self._find_leader(assignment, is_alone=is_alone)
         space = gate.ExitSpace(assignment.control, assignment.nonce, again=True)
         if leader is None:
             space.publish(exit_record(assignment.token, Status(None, None), error=_NEVER_STARTED))
@@ -231,7 +231,7 @@ class Warden:
         self._holds[assignment.token] = hold
         fault.reach("warden.took_over")
 
-    def _find_leader(self, token: str, *, is_alone: bool) -> Leader | None:
+    def _find_leader(self, assignment: Assignment, *, is_alone: bool) -> Leader | None:
         """The child that a keeper started and had no time to note; None if it started none.
 
         A zombie, or a child that has not become the command yet, does not show its token. It is the one if no
@@ -241,13 +241,13 @@ class Warden:
         children = [c for c in process.all_processes() if c.parent == os.getpid() and c.pid not in known]
         tokens = {child.pid: process.token_of(child.pid) for child in children}
         for child in children:
-            if tokens[child.pid] == token:
-                return Leader(child.pid, child.start_ticks, time.time_ns(), 0.0)
+            if tokens[child.pid] == assignment.token:
+                return _leader(child, assignment)
         unnamed = [child for child in children if tokens[child.pid] is None]
         if not unnamed:
             return None
         if is_alone and len(unnamed) == 1:
-            return Leader(unnamed[0].pid, unnamed[0].start_ticks, time.time_ns(), 0.0)
+            return _leader(unnamed[0], assignment)
         raise LookupError("its command cannot be told from the other children of this warden")
 
     def _advance(self) -> None:
@@ -308,6 +308,11 @@ def main() -> None:
         os._exit(0)
     process.reset_signals()
     Warden(socket.socket(fileno=int(sys.argv[1])), sys.argv[2]).run()
+
+
+def _leader(child: process.ProcessStat, assignment: Assignment) -> Leader:
+    # Its keeper died within the instant after the start, so it has started just now.
+    return Leader(child.pid, child.start_ticks, time.time_ns(), assignment.deadline())
 
 
 def _has_passed(assignment: Assignment) -> bool:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+import asyncpg
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -26,6 +27,10 @@ _REPEATS = 5
 # What another service's commit of the same instant causes: deadlock_detected, serialization_failure, and
 # unique_violation between the look at what exists and the insert. A second look sees that commit.
 _REPEATED = ("40P01", "40001", "23505")
+# A connection of the pool may be one that the server has ended. SQLAlchemy hands on what the driver raises then while
+# the news of that is still on its way, and everything where the driver is used without it.
+_DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+_FAILURES = (sa.exc.DBAPIError, *_DRIVER_ERRORS, OSError, TimeoutError)
 
 
 class Postgresql:
@@ -60,7 +65,7 @@ class Postgresql:
         try:
             async with self._reading.connect() as connection, connection.begin():
                 return await connection.run_sync(work)
-        except (sa.exc.DBAPIError, OSError, TimeoutError, UnicodeEncodeError) as error:
+        except (*_FAILURES, UnicodeEncodeError) as error:
             raise _translate_postgresql(error) from error
 
     async def write(self, work: Callable[[sa.Connection], T]) -> T:
@@ -68,7 +73,7 @@ class Postgresql:
             try:
                 async with self._engine.begin() as connection:
                     return await connection.run_sync(work)
-            except (sa.exc.DBAPIError, OSError, TimeoutError, UnicodeEncodeError) as error:
+            except (*_FAILURES, UnicodeEncodeError) as error:
                 # The server rolled it back as a whole, so it may simply go again.
                 if attempt < _REPEATS and _sqlstate(error) in _REPEATED:
                     continue
@@ -86,7 +91,7 @@ class Postgresql:
         while True:
             try:
                 await self._listen_once(own_id, changed)
-            except (sa.exc.DBAPIError, OSError, TimeoutError) as error:
+            except _FAILURES as error:
                 self._listening.begin(error)
             await asyncio.sleep(self._listening.pause_s)
 
@@ -100,14 +105,17 @@ class Postgresql:
         async with self._engine.connect() as connection:
             raw = (await connection.get_raw_connection()).driver_connection
             assert raw is not None
-            raw.add_termination_listener(lambda *_: ended.set())
-            await raw.add_listener(NOTIFY_CHANNEL, heard)
-            self._listening.end()
             try:
+                raw.add_termination_listener(lambda *_: ended.set())
+                await raw.add_listener(NOTIFY_CHANNEL, heard)
+                self._listening.end()
                 changed()  # what was told while nobody listened
                 await ended.wait()
             finally:
-                if not raw.is_closed():
+                if raw.is_closed():
+                    # The pool has not seen it and would give it out again.
+                    await connection.invalidate()
+                else:
                     await raw.remove_listener(NOTIFY_CHANNEL, heard)
 
     async def close(self) -> None:

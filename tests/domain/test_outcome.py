@@ -18,6 +18,7 @@ THRICE = replace(ONCE, retry=Retry(3, 30.0))
 LOST = End(error=JobError("lost", "nobody knows"), lost=True)
 NOT_STARTED = End(error=JobError("not_started", "there is no such program"))
 RELEASED = End()
+KEEPER_DIED = End(error=JobError("keeper_died_before_start", "its keeper was killed"))
 
 
 def outcome(end: End, rules: Rules = ONCE, missing: tuple[str, ...] = ()) -> Outcome:
@@ -39,6 +40,7 @@ def outcome(end: End, rules: Rules = ONCE, missing: tuple[str, ...] = ()) -> Out
         (NOT_STARTED, (), Status.FAILED, "failed", "not_started"),
         (LOST, (), Status.FAILED, "lost", "lost"),
         (RELEASED, (), Status.QUEUED, "released", None),
+        (KEEPER_DIED, (), Status.QUEUED, "released", None),
     ],
 )
 def test_end_without_retries(

@@ -17,7 +17,7 @@ TABLE = {
     Status.CLAIMED: "p Q . S R . c f x",
     Status.SCHEDULED: "p Q . . R . c f x",
     Status.RUNNING: "p Q . . . P c f x",
-    Status.PAUSED: "p . . . R . c f x",
+    Status.PAUSED: "p Q . . R . c f x",
     Status.COMPLETED: "p Q . . . . . . .",
     Status.FAILED: "p Q . . . . c f x",
     Status.CANCELLED: "p Q . . . . . . .",

@@ -94,7 +94,7 @@ def test_error_message_fits_into_the_record() -> None:
 
 def test_note_is_read_after_the_death_of_its_writer() -> None:
     note = Note()
-    assignment = Assignment("/control", "token", "nonce", 1.0, 2.0)
+    assignment = Assignment("/control", "token", "nonce", None, 1.0, 2.0)
 
     writer = os.fork()
     if writer == 0:
@@ -118,12 +118,12 @@ def test_note_is_read_after_the_death_of_its_writer() -> None:
 
 def test_note_of_a_new_attempt_forgets_the_one_before() -> None:
     note = Note()
-    note.assign(Assignment("/control", "first", "nonce", 1.0, 2.0))
+    note.assign(Assignment("/control", "first", "nonce", None, 1.0, 2.0))
     note.pressed("cancel", 3.0)
     note.left(Status(3, None))
 
     note.clear()
-    note.assign(Assignment("/control", "second", "nonce", 1.0, 2.0))
+    note.assign(Assignment("/control", "second", "nonce", None, 1.0, 2.0))
 
     assert note.step is Step.PREPARING
     assert note.assignment.token == "second"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -72,7 +73,7 @@ class Crash:
         self._warden = warden
         self._lost = lost
 
-    async def run(self, script: str, token: str = "token") -> None:
+    async def run(self, script: str, token: str = "token", walltime_s: float | None = None) -> None:
         """Start the script under a new keeper, and wait for that keeper's death."""
         gate.make_roots(self._work)
         gate.make_with_run(self.control, str(self.run_dir), token)
@@ -90,7 +91,7 @@ class Crash:
                 "command": ["/bin/sh", "-c", script],
                 "env": {process.ATTEMPT_VARIABLE: token},
                 "cwd": str(self.run_dir),
-                "walltime_s": None,
+                "walltime_s": walltime_s,
             }
         )
         async with asyncio.timeout(10):
@@ -147,6 +148,17 @@ def _listening(path: str) -> int:
 
 def _ignore(_link: Link, _message: Message) -> None:
     pass
+
+
+async def test_death_right_after_the_start_keeps_the_time_limit(
+    crash: Callable[[str], Awaitable[Crash]],
+) -> None:
+    attempt = await crash("after the spawn")
+
+    await attempt.run("exec sleep 60", walltime_s=0.5)
+
+    record = await attempt.record()
+    assert (record["ended_by"], record["signal"]) == ("walltime", signal.SIGTERM)
 
 
 async def test_death_before_the_gate_voids_it(crash: Callable[[str], Awaitable[Crash]]) -> None:

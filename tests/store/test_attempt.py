@@ -12,7 +12,7 @@ from jobmgr.domain.job import Attempt, JobError, OnLost
 from jobmgr.domain.outcome import End
 from jobmgr.domain.queue import Tally
 from jobmgr.domain.status import Status
-from jobmgr.store import attempts, dispatchers, events, listing, ownership, waiting
+from jobmgr.store import attempts, dispatchers, events, jobs, listing, ownership, waiting
 from jobmgr.store.attempts import Start, Turn
 from jobmgr.store.claims import Claimed
 from tests.store.worker import RUN, Worker, ending, new_job, now
@@ -332,3 +332,22 @@ async def test_reclaim_raises_the_lease_of_live_attempts_only(worker: Worker) ->
     assert key_of(again) == replace(key_of(live), lease=live.lease + 1)
     assert await worker.finish(live) is None
     assert await worker.finish(again) is not None
+
+
+@pytest.mark.parametrize("is_paused", [True, False])
+async def test_a_paused_job_that_fails_within_its_budget_is_tried_again(
+    worker: Worker, is_paused: bool
+) -> None:
+    """Something else may kill it, and of one that was just resumed the end may be told first."""
+    await worker.add("a", max_attempts=2)
+    claimed = await worker.claim_one()
+    await worker.start(claimed)
+    await worker.database.write(jobs.pause, "a")
+    await worker.database.write(attempts.turn, attempts.Turn(key_of(claimed), is_paused=True))
+    if not is_paused:
+        await worker.database.write(jobs.resume, "a")
+
+    await worker.finish(claimed, 1)
+
+    job = await worker.get("a")
+    assert (job.status, job.pause_requested_at is not None) == (Status.PENDING, is_paused)

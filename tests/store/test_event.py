@@ -12,6 +12,7 @@ from jobmgr.errors import EventsGone
 from jobmgr.store import events, jobs, listing, waiting
 from jobmgr.store.engine import Database
 from jobmgr.store.transaction import Topic
+from tests.postgresql import Cluster
 from tests.store.worker import Worker, new_job
 
 
@@ -272,3 +273,25 @@ async def test_commit_of_another_service_before_the_first_look_is_noticed(
 
     noticing.cancel()
     await asyncio.gather(noticing, return_exceptions=True)
+
+
+async def test_listening_goes_on_after_the_server_ended_the_connections(
+    postgresql: Cluster, postgresql_url: str
+) -> None:
+    database = Database(postgresql_url)
+    await database.start()
+    await asyncio.gather(*(database.read(events.position) for _ in range(3)))
+    postgresql.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'jobmgr'"
+    )
+    heard = asyncio.Event()
+    database.on_commit(lambda _: heard.set())
+
+    noticing = asyncio.create_task(database.notice_others(3600))
+
+    async with asyncio.timeout(20):
+        await heard.wait()  # which is told when it begins to listen
+    assert not noticing.done()
+    noticing.cancel()
+    await asyncio.gather(noticing, return_exceptions=True)
+    await database.close()
