@@ -59,4 +59,6 @@ class Wishes:
                 self.counts["resume"] += 1
 
     async def _retry(self, plan: Plan) -> None:
-        self.counts["retry"] += await self._site.retry(plan)
+        # A dependant that is run again waits until each parent that failed it is run again too, and has succeeded.
+        if not plan.parents:
+            self.counts["retry"] += await self._site.retry(plan)
