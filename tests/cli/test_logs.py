@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -74,14 +75,21 @@ def test_a_job_that_never_started_has_no_log(service: Commands, how: tuple[str, 
     assert (before.code, done.code) == (3, 3)
 
 
-def test_following_goes_on_with_the_next_attempt(service: Commands) -> None:
-    lines = b"""{"command": ["sh", "-c", "echo try $JOBMGR_ATTEMPT; exit $((2 - JOBMGR_ATTEMPT))"],
-                 "retry": {"max_attempts": 2, "backoff": 0.5}}""".replace(b"\n", b"")
-    job_id = service.run("submit", "--from", "-", stdin=lines).out.strip()
+def test_following_goes_on_with_the_next_attempt(service: Commands, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    script = (
+        'echo try $JOBMGR_ATTEMPT; while [ ! -e "$0" ]; do sleep 0.02; done; exit $((2 - JOBMGR_ATTEMPT))'
+    )
+    asked = {"command": ["sh", "-c", script, str(go)], "retry": {"max_attempts": 2, "backoff": 0.1}}
+    job_id = service.run("submit", "--from", "-", stdin=json.dumps(asked).encode()).out.strip()
+    following = service.start("logs", "-f", job_id)
+    assert following.stdout is not None
+    first = following.stdout.readline()
 
-    followed = service.run("logs", "-f", job_id)
+    go.touch()
+    rest, _ = following.communicate(timeout=60)
 
-    assert followed.out == "try 1\ntry 2\n"
+    assert (first, rest) == (b"try 1\n", b"try 2\n")
     assert service.run("logs", job_id).out == "try 2\n"
     assert service.run("logs", "--attempt", "1", job_id).out == "try 1\n"
     assert service.run("logs", "-f", "--attempt", "1", job_id).out == "try 1\n"

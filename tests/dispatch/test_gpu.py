@@ -52,7 +52,7 @@ async def test_jobs_that_run_together_see_different_gpus_and_a_freed_one_is_give
     last = await seen(manager, third)
 
     assert together == ["GPU-a", "GPU-b"]
-    assert [reason.message for reason in reasons] == ["it asks for 1 gpus, 0 are free now"]
+    assert [reason.message for reason in reasons] == ["it asks for 1 gpu, and 0 gpus can be had now"]
     assert last == "GPU-b"
     go[0].touch()
     go[2].touch()
@@ -76,7 +76,9 @@ async def test_job_that_asks_for_more_than_there_are_says_so(manager: JobManager
 
     reasons = await manager.why(job_id)
 
-    assert [reason.message for reason in reasons] == ["it asks for 3 gpus, this machine has 2"]
+    assert [reason.message for reason in reasons] == [
+        "it asks for 3 gpus, this machine has 2 gpus; it can never run here"
+    ]
 
 
 async def test_what_was_given_wins_over_the_jobs_own_variable(manager: JobManager, tmp_path: Path) -> None:

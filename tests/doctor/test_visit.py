@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -200,6 +201,9 @@ def carrier(token: str, run: Path) -> Iterator[int]:
     """A process of an attempt that got away from its keeper; its id."""
     marks = {process.ATTEMPT_VARIABLE: token, process.RUN_VARIABLE: str(run)}
     with subprocess.Popen(["sleep", "60"], env={**os.environ, **marks}) as child:
+        # The kernel shows the new environment a moment after the exec was told.
+        while process.token_of(child.pid) != token:
+            time.sleep(0.001)
         yield child.pid
         child.kill()
 

@@ -34,9 +34,9 @@
  *
  * WHERE THE STEPS ARE IN THE CODE (below jobmgr/)
  *   Dispatcher
- *     end_idle             dispatch/dispatcher.py:_claim; store/claims.py:claim; dispatch/recovery.py:adopt_former,
- *                          recover_own; store/attempts.py:adopt, of_dispatcher
- *     reclaim              store/attempts.py:reclaim
+ *     end_idle             dispatch/dispatcher.py:_claim; store/claims.py:claim; dispatch/recovery.py:look_after_others,
+ *                          reconcile; store/ownership.py:adopt, of_dispatcher
+ *     reclaim              store/ownership.py:reclaim
  *     launch               executors/local.py:launch, _hand_over, _give_back
  *     with_keeper          executors/local.py:_on_message, _on_lost, cancel; dispatch/dispatcher.py:_obey_when_wished
  *     look                 executors/evidence.py:look; executors/pursuit.py:follow, settled; executors/local.py:recover
@@ -47,7 +47,7 @@
  *     settle               executors/pursuit.py:_lost; executors/gate.py:settle_exit
  *     finish               dispatch/completer.py:_write_ends; store/attempts.py:finish; domain/outcome.py:decide
  *     WRITE_START          dispatch/completer.py:_write_starts; store/attempts.py:start
- *     holds_row            store/attempts.py:_fenced
+ *     holds_row            store/attempts.py:fenced
  *   Keeper                 executors/keeper.py:_start, _pass_and_spawn, _not_started; executors/gate.py:pass_gate
  *     become_the_command   executors/command.py:start
  *     HOLD                 executors/hold.py:advance; executors/gate.py:note, publish

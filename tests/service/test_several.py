@@ -121,12 +121,12 @@ async def test_claim_of_a_stalled_service_is_released_and_never_started_by_it(
     faults.mkdir()
     first, second = node("a", env={"JOBMGR_FAULTS": str(faults)}), node("b")
     await first.start()
-    (faults / "claims.claim:committed").touch()
+    (faults / "launch.prepared").touch()
 
     job_id = "claimed"
     # The stall may come before the answer.
     asked = asyncio.create_task(submit(first, signing(ledger), job_id=job_id))
-    await eventually(lambda: not (faults / "claims.claim:committed").exists())
+    await eventually(lambda: not (faults / "launch.prepared").exists())
     await second.start()
     job = await ended(second, job_id)
     first.wake()
