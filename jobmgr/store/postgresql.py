@@ -27,21 +27,34 @@ _REPEATS = 5
 # What another service's commit of the same instant causes: deadlock_detected, serialization_failure, and
 # unique_violation between the look at what exists and the insert. A second look sees that commit.
 _REPEATED = ("40P01", "40001", "23505")
+# What passes by itself, or when a person has acted, and is no fault of a statement. Source: PostgreSQL 17, appendix A.
+_PASSING = (
+    "08",  # connection
+    "25006",  # read_only_sql_transaction: a standby that is not promoted yet
+    "25P03",  # idle_in_transaction_session_timeout
+    "28",  # authorization, and
+    "3D000",  # invalid_catalog_name: nothing can be asked at all
+    "40",  # rolled back: deadlock, serialization
+    "53",  # insufficient resources
+    "55P03",  # lock_not_available
+    "57",  # operator intervention: shut down, starting up, statement timeout
+    "58",  # system error: input and output
+)
 # A connection of the pool may be one that the server has ended. SQLAlchemy hands on what the driver raises then while
 # the news of that is still on its way, and everything where the driver is used without it.
 _DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-_FAILURES = (sa.exc.DBAPIError, *_DRIVER_ERRORS, OSError, TimeoutError)
+_FAILURES = (sa.exc.DBAPIError, sa.exc.TimeoutError, *_DRIVER_ERRORS, OSError, TimeoutError)
 
 
 class Postgresql:
     """One server's database, shared with other services."""
 
-    def __init__(self, url: sa.URL) -> None:
+    def __init__(self, url: sa.URL, *, pool_timeout_s: float = STATEMENT_TIMEOUT_S) -> None:
         self._engine = create_async_engine(
             url,
             pool_size=READERS + 1,
             max_overflow=_OVERFLOW,
-            pool_timeout=STATEMENT_TIMEOUT_S,
+            pool_timeout=pool_timeout_s,
             pool_pre_ping=False,
             json_serializer=json_text,
             json_deserializer=msgspec.json.decode,
@@ -123,7 +136,7 @@ class Postgresql:
 
 
 def _sqlstate(error: Exception) -> str | None:
-    return getattr(getattr(error, "orig", None), "sqlstate", None)
+    return getattr(getattr(error, "orig", error), "sqlstate", None)
 
 
 def _is_encoding_error(error: BaseException | None) -> bool:
@@ -134,12 +147,19 @@ def _is_encoding_error(error: BaseException | None) -> bool:
 
 
 def _translate_postgresql(error: Exception) -> Exception:
-    state = _sqlstate(error) or ""
-    if _is_encoding_error(error) or state == "22021":  # character_not_in_repertoire
+    """What a failure means; the error itself if it belongs to whoever caused it: asking again would not help."""
+    if _is_encoding_error(error) or _sqlstate(error) == "22021":  # character_not_in_repertoire
         return InvalidRequest("", UNSTORABLE)
+    if isinstance(error, sa.exc.TimeoutError):
+        return StoreUnavailable("all connections to PostgreSQL are in use")
     if isinstance(error, OSError | TimeoutError):
         return StoreUnavailable(f"PostgreSQL cannot be reached: {error}")
-    # Class 22 is a value that does not fit: asking again would not help.
-    if isinstance(error, sa.exc.IntegrityError | sa.exc.ProgrammingError) or state.startswith("22"):
-        return error
-    return StoreUnavailable(f"PostgreSQL: {getattr(error, 'orig', error)}")
+    return StoreUnavailable(f"PostgreSQL: {getattr(error, 'orig', error)}") if _passes(error) else error
+
+
+def _passes(error: Exception) -> bool:
+    state = _sqlstate(error)
+    if state is not None:
+        return state.startswith(_PASSING)
+    # The driver's own: what SQLAlchemy did not take for the end of the connection is about values or their number.
+    return error.connection_invalidated if isinstance(error, sa.exc.DBAPIError) else True
