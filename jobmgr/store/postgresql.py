@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import asyncpg
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from jobmgr.errors import InvalidRequest, StoreUnavailable
@@ -20,6 +21,7 @@ from jobmgr.store.transaction import NOTIFY_CHANNEL
 T = TypeVar("T")
 
 STATEMENT_TIMEOUT_S = 30.0
+ANSWER_TIMEOUT_S = STATEMENT_TIMEOUT_S + 10  # for a server that does not even say that it took too long
 _OVERFLOW = 4
 CONNECTIONS = READERS + 1 + _OVERFLOW  # of one service, at most
 _BLIND_POLL_S = 5.0
@@ -49,7 +51,13 @@ _FAILURES = (sa.exc.DBAPIError, sa.exc.TimeoutError, *_DRIVER_ERRORS, OSError, T
 class Postgresql:
     """One server's database, shared with other services."""
 
-    def __init__(self, url: sa.URL, *, pool_timeout_s: float = STATEMENT_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        url: sa.URL,
+        *,
+        pool_timeout_s: float = STATEMENT_TIMEOUT_S,
+        answer_timeout_s: float = ANSWER_TIMEOUT_S,
+    ) -> None:
         self._engine = create_async_engine(
             url,
             pool_size=READERS + 1,
@@ -67,6 +75,7 @@ class Postgresql:
                 },
             },
         )
+        _hang_up_on_silence(self._engine.sync_engine, answer_timeout_s)
         # What one consistent state means for a page and its event position.
         self._reading = self._engine.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
@@ -121,6 +130,7 @@ class Postgresql:
             try:
                 raw.add_termination_listener(lambda *_: ended.set())
                 await raw.add_listener(NOTIFY_CHANNEL, heard)
+                _disarm(connection.info)  # silence is no fault here
                 self._listening.end()
                 changed()  # what was told while nobody listened
                 await ended.wait()
@@ -133,6 +143,46 @@ class Postgresql:
 
     async def close(self) -> None:
         await self._engine.dispose()
+
+
+_LIMIT = "jobmgr_limit"
+
+
+def _hang_up_on_silence(engine: sa.Engine, timeout_s: float) -> None:
+    """Close a connection of `engine` that waits longer than `timeout_s` for one answer; who waits gets an error.
+
+    The driver's own limit would ask the server to cancel, and wait for that.
+    """
+
+    def arm(info: dict[Any, Any], driver_connection: Any) -> None:
+        _disarm(info)
+        info[_LIMIT] = asyncio.get_running_loop().call_later(timeout_s, driver_connection.terminate)
+
+    @event.listens_for(engine, "checkout")
+    def _checkout(connection: Any, record: Any, _proxy: object) -> None:
+        arm(record.info, connection.driver_connection)
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def _execute(connection: sa.Connection, *_: object) -> None:
+        arm(connection.info, connection.connection.driver_connection)
+
+    @event.listens_for(engine, "commit")
+    def _commit(connection: sa.Connection) -> None:
+        arm(connection.info, connection.connection.driver_connection)
+
+    @event.listens_for(engine, "checkin")
+    def _checkin(_connection: object, record: Any) -> None:
+        _disarm(record.info)
+
+    @event.listens_for(engine, "invalidate")
+    def _invalidate(_connection: object, record: Any, _error: object) -> None:
+        _disarm(record.info)
+
+
+def _disarm(info: dict[Any, Any]) -> None:
+    limit = info.pop(_LIMIT, None)
+    if limit is not None:
+        limit.cancel()
 
 
 def _sqlstate(error: Exception) -> str | None:

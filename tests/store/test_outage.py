@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -80,6 +82,30 @@ async def test_read_that_finds_all_connections_in_use_is_told_so(postgresql_url:
     (refused,) = [answer for answer in answers if isinstance(answer, Exception)]
     assert isinstance(refused, StoreUnavailable), refused
     assert "all connections" in str(refused)
+
+
+@pytest.mark.parametrize("use", ["read", "write"])
+async def test_server_that_falls_silent_is_an_outage(postgresql_url: str, use: str) -> None:
+    server = Postgresql(address.parse(postgresql_url), answer_timeout_s=0.5)
+
+    def stop(connection: sa.Connection) -> None:
+        backend = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        stopped.append(backend)
+        os.kill(backend, signal.SIGSTOP)
+        connection.exec_driver_sql("SELECT 1")
+
+    stopped: list[int] = []
+    try:
+        async with asyncio.timeout(10):
+            with pytest.raises(StoreUnavailable):
+                await (server.read(stop) if use == "read" else server.write(stop))
+    finally:
+        for backend in stopped:
+            os.kill(backend, signal.SIGCONT)
+
+    answer = await server.read(lambda connection: connection.exec_driver_sql("SELECT 1").scalar())
+    await server.close()
+    assert answer == 1
 
 
 @pytest.mark.parametrize(
