@@ -96,7 +96,9 @@ _QUEUES = (
     .where(~Queue.paused, sa.or_(Queue.queued > 0, Queue.name.in_(sa.bindparam("touched", expanding=True))))
     .order_by(Queue.name)
 )
-_QUEUES_LOCKING = _QUEUES.with_for_update()
+# NO KEY: who inserts jobs holds its queue by the foreign key, and neither has to wait for the other. All open queues,
+# and in order of name, because their tallies are written in that order too.
+_QUEUES_LOCKING = _QUEUES.with_for_update(key_share=True)
 
 
 def claim(tx: Transaction, wishes: Sequence[Claim]) -> list[list[Claimed]]:

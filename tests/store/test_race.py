@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from jobmgr.dispatch.admission import choose
 from jobmgr.dispatch.roster import key_of
 from jobmgr.domain.status import Status
-from jobmgr.store import attempts, claims, events, ownership
+from jobmgr.store import attempts, claims, events, jobs, ownership
 from jobmgr.store.attempts import Start
 from jobmgr.store.claims import Claim
 from jobmgr.store.engine import Database
@@ -129,6 +129,26 @@ async def test_two_claims_at_once_respect_the_limit_of_a_queue(
     mine, others = await gate.race(one.database.write(gate.behind(claims.claim), wish), two.claim(slots=2))
 
     assert len(mine) + len(others) == 2
+
+
+async def test_claim_does_not_wait_for_a_submission_to_the_same_queue(
+    gate: Gate, pair: tuple[Worker, Worker]
+) -> None:
+    one, two = pair
+    await one.add("a")
+    order: list[str] = []
+
+    async def submit() -> None:
+        await one.database.write(gate.behind(jobs.insert), [new_job("b")])
+        order.append("submitted")
+
+    async def claim() -> None:
+        await two.claim_one()
+        order.append("claimed")
+
+    await gate.race(submit(), claim())
+
+    assert order == ["claimed", "submitted"]
 
 
 async def test_attempt_is_not_adopted_while_its_owner_writes(gate: Gate, pair: tuple[Worker, Worker]) -> None:
