@@ -132,21 +132,40 @@ def _resolve_generation(
     return _cancel_dependants(tx, failed)
 
 
+_LOCK = (
+    sa.select(Job.id)
+    .where(Job.id.in_(sa.bindparam("children", expanding=True)))
+    .order_by(Job.id)
+    .with_for_update(key_share=True)
+)
+_COUNT_DOWN = (
+    sa.update(Job)
+    .where(Job.id.in_(sa.bindparam("children", expanding=True)))
+    .values(deps_left=Job.deps_left - sa.bindparam("met_now"))
+    .returning(Job.id, Job.deps_left, Job.draft, Job.held_at, Job.due_at)
+)
+
+
 def _count_down(tx: Transaction, fulfilled: Mapping[int, int]) -> None:
-    free = []
+    if tx.is_postgresql:
+        # In order of their keys, so that two services with the same children never wait for each other crosswise.
+        for portion in portions(sorted(fulfilled)):
+            tx.connection.execute(_LOCK, {"children": portion}).all()
+    by_count: dict[int, list[int]] = {}
     for child, count in sorted(fulfilled.items()):
-        row = tx.connection.execute(
-            sa.update(Job)
-            .where(Job.id == child)
-            .values(deps_left=Job.deps_left - count)
-            .returning(Job.id, Job.status, Job.deps_left, Job.draft, Job.held_at, Job.due_at)
-        ).one_or_none()
-        if row is None or row.deps_left or row.draft or row.held_at is not None:
-            continue
-        if row.due_at is None or row.due_at <= tx.now:
-            free.append(row.id)
-    if free:
-        waiting.queue_waiting(tx, free)
+        by_count.setdefault(count, []).append(child)
+    free: list[int] = []
+    for count, children in by_count.items():
+        for portion in portions(children):
+            rows = tx.connection.execute(_COUNT_DOWN, {"children": portion, "met_now": count})
+            free += [row.id for row in rows if _is_free(row, tx)]
+    waiting.queue_waiting(tx, free)
+
+
+def _is_free(row: AnyRow, tx: Transaction) -> bool:
+    if row.deps_left or row.draft or row.held_at is not None:
+        return False
+    return row.due_at is None or bool(row.due_at <= tx.now)
 
 
 _PARENT = aliased(Job)
