@@ -10,7 +10,7 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
@@ -41,6 +41,7 @@ from jobmgr.store.queues import LimitsChange
 logger = logging.getLogger(__name__)
 
 Drain = Literal["leave", "wait"]
+_RESTART_S = 1.0
 
 __all__ = ["JobManager", "ResourceLimits", "check_database", "serve", "upgrade_database"]
 
@@ -122,7 +123,9 @@ class JobManager(Manager):
             feed = Feed(database)
             self.parts = Parts(database, dispatcher, feed, runs, identity.host, getpass.getuser())
             database.on_commit(feed.notice)
-            await stack.enter_async_context(_background(feed.run(), database.notice_others(settings.poll_s)))
+            await stack.enter_async_context(
+                _background(feed.run, lambda: database.notice_others(settings.poll_s))
+            )
             try:
                 await dispatcher.start({"local": executor})
                 logger.info("started; limits: %s", _said(await self.limits()))
@@ -144,8 +147,8 @@ class JobManager(Manager):
 
 
 @contextlib.asynccontextmanager
-async def _background(*loops: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(_logged(loop)) for loop in loops]
+async def _background(*loops: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(_forever(loop)) for loop in loops]
     try:
         yield
     finally:
@@ -154,11 +157,13 @@ async def _background(*loops: Coroutine[None, None, None]) -> AsyncIterator[None
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _logged(loop: Coroutine[None, None, None]) -> None:
-    try:
-        await loop
-    except Exception:  # boundary: the service goes on without this loop, and says so
-        logger.exception("a background loop ended")
+async def _forever(loop: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await loop()
+        except Exception:  # boundary: without its loops a service is deaf; none ends by an error
+            logger.exception("a background loop failed; it starts again in %g s", _RESTART_S)
+        await asyncio.sleep(_RESTART_S)
 
 
 def _make_work_directory(runs: Path) -> None:
@@ -197,11 +202,11 @@ def _identity(settings: Settings, work_id: str) -> dispatchers.Identity:
 async def _limits(database: Database, settings: Settings, service: str) -> ResourceLimits:
     """What was set for this start, else what is stored; the result is stored."""
     stored = await database.read(queues.limits, service) or ResourceLimits()
-    given = {name: getattr(settings, name) for name in asdict(stored)}
-    limits = replace(stored, **{name: value for name, value in given.items() if value is not None})
-    if limits != stored:
-        await database.write(queues.set_limits, LimitsChange(service, limits))
-    return limits
+    asked = {name: getattr(settings, name) for name in asdict(stored)}
+    given = {name: value for name, value in asked.items() if value is not None}
+    if replace(stored, **given) != stored:
+        return await database.write(queues.set_limits, LimitsChange(service, given))
+    return stored
 
 
 def _said(limits: ResourceLimits) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 
 from jobmgr.domain.job import Event, EventPosition
@@ -10,6 +11,8 @@ from jobmgr.errors import EventsGone, StoreUnavailable
 from jobmgr.store import events
 from jobmgr.store.engine import Database
 from jobmgr.store.transaction import Topic
+
+logger = logging.getLogger(__name__)
 
 _PAGE = 2000
 _MOST_WAITING = 50_000
@@ -63,8 +66,14 @@ class Feed:
             try:
                 await self._hand_out()
             except StoreUnavailable:
-                await self._database.pause()
-                self._wake.set()
+                await self._try_again()
+            except Exception:  # boundary: whoever follows would wait for ever
+                logger.exception("events could not be read")
+                await self._try_again()
+
+    async def _try_again(self) -> None:
+        await self._database.pause()
+        self._wake.set()
 
     async def _hand_out(self) -> None:
         while self._followers:

@@ -33,7 +33,10 @@ class Queues(Core):
         paused: bool | None = None,
         max_running: int | msgspec.UnsetType | None = msgspec.UNSET,
     ) -> Queue:
-        """Pause, resume or limit a queue; made if it is new. `max_running` None removes its limit."""
+        """Pause, resume or limit a queue; made if it is new. `max_running` None removes its limit.
+
+        Raises InvalidRequest, also if nothing is to be changed on a queue that exists.
+        """
         if _NAME.fullmatch(name) is None:
             raise InvalidRequest(
                 "name", f"{name!r} is not a queue name: letters, digits, _ . - ; at most 128"
@@ -53,9 +56,9 @@ class Queues(Core):
 
     async def update_limits(self, **changes: Any) -> ResourceLimits:
         """Change limits, by name; stored, so they survive a restart. Raises InvalidRequest; nothing changes then."""
-        new = replace(self.dispatcher.admission.limits, **changes)
-        await self.database.write(queues.set_limits, LimitsChange(self.parts.service, new))
-        self.dispatcher.admission.limits = new
+        change = LimitsChange(self.parts.service, changes)
+        # Answers come in the order of commits, so the last one stands here too.
+        self.dispatcher.admission.limits = await self.database.write(queues.set_limits, change)
         self.dispatcher.limits_changed()
         return await self.limits()
 

@@ -18,6 +18,7 @@ from jobmgr.domain.outcome import End, Outcome, Rules
 from jobmgr.domain.retry import Retry
 from jobmgr.domain.status import Status
 from jobmgr.store import dependencies, jobs
+from jobmgr.store.portion import portions
 from jobmgr.store.tables import PAUSING, Attempt, Job, Moment, Spec
 from jobmgr.store.transaction import AnyRow, Topic, Transaction
 
@@ -75,8 +76,8 @@ def fenced(tx: Transaction, keys: Sequence[Key]) -> dict[Key, AnyRow]:
     # SQLite has one writer at a time, so a read inside its transaction is a lock already.
     statement = _FENCED_LOCKING if tx.is_postgresql else _FENCED
     held: dict[Key, AnyRow] = {}
-    for start in range(0, len(jobs), 500):
-        for row in tx.connection.execute(statement, {"jobs": jobs[start : start + 500]}):
+    for portion in portions(jobs):
+        for row in tx.connection.execute(statement, {"jobs": portion}):
             key = Key(row.job, row.number, row.token, row.lease)
             if key in wanted:
                 held[key] = row

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import TypeVar
 
 import sqlalchemy as sa
 
 from jobmgr.store.dispatchers import Identity
+from jobmgr.store.portion import portions
 from jobmgr.store.tables import Attempt, Dispatcher, Event, Job
-
-_AT_ONCE = 500
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +116,7 @@ def live_attempts(connection: sa.Connection) -> list[LiveAttempt]:
 def ended(connection: sa.Connection, tokens: Sequence[str]) -> dict[str, bool]:
     """Whether the attempts with these tokens have ended; those that the database does not know are left out."""
     found = {}
-    for part in _parts(tokens):
+    for part in portions(tokens):
         statement = sa.select(Attempt.token, Attempt.finished_at).where(Attempt.token.in_(part))
         found.update({row.token: row.finished_at is not None for row in connection.execute(statement)})
     return found
@@ -128,7 +125,7 @@ def ended(connection: sa.Connection, tokens: Sequence[str]) -> dict[str, bool]:
 def known(connection: sa.Connection, attempts: Collection[tuple[str, int]]) -> set[tuple[str, int]]:
     """Those of these attempts (job id and number) that have a row."""
     found: set[tuple[str, int]] = set()
-    for part in _parts(sorted({job_id for job_id, _ in attempts})):
+    for part in portions(sorted({job_id for job_id, _ in attempts})):
         statement = (
             sa.select(Job.job_id, Attempt.number).join(Job, Job.id == Attempt.job).where(Job.job_id.in_(part))
         )
@@ -139,8 +136,3 @@ def known(connection: sa.Connection, attempts: Collection[tuple[str, int]]) -> s
 def newest_event(connection: sa.Connection) -> datetime | None:
     """When the last event was written, by the clock of who wrote it; None if there is none."""
     return connection.execute(sa.select(Event.at).order_by(Event.seq.desc()).limit(1)).scalar()
-
-
-def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), _AT_ONCE):
-        yield items[start : start + _AT_ONCE]

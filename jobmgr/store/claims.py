@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from jobmgr.domain.job import Origin
 from jobmgr.domain.queue import Tally
 from jobmgr.domain.status import Status
+from jobmgr.store.portion import portions
 from jobmgr.store.tables import ASKING, Attempt, Dispatcher, Job, Queue, Spec
 from jobmgr.store.transaction import AnyRow, Transaction
 
@@ -95,7 +96,9 @@ _QUEUES = (
     .where(~Queue.paused, sa.or_(Queue.queued > 0, Queue.name.in_(sa.bindparam("touched", expanding=True))))
     .order_by(Queue.name)
 )
-_QUEUES_LOCKING = _QUEUES.with_for_update()
+# NO KEY: who inserts jobs holds its queue by the foreign key, and neither has to wait for the other. All open queues,
+# and in order of name, because their tallies are written in that order too.
+_QUEUES_LOCKING = _QUEUES.with_for_update(key_share=True)
 
 
 def claim(tx: Transaction, wishes: Sequence[Claim]) -> list[list[Claimed]]:
@@ -151,14 +154,11 @@ def _candidates(tx: Transaction, wish: Claim, queue: str, quota: int | None) -> 
 
 
 def _reserved(tx: Transaction, job: int, quotas: Mapping[str, int | None]) -> list[Candidate]:
-    statement = sa.select(*_CANDIDATE_COLUMNS).where(
-        Job.id == job,
-        Job.status == Status.QUEUED.value,
-        Job.queue.in_([name for name, n in quotas.items() if n != 0]),
-    )
+    statement = sa.select(*_CANDIDATE_COLUMNS).where(Job.id == job, Job.status == Status.QUEUED.value)
     if tx.is_postgresql:
         statement = statement.with_for_update(skip_locked=True)
-    return [Candidate(*row) for row in tx.connection.execute(statement)]
+    found = [Candidate(*row) for row in tx.connection.execute(statement)]
+    return [candidate for candidate in found if quotas.get(candidate.queue, 0) != 0]
 
 
 def passed_over(connection: sa.Connection, site: str, room: Room, total: Room) -> Candidate | None:
@@ -199,7 +199,9 @@ _INSERT_ATTEMPTS = sa.insert(Attempt)
 
 
 def _take(tx: Transaction, wish: Claim, chosen: Sequence[Candidate]) -> list[Claimed]:
-    rows = {row.id: row for row in tx.connection.execute(_TAKE, {"ids": [c.job for c in chosen]})}
+    rows: dict[int, AnyRow] = {}
+    for portion in portions([candidate.job for candidate in chosen]):
+        rows |= {row.id: row for row in tx.connection.execute(_TAKE, {"ids": portion})}
     tokens = {key: secrets.token_hex(16) for key in rows}
     free_gpus = iter(wish.room.gpus)
     gpus = {candidate.job: list(islice(free_gpus, candidate.gpus)) for candidate in chosen}
@@ -255,8 +257,8 @@ _LIVE_ATTEMPTS = (
 def load(connection: sa.Connection, jobs: Sequence[int]) -> list[Claimed]:
     """The live attempts of these jobs, with everything needed to run and judge them."""
     found = []
-    for start in range(0, len(jobs), 500):
-        rows = connection.execute(_LIVE_ATTEMPTS, {"jobs": jobs[start : start + 500]})
+    for portion in portions(jobs):
+        rows = connection.execute(_LIVE_ATTEMPTS, {"jobs": portion})
         found += [_claimed(row) for row in rows]
     return found
 
@@ -280,8 +282,8 @@ _ORIGINS = (
 def load_adopted(connection: sa.Connection, jobs: Sequence[int]) -> list[Claimed]:
     """Like `load`, each attempt with its origin."""
     origins: dict[str, Origin] = {}
-    for start in range(0, len(jobs), 500):
-        for row in connection.execute(_ORIGINS, {"jobs": jobs[start : start + 500]}):
+    for portion in portions(jobs):
+        for row in connection.execute(_ORIGINS, {"jobs": portion}):
             has_started = row.started_at is not None
             origins[row.token] = Origin(row.work_dir, row.work_id, row.boot_id, has_started)
     return [replace(claimed, origin=origins.get(claimed.token)) for claimed in load(connection, jobs)]

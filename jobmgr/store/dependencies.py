@@ -12,6 +12,7 @@ from jobmgr.domain.job import NewJob, When
 from jobmgr.domain.status import Status
 from jobmgr.errors import DependencyCycle, InvalidRequest
 from jobmgr.store import waiting
+from jobmgr.store.portion import portions
 from jobmgr.store.tables import Dependency, Job
 from jobmgr.store.transaction import AnyRow, Transaction
 
@@ -46,12 +47,8 @@ def insert(tx: Transaction, children: Sequence[tuple[int, NewJob]], ids: Mapping
 def _lock_parents(tx: Transaction, children: Sequence[tuple[int, NewJob]]) -> dict[str, AnyRow]:
     names = sorted({dependency.job_id for _, job in children for dependency in job.spec.depends_on})
     parents: dict[str, AnyRow] = {}
-    for start in range(0, len(names), 500):
-        statement = (
-            sa.select(Job.id, Job.job_id, Job.status)
-            .where(Job.job_id.in_(names[start : start + 500]))
-            .order_by(Job.id)
-        )
+    for portion in portions(names):
+        statement = sa.select(Job.id, Job.job_id, Job.status).where(Job.job_id.in_(portion)).order_by(Job.id)
         if tx.is_postgresql:
             statement = statement.with_for_update()
         parents.update({row.job_id: row for row in tx.connection.execute(statement)})
@@ -114,9 +111,8 @@ def _resolve_generation(
     tx: Transaction, ended: Mapping[int, Status], among: Collection[int] | None
 ) -> list[tuple[int, Status]]:
     unsettled: list[AnyRow] = []
-    keys = sorted(ended)
-    for start in range(0, len(keys), 500):
-        rows = tx.connection.execute(_UNSETTLED, {"parents": keys[start : start + 500]})
+    for portion in portions(sorted(ended)):
+        rows = tx.connection.execute(_UNSETTLED, {"parents": portion})
         unsettled += [row for row in rows if among is None or row.child in among]
     if not unsettled:
         return []
@@ -136,21 +132,40 @@ def _resolve_generation(
     return _cancel_dependants(tx, failed)
 
 
+_LOCK = (
+    sa.select(Job.id)
+    .where(Job.id.in_(sa.bindparam("children", expanding=True)))
+    .order_by(Job.id)
+    .with_for_update(key_share=True)
+)
+_COUNT_DOWN = (
+    sa.update(Job)
+    .where(Job.id.in_(sa.bindparam("children", expanding=True)))
+    .values(deps_left=Job.deps_left - sa.bindparam("met_now"))
+    .returning(Job.id, Job.deps_left, Job.draft, Job.held_at, Job.due_at)
+)
+
+
 def _count_down(tx: Transaction, fulfilled: Mapping[int, int]) -> None:
-    free = []
+    if tx.is_postgresql:
+        # In order of their keys, so that two services with the same children never wait for each other crosswise.
+        for portion in portions(sorted(fulfilled)):
+            tx.connection.execute(_LOCK, {"children": portion}).all()
+    by_count: dict[int, list[int]] = {}
     for child, count in sorted(fulfilled.items()):
-        row = tx.connection.execute(
-            sa.update(Job)
-            .where(Job.id == child)
-            .values(deps_left=Job.deps_left - count)
-            .returning(Job.id, Job.status, Job.deps_left, Job.draft, Job.held_at, Job.due_at)
-        ).one_or_none()
-        if row is None or row.deps_left or row.draft or row.held_at is not None:
-            continue
-        if row.due_at is None or row.due_at <= tx.now:
-            free.append(row.id)
-    if free:
-        waiting.queue_waiting(tx, free)
+        by_count.setdefault(count, []).append(child)
+    free: list[int] = []
+    for count, children in by_count.items():
+        for portion in portions(children):
+            rows = tx.connection.execute(_COUNT_DOWN, {"children": portion, "met_now": count})
+            free += [row.id for row in rows if _is_free(row, tx)]
+    waiting.queue_waiting(tx, free)
+
+
+def _is_free(row: AnyRow, tx: Transaction) -> bool:
+    if row.deps_left or row.draft or row.held_at is not None:
+        return False
+    return row.due_at is None or bool(row.due_at <= tx.now)
 
 
 _PARENT = aliased(Job)
@@ -172,22 +187,25 @@ _CAUSE = (
 )
 
 
-def _cancel_dependants(tx: Transaction, children: Sequence[int]) -> list[tuple[int, Status]]:
-    if not children:
-        return []
-    statement = (
-        sa.update(Job)
-        .where(Job.id.in_(children), Job.status == Status.PENDING.value)
-        .values(
-            status=Status.CANCELLED.value,
-            finished_at=tx.now,
-            error_code=_FAILED,
-            error_message=_CAUSE,
-            v=Job.v + 1,
-        )
-        .returning(Job.id, Job.job_id, Job.user, Job.v, Job.queue, Job.error_message)
+_CANCEL = (
+    sa.update(Job)
+    .where(Job.id.in_(sa.bindparam("children", expanding=True)), Job.status == sa.literal_column("'pending'"))
+    .values(
+        status=Status.CANCELLED.value,
+        finished_at=sa.bindparam("now"),
+        error_code=_FAILED,
+        error_message=_CAUSE,
+        v=Job.v + 1,
     )
-    rows = sorted(tx.connection.execute(statement), key=lambda row: int(row.id))
+    .returning(Job.id, Job.job_id, Job.user, Job.v, Job.queue, Job.error_message)
+)
+
+
+def _cancel_dependants(tx: Transaction, children: Sequence[int]) -> list[tuple[int, Status]]:
+    rows: list[AnyRow] = []
+    for portion in portions(children):
+        found = tx.connection.execute(_CANCEL, {"children": portion, "now": tx.now})
+        rows += sorted(found, key=lambda row: int(row.id))
     for row in rows:
         error = {"code": _FAILED, "message": row.error_message}
         tx.move(row.queue, Status.PENDING, Status.CANCELLED)

@@ -8,6 +8,7 @@ transaction instead of one per statement), PostgreSQL through asyncpg in a green
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import secrets
 from collections.abc import Callable, Sequence
@@ -26,6 +27,8 @@ from jobmgr.store.outage import Outage
 from jobmgr.store.postgresql import Postgresql
 from jobmgr.store.sqlite import Sqlite
 from jobmgr.store.transaction import Topic, Transaction
+
+logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -133,8 +136,18 @@ class Database:
         The poll is jittered, so that many services do not ask at the same instant.
         """
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._backend.listen(self._id, self._tell_all))
+            group.create_task(self._listen_forever())
             group.create_task(self._poll_forever(poll_s))
+
+    async def _listen_forever(self) -> None:
+        while True:
+            try:
+                await self._backend.listen(self._id, self._tell_all)
+            except Exception:  # boundary: without this loop others' commits are noticed late
+                logger.exception("listening for other services failed")
+                await self.pause()
+            else:
+                return
 
     async def _poll_forever(self, poll_s: float) -> None:
         while True:
@@ -144,6 +157,9 @@ class Database:
                     self._tell_all()
             except JobmgrError as error:
                 self._reading.begin(error)
+            except Exception:  # boundary: without this loop others' commits are not noticed
+                logger.exception("looking for commits of others failed")
+                await self.pause()
 
     def _tell_all(self) -> None:
         self._tell(frozenset(Topic))

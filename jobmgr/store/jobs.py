@@ -15,6 +15,7 @@ from jobmgr.domain.job import NewJob
 from jobmgr.domain.status import Status, waiting_status
 from jobmgr.errors import IllegalTransition, JobExists, JobNotFound, QueueNotFound
 from jobmgr.store import dependencies, sites
+from jobmgr.store.portion import portions
 from jobmgr.store.tables import Attempt, Job, JobTag, Queue, Spec
 from jobmgr.store.transaction import AnyRow, Topic, Transaction
 
@@ -60,8 +61,8 @@ def insert(tx: Transaction, bulks: Sequence[Sequence[NewJob]]) -> list[list[Stor
 
 def _statuses(tx: Transaction, keys: Sequence[int]) -> dict[int, Status]:
     found: dict[int, Status] = {}
-    for start in range(0, len(keys), 500):
-        statement = sa.select(Job.id, Job.status).where(Job.id.in_(keys[start : start + 500]))
+    for portion in portions(keys):
+        statement = sa.select(Job.id, Job.status).where(Job.id.in_(portion))
         found.update({row.id: Status(row.status) for row in tx.connection.execute(statement)})
     return found
 
@@ -74,8 +75,9 @@ def waiting_status_of(job: NewJob, tx: Transaction) -> Status:
 
 
 def _check_queues(tx: Transaction, jobs: Sequence[NewJob]) -> None:
-    asked = {job.queue for job in jobs}
-    missing = asked - set(tx.connection.execute(sa.select(Queue.name).where(Queue.name.in_(asked))).scalars())
+    missing = {job.queue for job in jobs}
+    for portion in portions(sorted(missing)):
+        missing -= set(tx.connection.execute(sa.select(Queue.name).where(Queue.name.in_(portion))).scalars())
     if missing:
         job = next(job for job in jobs if job.queue in missing)
         raise QueueNotFound(job.queue, job.at + "queue")
@@ -87,9 +89,8 @@ def _check_new(tx: Transaction, jobs: Sequence[NewJob]) -> None:
         if job.job_id in seen:
             raise JobExists(job.job_id)
         seen.add(job.job_id)
-    chosen = list(seen)
-    for start in range(0, len(chosen), 500):
-        statement = sa.select(Job.job_id).where(Job.job_id.in_(chosen[start : start + 500]))
+    for portion in portions(list(seen)):
+        statement = sa.select(Job.job_id).where(Job.job_id.in_(portion))
         # Not a loop that is left by raising: while the error lives, so would the open statement, and on SQLite
         # with it the transaction's view, from which nothing can be written once another process has written.
         taken = tx.connection.execute(statement).scalars().first()

@@ -20,6 +20,7 @@ from jobmgr.domain.retry import Retry
 from jobmgr.domain.status import TERMINAL, Status
 from jobmgr.errors import InvalidRequest, JobNotFound
 from jobmgr.store import dependencies, events
+from jobmgr.store.portion import portions
 from jobmgr.store.tables import Attempt, Job, JobTag, Site, Spec
 from jobmgr.store.transaction import AnyRow
 
@@ -38,8 +39,8 @@ _SHOWN = sa.select(*_COLUMNS).join(Site, Site.name == Job.site)
 def get(connection: sa.Connection, job_ids: Sequence[str]) -> list[JobView]:
     """These jobs, in the order asked for. Raises JobNotFound."""
     found: dict[str, JobView] = {}
-    for start in range(0, len(job_ids), 500):
-        rows = connection.execute(_SHOWN.where(Job.job_id.in_(job_ids[start : start + 500]))).all()
+    for portion in portions(job_ids):
+        rows = connection.execute(_SHOWN.where(Job.job_id.in_(portion))).all()
         found.update({job.job_id: job for job in _shown(connection, rows)})
     for job_id in job_ids:
         if job_id not in found:
@@ -182,8 +183,8 @@ def _shown(connection: sa.Connection, rows: Sequence[AnyRow]) -> list[JobView]:
 
 def _tags(connection: sa.Connection, jobs: Sequence[int]) -> dict[int, tuple[str, ...]]:
     found: dict[int, tuple[str, ...]] = {}
-    for start in range(0, len(jobs), 500):
-        statement = sa.select(JobTag.job, JobTag.tag).where(JobTag.job.in_(jobs[start : start + 500]))
+    for portion in portions(jobs):
+        statement = sa.select(JobTag.job, JobTag.tag).where(JobTag.job.in_(portion))
         for row in connection.execute(statement.order_by(JobTag.job, JobTag.tag)):
             found[row.job] = (*found.get(row.job, ()), row.tag)
     return found
@@ -289,11 +290,10 @@ def unfinished(connection: sa.Connection, job_ids: Sequence[str] | None) -> list
         statement = sa.select(Job.job_id).where(Job.status.not_in(sorted(TERMINAL))).limit(1000)
         return list(connection.execute(statement).scalars())
     left = []
-    for start in range(0, len(job_ids), 500):
-        part = job_ids[start : start + 500]
-        rows = connection.execute(sa.select(Job.job_id, Job.status).where(Job.job_id.in_(part)))
+    for portion in portions(job_ids):
+        rows = connection.execute(sa.select(Job.job_id, Job.status).where(Job.job_id.in_(portion)))
         status = {row.job_id: Status(row.status) for row in rows}
-        for job_id in part:
+        for job_id in portion:
             if job_id not in status:
                 raise JobNotFound(job_id)
             if not status[job_id].is_terminal:

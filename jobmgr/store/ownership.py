@@ -14,6 +14,7 @@ from jobmgr.domain.status import Status
 from jobmgr.errors import IllegalTransition
 from jobmgr.store import attempts, jobs
 from jobmgr.store.claims import Claimed, load_adopted
+from jobmgr.store.portion import portions
 from jobmgr.store.tables import Attempt, Job
 from jobmgr.store.transaction import AnyRow, Transaction
 
@@ -27,13 +28,16 @@ def adopt(tx: Transaction, wishes: Sequence[tuple[str, Sequence[str]]]) -> list[
 
 
 def _adopt(tx: Transaction, owner: str, formers: Sequence[str]) -> list[Claimed]:
-    statement = (
-        sa.update(Attempt)
-        .where(Attempt.dispatcher.in_(formers), Attempt.finished_at.is_(None))
-        .values(dispatcher=owner, lease=Attempt.lease + 1)
-        .returning(Attempt.job)
-    )
-    return load_adopted(tx.connection, sorted(tx.connection.execute(statement).scalars()))
+    taken: list[int] = []
+    for portion in portions(formers):
+        statement = (
+            sa.update(Attempt)
+            .where(Attempt.dispatcher.in_(portion), Attempt.finished_at.is_(None))
+            .values(dispatcher=owner, lease=Attempt.lease + 1)
+            .returning(Attempt.job)
+        )
+        taken += tx.connection.execute(statement).scalars()
+    return load_adopted(tx.connection, sorted(taken))
 
 
 _OF_DISPATCHER = sa.select(Attempt.token, Attempt.unreachable_at.is_not(None).label("is_unreachable")).where(
@@ -49,16 +53,20 @@ def of_dispatcher(connection: sa.Connection, dispatcher: str) -> dict[str, bool]
 
 def reclaim(tx: Transaction, wishes: Sequence[tuple[str, Sequence[str]]]) -> list[list[Claimed]]:
     """Raise the leases of live attempts of one's own: `(owner, tokens)`; answers those that still are."""
-    answers = []
-    for owner, tokens in wishes:
+    return [_reclaim(tx, owner, tokens) for owner, tokens in wishes]
+
+
+def _reclaim(tx: Transaction, owner: str, tokens: Sequence[str]) -> list[Claimed]:
+    kept: list[int] = []
+    for portion in portions(tokens):
         statement = (
             sa.update(Attempt)
-            .where(Attempt.token.in_(tokens), Attempt.dispatcher == owner, Attempt.finished_at.is_(None))
+            .where(Attempt.token.in_(portion), Attempt.dispatcher == owner, Attempt.finished_at.is_(None))
             .values(lease=Attempt.lease + 1)
             .returning(Attempt.job)
         )
-        answers.append(load_adopted(tx.connection, sorted(tx.connection.execute(statement).scalars())))
-    return answers
+        kept += tx.connection.execute(statement).scalars()
+    return load_adopted(tx.connection, sorted(kept))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +89,14 @@ def unreachable(tx: Transaction, sightings: Sequence[Unreachable]) -> list[bool]
 
 def unattended(tx: Transaction, dispatchers: Sequence[str]) -> list[None]:
     """Record that nobody looks after the live attempts of these dispatchers, which are silent and elsewhere."""
-    statement = attempts.ROWS.where(
-        Attempt.dispatcher.in_(dispatchers), Attempt.finished_at.is_(None), Attempt.unreachable_at.is_(None)
-    )
-    if tx.is_postgresql:
-        statement = statement.with_for_update(of=[Attempt, Job])
-    for row in tx.connection.execute(statement.order_by(Attempt.job)).all():
-        _mark_unreachable(tx, row, f"its service (dispatcher {row.dispatcher}) has gone silent")
+    for portion in portions(dispatchers):
+        statement = attempts.ROWS.where(
+            Attempt.dispatcher.in_(portion), Attempt.finished_at.is_(None), Attempt.unreachable_at.is_(None)
+        )
+        if tx.is_postgresql:
+            statement = statement.with_for_update(of=[Attempt, Job])
+        for row in tx.connection.execute(statement.order_by(Attempt.job)).all():
+            _mark_unreachable(tx, row, f"its service (dispatcher {row.dispatcher}) has gone silent")
     return [None] * len(dispatchers)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from jobmgr.domain.limits import ResourceLimits
 from jobmgr.domain.queue import Queue as QueueView
 from jobmgr.domain.queue import Tally
-from jobmgr.errors import QueueNotFound
+from jobmgr.errors import InvalidRequest, QueueNotFound
 from jobmgr.store.tables import Limit, Queue
 from jobmgr.store.transaction import AnyRow, Topic, Transaction
 
@@ -43,12 +43,14 @@ def _queue(row: AnyRow) -> QueueView:
 
 
 def change(tx: Transaction, changes: Sequence[QueueChange]) -> list[None]:
-    """Pause, resume or limit queues."""
+    """Pause, resume or limit queues. Raises InvalidRequest if there is nothing to change on one that exists."""
     tx.topics.add(Topic.WORK)
     for wanted in changes:
         statement = sa.select(Queue.name).where(Queue.name == wanted.name)
         if tx.connection.execute(statement).scalar() is None:
             tx.connection.execute(sa.insert(Queue).values(name=wanted.name, **wanted.values))
+        elif not wanted.values:
+            raise InvalidRequest("", "it says nothing to change; give `paused` or `max_running`")
         else:
             tx.connection.execute(sa.update(Queue).where(Queue.name == wanted.name).values(**wanted.values))
         tx.record("queue_updated", None, queue=wanted.name, **wanted.values)
@@ -57,10 +59,10 @@ def change(tx: Transaction, changes: Sequence[QueueChange]) -> list[None]:
 
 @dataclass(frozen=True, slots=True)
 class LimitsChange:
-    """New limits for a service."""
+    """New values for some limits of a service, by name."""
 
     service: str
-    limits: ResourceLimits
+    values: Mapping[str, Any]
 
 
 def limits(connection: sa.Connection, service: str) -> ResourceLimits | None:
@@ -71,16 +73,22 @@ def limits(connection: sa.Connection, service: str) -> ResourceLimits | None:
     return ResourceLimits(row.max_concurrent_jobs, row.max_cpu_percent, row.min_memory_gb, row.min_disk_gb)
 
 
-def set_limits(tx: Transaction, changes: Sequence[LimitsChange]) -> list[None]:
-    """Store limits, and tell of what changed."""
-    for wanted in changes:
-        old = limits(tx.connection, wanted.service)
-        new = asdict(wanted.limits)
-        if old == wanted.limits:
-            continue
+def set_limits(tx: Transaction, changes: Sequence[LimitsChange]) -> list[ResourceLimits]:
+    """Change stored limits, and tell of what changed; answers all limits as they are then. Raises InvalidRequest.
+
+    What is not named stays as it is stored, so of two changes at the same time none takes the other back.
+    """
+    return [_set_limits(tx, wanted) for wanted in changes]
+
+
+def _set_limits(tx: Transaction, wanted: LimitsChange) -> ResourceLimits:
+    old = limits(tx.connection, wanted.service)
+    result = replace(old or ResourceLimits(), **wanted.values)
+    if old != result:
+        new = asdict(result)
         tx.connection.execute(sa.delete(Limit).where(Limit.service == wanted.service))
         tx.connection.execute(sa.insert(Limit).values(service=wanted.service, **new))
         before = asdict(old) if old is not None else {}
         changed = {name: before.get(name) for name, value in new.items() if before.get(name) != value}
         tx.record("limits_updated", None, service=wanted.service, old_limits=changed, new_limits=new)
-    return [None] * len(changes)
+    return result

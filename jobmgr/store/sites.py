@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from jobmgr.domain.job import NewJob
 from jobmgr.errors import InvalidRequest
+from jobmgr.store.portion import portions
 from jobmgr.store.tables import Site
 from jobmgr.store.transaction import Transaction
 
@@ -31,11 +32,14 @@ def place(tx: Transaction, jobs: list[NewJob]) -> list[NewJob]:
 
 
 def _read(tx: Transaction, names: set[str], kinds: set[str]) -> _Kinds:
-    wanted: sa.ColumnElement[bool] = Site.name.in_(names)
-    if kinds:
-        wanted = sa.or_(wanted, Site.executor.in_(kinds), Site.dialect.in_(kinds))
-    rows = tx.connection.execute(sa.select(Site.name, Site.executor, Site.dialect).where(wanted))
-    return {row.name: frozenset(filter(None, (row.executor, row.dialect))) for row in rows}
+    found: dict[str, frozenset[str]] = {}
+    for name_or_kind in portions(sorted(names | kinds)):
+        wanted: sa.ColumnElement[bool] = Site.name.in_(name_or_kind)
+        if kinds:
+            wanted = sa.or_(wanted, Site.executor.in_(name_or_kind), Site.dialect.in_(name_or_kind))
+        rows = tx.connection.execute(sa.select(Site.name, Site.executor, Site.dialect).where(wanted))
+        found |= {row.name: frozenset(filter(None, (row.executor, row.dialect))) for row in rows}
+    return found
 
 
 def _site_of(tx: Transaction, job: NewJob, sites: _Kinds) -> str:

@@ -20,6 +20,20 @@ T = TypeVar("T")
 
 LIBRARY_VERSION = sqlite3.sqlite_version_info
 
+# What passes by itself or when a person has acted; the low byte of SQLite's code. A statement that is wrong is an
+# OperationalError too, and would be asked for ever.
+_PASSING = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_PROTOCOL,
+    }
+)
+
 
 class Sqlite:
     """One file. Readers and the writer are separate engines: see their BEGIN."""
@@ -121,6 +135,6 @@ def translate_sqlite(
         return StoreError(f"{file} or its directory is read-only; make it writable for this user")
     if "unable to open" in text:
         return StoreError(f"{file} cannot be opened ({text}); does its directory exist?")
-    if isinstance(error, sa.exc.OperationalError):
+    if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in _PASSING:
         return StoreUnavailable(f"{file} is busy or out of space: {text}")
     return error

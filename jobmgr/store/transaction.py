@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from jobmgr.domain.queue import Tally
 from jobmgr.domain.status import Status, may_follow
+from jobmgr.store.portion import portions
 from jobmgr.store.tables import Event, Queue
 
 # A row whatever its columns; what a statement selects stands beside it.
@@ -98,8 +99,9 @@ class Transaction:
 
     def _wake_limited(self, queues: Sequence[str]) -> None:
         # Where live jobs are limited in number, the end of one lets another start.
-        if queues and self.connection.execute(_LIMITED_BACKLOG, {"of_queues": queues}).first() is not None:
-            self.topics.add(Topic.WORK)
+        for portion in portions(queues):
+            if self.connection.execute(_LIMITED_BACKLOG, {"of_queues": portion}).first() is not None:
+                self.topics.add(Topic.WORK)
 
 
 _INSERT_EVENTS = sa.insert(Event)

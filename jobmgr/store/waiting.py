@@ -8,6 +8,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from jobmgr.domain.status import Status
+from jobmgr.store.portion import portions
 from jobmgr.store.tables import Job
 from jobmgr.store.transaction import Transaction
 
@@ -39,17 +40,23 @@ def promote_due(tx: Transaction, limits: Sequence[int]) -> list[int]:
     return answers
 
 
+_QUEUE = (
+    sa.update(Job)
+    .where(Job.id.in_(sa.bindparam("ids", expanding=True)), Job.status == sa.literal_column("'pending'"))
+    .values(status=Status.QUEUED.value, queued_at=sa.bindparam("now"), v=Job.v + 1)
+    .returning(Job.id, Job.job_id, Job.user, Job.v, Job.queue, Job.name, Job.priority)
+)
+
+
 def queue_waiting(tx: Transaction, ids: Sequence[int]) -> None:
     """Queue locked pending jobs that nothing holds back any more."""
-    statement = (
-        sa.update(Job)
-        .where(Job.id.in_(ids), Job.status == Status.PENDING.value)
-        .values(status=Status.QUEUED.value, queued_at=tx.now, v=Job.v + 1)
-        .returning(Job.id, Job.job_id, Job.user, Job.v, Job.queue, Job.name, Job.priority)
-    )
-    for row in sorted(tx.connection.execute(statement), key=lambda row: int(row.id)):
-        tx.move(row.queue, Status.PENDING, Status.QUEUED)
-        tx.record("queued", row, status=Status.QUEUED, name=row.name, queue=row.queue, priority=row.priority)
+    for portion in portions(sorted(ids)):
+        rows = tx.connection.execute(_QUEUE, {"ids": portion, "now": tx.now})
+        for row in sorted(rows, key=lambda row: int(row.id)):
+            tx.move(row.queue, Status.PENDING, Status.QUEUED)
+            tx.record(
+                "queued", row, status=Status.QUEUED, name=row.name, queue=row.queue, priority=row.priority
+            )
 
 
 def next_due(connection: sa.Connection) -> datetime | None:

@@ -10,13 +10,14 @@ import pytest
 import sqlalchemy as sa
 
 from jobmgr.domain.job import Dependency, When
+from jobmgr.domain.outcome import End
 from jobmgr.domain.queue import Tally
 from jobmgr.domain.status import Status
 from jobmgr.errors import DependencyCycle, IllegalTransition
-from jobmgr.store import dependencies, events, jobs, listing
+from jobmgr.store import attempts, dependencies, events, jobs, listing
 from jobmgr.store.engine import Database
 from jobmgr.store.transaction import Transaction
-from tests.store.worker import Worker, child_of, new_job, now
+from tests.store.worker import Worker, child_of, ending, new_job, now
 
 FREED = Status.QUEUED
 NEVER = Status.CANCELLED
@@ -111,6 +112,27 @@ async def test_parents_that_end_at_two_services_are_all_counted(worker: Worker, 
     )
 
     assert {(await worker.get(child.job_id)).status for child in children} == {FREED}
+
+
+async def test_dependants_are_counted_down_many_at_a_time(worker: Worker) -> None:
+    await worker.add("parent")
+    parent = await worker.claim_one()
+    await worker.insert(*(new_job(f"c{number}", after=["parent"]) for number in range(400)))
+
+    def count_statements(tx: Transaction, _: object) -> list[int]:
+        seen: list[str] = []
+
+        @sa.event.listens_for(tx.connection, "before_cursor_execute")
+        def see(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+            seen.append(statement)
+
+        attempts.finish(tx, [ending(parent, End(0))])
+        return [len(seen)]
+
+    statements = await worker.database.write(count_statements, None)
+
+    assert statements < 20
+    assert await worker.counts() == {Tally.COMPLETED: 1, Tally.QUEUED: 400}
 
 
 async def test_failure_runs_down_the_whole_chain(worker: Worker) -> None:

@@ -27,7 +27,7 @@ from jobmgr.errors import (
 )
 from jobmgr.store import jobs, listing
 from jobmgr.store.engine import Database
-from jobmgr.store.lock import FileLock
+from jobmgr.store.lock import FileLock, make_file
 from tests.postgresql import Cluster
 from tests.store.worker import new_job
 
@@ -236,6 +236,49 @@ def test_second_service_on_one_file_is_refused(tmp_path: Path) -> None:
 
     second.acquire()
     second.release()
+
+
+def test_second_service_that_names_the_file_by_a_link_is_refused(tmp_path: Path) -> None:
+    link = tmp_path / "elsewhere" / "link.db"
+    link.parent.mkdir()
+    link.symlink_to(tmp_path / "jobs.db")
+    first, second = FileLock(tmp_path / "jobs.db"), FileLock(link)
+    first.acquire()
+
+    with pytest.raises(DatabaseInUse):
+        second.acquire()
+    first.release()
+
+    second.acquire()
+    second.release()
+
+
+_TRY_TO_LOCK = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as file:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 512, 0x40000000)
+    except BlockingIOError:
+        sys.exit(7)
+"""
+
+
+async def test_second_service_in_one_process_does_not_drop_the_locks_of_the_first(sqlite_url: str) -> None:
+    file = Path(sqlite_url.removeprefix("sqlite:///"))
+    lock = FileLock(file)
+    lock.acquire()
+    database = Database(sqlite_url)
+    await database.start()
+    await database.write(jobs.insert, [new_job("a")])
+
+    with pytest.raises(DatabaseInUse):
+        FileLock(file).acquire()
+    make_file(file)
+
+    another = await asyncio.create_subprocess_exec(sys.executable, "-c", _TRY_TO_LOCK, str(file))
+    assert await another.wait() == 7, "another program can take the file for unused"
+    await database.close()
+    lock.release()
 
 
 def test_lock_is_free_again_after_its_holder_was_killed(tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import asdict
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from jobmgr.domain.limits import ResourceLimits
 from jobmgr.domain.status import Status
-from jobmgr.errors import QueueNotFound
+from jobmgr.errors import InvalidRequest, QueueNotFound
 from jobmgr.store import events, queues, waiting
 from jobmgr.store.queues import LimitsChange
 from tests.store.worker import Worker, new_job, now
@@ -46,7 +49,7 @@ async def test_limits_come_back_as_stored(worker: Worker) -> None:
     limits = ResourceLimits(max_concurrent_jobs=3, max_cpu_percent=80.5, min_memory_gb=0.25)
 
     before = await worker.database.read(queues.limits, "host")
-    await worker.database.write(queues.set_limits, LimitsChange("host", limits))
+    await worker.database.write(queues.set_limits, LimitsChange("host", asdict(limits)))
 
     assert before is None
     assert await worker.database.read(queues.limits, "host") == limits
@@ -55,7 +58,7 @@ async def test_limits_come_back_as_stored(worker: Worker) -> None:
 
 async def test_change_of_limits_is_told_once(worker: Worker) -> None:
     for jobs in (3, 3, 5):
-        change = LimitsChange("host", ResourceLimits(max_concurrent_jobs=jobs))
+        change = LimitsChange("host", {"max_concurrent_jobs": jobs})
         await worker.database.write(queues.set_limits, change)
 
     found = await worker.database.read(events.page, None, 100)
@@ -63,6 +66,37 @@ async def test_change_of_limits_is_told_once(worker: Worker) -> None:
     assert [event.kind for event in found] == ["limits_updated"] * 2
     assert found[1].data["old_limits"] == {"max_concurrent_jobs": 3}
     assert found[1].data["new_limits"]["max_concurrent_jobs"] == 5
+
+
+async def test_changes_of_different_limits_at_once_are_all_kept(worker: Worker) -> None:
+    changes: list[dict[str, float]] = [
+        {"max_concurrent_jobs": 7},
+        {"min_disk_gb": 0.5},
+        {"max_cpu_percent": 90.0},
+    ]
+
+    answers = await asyncio.gather(
+        *(worker.database.write(queues.set_limits, LimitsChange("host", change)) for change in changes)
+    )
+
+    expected = ResourceLimits(max_concurrent_jobs=7, min_disk_gb=0.5, max_cpu_percent=90.0)
+    assert await worker.database.read(queues.limits, "host") == expected
+    assert answers[-1] == expected
+
+
+async def test_empty_change_of_a_queue_that_exists_is_refused(worker: Worker) -> None:
+    await worker.queue("new")
+
+    with pytest.raises(InvalidRequest, match="nothing to change"):
+        await worker.queue("new")
+
+
+async def test_statement_that_is_wrong_is_not_taken_for_an_outage(worker: Worker) -> None:
+    def wrong(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("SELECT no_such_column FROM jobs")
+
+    with pytest.raises(sa.exc.DBAPIError):
+        await worker.database.read(wrong)
 
 
 async def test_jobs_are_queued_when_they_are_due(worker: Worker) -> None:
