@@ -46,6 +46,7 @@ class Guard:
         self._check_host(request)
         self._check_browser(request)
         _check_content_type(request)
+        _check_content_encoding(request)
         if not (self._shows_token(request) or await self._is_own_user(request)):
             raise Refusal(
                 401,
@@ -139,3 +140,10 @@ def _check_content_type(request: web.Request) -> None:
             "wrong_content_type",
             f"the body is {request.content_type}; send {JSON_TYPE} or {NDJSON_TYPE}",
         )
+
+
+def _check_content_encoding(request: web.Request) -> None:
+    # A megabyte can be compressed to a kilobyte; how large a body is must be known before it is read.
+    encoding = request.headers.get("Content-Encoding", "identity")
+    if encoding.lower() != "identity":
+        raise Refusal(415, "wrong_content_encoding", f"the body is encoded as {encoding}; send it as it is")

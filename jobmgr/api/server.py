@@ -35,7 +35,10 @@ class Server:
         self.url = f"http://{url_host(self._host)}:{port}"
         guard = Guard(self._token, own_uid(), is_loopback(self._host), own_hosts(self._host, port))
         app = make_app(self._manager, guard)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
+        # Compressed bodies are refused, so nobody has to be let in for what they would become.
+        self._runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=_SHUTDOWN_S, auto_decompress=False
+        )
         await self._runner.setup()
         await web.SockSite(self._runner, listener, backlog=512).start()
         return self

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import logging
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -301,6 +303,29 @@ async def test_body_of_another_type_is_refused(api: Api, media_type: str) -> Non
 
     answer.problem(415, "wrong_content_type")
     assert await api.count() == 0
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "GZIP, identity", "nonsense"])
+async def test_compressed_body_is_refused_and_never_unpacked(api: Api, encoding: str) -> None:
+    bomb = gzip.compress(bytes(50 * MEBIBYTE), compresslevel=1)
+    headers = {"Content-Type": "application/json", "Content-Encoding": encoding}
+    began = time.process_time()
+
+    answers = [
+        await api.post("/api/v1/jobs", data=body, headers=headers) for body in (bomb, b"garbage", b"{}")
+    ]
+
+    assert time.process_time() - began < 0.5
+    for answer in answers:
+        answer.problem(415, "wrong_content_encoding")
+
+
+async def test_body_that_says_it_is_not_compressed_is_taken(api: Api) -> None:
+    answer = await api.post(
+        "/api/v1/jobs", json={"command": ["true"], "draft": True}, headers={"Content-Encoding": "identity"}
+    )
+
+    assert answer.status == 201
 
 
 async def test_body_without_a_type_is_refused(api: Api) -> None:
