@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from jobmgr.api.body import read_submissions
+from jobmgr.api.body import read_jobs
 from jobmgr.api.keys import MANAGER
 from jobmgr.api.path import job_id_of
 from jobmgr.api.reply import reply
@@ -25,8 +25,9 @@ async def submit(request: web.Request) -> web.Response:
         raise InvalidRequest(
             "Idempotency-Key", "is not supported; choose a `job_id`, which is stored only once"
         )
-    asked, is_bulk = await read_submissions(request)
-    stored = await request.app[MANAGER].submit_many(asked, bulk=is_bulk)
+    manager = request.app[MANAGER]
+    new, is_bulk = await read_jobs(request, manager.user)
+    stored = await manager.store_jobs(new)
     if is_bulk:
         return reply(BulkAnswer([job.job_id for job in stored]), 201)
     job = stored[0]

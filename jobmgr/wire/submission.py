@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -31,6 +32,7 @@ Executor = Annotated[str, Meta(max_length=1024, description="`slurm`: the defaul
 Priority = Annotated[int, Meta(ge=-PRIORITY_RANGE, le=PRIORITY_RANGE, description="larger runs first")]
 Tag = Annotated[str, Meta(min_length=1, max_length=128)]
 Tags = Annotated[list[Tag], Meta(max_length=64)]
+RequiredFile = Annotated[str, Meta(min_length=1, max_length=1024)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Duration = (
     Annotated[str, Meta(max_length=64, description="1:30:00, 90s, 5m, 2h")] | Annotated[float, Meta(ge=0)]
@@ -57,7 +59,7 @@ class RetryAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
 
     max_attempts: Annotated[int, Meta(ge=1, le=1000)] = 1
     backoff: Duration = 30.0
-    on: list[Annotated[str, Meta(max_length=64)]] = []
+    on: Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=64)] = []
 
 
 class DependencyAsked(Struct, forbid_unknown_fields=True):
@@ -70,10 +72,10 @@ class DependencyAsked(Struct, forbid_unknown_fields=True):
 class SuccessAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """What counts as success."""
 
-    exit_codes: Annotated[list[Annotated[int, Meta(ge=0, le=255)]], Meta(min_length=1)] = field(
-        default_factory=lambda: [0]
+    exit_codes: Annotated[list[Annotated[int, Meta(ge=0, le=255)]], Meta(min_length=1, max_length=256)] = (
+        field(default_factory=lambda: [0])
     )
-    required_files: list[Annotated[str, Meta(min_length=1, max_length=1024)]] = []
+    required_files: Annotated[list[RequiredFile], Meta(max_length=1000)] = []
 
 
 class JobSubmission(Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -83,7 +85,7 @@ class JobSubmission(Struct, forbid_unknown_fields=True, omit_defaults=True):
     job_id: JobId | None = None
     name: Annotated[str, Meta(max_length=1024, description="the beginning of the command unless given")] = ""
     description: Annotated[str, Meta(max_length=2048)] = ""
-    env: dict[str, str] = {}
+    env: Annotated[dict[str, str], Meta(max_length=10_000)] = {}
     cwd: (
         Annotated[
             str, Meta(min_length=1, max_length=4096, description="absolute; the run directory unless given")
@@ -98,7 +100,7 @@ class JobSubmission(Struct, forbid_unknown_fields=True, omit_defaults=True):
     resources: ResourcesAsked = field(default_factory=ResourcesAsked)
     retry: RetryAsked = field(default_factory=RetryAsked)
     not_before: Annotated[datetime, Meta(description="with its time zone")] | None = None
-    depends_on: list[DependencyAsked] = []
+    depends_on: Annotated[list[DependencyAsked], Meta(max_length=10_000)] = []
     tags: Tags = []
     extended_properties: dict[str, Any] = {}
     on_lost: Literal["fail", "retry"] = "fail"
@@ -195,18 +197,28 @@ def check_properties(properties: Mapping[str, Any], where: str) -> Mapping[str, 
     """Extended properties that every database can store, and that come back as they were."""
     if not properties:
         return {}
+    _check_size(properties, where)
     try:
         encoded = json.dumps(properties, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequest(where, f"is not JSON: {error}") from None
     _check_unicode(encoded, where)
-    size_bytes = len(encoded.encode())
-    if size_bytes > MAX_PROPERTIES_BYTES:
-        raise InvalidRequest(where, f"{size_bytes} bytes; at most {MAX_PROPERTIES_BYTES} are stored")
+    _check_length(len(encoded.encode()), where)
     # An escaped NUL, not an escaped backslash before the same letters. PostgreSQL stores none.
     if re.search(r"(?<!\\)(?:\\\\)*\\u0000", encoded):
         raise InvalidRequest(where, "contains a NUL character")
     return properties
+
+
+def _check_size(properties: Mapping[str, Any], where: str) -> None:
+    # A look in passing: this text is never longer than the one that is stored, and many times faster to make.
+    with contextlib.suppress(TypeError, ValueError, RecursionError, msgspec.MsgspecError):
+        _check_length(len(msgspec.json.encode(properties)), where)
+
+
+def _check_length(size_bytes: int, where: str) -> None:
+    if size_bytes > MAX_PROPERTIES_BYTES:
+        raise InvalidRequest(where, f"{size_bytes} bytes; at most {MAX_PROPERTIES_BYTES} are stored")
 
 
 def _spec(asked: JobSubmission, at: str) -> JobSpec:

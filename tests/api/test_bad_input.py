@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gzip
 import json
 import logging
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ MEBIBYTE = 1024 * 1024
         (b'{"command": ["true"], "priority": Infinity}', "not valid JSON"),
         (b'{"command": ["\xff"]}', "not UTF-8"),
         (b'\xef\xbb\xbf{"command": ["true"]}', "not valid JSON"),
-        (b'{"command": ["true"], "extended_properties": {"a": ' + b"[" * 100_000, "deep"),
+        (b'{"command": ["true"], "extended_properties": {"a": ' + b"[" * 40_000, "deep"),
         (b'{"command": ["true"], "extended_properties": {"a": ' + b"[" * 300 + b"]" * 300 + b"}}", "deep"),
         (b"[" * 1_000_000, "object"),
         (b'{"jobs": [' + b"[" * 100_000, "deep"),
@@ -95,6 +97,11 @@ async def test_body_that_is_no_json_is_refused(api: Api, body: bytes, said: str)
         ({"on_lost": "shrug"}, "on_lost"),
         ({"success": {"exit_codes": [256]}}, "success.exit_codes[0]"),
         ({"success": {"required_files": ["../x"]}}, "success.required_files[0]"),
+        ({"success": {"required_files": ["x"] * 1001}}, "success.required_files"),
+        ({"success": {"exit_codes": [0] * 257}}, "success.exit_codes"),
+        ({"retry": {"on": ["lost"] * 65}}, "retry.on"),
+        ({"depends_on": [{"job_id": str(number)} for number in range(10_001)]}, "depends_on"),
+        ({"env": {f"A{number}": "" for number in range(10_001)}}, "env"),
     ],
 )
 async def test_field_that_does_not_fit_is_named(api: Api, fields: dict[str, Any], field: str) -> None:
@@ -193,6 +200,51 @@ async def test_body_of_untold_length_is_refused_when_it_is_too_long(api: Api) ->
     answer = await api.post("/api/v1/jobs", data=endless(), headers=headers)
 
     answer.problem(413, "body_too_large")
+
+
+@contextlib.asynccontextmanager
+async def never_blocked_for(seconds: float) -> AsyncIterator[None]:
+    """Fail if the event loop had no turn for so long."""
+    turns = [time.perf_counter()]
+
+    async def beat() -> None:
+        while True:
+            await asyncio.sleep(0.01)
+            turns.append(time.perf_counter())
+
+    beating = asyncio.create_task(beat())
+    yield
+    beating.cancel()
+    await asyncio.gather(beating, return_exceptions=True)
+    turns.append(time.perf_counter())
+    assert max(after - before for before, after in pairwise(turns)) < seconds
+
+
+@pytest.mark.parametrize("kind", ["lists", "texts", "properties", "arguments"])
+async def test_body_of_millions_of_pieces_does_not_stop_the_others(api: Api, kind: str) -> None:
+    start, piece, end = {
+        "lists": (b'"extended_properties": {"a": [', b"[],", b"0]}"),
+        "texts": (b'"extended_properties": {"a": [', b'"",', b"0]}"),
+        "properties": (b'"extended_properties": {"a": "', b"[{,", b'"}'),
+        "arguments": (b'"success": {"required_files": [', b'"a",', b'"/a"]}'),
+    }[kind]
+    body = b'{"command": ["true"], ' + start + piece * (7 * MEBIBYTE // len(piece)) + end + b"}"
+
+    async with never_blocked_for(0.8):
+        answer = await api.post_bytes(body)
+
+    assert answer.status in (400, 422)
+    assert await api.count() == 0
+
+
+async def test_many_jobs_do_not_stop_the_others(api: Api, lines: Callable[..., bytes]) -> None:
+    job = {"command": ["true", "a"], "env": {"A": "1"}, "resources": {"memory": "4GB", "walltime": "1h"}}
+    body = lines({**job, "draft": True}) * 50_000 + lines({**job, "cwd": "relative"})
+
+    async with never_blocked_for(0.8):
+        answer = await api.post_bytes(body, "application/x-ndjson")
+
+    answer.problem(422, "invalid_request", "jobs[50000].cwd")
 
 
 async def test_line_of_ten_megabytes_is_refused(api: Api) -> None:
