@@ -92,7 +92,10 @@ class Guard:
             if not all(ends):
                 return False
             owner = await asyncio.to_thread(peer.owner, ends[0][:2], ends[1][:2])
-            trusted = self._trusted[transport] = owner == self.uid
+            trusted = owner == self.uid
+            if owner is not None:
+                # Who was not found, with no descriptor left to look, say, may be found next time.
+                self._trusted[transport] = trusted
         return trusted
 
 

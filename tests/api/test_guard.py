@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -137,6 +138,23 @@ async def test_other_user_gains_nothing_by_hanging_up(manager: JobManager) -> No
         await eventually(all_tried)
 
     assert admitted == []
+
+
+@pytest.mark.skipif(own_uid() is None, reason="this system does not tell whose connection it is")
+async def test_peer_that_was_not_found_is_looked_for_again(api: Api) -> None:
+    assert (await api.get("/healthz")).status == 200
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    # The connection is open already, and nothing more can be opened, the kernel's table neither.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        refused = await api.get("/api/v1/jobs")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    admitted = await api.get("/api/v1/jobs")
+
+    refused.problem(401, "token_required")
+    assert admitted.status == 200
 
 
 async def test_forwarded_request_needs_the_token(api: Api) -> None:
