@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from types import TracebackType
 from typing import Self
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from jobmgr.api.app import make_app
 from jobmgr.api.guard import Guard, is_loopback, own_hosts, own_uid
@@ -37,7 +39,11 @@ class Server:
         app = make_app(self._manager, guard)
         # Compressed bodies are refused, so nobody has to be let in for what they would become.
         self._runner = web.AppRunner(
-            app, access_log=None, shutdown_timeout=_SHUTDOWN_S, auto_decompress=False
+            app,
+            access_log=None,
+            shutdown_timeout=_SHUTDOWN_S,
+            auto_decompress=False,
+            logger=_protocol_logger(),
         )
         await self._runner.setup()
         await web.SockSite(self._runner, listener, backlog=512).start()
@@ -48,6 +54,23 @@ class Server:
     ) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
+
+
+def _protocol_logger() -> logging.Logger:
+    found = logging.getLogger(f"{__name__}.protocol")
+    found.addFilter(_without_traceback)
+    return found
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Say in one line what was no HTTP: anybody can send it, and it is no fault of the service."""
+    error = record.exc_info[1] if record.exc_info else None
+    if record.levelno >= logging.ERROR and isinstance(error, HttpProcessingError):
+        said = " ".join(str(error.message).split())[:200]
+        record.msg, record.args = "a connection ends, what came is not HTTP: %s", (said,)
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.exc_info = record.exc_text = None
+    return True
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -61,6 +61,10 @@ def checked_url(url: str) -> str:
         valid = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
     except ValueError:
         valid = False
+    if valid and "@" in parts.netloc:
+        raise InvalidRequest(
+            "url", "a service takes no name and password in its URL; set JOBMGR_TOKEN instead"
+        )
     if not valid:
         raise InvalidRequest("url", f"{url!r} is not the URL of a service; write it as http://127.0.0.1:8080")
     return url.rstrip("/")

@@ -440,3 +440,25 @@ async def test_bug_is_answered_without_its_traceback_and_logged(
     (record,) = caplog.records
     assert record.getMessage() == "GET /broken/{id} failed"
     assert record.exc_info is not None
+
+
+async def test_what_is_no_http_is_logged_in_one_line(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    port = int(api.url.rsplit(":", 1)[1])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+
+    writer.write(b"GET / HTTP/1.1\r\nno header\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+
+    assert b" 400 " in answer
+    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert (record.levelname, record.exc_info) == ("WARNING", None)
+    assert "not HTTP" in record.getMessage()
+
+
+async def test_events_of_a_job_of_another_database_are_gone(api: Api) -> None:
+    job_id = await api.submit("true", draft=True)
+
+    for path in (f"/api/v1/jobs/{job_id}/events?after=other:0", f"/api/v1/events?job={job_id}&after=other:0"):
+        answer = await api.get(path)
+        assert (answer.status, answer.json["code"]) == (410, "events_gone")
