@@ -8,7 +8,7 @@ import ipaddress
 import os
 import sys
 from dataclasses import dataclass, field
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from aiohttp import web
 
@@ -38,6 +38,13 @@ class Guard:
     _trusted: WeakKeyDictionary[asyncio.BaseTransport, bool] = field(
         init=False, repr=False, compare=False, default_factory=WeakKeyDictionary
     )
+    _admitted: WeakSet[asyncio.BaseTransport] = field(
+        init=False, repr=False, compare=False, default_factory=WeakSet
+    )
+
+    def has_admitted(self, transport: asyncio.BaseTransport) -> bool:
+        """Whether a request of this connection was let in before."""
+        return transport in self._admitted
 
     async def admit(self, request: web.Request) -> None:
         """Raise Refusal unless this request may be answered."""
@@ -55,6 +62,8 @@ class Guard:
                 "send the service's token as `Authorization: Bearer TOKEN` (or set JOBMGR_TOKEN)",
                 headers={"WWW-Authenticate": 'Bearer realm="jobmgr"'},
             )
+        if request.transport is not None:
+            self._admitted.add(request.transport)
 
     def _check_host(self, request: web.Request) -> None:
         # A web page whose name was rebound to our address still sends its own name here.

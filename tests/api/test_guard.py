@@ -157,6 +157,38 @@ async def test_peer_that_was_not_found_is_looked_for_again(api: Api) -> None:
     assert admitted.status == 200
 
 
+async def test_connections_of_strangers_give_way(manager: JobManager) -> None:
+    async with (
+        Server(manager, host="127.0.0.1", port=0, token=TOKEN, most_connections=4) as server,
+        aiohttp.ClientSession() as session,
+    ):
+        port = int(server.url.rsplit(":", 1)[1])
+        assert (await session.get(f"{server.url}/api/v1/jobs")).status == 200
+        strangers = []
+        for _ in range(6):
+            strangers.append(await asyncio.open_connection("127.0.0.1", port))
+            # Its answer says that the connection was taken up.
+            strangers[-1][1].write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b" 200 " in await strangers[-1][0].readline()
+        assert (await session.get(f"{server.url}/api/v1/jobs")).status == 200
+
+        async def is_ended(reader: asyncio.StreamReader) -> bool:
+            try:
+                async with asyncio.timeout(0.2):
+                    await reader.read()
+            except TimeoutError:
+                return False
+            except ConnectionError:
+                return True
+            return True
+
+        ended = [await is_ended(reader) for reader, _ in strangers]
+        for _, writer in strangers:
+            writer.close()
+
+    assert ended == [True] * 3 + [False] * 3
+
+
 async def test_forwarded_request_needs_the_token(api: Api) -> None:
     for name in ("Forwarded", "X-Forwarded-For", "x-forwarded-host", "X-Forwarded-Proto", "Via", "X-Real-IP"):
         answer = await api.get("/api/v1/jobs", headers={name: "1"})
