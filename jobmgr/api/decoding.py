@@ -41,7 +41,8 @@ def decode_types(decoder: msgspec.json.Decoder[T], raw: bytes, at: str = "") -> 
     try:
         return decoder.decode(raw)
     except msgspec.ValidationError as error:
-        raise invalid(error, decoder.type, at) from None
+        wrong = invalid(error, decoder.type, at)
+        raise _with_name(wrong, raw) if wrong.field == f"{at}env" else wrong from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _malformed(raw, error, at) from None
     except RecursionError:
@@ -58,6 +59,16 @@ def check_keys(raw: bytes, at: str) -> None:
     suspicious = len(set(keys)) < len(keys) or raw.count(b"[") + raw.count(b"{") > MAX_DEPTH
     if suspicious or any(b"\\" in key for key in keys):
         _walk(raw, at)
+
+
+def _with_name(wrong: InvalidRequest, raw: bytes) -> InvalidRequest:
+    # Of a mapping msgspec does not say at which key it failed.
+    env = msgspec.json.decode(raw).get("env")
+    for name, value in env.items() if isinstance(env, dict) else ():
+        if not isinstance(value, str):
+            shown = name if name.isidentifier() else repr(name)
+            return InvalidRequest(f"{wrong.field}.{shown[:100]}", wrong.message)
+    return wrong
 
 
 def _keys(raw: bytes) -> list[bytes]:

@@ -66,7 +66,9 @@ async def test_body_that_is_no_json_is_refused(api: Api, body: bytes, said: str)
         ({"command": ["a\0b"]}, "command[0]"),
         ({"command": ["true", "a\0b"]}, "command[1]"),
         ({"comand": ["true"]}, "comand"),
-        ({"env": {"A": 1}}, "env"),
+        ({"env": {"A": 1}}, "env.A"),
+        ({"env": {"A": "1", "B C": None}}, "env.'B C'"),
+        ({"env": ["A"]}, "env"),
         ({"env": {"A=B": "1"}}, "env.'A=B'"),
         ({"env": {"A": "x\0"}}, "env.A"),
         ({"env": {"JOBMGR_URL": "x"}}, "env.JOBMGR_URL"),
@@ -113,6 +115,20 @@ async def test_field_that_does_not_fit_is_named(api: Api, fields: dict[str, Any]
     assert (single.status, single.json["field"]) == (422, field), single.json
     assert (bulk.status, bulk.json["field"]) == (422, f"jobs[1].{field}"), bulk.json
     assert await api.count() == 0
+
+
+async def test_id_that_is_taken_is_named_by_its_place(api: Api) -> None:
+    taken = await api.submit("true", draft=True)
+    job = {"command": ["true"], "draft": True}
+
+    stored = await api.post("/api/v1/jobs", json={"jobs": [job, {**job, "job_id": taken}]})
+    twice = await api.post(
+        "/api/v1/jobs", json={"jobs": [{**job, "job_id": "new"}, {**job, "job_id": "new"}]}
+    )
+
+    assert taken in stored.problem(409, "job_exists", "jobs[1].job_id")
+    twice.problem(409, "job_exists", "jobs[1].job_id")
+    (await api.post("/api/v1/jobs", json={**job, "job_id": taken})).problem(409, "job_exists")
 
 
 async def test_missing_command_is_named(api: Api) -> None:
