@@ -29,7 +29,9 @@ JobId = Annotated[str, Meta(pattern=JOB_ID, description="letters, digits, _ . - 
 Name = Annotated[str, Meta(max_length=1024)]
 SiteName = Annotated[str, Meta(max_length=1024, description="`local` if there is no `executor` either")]
 Executor = Annotated[str, Meta(max_length=1024, description="`slurm`: the default site of this kind")]
-Priority = Annotated[int, Meta(ge=-PRIORITY_RANGE, le=PRIORITY_RANGE, description="larger runs first")]
+Priority = Annotated[
+    int, Meta(ge=-PRIORITY_RANGE, le=PRIORITY_RANGE, description="larger runs first; 32 bits are stored")
+]
 Tag = Annotated[str, Meta(min_length=1, max_length=128)]
 Tags = Annotated[list[Tag], Meta(max_length=64)]
 RequiredFile = Annotated[str, Meta(min_length=1, max_length=1024)]
@@ -42,16 +44,16 @@ Duration = (
 class ResourcesAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """What one attempt asks for; what is not asked for reserves nothing."""
 
-    cpus: Count | None = None
+    cpus: Annotated[Count, Meta(description="cores")] | None = None
     memory: Annotated[str, Meta(max_length=32, description="4GB, 512MB")] | None = None
-    gpus: Count | None = None
-    gpu_type: Name | None = None
+    gpus: Annotated[Count, Meta(description="whole GPUs; CUDA_VISIBLE_DEVICES names them")] | None = None
+    gpu_type: Annotated[Name, Meta(description="the model, as schedulers name it")] | None = None
     walltime: Duration | None = None
-    nodes: Count | None = None
-    tasks: Count | None = None
-    partition: Name | None = None
-    account: Name | None = None
-    qos: Name | None = None
+    nodes: Annotated[Count, Meta(description="machines, where a scheduler gives out several")] | None = None
+    tasks: Annotated[Count, Meta(description="processes, where a scheduler starts several")] | None = None
+    partition: Annotated[Name, Meta(description="the scheduler's partition")] | None = None
+    account: Annotated[Name, Meta(description="who pays for it, as the scheduler knows them")] | None = None
+    qos: Annotated[Name, Meta(description="the scheduler's quality of service")] | None = None
 
 
 class RetryAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -72,10 +74,14 @@ class DependencyAsked(Struct, forbid_unknown_fields=True):
 class SuccessAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """What counts as success."""
 
-    exit_codes: Annotated[list[Annotated[int, Meta(ge=0, le=255)]], Meta(min_length=1, max_length=256)] = (
-        field(default_factory=lambda: [0])
-    )
-    required_files: Annotated[list[RequiredFile], Meta(max_length=1000)] = []
+    exit_codes: Annotated[
+        list[Annotated[int, Meta(ge=0, le=255)]],
+        Meta(min_length=1, max_length=256, description="those that mean success"),
+    ] = field(default_factory=lambda: [0])
+    required_files: Annotated[
+        list[RequiredFile],
+        Meta(max_length=1000, description="have to be there at the end; below the run directory"),
+    ] = []
 
 
 class JobSubmission(Struct, forbid_unknown_fields=True, omit_defaults=True):
