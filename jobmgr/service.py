@@ -276,12 +276,16 @@ def _service_file(settings: Settings, url: str) -> Iterator[None]:
     path = settings.home / "service.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".new")
-    unfinished.write_bytes(msgspec.json.encode({"url": url, "pid": os.getpid()}))
+    ours = msgspec.json.encode({"url": url, "pid": os.getpid()})
+    unfinished.write_bytes(ours)
     unfinished.replace(path)
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        # Another service of this home, on another database, may have put its own there since.
+        with contextlib.suppress(FileNotFoundError):
+            if path.read_bytes() == ours:
+                path.unlink()
 
 
 def upgrade_database(settings: Settings) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import platformdirs
 
@@ -64,6 +65,10 @@ def load(
     home = Path(str(given.pop("home", None) or platformdirs.user_state_dir("jobmgr"))).absolute()
     settings = Settings(home=home, database=f"sqlite:///{home / 'jobs.db'}", work_dir=home / "work")
     settings = replace(settings, **given)  # type: ignore[arg-type]
+    _check_options(settings.database)
+    if settings.token is not None and not settings.token.isprintable():
+        # It travels in a header, on one line.
+        raise InvalidRequest("token", "it holds a line break or another character that cannot be printed")
     return replace(settings, work_dir=settings.work_dir.absolute())
 
 
@@ -144,6 +149,48 @@ def _typed(name: str, value: object, origin: str) -> object:
         return rule.read(value)
     except (TypeError, ValueError):
         raise InvalidRequest(name, f"{value!r} ({origin}) is not {rule.wanted}") from None
+
+
+# Options of a database's URL by its scheme; what the drivers do not know they refuse with a TypeError.
+_OPTIONS: Mapping[str, frozenset[str]] = {
+    "sqlite": frozenset({"timeout"}),
+    "postgresql": frozenset(
+        {
+            "host",
+            "port",
+            "user",
+            "password",
+            "passfile",
+            "service",
+            "servicefile",
+            "ssl",
+            "sslmode",
+            "direct_tls",
+        }
+        | {"target_session_attrs", "krbsrvname", "gsslib", "prepared_statement_cache_size"}
+    ),
+}
+
+
+def _check_options(database: str) -> None:
+    # What is wrong is said without the URL, which may hold a password.
+    known = _OPTIONS.get(database.partition(":")[0].partition("+")[0])
+    if known is None:
+        return
+    for name, value in parse_qsl(database.partition("?")[2], keep_blank_values=True):
+        if name not in known:
+            said = ", ".join(sorted(known))
+            raise InvalidRequest("database", f"{name!r} is not an option of its URL; known ones: {said}")
+        if name == "timeout" and _seconds(value) is None:
+            raise InvalidRequest("database", f"timeout={value!r} in its URL is not a number of seconds")
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        seconds = float(text)
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds <= 86400 else None
 
 
 def _from_file(path: Path) -> dict[str, Any]:

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from typing import TypeVar
+from collections.abc import AsyncIterator, Callable
+from typing import Concatenate, ParamSpec, TypeVar
 
 import msgspec
 from aiohttp import web
 
-from jobmgr.api.decoding import check_keys, decode, decode_types
+from jobmgr.api.decoding import LARGE_BYTES, check_keys, decode, decode_types
 from jobmgr.api.guard import NDJSON_TYPE
 from jobmgr.api.problems import Refusal
+from jobmgr.domain.job import NewJob
 from jobmgr.errors import InvalidRequest
 from jobmgr.wire.requests import MAX_BULK_JOBS
-from jobmgr.wire.submission import JobSubmission
+from jobmgr.wire.submission import JobSubmission, to_new_job
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 MEBIBYTE = 1024 * 1024
 MAX_BODY_BYTES = 8 * MEBIBYTE
 MAX_LINES_BYTES = 64 * MEBIBYTE
 # Decoding goes on this many jobs at a time between looks at the other connections.
-_STRIDE = 500
+_STRIDE = 200
 
 
 class _RawBulk(msgspec.Struct, forbid_unknown_fields=True):
@@ -37,7 +39,7 @@ _JOBS_KEY = re.compile(rb'"jobs"\s*:')
 
 async def read_struct(request: web.Request, decoder: msgspec.json.Decoder[T]) -> T:
     """The struct that the body holds. Raises Refusal or InvalidRequest."""
-    return decode(decoder, await _read(request))
+    return await _in_turn(lambda data: decode(decoder, data), await _read(request))
 
 
 async def expect_nothing(request: web.Request) -> None:
@@ -46,14 +48,15 @@ async def expect_nothing(request: web.Request) -> None:
         raise InvalidRequest("", "this request takes no body")
 
 
-async def read_submissions(request: web.Request) -> tuple[list[JobSubmission], bool]:
-    """The submitted jobs, and whether they came as a bulk. Raises Refusal or InvalidRequest."""
+async def read_jobs(request: web.Request, user: str) -> tuple[list[NewJob], bool]:
+    """The submitted jobs of `user`, and whether they came as a bulk. Raises Refusal or InvalidRequest."""
     if request.content_type == NDJSON_TYPE:
-        return await _decode_bulk(_read_lines(request)), True
+        return await _decode_bulk(_read_lines(request), user), True
     data = await _read(request)
     if _is_bulk(data):
-        return await _decode_bulk(_items(_outer(data))), True
-    return [decode(_SUBMISSION, data)], False
+        outer = await asyncio.to_thread(_outer, data) if len(data) > LARGE_BYTES else _outer(data)
+        return await _decode_bulk(_items(outer), user), True
+    return [await _in_turn(_job, data, user, "")], False
 
 
 def _is_bulk(data: bytes) -> bool:
@@ -70,17 +73,30 @@ def _outer(data: bytes) -> list[msgspec.Raw]:
     return jobs
 
 
-async def _decode_bulk(lines: AsyncIterator[bytes]) -> list[JobSubmission]:
-    jobs: list[JobSubmission] = []
+async def _decode_bulk(lines: AsyncIterator[bytes], user: str) -> list[NewJob]:
+    jobs: list[NewJob] = []
     async for line in lines:
         if len(jobs) == MAX_BULK_JOBS:
             raise InvalidRequest("jobs", f"more than {MAX_BULK_JOBS} in one request; send them in several")
-        jobs.append(decode(_SUBMISSION, line, f"jobs[{len(jobs)}]."))
+        jobs.append(await _in_turn(_job, line, user, f"jobs[{len(jobs)}]."))
         if len(jobs) % _STRIDE == 0:
             await asyncio.sleep(0)
     if not jobs:
         raise InvalidRequest("jobs", "is empty")
     return jobs
+
+
+def _job(line: bytes, user: str, at: str) -> NewJob:
+    return to_new_job(decode(_SUBMISSION, line, at), user=user, at=at)
+
+
+async def _in_turn(
+    read: Callable[Concatenate[bytes, P], T], data: bytes, *others: P.args, **named: P.kwargs
+) -> T:
+    """What `read` makes of `data`, in a thread if that takes long."""
+    if len(data) <= LARGE_BYTES:
+        return read(data, *others, **named)
+    return await asyncio.to_thread(read, data, *others, **named)
 
 
 async def _items(jobs: list[msgspec.Raw]) -> AsyncIterator[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import islice
 from typing import TypeVar
 
 import msgspec
@@ -15,6 +16,10 @@ from jobmgr.wire.mismatch import invalid
 T = TypeVar("T")
 
 MAX_DEPTH = 100
+# More than a job within its limits can have: its properties' bytes allow half as many, its dependencies the rest.
+MAX_CONTAINERS = 50_000
+# Decoding more than this takes so long that it belongs in a thread.
+LARGE_BYTES = 256 * 1024
 # All strings of a JSON text in order, each with the colon that makes it a key.
 _STRINGS = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"\s*(:?)', re.DOTALL)
 _TOKENS = re.compile(rb'"(?P<text>[^"\\]*(?:\\.[^"\\]*)*)"\s*(?P<colon>:?)|(?P<bracket>[\[\]{}])', re.DOTALL)
@@ -25,6 +30,7 @@ def decode(decoder: msgspec.json.Decoder[T], raw: bytes, at: str = "") -> T:
 
     Raises Refusal (400) for what is not JSON, InvalidRequest for what does not fit, naming the field.
     """
+    _check_count(raw, at)
     value = decode_types(decoder, raw, at)
     check_keys(raw, at)
     return value
@@ -35,7 +41,8 @@ def decode_types(decoder: msgspec.json.Decoder[T], raw: bytes, at: str = "") -> 
     try:
         return decoder.decode(raw)
     except msgspec.ValidationError as error:
-        raise invalid(error, decoder.type, at) from None
+        wrong = invalid(error, decoder.type, at)
+        raise _with_name(wrong, raw) if wrong.field == f"{at}env" else wrong from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _malformed(raw, error, at) from None
     except RecursionError:
@@ -48,10 +55,36 @@ def check_keys(raw: bytes, at: str) -> None:
     The exact walk is slow, so it is left to texts in which a key is repeated at all, is escaped, or that
     could be nested too deep.
     """
-    keys = [text for text, colon in _STRINGS.findall(raw) if colon]
+    keys = _keys(raw)
     suspicious = len(set(keys)) < len(keys) or raw.count(b"[") + raw.count(b"{") > MAX_DEPTH
     if suspicious or any(b"\\" in key for key in keys):
         _walk(raw, at)
+
+
+def _with_name(wrong: InvalidRequest, raw: bytes) -> InvalidRequest:
+    # Of a mapping msgspec does not say at which key it failed.
+    env = msgspec.json.decode(raw).get("env")
+    for name, value in env.items() if isinstance(env, dict) else ():
+        if not isinstance(value, str):
+            shown = name if name.isidentifier() else repr(name)
+            return InvalidRequest(f"{wrong.field}.{shown[:100]}", wrong.message)
+    return wrong
+
+
+def _keys(raw: bytes) -> list[bytes]:
+    if len(raw) <= LARGE_BYTES:
+        return [text for text, colon in _STRINGS.findall(raw) if colon]
+    # One search through all of a large text would keep the other threads from running.
+    return [found[1] for found in _STRINGS.finditer(raw) if found[2]]
+
+
+def _check_count(raw: bytes, at: str) -> None:
+    # Decoding millions of empty lists stops all threads for a second; strings may hold what brackets they like.
+    if raw.count(b"[") + raw.count(b"{") <= MAX_CONTAINERS:
+        return
+    opening = (found for found in _TOKENS.finditer(raw) if found["bracket"] in (b"[", b"{"))
+    if next(islice(opening, MAX_CONTAINERS, None), None) is not None:
+        raise InvalidRequest(at.rstrip("."), f"holds more than {MAX_CONTAINERS} lists and objects")
 
 
 def _malformed(raw: bytes, error: msgspec.DecodeError | UnicodeDecodeError, at: str) -> Refusal:

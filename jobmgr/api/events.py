@@ -12,6 +12,7 @@ from jobmgr.api.query import parse_position
 from jobmgr.api.reply import reply
 from jobmgr.api.stream import MEDIA_TYPE, stream
 from jobmgr.domain.job import Event, EventPosition
+from jobmgr.errors import EventsGone
 from jobmgr.wire.requests import EventsQuery, JobEventsQuery
 from jobmgr.wire.translation import event_answer
 
@@ -41,6 +42,11 @@ async def job_events(request: web.Request, query: JobEventsQuery) -> web.StreamR
 async def _page_of_job(
     request: web.Request, job_id: str, after: EventPosition | None, limit: int
 ) -> web.StreamResponse:
+    if after is not None:
+        now = await request.app[MANAGER].event_position()
+        if after.epoch != now.epoch:
+            reason = "this position is of another database"
+            raise EventsGone(reason, epoch=now.epoch, seq=now.seq)
     found = await request.app[MANAGER].job_events(job_id, after.seq if after else 0, limit)
     return await _page(request, found, after)
 

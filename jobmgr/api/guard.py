@@ -8,7 +8,7 @@ import ipaddress
 import os
 import sys
 from dataclasses import dataclass, field
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from aiohttp import web
 
@@ -38,6 +38,13 @@ class Guard:
     _trusted: WeakKeyDictionary[asyncio.BaseTransport, bool] = field(
         init=False, repr=False, compare=False, default_factory=WeakKeyDictionary
     )
+    _admitted: WeakSet[asyncio.BaseTransport] = field(
+        init=False, repr=False, compare=False, default_factory=WeakSet
+    )
+
+    def has_admitted(self, transport: asyncio.BaseTransport) -> bool:
+        """Whether a request of this connection was let in before."""
+        return transport in self._admitted
 
     async def admit(self, request: web.Request) -> None:
         """Raise Refusal unless this request may be answered."""
@@ -46,6 +53,7 @@ class Guard:
         self._check_host(request)
         self._check_browser(request)
         _check_content_type(request)
+        _check_content_encoding(request)
         if not (self._shows_token(request) or await self._is_own_user(request)):
             raise Refusal(
                 401,
@@ -54,6 +62,8 @@ class Guard:
                 "send the service's token as `Authorization: Bearer TOKEN` (or set JOBMGR_TOKEN)",
                 headers={"WWW-Authenticate": 'Bearer realm="jobmgr"'},
             )
+        if request.transport is not None:
+            self._admitted.add(request.transport)
 
     def _check_host(self, request: web.Request) -> None:
         # A web page whose name was rebound to our address still sends its own name here.
@@ -91,7 +101,10 @@ class Guard:
             if not all(ends):
                 return False
             owner = await asyncio.to_thread(peer.owner, ends[0][:2], ends[1][:2])
-            trusted = self._trusted[transport] = owner == self.uid
+            trusted = owner == self.uid
+            if owner is not None:
+                # Who was not found, with no descriptor left to look, say, may be found next time.
+                self._trusted[transport] = trusted
         return trusted
 
 
@@ -139,3 +152,10 @@ def _check_content_type(request: web.Request) -> None:
             "wrong_content_type",
             f"the body is {request.content_type}; send {JSON_TYPE} or {NDJSON_TYPE}",
         )
+
+
+def _check_content_encoding(request: web.Request) -> None:
+    # A megabyte can be compressed to a kilobyte; how large a body is must be known before it is read.
+    encoding = request.headers.get("Content-Encoding", "identity")
+    if encoding.lower() != "identity":
+        raise Refusal(415, "wrong_content_encoding", f"the body is encoded as {encoding}; send it as it is")

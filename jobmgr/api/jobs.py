@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
 
-from jobmgr.api.body import read_submissions
+from jobmgr.api.body import read_jobs
 from jobmgr.api.keys import MANAGER
 from jobmgr.api.path import job_id_of
+from jobmgr.api.problems import Refusal, status_of
 from jobmgr.api.reply import reply
-from jobmgr.domain.job import Job, JobFilter
-from jobmgr.errors import InvalidRequest
+from jobmgr.domain.job import Job, JobFilter, NewJob
+from jobmgr.errors import InvalidRequest, JobExists
 from jobmgr.manager.manager import Manager
 from jobmgr.wire.answers import AttemptsAnswer, BulkAnswer, SubmittedAnswer
 from jobmgr.wire.requests import JobsQuery, PriorityChange, RetryQuery
@@ -25,12 +26,25 @@ async def submit(request: web.Request) -> web.Response:
         raise InvalidRequest(
             "Idempotency-Key", "is not supported; choose a `job_id`, which is stored only once"
         )
-    asked, is_bulk = await read_submissions(request)
-    stored = await request.app[MANAGER].submit_many(asked, bulk=is_bulk)
+    manager = request.app[MANAGER]
+    new, is_bulk = await read_jobs(request, manager.user)
+    try:
+        stored = await manager.store_jobs(new)
+    except JobExists as error:
+        if not is_bulk:
+            raise
+        raise _placed(error, new) from error
     if is_bulk:
         return reply(BulkAnswer([job.job_id for job in stored]), 201)
     job = stored[0]
     return reply(SubmittedAnswer(job.job_id, job.status), 201, {"Location": f"/api/v1/jobs/{job.job_id}"})
+
+
+def _placed(error: JobExists, new: Sequence[NewJob]) -> Refusal:
+    # Of two in this bulk the latter is one too many.
+    index = max(index for index, job in enumerate(new) if job.job_id == error.job_id)
+    field = f"jobs[{index}].job_id"
+    return Refusal(status_of(JobExists), error.code, f"{field}: {error}", field)
 
 
 async def list_jobs(request: web.Request, query: JobsQuery) -> web.Response:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 
+from jobmgr.client.listener import OVERFLOW_UID, TABLES, IpAddress, mapped, written
+
 Address = tuple[str, int]
 
-# What ids outside our user namespace are shown as: it may be anybody.
-OVERFLOW_UID = 65534
-_TABLES = {4: Path("/proc/net/tcp"), 6: Path("/proc/net/tcp6")}
 
-
-def owner(peer: Address, ours: Address, tables: Mapping[int, Path] = _TABLES) -> int | None:
+def owner(peer: Address, ours: Address, tables: Mapping[int, Path] = TABLES) -> int | None:
     """The uid that owns the socket at `peer`, whose other end is our socket at `ours`.
 
     None if either is not a loopback address, or the socket is not there or has no owner any more. Reads the
@@ -32,32 +29,20 @@ def owner(peer: Address, ours: Address, tables: Mapping[int, Path] = _TABLES) ->
     return None
 
 
-def _plain(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def _plain(text: str) -> IpAddress:
     address = ipaddress.ip_address(text.partition("%")[0])
-    mapped = getattr(address, "ipv4_mapped", None)
-    return address if mapped is None else mapped
+    inner = getattr(address, "ipv4_mapped", None)
+    return address if inner is None else inner
 
 
-def _rows(
-    peer: ipaddress.IPv4Address | ipaddress.IPv6Address,
-    peer_port: int,
-    ours: ipaddress.IPv4Address | ipaddress.IPv6Address,
-    our_port: int,
-) -> list[tuple[int, str]]:
+def _rows(peer: IpAddress, peer_port: int, ours: IpAddress, our_port: int) -> list[tuple[int, str]]:
     rows: list[tuple[int, str]] = [
-        (peer.version, f" {_hex(peer.packed)}:{peer_port:04X} {_hex(ours.packed)}:{our_port:04X} ")
+        (peer.version, f" {written(peer.packed, peer_port)} {written(ours.packed, our_port)} ")
     ]
-    if peer.version == 4:
+    if isinstance(peer, ipaddress.IPv4Address) and isinstance(ours, ipaddress.IPv4Address):
         # An IPv6 socket that connected to an IPv4 address stands in the other table.
-        prefix = bytes(10) + b"\xff\xff"
-        mapped = _hex(prefix + peer.packed), _hex(prefix + ours.packed)
-        rows.append((6, f" {mapped[0]}:{peer_port:04X} {mapped[1]}:{our_port:04X} "))
+        rows.append((6, f" {written(mapped(peer), peer_port)} {written(mapped(ours), our_port)} "))
     return rows
-
-
-def _hex(packed: bytes) -> str:
-    # Each 32-bit word is printed as a number in the machine's byte order.
-    return "".join(f"{word:08X}" for word in struct.unpack(f"={len(packed) // 4}I", packed))
 
 
 def _find(table: Path, row: str) -> int | None:

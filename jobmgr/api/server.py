@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import socket
 from types import TracebackType
 from typing import Self
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from jobmgr.api.app import make_app
+from jobmgr.api.doorway import Doorway, default_most
 from jobmgr.api.guard import Guard, is_loopback, own_hosts, own_uid
 from jobmgr.errors import AddressUnavailable
 from jobmgr.manager.manager import Manager
@@ -18,14 +22,21 @@ _SHUTDOWN_S = 2.0
 
 
 class Server:
-    """The HTTP server of a running manager. `port` 0 picks a free one; `url` tells which."""
+    """The HTTP server of a running manager. `port` 0 picks a free one; `url` tells which.
 
-    def __init__(self, manager: Manager, *, host: str, port: int, token: str) -> None:
+    Of more than `most_connections` the oldest of strangers are ended.
+    """
+
+    def __init__(
+        self, manager: Manager, *, host: str, port: int, token: str, most_connections: int | None = None
+    ) -> None:
         self._manager = manager
         self._host = host
         self._port = port
         self._token = token
+        self._most_connections = most_connections or default_most()
         self._runner: web.AppRunner | None = None
+        self._listening: asyncio.Server | None = None
         self.url = ""
 
     async def __aenter__(self) -> Self:
@@ -35,16 +46,46 @@ class Server:
         self.url = f"http://{url_host(self._host)}:{port}"
         guard = Guard(self._token, own_uid(), is_loopback(self._host), own_hosts(self._host, port))
         app = make_app(self._manager, guard)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
+        # Compressed bodies are refused, so nobody has to be let in for what they would become.
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            shutdown_timeout=_SHUTDOWN_S,
+            auto_decompress=False,
+            logger=_protocol_logger(),
+        )
         await self._runner.setup()
-        await web.SockSite(self._runner, listener, backlog=512).start()
+        server = self._runner.server
+        assert server is not None
+        doorway = Doorway(server, guard.has_admitted, self._most_connections)
+        loop = asyncio.get_running_loop()
+        self._listening = await loop.create_server(doorway, sock=listener, backlog=512)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._listening is not None:
+            self._listening.close()
         if self._runner is not None:
             await self._runner.cleanup()
+
+
+def _protocol_logger() -> logging.Logger:
+    found = logging.getLogger(f"{__name__}.protocol")
+    found.addFilter(_without_traceback)
+    return found
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Say in one line what was no HTTP: anybody can send it, and it is no fault of the service."""
+    error = record.exc_info[1] if record.exc_info else None
+    if record.levelno >= logging.ERROR and isinstance(error, HttpProcessingError):
+        said = " ".join(str(error.message).split())[:200]
+        record.msg, record.args = "a connection ends, what came is not HTTP: %s", (said,)
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.exc_info = record.exc_text = None
+    return True
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -21,6 +21,8 @@ MEDIA_TYPE = "text/event-stream"
 HEARTBEAT_S = 15.0
 # A client that reads nothing for so long is gone; what it missed is in the log.
 WRITE_S = 30.0
+# The newest events are what all followers read at about the same time.
+MAX_FRAMES = 5000
 _HEADERS = {"Content-Type": MEDIA_TYPE, "X-Accel-Buffering": "no"}
 
 
@@ -30,6 +32,17 @@ class Streams:
     def __init__(self, heartbeat_s: float = HEARTBEAT_S) -> None:
         self.heartbeat_s = heartbeat_s
         self.closing = asyncio.Event()
+        self._frames: dict[tuple[str, int], bytes] = {}
+
+    def frame(self, event: Event, epoch: str) -> bytes:
+        """An event as it is sent: made once for all who follow."""
+        key = epoch, event.seq
+        frame = self._frames.get(key)
+        if frame is None:
+            if len(self._frames) >= MAX_FRAMES:
+                del self._frames[next(iter(self._frames))]
+            frame = self._frames[key] = _frame(event.kind, f"{epoch}:{event.seq}", event_answer(event))
+        return frame
 
     async def close(self, _app: web.Application) -> None:
         """End all streams. Clients come again with the id of the last event they saw."""
@@ -50,7 +63,7 @@ async def stream(request: web.Request, after: EventPosition | None, job_id: str 
         await response.prepare(request)
         try:
             await _write(response, f"retry: 2000\nid: {after}\n\n".encode())
-            await _send(response, batches, after, job_id)
+            await _send(response, streams, batches, after, job_id)
         except EventsGone as gone:
             data = {"epoch": gone.epoch, "seq": gone.seq, "detail": str(gone)}
             await _write(response, _frame("reset", f"{gone.epoch}:{gone.seq}", data))
@@ -66,6 +79,7 @@ async def stream(request: web.Request, after: EventPosition | None, job_id: str 
 
 async def _send(
     response: web.StreamResponse,
+    streams: Streams,
     batches: AsyncIterator[Sequence[Event]],
     after: EventPosition,
     job_id: str | None,
@@ -73,16 +87,12 @@ async def _send(
     async for batch in batches:
         if batch:
             after = EventPosition(after.epoch, batch[-1].seq)
-        frames = [_event_frame(event, after.epoch) for event in batch if job_id in (None, event.job_id)]
+        frames = [streams.frame(event, after.epoch) for event in batch if job_id in (None, event.job_id)]
         if frames:
             await _write(response, b"".join(frames))
         elif not batch:
             # The id moves on also for a reader who was sent nothing, so that it never falls behind.
             await _write(response, f": alive\nid: {after}\n\n".encode())
-
-
-def _event_frame(event: Event, epoch: str) -> bytes:
-    return _frame(event.kind, f"{epoch}:{event.seq}", event_answer(event))
 
 
 def _frame(kind: str, position: str, data: object) -> bytes:

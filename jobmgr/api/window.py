@@ -120,7 +120,10 @@ def _read(file: BinaryIO, offset: int, length: int) -> bytes:
     if length <= 0:
         return b""
     # Not more is asked for than there is: the buffer is made before it is filled.
-    there = max(0, size_of(file) - offset)
+    there = size_of(file) - offset
+    if there <= 0:
+        # Beyond what a file system can hold even seeking is an error.
+        return b""
     file.seek(offset)
     pieces = []
     left = min(length, there)

@@ -17,7 +17,7 @@ from jobmgr.client.client import PAGE_SIZE, Filters
 from jobmgr.domain.job import Dependency, FileEntry, Job, JobPage, JobSpec
 from jobmgr.domain.resources import size_text
 from jobmgr.domain.status import Status
-from jobmgr.errors import FileMissing
+from jobmgr.errors import FileMissing, QueueNotFound
 from jobmgr.wire import translation
 
 TABLE_ROWS = 50
@@ -54,6 +54,8 @@ async def ls(
     if limit is None:
         limit = 0 if ids_only or as_json else TABLE_ROWS
     jobs, last = await _read(client, limit, status=statuses, **filters)
+    if not jobs:
+        await _check_queue(client, filters.get("queue"))
     if ids_only:
         output.lines(job.job_id for job in jobs)
     elif as_json:
@@ -65,6 +67,12 @@ async def ls(
     if limit and last.next_cursor is not None:
         total = f"{last.total}" if last.total_is_exact else f"more than {last.total}"
         output.note(f"there are more than these {limit} of {total}; `--limit 0` lists all")
+
+
+async def _check_queue(client: Client, name: str | None) -> None:
+    # A name mistyped would look like a queue without jobs.
+    if name is not None and name not in [queue.name for queue in await client.queues()]:
+        raise QueueNotFound(name)
 
 
 async def _read(client: Client, limit: int, **filters: Unpack[Filters]) -> tuple[list[Job], JobPage]:

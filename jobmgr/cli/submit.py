@@ -25,7 +25,9 @@ _JOB_OF_BULK = re.compile(r"jobs\[(\d+)\](?:\.(.+))?", re.DOTALL)
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option("--name", help="What people call the job.")
 @click.option("--queue", help="The queue it stands in.")
-@click.option("--priority", type=int, help="Larger runs first; 0 unless given.")
+@click.option(
+    "--priority", type=int, help="Larger runs first; 0 unless given, at most 2147483647 either way."
+)
 @click.option(
     "--env", multiple=True, metavar="K=V", help="A variable; K alone takes its value of now. Repeatable."
 )

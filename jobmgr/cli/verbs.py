@@ -88,7 +88,7 @@ async def execute(client: Client, job_ids: Sequence[str]) -> int:
 @_job_ids
 @with_client
 async def priority(client: Client, priority: int, job_ids: Sequence[str]) -> int:
-    """Give jobs another PRIORITY: any whole number, larger runs first; `-` reads ids from stdin."""
+    """Give jobs another PRIORITY, from -2147483647 to 2147483647, larger first; `-` reads ids from stdin."""
     return await _each(lambda job_id: client.set_priority(job_id, priority), job_ids)
 
 

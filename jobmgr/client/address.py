@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from jobmgr.client.listener import is_listening_alone
 from jobmgr.errors import InvalidRequest, NoServiceRunning
 from jobmgr.settings import load
 
@@ -44,7 +46,7 @@ def find_service(url: str | None, token: str | None, environment: Mapping[str, s
         found = checked_url(chosen)
         if settings.token is None and (settings.url is None or _is_loopback(found)):
             # The owner's token file opens the service of this home only, so it is not shown to other hosts.
-            return Address(found, _owner_token(settings.token_file))
+            return Address(found, _owner_token(settings.token_file, found))
         return Address(found, settings.token)
 
     if settings.url is not None:
@@ -59,6 +61,10 @@ def checked_url(url: str) -> str:
         valid = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
     except ValueError:
         valid = False
+    if valid and "@" in parts.netloc:
+        raise InvalidRequest(
+            "url", "a service takes no name and password in its URL; set JOBMGR_TOKEN instead"
+        )
     if not valid:
         raise InvalidRequest("url", f"{url!r} is not the URL of a service; write it as http://127.0.0.1:8080")
     return url.rstrip("/")
@@ -108,8 +114,21 @@ def _is_loopback(url: str) -> bool:
     return host == "localhost"
 
 
-def _owner_token(path: Path) -> str | None:
+def _owner_token(path: Path, url: str) -> str | None:
+    """The token in the file at `path`, if it may be shown at `url`."""
     try:
-        return path.read_text(encoding="ascii").strip() or None
+        with path.open(encoding="ascii") as file:
+            if not _is_owners(os.fstat(file.fileno()).st_uid, url):
+                return None
+            return file.read().strip() or None
     except (OSError, ValueError):
         return None
+
+
+def _is_owners(uid: int, url: str) -> bool:
+    # A port that no service has, or has no more, is anybody's to listen at. Other systems cannot be asked.
+    if sys.platform != "linux":
+        return True
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return is_listening_alone(uid, parts.hostname or "", port)

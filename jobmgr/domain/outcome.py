@@ -9,6 +9,8 @@ from jobmgr.domain.job import JobError, OnLost
 from jobmgr.domain.retry import Retry
 from jobmgr.domain.status import Status
 
+# How long the sentence of an error may be.
+MAX_SENTENCE = 2000
 RELEASED = "released"
 LOST = "lost"
 # What the warden records for a keeper that was killed between its gate and its command.
@@ -97,5 +99,10 @@ def _error(end: End, rules: Rules, missing_files: tuple[str, ...]) -> JobError |
     if end.exit_code not in rules.exit_codes:
         return JobError("exit_code", f"it exited with code {end.exit_code}")
     if missing_files:
-        return JobError("missing_output", f"it did not write {', '.join(missing_files)}")
+        return JobError("missing_output", _shortened(f"it did not write {', '.join(missing_files)}"))
     return None
+
+
+def _shortened(sentence: str) -> str:
+    # It is stored with the job and its attempt, and sent with each event.
+    return sentence if len(sentence) <= MAX_SENTENCE else f"{sentence[: MAX_SENTENCE - 3]}..."

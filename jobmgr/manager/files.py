@@ -57,10 +57,11 @@ def _listing(directory: Path) -> list[FileEntry]:
             path = Path(folder) / name
             try:
                 status = path.lstat()
-            except FileNotFoundError:
+            except OSError:
+                # Gone, or in a directory that may not be read.
                 continue
             if stat.S_ISREG(status.st_mode):
-                modified_at = datetime.fromtimestamp(status.st_mtime, UTC)
+                modified_at = _moment(status.st_mtime)
                 shown = os.fsencode(path.relative_to(directory)).decode(errors="replace")
                 found.append(FileEntry(shown, status.st_size, modified_at))
         if len(found) >= _MOST_LISTED:
@@ -68,12 +69,26 @@ def _listing(directory: Path) -> list[FileEntry]:
     return sorted(found, key=lambda entry: entry.path)[:_MOST_LISTED]
 
 
+def _moment(timestamp: float) -> datetime:
+    # A job may date its files as it likes, also beyond the calendar.
+    try:
+        return datetime.fromtimestamp(timestamp, UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.max.replace(tzinfo=UTC) if timestamp > 0 else datetime.min.replace(tzinfo=UTC)
+
+
 def _confined(directory: Path, path: str) -> Path:
     if "\0" in path or not path or path.startswith("/") or ".." in path.split("/"):
         raise InvalidRequest("path", f"{path!r} is not a file of the run directory")
-    real = (directory / path).resolve()
+    # Before 3.13 a loop of links is a RuntimeError, and is_file() passes on what it cannot look at.
+    try:
+        real = (directory / path).resolve()
+        is_file = real.is_file()
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or "a loop of links"
+        raise FileMissing(f"{path!r} cannot be read: {reason}") from error
     if not real.is_relative_to(directory.resolve()):
         raise FileMissing(f"{path!r} leads out of the run directory")
-    if not real.is_file():
+    if not is_file:
         raise FileMissing(f"there is no file {path!r} in the run directory (yet)")
     return real

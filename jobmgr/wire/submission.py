@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -28,9 +29,12 @@ JobId = Annotated[str, Meta(pattern=JOB_ID, description="letters, digits, _ . - 
 Name = Annotated[str, Meta(max_length=1024)]
 SiteName = Annotated[str, Meta(max_length=1024, description="`local` if there is no `executor` either")]
 Executor = Annotated[str, Meta(max_length=1024, description="`slurm`: the default site of this kind")]
-Priority = Annotated[int, Meta(ge=-PRIORITY_RANGE, le=PRIORITY_RANGE, description="larger runs first")]
+Priority = Annotated[
+    int, Meta(ge=-PRIORITY_RANGE, le=PRIORITY_RANGE, description="larger runs first; 32 bits are stored")
+]
 Tag = Annotated[str, Meta(min_length=1, max_length=128)]
 Tags = Annotated[list[Tag], Meta(max_length=64)]
+RequiredFile = Annotated[str, Meta(min_length=1, max_length=1024)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Duration = (
     Annotated[str, Meta(max_length=64, description="1:30:00, 90s, 5m, 2h")] | Annotated[float, Meta(ge=0)]
@@ -40,16 +44,16 @@ Duration = (
 class ResourcesAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """What one attempt asks for; what is not asked for reserves nothing."""
 
-    cpus: Count | None = None
+    cpus: Annotated[Count, Meta(description="cores")] | None = None
     memory: Annotated[str, Meta(max_length=32, description="4GB, 512MB")] | None = None
-    gpus: Count | None = None
-    gpu_type: Name | None = None
+    gpus: Annotated[Count, Meta(description="whole GPUs; CUDA_VISIBLE_DEVICES names them")] | None = None
+    gpu_type: Annotated[Name, Meta(description="the model, as schedulers name it")] | None = None
     walltime: Duration | None = None
-    nodes: Count | None = None
-    tasks: Count | None = None
-    partition: Name | None = None
-    account: Name | None = None
-    qos: Name | None = None
+    nodes: Annotated[Count, Meta(description="machines, where a scheduler gives out several")] | None = None
+    tasks: Annotated[Count, Meta(description="processes, where a scheduler starts several")] | None = None
+    partition: Annotated[Name, Meta(description="the scheduler's partition")] | None = None
+    account: Annotated[Name, Meta(description="who pays for it, as the scheduler knows them")] | None = None
+    qos: Annotated[Name, Meta(description="the scheduler's quality of service")] | None = None
 
 
 class RetryAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -57,7 +61,7 @@ class RetryAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
 
     max_attempts: Annotated[int, Meta(ge=1, le=1000)] = 1
     backoff: Duration = 30.0
-    on: list[Annotated[str, Meta(max_length=64)]] = []
+    on: Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=64)] = []
 
 
 class DependencyAsked(Struct, forbid_unknown_fields=True):
@@ -70,10 +74,14 @@ class DependencyAsked(Struct, forbid_unknown_fields=True):
 class SuccessAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """What counts as success."""
 
-    exit_codes: Annotated[list[Annotated[int, Meta(ge=0, le=255)]], Meta(min_length=1)] = field(
-        default_factory=lambda: [0]
-    )
-    required_files: list[Annotated[str, Meta(min_length=1, max_length=1024)]] = []
+    exit_codes: Annotated[
+        list[Annotated[int, Meta(ge=0, le=255)]],
+        Meta(min_length=1, max_length=256, description="those that mean success"),
+    ] = field(default_factory=lambda: [0])
+    required_files: Annotated[
+        list[RequiredFile],
+        Meta(max_length=1000, description="have to be there at the end; below the run directory"),
+    ] = []
 
 
 class JobSubmission(Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -83,7 +91,7 @@ class JobSubmission(Struct, forbid_unknown_fields=True, omit_defaults=True):
     job_id: JobId | None = None
     name: Annotated[str, Meta(max_length=1024, description="the beginning of the command unless given")] = ""
     description: Annotated[str, Meta(max_length=2048)] = ""
-    env: dict[str, str] = {}
+    env: Annotated[dict[str, str], Meta(max_length=10_000)] = {}
     cwd: (
         Annotated[
             str, Meta(min_length=1, max_length=4096, description="absolute; the run directory unless given")
@@ -98,7 +106,7 @@ class JobSubmission(Struct, forbid_unknown_fields=True, omit_defaults=True):
     resources: ResourcesAsked = field(default_factory=ResourcesAsked)
     retry: RetryAsked = field(default_factory=RetryAsked)
     not_before: Annotated[datetime, Meta(description="with its time zone")] | None = None
-    depends_on: list[DependencyAsked] = []
+    depends_on: Annotated[list[DependencyAsked], Meta(max_length=10_000)] = []
     tags: Tags = []
     extended_properties: dict[str, Any] = {}
     on_lost: Literal["fail", "retry"] = "fail"
@@ -195,18 +203,28 @@ def check_properties(properties: Mapping[str, Any], where: str) -> Mapping[str, 
     """Extended properties that every database can store, and that come back as they were."""
     if not properties:
         return {}
+    _check_size(properties, where)
     try:
         encoded = json.dumps(properties, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequest(where, f"is not JSON: {error}") from None
     _check_unicode(encoded, where)
-    size_bytes = len(encoded.encode())
-    if size_bytes > MAX_PROPERTIES_BYTES:
-        raise InvalidRequest(where, f"{size_bytes} bytes; at most {MAX_PROPERTIES_BYTES} are stored")
+    _check_length(len(encoded.encode()), where)
     # An escaped NUL, not an escaped backslash before the same letters. PostgreSQL stores none.
     if re.search(r"(?<!\\)(?:\\\\)*\\u0000", encoded):
         raise InvalidRequest(where, "contains a NUL character")
     return properties
+
+
+def _check_size(properties: Mapping[str, Any], where: str) -> None:
+    # A look in passing: this text is never longer than the one that is stored, and many times faster to make.
+    with contextlib.suppress(TypeError, ValueError, RecursionError, msgspec.MsgspecError):
+        _check_length(len(msgspec.json.encode(properties)), where)
+
+
+def _check_length(size_bytes: int, where: str) -> None:
+    if size_bytes > MAX_PROPERTIES_BYTES:
+        raise InvalidRequest(where, f"{size_bytes} bytes; at most {MAX_PROPERTIES_BYTES} are stored")
 
 
 def _spec(asked: JobSubmission, at: str) -> JobSpec:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import gzip
 import json
 import logging
 import sqlite3
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +41,7 @@ MEBIBYTE = 1024 * 1024
         (b'{"command": ["true"], "priority": Infinity}', "not valid JSON"),
         (b'{"command": ["\xff"]}', "not UTF-8"),
         (b'\xef\xbb\xbf{"command": ["true"]}', "not valid JSON"),
-        (b'{"command": ["true"], "extended_properties": {"a": ' + b"[" * 100_000, "deep"),
+        (b'{"command": ["true"], "extended_properties": {"a": ' + b"[" * 40_000, "deep"),
         (b'{"command": ["true"], "extended_properties": {"a": ' + b"[" * 300 + b"]" * 300 + b"}}", "deep"),
         (b"[" * 1_000_000, "object"),
         (b'{"jobs": [' + b"[" * 100_000, "deep"),
@@ -62,7 +66,9 @@ async def test_body_that_is_no_json_is_refused(api: Api, body: bytes, said: str)
         ({"command": ["a\0b"]}, "command[0]"),
         ({"command": ["true", "a\0b"]}, "command[1]"),
         ({"comand": ["true"]}, "comand"),
-        ({"env": {"A": 1}}, "env"),
+        ({"env": {"A": 1}}, "env.A"),
+        ({"env": {"A": "1", "B C": None}}, "env.'B C'"),
+        ({"env": ["A"]}, "env"),
         ({"env": {"A=B": "1"}}, "env.'A=B'"),
         ({"env": {"A": "x\0"}}, "env.A"),
         ({"env": {"JOBMGR_URL": "x"}}, "env.JOBMGR_URL"),
@@ -93,6 +99,11 @@ async def test_body_that_is_no_json_is_refused(api: Api, body: bytes, said: str)
         ({"on_lost": "shrug"}, "on_lost"),
         ({"success": {"exit_codes": [256]}}, "success.exit_codes[0]"),
         ({"success": {"required_files": ["../x"]}}, "success.required_files[0]"),
+        ({"success": {"required_files": ["x"] * 1001}}, "success.required_files"),
+        ({"success": {"exit_codes": [0] * 257}}, "success.exit_codes"),
+        ({"retry": {"on": ["lost"] * 65}}, "retry.on"),
+        ({"depends_on": [{"job_id": str(number)} for number in range(10_001)]}, "depends_on"),
+        ({"env": {f"A{number}": "" for number in range(10_001)}}, "env"),
     ],
 )
 async def test_field_that_does_not_fit_is_named(api: Api, fields: dict[str, Any], field: str) -> None:
@@ -104,6 +115,20 @@ async def test_field_that_does_not_fit_is_named(api: Api, fields: dict[str, Any]
     assert (single.status, single.json["field"]) == (422, field), single.json
     assert (bulk.status, bulk.json["field"]) == (422, f"jobs[1].{field}"), bulk.json
     assert await api.count() == 0
+
+
+async def test_id_that_is_taken_is_named_by_its_place(api: Api) -> None:
+    taken = await api.submit("true", draft=True)
+    job = {"command": ["true"], "draft": True}
+
+    stored = await api.post("/api/v1/jobs", json={"jobs": [job, {**job, "job_id": taken}]})
+    twice = await api.post(
+        "/api/v1/jobs", json={"jobs": [{**job, "job_id": "new"}, {**job, "job_id": "new"}]}
+    )
+
+    assert taken in stored.problem(409, "job_exists", "jobs[1].job_id")
+    twice.problem(409, "job_exists", "jobs[1].job_id")
+    (await api.post("/api/v1/jobs", json={**job, "job_id": taken})).problem(409, "job_exists")
 
 
 async def test_missing_command_is_named(api: Api) -> None:
@@ -191,6 +216,51 @@ async def test_body_of_untold_length_is_refused_when_it_is_too_long(api: Api) ->
     answer = await api.post("/api/v1/jobs", data=endless(), headers=headers)
 
     answer.problem(413, "body_too_large")
+
+
+@contextlib.asynccontextmanager
+async def never_blocked_for(seconds: float) -> AsyncIterator[None]:
+    """Fail if the event loop had no turn for so long."""
+    turns = [time.perf_counter()]
+
+    async def beat() -> None:
+        while True:
+            await asyncio.sleep(0.01)
+            turns.append(time.perf_counter())
+
+    beating = asyncio.create_task(beat())
+    yield
+    beating.cancel()
+    await asyncio.gather(beating, return_exceptions=True)
+    turns.append(time.perf_counter())
+    assert max(after - before for before, after in pairwise(turns)) < seconds
+
+
+@pytest.mark.parametrize("kind", ["lists", "texts", "properties", "arguments"])
+async def test_body_of_millions_of_pieces_does_not_stop_the_others(api: Api, kind: str) -> None:
+    start, piece, end = {
+        "lists": (b'"extended_properties": {"a": [', b"[],", b"0]}"),
+        "texts": (b'"extended_properties": {"a": [', b'"",', b"0]}"),
+        "properties": (b'"extended_properties": {"a": "', b"[{,", b'"}'),
+        "arguments": (b'"success": {"required_files": [', b'"a",', b'"/a"]}'),
+    }[kind]
+    body = b'{"command": ["true"], ' + start + piece * (7 * MEBIBYTE // len(piece)) + end + b"}"
+
+    async with never_blocked_for(0.8):
+        answer = await api.post_bytes(body)
+
+    assert answer.status in (400, 422)
+    assert await api.count() == 0
+
+
+async def test_many_jobs_do_not_stop_the_others(api: Api, lines: Callable[..., bytes]) -> None:
+    job = {"command": ["true", "a"], "env": {"A": "1"}, "resources": {"memory": "4GB", "walltime": "1h"}}
+    body = lines({**job, "draft": True}) * 50_000 + lines({**job, "cwd": "relative"})
+
+    async with never_blocked_for(0.8):
+        answer = await api.post_bytes(body, "application/x-ndjson")
+
+    answer.problem(422, "invalid_request", "jobs[50000].cwd")
 
 
 async def test_line_of_ten_megabytes_is_refused(api: Api) -> None:
@@ -303,6 +373,29 @@ async def test_body_of_another_type_is_refused(api: Api, media_type: str) -> Non
     assert await api.count() == 0
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "GZIP, identity", "nonsense"])
+async def test_compressed_body_is_refused_and_never_unpacked(api: Api, encoding: str) -> None:
+    bomb = gzip.compress(bytes(50 * MEBIBYTE), compresslevel=1)
+    headers = {"Content-Type": "application/json", "Content-Encoding": encoding}
+    began = time.process_time()
+
+    answers = [
+        await api.post("/api/v1/jobs", data=body, headers=headers) for body in (bomb, b"garbage", b"{}")
+    ]
+
+    assert time.process_time() - began < 0.5
+    for answer in answers:
+        answer.problem(415, "wrong_content_encoding")
+
+
+async def test_body_that_says_it_is_not_compressed_is_taken(api: Api) -> None:
+    answer = await api.post(
+        "/api/v1/jobs", json={"command": ["true"], "draft": True}, headers={"Content-Encoding": "identity"}
+    )
+
+    assert answer.status == 201
+
+
 async def test_body_without_a_type_is_refused(api: Api) -> None:
     options: dict[str, Any] = {"data": b'{"command": ["true"]}', "skip_auto_headers": ["Content-Type"]}
 
@@ -363,3 +456,25 @@ async def test_bug_is_answered_without_its_traceback_and_logged(
     (record,) = caplog.records
     assert record.getMessage() == "GET /broken/{id} failed"
     assert record.exc_info is not None
+
+
+async def test_what_is_no_http_is_logged_in_one_line(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    port = int(api.url.rsplit(":", 1)[1])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+
+    writer.write(b"GET / HTTP/1.1\r\nno header\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+
+    assert b" 400 " in answer
+    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert (record.levelname, record.exc_info) == ("WARNING", None)
+    assert "not HTTP" in record.getMessage()
+
+
+async def test_events_of_a_job_of_another_database_are_gone(api: Api) -> None:
+    job_id = await api.submit("true", draft=True)
+
+    for path in (f"/api/v1/jobs/{job_id}/events?after=other:0", f"/api/v1/events?job={job_id}&after=other:0"):
+        answer = await api.get(path)
+        assert (answer.status, answer.json["code"]) == (410, "events_gone")

@@ -6,7 +6,8 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -15,7 +16,8 @@ import pytest
 from jobmgr.api.app import make_app
 from jobmgr.api.guard import Guard, own_uid
 from jobmgr.api.server import Server
-from jobmgr.api.stream import Streams
+from jobmgr.api.stream import MAX_FRAMES, Streams
+from jobmgr.domain.job import Event
 from jobmgr.service import JobManager
 from tests.api.conftest import TIMEOUT_S, TOKEN, Api, eventually, serving
 
@@ -218,3 +220,16 @@ async def test_client_that_hangs_up_leaves_nothing_behind(manager: JobManager) -
                 await response.content.readline()
                 response.close()
         await eventually(nobody_follows)
+
+
+def test_event_is_encoded_once_for_all_who_follow() -> None:
+    streams = Streams()
+    made = [
+        streams.frame(Event(seq, datetime.now(UTC), "queued", "a", "u", 1, {}), "x")
+        for seq in range(MAX_FRAMES + 1)
+    ]
+    last = Event(MAX_FRAMES, datetime.now(UTC), "queued", "a", "u", 1, {})
+
+    assert streams.frame(last, "x") is made[-1]
+    assert streams.frame(last, "y") is not made[-1]
+    assert streams.frame(replace(last, seq=0), "x") is not made[0]

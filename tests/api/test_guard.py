@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -137,6 +138,55 @@ async def test_other_user_gains_nothing_by_hanging_up(manager: JobManager) -> No
         await eventually(all_tried)
 
     assert admitted == []
+
+
+@pytest.mark.skipif(own_uid() is None, reason="this system does not tell whose connection it is")
+async def test_peer_that_was_not_found_is_looked_for_again(api: Api) -> None:
+    assert (await api.get("/healthz")).status == 200
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    # The connection is open already, and nothing more can be opened, the kernel's table neither.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        refused = await api.get("/api/v1/jobs")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    admitted = await api.get("/api/v1/jobs")
+
+    refused.problem(401, "token_required")
+    assert admitted.status == 200
+
+
+async def test_connections_of_strangers_give_way(manager: JobManager) -> None:
+    async with (
+        Server(manager, host="127.0.0.1", port=0, token=TOKEN, most_connections=4) as server,
+        aiohttp.ClientSession() as session,
+    ):
+        port = int(server.url.rsplit(":", 1)[1])
+        assert (await session.get(f"{server.url}/api/v1/jobs")).status == 200
+        strangers = []
+        for _ in range(6):
+            strangers.append(await asyncio.open_connection("127.0.0.1", port))
+            # Its answer says that the connection was taken up.
+            strangers[-1][1].write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b" 200 " in await strangers[-1][0].readline()
+        assert (await session.get(f"{server.url}/api/v1/jobs")).status == 200
+
+        async def is_ended(reader: asyncio.StreamReader) -> bool:
+            try:
+                async with asyncio.timeout(0.2):
+                    await reader.read()
+            except TimeoutError:
+                return False
+            except ConnectionError:
+                return True
+            return True
+
+        ended = [await is_ended(reader) for reader, _ in strangers]
+        for _, writer in strangers:
+            writer.close()
+
+    assert ended == [True] * 3 + [False] * 3
 
 
 async def test_forwarded_request_needs_the_token(api: Api) -> None:

@@ -45,6 +45,7 @@ async def test_window_of_a_log(api: Api, tmp_path: Path) -> None:
     assert await window("offset=1020") == (BYTES[1020:], "1020")
     assert await window("offset=1024") == (b"", "1024")
     assert await window("offset=9999999999999") == (b"", "9999999999999")
+    assert await window(f"offset={2**63 - 1}") == (b"", str(2**63 - 1))
 
 
 async def test_tail_of_a_log(api: Api, tmp_path: Path) -> None:
@@ -206,6 +207,23 @@ async def test_only_regular_files_of_the_run_directory_are_served(api: Api, tmp_
             assert response.status in (404, 422), path
     listed = (await api.get(base)).json["files"]
     assert {entry["path"] for entry in listed} == {"stdout", "stderr"}
+
+
+async def test_what_cannot_be_looked_at_is_missing(api: Api) -> None:
+    script = "ln -s b a; ln -s a b; mkdir shut; touch shut/in old; touch -d @999999999999 late; chmod 0 shut"
+    job = await api.run("sh", "-c", f"{script}; touch -d @-99999999999 old")
+    base = f"/api/v1/jobs/{job.job_id}/files"
+
+    for name in ("a", "a/x", "x" * 300, "x/" * 3000 + "x", "stdout/x"):
+        (await api.get(f"{base}/{name}")).problem(404, "file_not_found")
+    listed = await api.get(base)
+    shut = await api.get(f"{base}/shut/in")
+
+    assert listed.status == 200
+    # Which dates a file can have differs between file systems.
+    assert {"late", "old", "stdout"} <= {entry["path"] for entry in listed.json["files"]}
+    # Nothing is shut to root.
+    assert shut.status == (200 if os.getuid() == 0 else 404)
 
 
 async def test_head_of_a_file_tells_its_size(api: Api, tmp_path: Path) -> None:

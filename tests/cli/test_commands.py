@@ -431,6 +431,20 @@ def test_failed_jobs_are_piped_into_a_retry(service: Commands) -> None:
     assert (waited.code, waited.err) == (0, "3 completed\n")
 
 
+def test_listing_a_queue_that_there_is_not_says_so(service: Commands) -> None:
+    done = service.run("ls", "--queue", "nope")
+    empty = service.run("ls", "--queue", "default", "--tag", "no-such-tag")
+
+    assert (done.code, done.out) == (3, "")
+    assert "no queue 'nope'" in done.err
+    assert empty.code == 0
+
+
+def test_help_says_which_priorities_there_are(commands: Commands) -> None:
+    assert "2147483647" in commands.run("priority", "--help").out
+    assert "2147483647" in commands.run("submit", "--help").out
+
+
 def test_queues_are_listed_limited_paused_and_resumed(service: Commands) -> None:
     limited = service.run("queue", "limit", "licences", "2")
     service.run("queue", "pause", "licences")

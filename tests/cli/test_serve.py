@@ -114,6 +114,36 @@ def test_a_database_of_a_newer_version_is_refused(commands: Commands) -> None:
     assert "Traceback" not in done.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "environment", "sentence"),
+    [
+        (("db", "check", "--database", "sqlite:///a.db?timeout=x"), {}, "timeout='x'"),
+        (("db", "check", "--database", "sqlite:///a.db?foo=1"), {}, "'foo' is not an option"),
+        (("db", "check", "--database", "postgresql://u:secret@h/d?foo=1"), {}, "'foo' is not an option"),
+        (("--url", "http://u:secret@127.0.0.1:9", "ls"), {}, "JOBMGR_TOKEN"),
+        (("--url", "http://127.0.0.1:9", "ls"), {"JOBMGR_TOKEN": "secret\nb"}, "line break"),
+    ],
+)
+def test_an_address_that_nobody_can_use_is_refused_without_its_secret(
+    commands: Commands, arguments: tuple[str, ...], environment: dict[str, str], sentence: str
+) -> None:
+    done = commands.run(*arguments, environment=environment)
+
+    assert (done.code, done.out) == (2, "")
+    assert sentence in done.err
+    assert "Traceback" not in done.err
+    assert "secret" not in done.err
+
+
+def test_the_end_of_a_service_leaves_the_address_of_another(commands: Commands, restartable: Start) -> None:
+    file = commands.home / "service.json"
+    with restartable():
+        other = json.loads(file.read_bytes()) | {"url": "http://127.0.0.1:9"}
+        file.write_text(json.dumps(other))
+
+    assert json.loads(file.read_bytes()) == other
+
+
 def test_db_check_tells_whether_an_upgrade_is_needed(commands: Commands) -> None:
     before = commands.run("db", "check")
     assert list(commands.home.iterdir()) == []

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -17,8 +19,11 @@ from hypothesis import strategies as st
 
 from jobmgr.client import bulk
 from jobmgr.client.address import Address, find_service
+from jobmgr.client.listener import is_listening_alone
 from jobmgr.client.sse import Message, Parser
 from jobmgr.errors import InvalidRequest, NoServiceRunning
+
+needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="/proc/net/tcp is Linux's")
 
 STREAM = (
     b"retry: 2000\nid: e:1\n\n: alive\nid: e:2\n\nid: e:3\nevent: queued\ndata: {}\n\n"
@@ -92,10 +97,55 @@ def left(home: Path, url: str, pid: int) -> dict[str, str]:
     return {"JOBMGR_HOME": str(home)}
 
 
-def test_the_running_service_of_the_home_is_found_with_its_token(home: Path) -> None:
-    environment = left(home, "http://192.0.2.1:9/", os.getpid())
+@pytest.fixture(params=["127.0.0.1", "0.0.0.0", "::1", "::"])
+def listener(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
+    """A socket of this user that listens."""
+    with socket.socket(socket.AF_INET6 if ":" in request.param else socket.AF_INET) as listener:
+        try:
+            listener.bind((request.param, 0))
+        except OSError:
+            pytest.skip("this machine has no IPv6 loopback")
+        listener.listen()
+        yield listener
 
-    assert find_service(None, None, environment)() == Address("http://192.0.2.1:9", "secret")
+
+def url_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://{'[::1]' if host == '::1' else '127.0.0.1'}:{port}"
+
+
+def test_the_running_service_of_the_home_is_found_with_its_token(home: Path, listener: socket.socket) -> None:
+    url = url_of(listener)
+    environment = left(home, f"{url}/", os.getpid())
+
+    assert find_service(None, None, environment)() == Address(url, "secret")
+
+
+def test_the_token_is_not_shown_where_nobody_of_this_user_listens(home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = url_of(listener)
+    environment = left(home, url, os.getpid())
+
+    found = [find_service(given, None, environment)() for given in (None, url, "http://127.0.0.1:1")]
+    elsewhere = find_service(None, None, left(home, "http://192.0.2.1:9", os.getpid()))()
+
+    if sys.platform == "linux":
+        assert [address.token for address in (*found, elsewhere)] == [None] * 4
+
+
+@needs_proc
+@pytest.mark.parametrize("owners", [(7,), (7, 7), (7, 8), (8,), (65534,), ()])
+def test_all_who_listen_have_to_be_the_user(tmp_path: Path, owners: tuple[int, ...]) -> None:
+    # Recorded from Linux 6.18, the ids apart: python3 -m http.server 8080.
+    row = "0: {}:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 {:5d} 0 4321 1 0 100 0 0 10 0\n"
+    bound = ["0100007F", "00000000"]
+    (tmp_path / "tcp").write_text("  sl  local_address\n" + "".join(map(row.format, bound, owners)))
+    tables = {4: tmp_path / "tcp", 6: tmp_path / "no-tcp6"}
+
+    assert is_listening_alone(7, "127.0.0.1", 8080, tables) is (owners in [(7,), (7, 7)])
+    assert is_listening_alone(7, "localhost", 8080, tables) is (owners in [(7,), (7, 7)])
+    assert not is_listening_alone(65534, "127.0.0.1", 8080, tables)
+    assert not is_listening_alone(7, "127.0.0.1", 8081, tables)
 
 
 def test_a_service_that_is_gone_is_not_meant(home: Path) -> None:
@@ -126,10 +176,11 @@ def test_a_damaged_service_file_is_ignored(home: Path, text: str) -> None:
         find_service(None, None, {"JOBMGR_HOME": str(home)})()
 
 
-def test_what_is_given_comes_before_the_running_service(home: Path) -> None:
+def test_what_is_given_comes_before_the_running_service(home: Path, listener: socket.socket) -> None:
     environment = left(home, "http://127.0.0.1:9", os.getpid())
+    url = url_of(listener)
 
-    assert find_service("http://[::1]:1/", None, environment)() == Address("http://[::1]:1", "secret")
+    assert find_service(f"{url}/", None, environment)() == Address(url, "secret")
     assert (
         find_service(None, "t", environment | {"JOBMGR_URL": "http://localhost:2"})().url
         == "http://localhost:2"
@@ -142,7 +193,6 @@ def test_the_token_of_the_owner_is_not_shown_to_other_hosts(home: Path) -> None:
 
     assert find_service("https://example.org", None, environment)().token is None
     assert find_service("https://example.org", None, environment | {"JOBMGR_TOKEN": "t"})().token == "t"
-    assert find_service("http://localhost:8080", None, environment)().token == "secret"
 
 
 @pytest.mark.parametrize(

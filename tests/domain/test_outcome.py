@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from jobmgr.domain.job import JobError, OnLost
-from jobmgr.domain.outcome import End, Outcome, Rules, decide
+from jobmgr.domain.outcome import MAX_SENTENCE, End, Outcome, Rules, decide
 from jobmgr.domain.retry import MAX_BACKOFF_S, Retry
 from jobmgr.domain.status import Status
 
@@ -52,6 +52,13 @@ def test_end_without_retries(
     assert (found.error.code if found.error else None) == code
     assert found.due_at is None
     assert found.counted is (word != "released")
+
+
+def test_sentence_about_many_files_has_an_end() -> None:
+    error = outcome(End(0), missing=("x" * 1024,) * 1000).error
+
+    assert error is not None
+    assert len(error.message) <= MAX_SENTENCE
 
 
 @pytest.mark.parametrize(
