@@ -176,12 +176,19 @@ class Completer:
         outcomes = await self._database.write_all(attempts.finish, items) if items else []
         for item, outcome in zip(items, outcomes, strict=True):
             self._log(item, outcome)
-            self._roster.drop(item.key.token)
+            held = self._roster.get(item.key.token)
+            # An attempt that was taken up again meanwhile has a newer lease, and its end is told again.
+            if held is not None and held.lease == item.key.lease:
+                self._roster.drop(item.key.token)
 
     def _log(self, item: Finish, outcome: Outcome | None) -> None:
         claimed = self._roster.get(item.key.token)
         name = claimed.job_id if claimed else item.key.token
-        if outcome is None:
+        if outcome is None and claimed is not None and claimed.lease != item.key.lease:
+            logger.info(
+                "job %s attempt %s was taken up again; its end is looked at anew", name, item.key.number
+            )
+        elif outcome is None:
             logger.warning("job %s attempt %s is another dispatcher's now", name, item.key.number)
         else:
             error = f" ({outcome.error.code})" if outcome.error else ""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,8 +18,10 @@ from jobmgr.domain.job import JobError, JobSpec
 from jobmgr.domain.status import Status
 from jobmgr.executors.protocol import Ended, ExitRecord, Final
 from jobmgr.service import JobManager
+from jobmgr.store import ownership
 from jobmgr.store.claims import Claimed
 from jobmgr.store.engine import Database
+from jobmgr.store.transaction import Transaction
 from tests.store.worker import Worker, new_job
 
 
@@ -82,3 +85,29 @@ async def test_end_that_stays_unwritable_fails_its_job(desk: Desk) -> None:
     assert job.status is Status.FAILED
     assert job.error is not None
     assert job.error.code == "internal_error"
+
+
+async def test_end_refused_for_an_old_lease_keeps_what_was_taken_up_again(desk: Desk) -> None:
+    database, old = desk.worker.database, desk.claimed
+    (again,) = await database.write(ownership.reclaim, (desk.worker.id, [old.token]))
+    gate = threading.Event()
+    holding = asyncio.create_task(database.write(_hold_up, gate))
+    await asyncio.sleep(0.05)
+
+    desk.completer.take(desk.ended())
+    await asyncio.sleep(0.05)  # The end waits for its turn with the old lease.
+    desk.roster.add(again)
+    gate.set()
+    await holding
+    await desk.completer.settle()
+
+    assert desk.roster.get(old.token) == again
+    assert (await desk.worker.get("job")).status is Status.CLAIMED
+    desk.completer.take(desk.ended())
+    await asyncio.wait_for(desk.roster.wait_until_empty(), 20)
+    assert (await desk.worker.get("job")).status is Status.COMPLETED
+
+
+def _hold_up(_tx: Transaction, gates: Sequence[threading.Event]) -> list[bool]:
+    """Make other writes wait. On PostgreSQL this blocks the loop's thread, so the gate is not waited for there."""
+    return [gate.wait(0.2) for gate in gates]
