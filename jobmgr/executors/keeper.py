@@ -157,7 +157,7 @@ class Keeper:
     def _pass_and_spawn(self, order: Message, assignment: Assignment) -> None:
         """Take all space on disk, pass the gate, start the command.
 
-        Raises OSError or ValueError, all before the gate: an attempt that cannot have its files never starts.
+        Raises OSError or ValueError, and then the command never starts: an attempt has its files or does not run.
         What is wrong with the command itself shows after the gate and becomes its exit record.
         """
         space = gate.ExitSpace(assignment.control, assignment.nonce)
@@ -262,18 +262,20 @@ class _Descendants:
 
 
 def _not_started(token: str, control: str, error: Exception) -> Message:
-    """Void the gate if that is possible; nobody else will ever start this attempt, so it is no condition."""
-    if isinstance(error, (gate.OtherToken, gate.ControlFileGarbled)):
-        return {"op": "refused", "token": token}
-    with contextlib.suppress(OSError, ValueError):
-        gate.void(control, token, str(error))
+    """Void the gate, so that it says what is told here; where it says or may say otherwise, refuse.
+
+    A full disk takes no void gate. It takes no other either: an error of this kind means that none was linked.
+    """
     log(f"attempt {token} was not started: {error}")
-    return {
-        "op": "not_started",
-        "token": token,
-        "errno": getattr(error, "errno", None),
-        "message": str(error),
-    }
+    number = getattr(error, "errno", None)
+    try:
+        is_void = gate.void(control, token, str(error))
+    except (OSError, ValueError) as failure:
+        log(f"the gate of attempt {token} cannot be voided: {failure}")
+        is_void = number in gate.DISK_FULL
+    if not is_void:
+        return {"op": "refused", "token": token}
+    return {"op": "not_started", "token": token, "errno": number, "message": str(error)}
 
 
 def _close(descriptors: list[int]) -> None:

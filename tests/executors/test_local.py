@@ -342,6 +342,23 @@ async def test_run_directory_that_cannot_be_written_voids_the_gate(site: Site, s
     assert decision["decision"] == "void"
 
 
+@pytest.mark.parametrize("in_the_way", ["runs/blocked/1/stdout/directory", "runs/blocked"])
+async def test_gate_that_somebody_passed_is_not_told_as_never_ran(
+    site: Site, service: Service, in_the_way: str
+) -> None:
+    launch = site.shell(":", job_id="blocked")
+    holder = {"host": process.host(), "boot_id": "earlier", "pid_ns": "n", "pid": 1, "start_ticks": 2}
+    where = {**holder, "socket": "/s", "warden": {"pid": 3, "start_ticks": 4, "socket": "/w"}}
+    gate.make(str(service.control(launch)), launch.token)
+    assert gate.pass_gate(str(service.control(launch)), launch.token, "nonce", where)
+    (site.work / in_the_way).parent.mkdir(parents=True, exist_ok=True)
+    (site.work / in_the_way).write_text("a file where a directory should be")
+
+    await service.executor.launch([launch])
+
+    assert isinstance(await service.final(launch), Lost)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path, is_root: bool) -> Iterator[Path]:
     if not is_root:
