@@ -16,7 +16,7 @@ from collections.abc import Mapping
 
 from jobmgr import fault
 from jobmgr.executors import command, gate, process
-from jobmgr.executors.hold import Hold, exit_record, log
+from jobmgr.executors.hold import Hold, exit_record, log, note_down, publish
 from jobmgr.executors.messages import Message, Peer
 from jobmgr.executors.note import Assignment, Leader, Note, Status
 
@@ -184,7 +184,7 @@ class Keeper:
             self._spawn(order, assignment, space, outputs[0], outputs[1])
         except command.SpawnFailed as failure:
             error = {"code": failure.code, "message": failure.message}
-            record = space.publish(exit_record(assignment.token, Status(None, None), error=error))
+            record = publish(space, exit_record(assignment.token, Status(None, None), error=error))
             self._finish(assignment.token, record)
         finally:
             _close(outputs)
@@ -201,7 +201,7 @@ class Keeper:
         self._told_start = False
         self._hold = Hold(assignment, leader, _Descendants(), space, self._note)
         # On disk too: should warden and keeper both die, the next service still finds the process by this.
-        space.note(self._hold.started)
+        note_down(space, self._hold.started)
         fault.reach("keeper.noted")
         process.await_child(_TELL_AFTER_S)
         self._advance()

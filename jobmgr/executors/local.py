@@ -34,6 +34,8 @@ from jobmgr.executors.pursuit import Live, Pursuit, settled
 
 logger = logging.getLogger(__name__)
 
+_FOLLOW_AGAIN_FIRST_S = 0.5
+_FOLLOW_AGAIN_MAX_S = 30.0
 _SECRET_VARIABLES = frozenset({"PGPASSWORD", "PGPASSFILE", "PGSERVICE", "PGSERVICEFILE"})
 
 
@@ -343,13 +345,20 @@ class LocalExecutor:
         task.add_done_callback(self._tasks.discard)
 
     async def _follow(self, live: Live) -> None:
-        try:
-            report = await self._pursuit.follow(live)
-        except Exception:  # boundary: the attempt stays undecided, the others go on
-            logger.exception("attempt %s of job %s cannot be followed", live.token, live.launch.job_id)
+        pause_s = _FOLLOW_AGAIN_FIRST_S
+        while not live.is_over:
+            try:
+                report = await self._pursuit.follow(live)
+            except Exception:  # boundary: the attempt stays undecided and is looked for again
+                logger.exception(
+                    "attempt %s of job %s cannot be followed now", live.token, live.launch.job_id
+                )
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, _FOLLOW_AGAIN_MAX_S)
+                continue
+            if report is not None:
+                self._finish(live, report)
             return
-        if report is not None:
-            self._finish(live, report)
 
 
 def _make_directories(lives: Iterable[Live]) -> list[Exception | None]:
