@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ from jobmgr import fault
 from jobmgr.domain.job import JobError
 from jobmgr.domain.resources import GPU_VARIABLE
 from jobmgr.errors import ExecutorUnavailable
-from jobmgr.executors import evidence, gate, process
+from jobmgr.executors import command, evidence, gate, process
 from jobmgr.executors.crew import Crew
 from jobmgr.executors.links import Link
 from jobmgr.executors.messages import Message
@@ -34,6 +35,7 @@ from jobmgr.executors.pursuit import Live, Pursuit, settled
 
 logger = logging.getLogger(__name__)
 
+_SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM})
 _FOLLOW_AGAIN_FIRST_S = 0.5
 _FOLLOW_AGAIN_MAX_S = 30.0
 _SECRET_VARIABLES = frozenset({"PGPASSWORD", "PGPASSFILE", "PGSERVICE", "PGSERVICEFILE"})
@@ -124,6 +126,9 @@ class LocalExecutor:
             self._crew.release(link)
         for live in ready:
             if not live.is_handed_over:
+                # Unless it is cancelled or too large, there was no keeper for it.
+                if live.cancel_grace_s is None and live.token not in errors:
+                    live.shortage = self._crew.trouble
                 await self._give_back(live, errors.get(live.token))
 
     async def cancel(self, token: str, grace_s: float) -> None:
@@ -219,7 +224,9 @@ class LocalExecutor:
             if error is None:
                 ready.append(live)
             elif isinstance(error, OSError):
-                await self._give_back(live, _file_error(error.errno, str(error)))
+                live.shortage = _shortage(error.errno, str(error))
+                reason = None if live.shortage else _file_error(error.errno, str(error))
+                await self._give_back(live, reason)
             else:
                 self._finish(live, Lost(live.token, "ran_before_restore"))
         return ready
@@ -294,7 +301,9 @@ class LocalExecutor:
         elif operation in ("refused", "not_started"):
             self._crew.release(link)
             if live is not None and operation == "not_started":
-                self._finish(live, NeverRan(live.token, _file_error(message["errno"], message["message"])))
+                live.shortage = _shortage(message["errno"], message["message"])
+                reason = None if live.shortage else _file_error(message["errno"], message["message"])
+                self._finish(live, NeverRan(live.token, reason))
             elif live is not None:
                 # Somebody else decided about this attempt; the control directory says what.
                 live.link = None
@@ -335,6 +344,12 @@ class LocalExecutor:
         if not live.is_over:
             live.is_over = True
             self._live.pop(live.token, None)
+            if isinstance(report, Ended) and report.record.error is not None:
+                error = report.record.error
+                if error.code == command.NO_RESOURCES:
+                    report = NeverRan(report.token, None, error.message)
+            elif isinstance(report, NeverRan) and report.error is None:
+                report = NeverRan(report.token, None, live.shortage)
             self._report(report)
 
     # Looking for holders
@@ -383,6 +398,11 @@ def _may_exist(control: str) -> bool:
     except OSError:
         return True
     return True
+
+
+def _shortage(number: int | None, message: str) -> str | None:
+    """What the service or a keeper is short of, if that is what this error says; the job has no part in it."""
+    return f"the system is short of resources: {message}" if number in _SCARCE else None
 
 
 def _file_error(number: int | None, message: str) -> JobError:

@@ -158,7 +158,7 @@ class Warden:
         path = os.path.join(self._directory, f"k-{os.urandom(6).hex()}")
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            listener.bind(path)
+            _bind(listener, path)
             listener.listen(_KEEPERS_WAITING)
             note = Note()
             pid = process.run_forked(lambda: self._become_keeper(listener, path, note), listener.fileno())
@@ -321,6 +321,15 @@ def main() -> None:
         os._exit(0)
     process.reset_signals()
     Warden(socket.socket(fileno=int(sys.argv[1])), sys.argv[2]).run()
+
+
+def _bind(listener: socket.socket, path: str) -> None:
+    try:
+        listener.bind(path)
+    except FileNotFoundError:
+        # Somebody tidied up. Nobody else's directory can be at this place: making it fails if there is one.
+        os.mkdir(os.path.dirname(path), 0o700)
+        listener.bind(path)
 
 
 def _leader(child: process.ProcessStat, assignment: Assignment) -> Leader:
