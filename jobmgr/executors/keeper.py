@@ -7,10 +7,12 @@ socket. Without a service it carries on with the command it has, and ends after 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
 import socket
+import stat
 import time
 from collections.abc import Mapping
 
@@ -21,9 +23,11 @@ from jobmgr.executors.messages import Message, Peer
 from jobmgr.executors.note import Assignment, Leader, Note, Status
 
 LINGER_S = 2.0  # How long a keeper without command and service waits for a service.
+FIRST_GREETING_S = 15.0  # And for its first one, which may be busy with hundreds of others.
 # A command that ends within this time is told to the service in one go: one wake-up less on both sides.
 _TELL_AFTER_S = 0.02
-_OUTPUT_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+# An earlier attempt may have planted a link or a FIFO there: neither is followed nor waited for.
+_OUTPUT_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class Keeper:
@@ -40,7 +44,7 @@ class Keeper:
         self._hold: Hold | None = None
         self._told_start = False
         self._hears_children = False
-        self._alone_since = time.monotonic()
+        self._alone_since = time.monotonic() + FIRST_GREETING_S - LINGER_S
         self._poll = select.poll()
         self._wakeup = -1
 
@@ -164,8 +168,8 @@ class Keeper:
         fault.reach("keeper.reserved")
         outputs: list[int] = []
         try:
-            outputs.append(os.open(order["run"] + "/stdout", _OUTPUT_FLAGS, 0o666))
-            outputs.append(os.open(order["run"] + "/stderr", _OUTPUT_FLAGS, 0o666))
+            outputs.append(_open_output(order["run"] + "/stdout"))
+            outputs.append(_open_output(order["run"] + "/stderr"))
             fault.reach("keeper.opened")
             mine = gate.pass_gate(assignment.control, assignment.token, assignment.nonce, self._holder)
         except (OSError, ValueError):
@@ -276,6 +280,16 @@ def _not_started(token: str, control: str, error: Exception) -> Message:
     if not is_void:
         return {"op": "refused", "token": token}
     return {"op": "not_started", "token": token, "errno": number, "message": str(error)}
+
+
+def _open_output(path: str) -> int:
+    """Open a regular file for appending. Raises OSError, also if something else is there."""
+    descriptor = os.open(path, _OUTPUT_FLAGS, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FileExistsError(errno.EEXIST, "it is there and no regular file", path)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def _close(descriptors: list[int]) -> None:
