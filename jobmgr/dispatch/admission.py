@@ -14,6 +14,9 @@ from jobmgr.store.claims import Candidate, Room
 # so that a load near the limit does not start and stop the queue every second.
 _CPU_MARGIN_PERCENT = 5.0
 _SIZE_MARGIN = 1.05
+# After a start that failed for want of keepers or descriptors nothing is claimed for so long, then twice as long.
+_SHORTAGE_FIRST_S = 0.5
+_SHORTAGE_MAX_S = 30.0
 # A job that did not fit for this long is kept room for: smaller jobs no longer pass it.
 PATIENCE_S = 30.0
 
@@ -29,6 +32,9 @@ class Admission:
         self._monotonic = monotonic
         self._closed: Mapping[str, str] = {}
         self._waiting: tuple[Candidate, float] | None = None
+        self._shortage = ""
+        self._short_until = 0.0
+        self._short_s = _SHORTAGE_FIRST_S
 
     @property
     def slots(self) -> int:
@@ -43,7 +49,26 @@ class Admission:
     @property
     def closed(self) -> Sequence[str]:
         """Why the host takes nothing now, in sentences; empty when it does."""
-        return list(self._closed.values())
+        return [*self._closed.values(), *([self._shortage] if self._shortage else [])]
+
+    def short_of(self, what: str) -> float | None:
+        """Close the door after a start that failed for want of `what`; for how long, None if it is closed already.
+
+        It is closed longer each time, until `enough` is said.
+        """
+        now = self._monotonic()
+        if now < self._short_until:
+            return None
+        pause_s, self._short_s = self._short_s, min(self._short_s * 2, _SHORTAGE_MAX_S)
+        self._shortage = what
+        self._short_until = now + pause_s
+        return pause_s
+
+    def enough(self) -> None:
+        """Something started again."""
+        self._shortage = ""
+        self._short_until = 0.0
+        self._short_s = _SHORTAGE_FIRST_S
 
     @property
     def watches_host(self) -> bool:
@@ -61,7 +86,9 @@ class Admission:
         """What may be claimed beside `occupied`; no slots while the host's limits say no."""
         total = self.total
         return Room(
-            slots=0 if self._closed else max(0, total.slots - occupied.slots),
+            slots=0
+            if self._closed or self._monotonic() < self._short_until
+            else max(0, total.slots - occupied.slots),
             cpus=max(0, total.cpus - occupied.cpus),
             memory_bytes=max(0, total.memory_bytes - occupied.memory_bytes),
             # An adopted attempt may hold names that this machine does not have any more.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -13,6 +15,7 @@ from pathlib import Path
 from jobmgr.dispatch.roster import Roster, key_of
 from jobmgr.domain.job import JobError
 from jobmgr.domain.outcome import End, Outcome, Rules, decide
+from jobmgr.domain.status import Status
 from jobmgr.errors import StoreUnavailable
 from jobmgr.executors.protocol import (
     Ended,
@@ -33,6 +36,10 @@ from jobmgr.store.engine import Database
 
 logger = logging.getLogger(__name__)
 
+_REPEAT_FIRST_S = 0.25
+_REPEAT_MAX_S = 30.0
+_TRIES = 3  # What cannot be written as it is so many times is written as far as it can be.
+
 
 class Completer:
     """Takes reports in, writes starts and ends out. What is not written yet stays here; the truth is on disk."""
@@ -43,6 +50,8 @@ class Completer:
         self._runs = runs
         self._freed = freed
         self._inbox: list[Report] = []
+        # How often each report was refused that is to be written again later.
+        self._refused: dict[Report, int] = {}
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -82,16 +91,31 @@ class Completer:
                 await self._write(batch)
             except StoreUnavailable:
                 await self._database.pause()
-            except Exception:  # boundary: what cannot be written must not keep the others from being written
+            except Exception as error:  # noqa: BLE001  # boundary: what cannot be written must not stop the others
                 if len(batch) == 1:
-                    # Its exit record stays on disk; the next start reads it again.
-                    logger.exception("the report of attempt %s cannot be written", batch[0].token)
+                    self._repeat_later(batch[0], error)
                     return
                 for report in batch:
                     await self._write_until_done([report])
                 return
             else:
+                for report in batch:
+                    self._refused.pop(report, None)
                 return
+
+    def _repeat_later(self, report: Report, error: Exception) -> None:
+        """Take the report in again after a pause: without it its job would seem to run for ever."""
+        tries = self._refused[report] = self._refused.get(report, 0) + 1
+        claimed = self._roster.get(report.token)
+        name = claimed.job_id if claimed else report.token
+        logger.error("what is reported of job %s cannot be written, try %d", name, tries, exc_info=error)
+        pause_s = min(_REPEAT_FIRST_S * 2 ** (tries - 1), _REPEAT_MAX_S)
+        asyncio.get_running_loop().call_later(pause_s, self._take_again, report)
+
+    def _take_again(self, report: Report) -> None:
+        self._inbox.append(report)
+        self._idle.clear()
+        self._wake.set()
 
     async def _write(self, batch: Sequence[Report]) -> None:
         ends = {report.token: report for report in batch if isinstance(report, Final)}
@@ -114,7 +138,7 @@ class Completer:
 
     async def _write_starts(self, reports: Sequence[Started]) -> None:
         items = [
-            Start(key_of(claimed), report.handle, report.started_at, str(self._run_directory(claimed)))
+            Start(key_of(claimed), report.handle, report.started_at, _storable(self._run_directory(claimed)))
             for report in reports
             if (claimed := self._roster.get(report.token)) is not None
         ]
@@ -123,7 +147,7 @@ class Completer:
 
     async def _write_unreachable(self, reports: Sequence[Unreachable]) -> None:
         items = [
-            ownership.Unreachable(key_of(claimed), report.why)
+            ownership.Unreachable(key_of(claimed), _storable(report.why))
             for report in reports
             if (claimed := self._roster.get(report.token)) is not None
         ]
@@ -143,17 +167,28 @@ class Completer:
         items = []
         for report in reports:
             claimed = self._roster.get(report.token)
-            if claimed is not None:
+            if claimed is None:
+                continue
+            if self._refused.get(report, 0) >= _TRIES:
+                items.append(_least(claimed))
+            else:
                 items.append(await self._finish(claimed, report, started.get(report.token)))
         outcomes = await self._database.write_all(attempts.finish, items) if items else []
         for item, outcome in zip(items, outcomes, strict=True):
             self._log(item, outcome)
-            self._roster.drop(item.key.token)
+            held = self._roster.get(item.key.token)
+            # An attempt that was taken up again meanwhile has a newer lease, and its end is told again.
+            if held is not None and held.lease == item.key.lease:
+                self._roster.drop(item.key.token)
 
     def _log(self, item: Finish, outcome: Outcome | None) -> None:
         claimed = self._roster.get(item.key.token)
         name = claimed.job_id if claimed else item.key.token
-        if outcome is None:
+        if outcome is None and claimed is not None and claimed.lease != item.key.lease:
+            logger.info(
+                "job %s attempt %s was taken up again; its end is looked at anew", name, item.key.number
+            )
+        elif outcome is None:
             logger.warning("job %s attempt %s is another dispatcher's now", name, item.key.number)
         else:
             error = f" ({outcome.error.code})" if outcome.error else ""
@@ -174,7 +209,7 @@ class Completer:
             decide=partial(_decide, end, missing, random.random()),
             started_at=record.started_at if record else None,
             finished_at=record.ended_at if record else datetime.now(UTC),
-            work_dir=str(directory),
+            work_dir=_storable(directory),
             handle=started.handle if started else None,
             cpu_s=record.cpu_s if record else None,
             peak_memory_bytes=record.peak_memory_bytes if record else None,
@@ -188,7 +223,34 @@ class Completer:
 
 
 def _decide(end: End, missing: tuple[str, ...], jitter: float, rules: Rules, now: datetime) -> Outcome:
-    return decide(end, rules, missing, now, jitter)
+    outcome = decide(end, rules, missing, now, jitter)
+    if outcome.error is None:
+        return outcome
+    code, message = outcome.error.code, outcome.error.message
+    return replace(outcome, error=JobError(code, _storable(message)))
+
+
+def _storable(text: str | Path) -> str:
+    """The text without what databases refuse: bytes of names that are not UTF-8 (lone surrogates), and NUL."""
+    return str(text).encode(errors="backslashreplace").decode().replace("\0", "\\x00")
+
+
+_INTERNAL = JobError(
+    "internal_error",
+    "it has ended, but how could not be stored; the service's log and its exit record say more",
+)
+
+
+def _least(claimed: Claimed) -> Finish:
+    """The end of an attempt with nothing in it that could be refused. Not retried: the command may have succeeded."""
+    return Finish(
+        key=key_of(claimed),
+        end=End(error=_INTERNAL),
+        decide=lambda _rules, _now: Outcome(Status.FAILED, Status.FAILED, _INTERNAL),
+        started_at=None,
+        finished_at=datetime.now(UTC),
+        work_dir=None,
+    )
 
 
 def _end(report: Final) -> End:
@@ -210,4 +272,5 @@ def _lost(evidence: str) -> JobError:
 
 
 def _missing(directory: Path, required: Sequence[str]) -> tuple[str, ...]:
-    return tuple(name for name in required if not (directory / name).is_file())
+    # A name that is too long, or below a directory that may not be entered, is that of no file we can see.
+    return tuple(name for name in required if not os.path.isfile(directory / name))

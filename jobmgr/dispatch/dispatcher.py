@@ -15,7 +15,7 @@ from jobmgr.dispatch.completer import Completer
 from jobmgr.dispatch.recovery import Recovery, launch_of
 from jobmgr.dispatch.roster import Roster
 from jobmgr.errors import StoreUnavailable
-from jobmgr.executors.protocol import Executor, Report
+from jobmgr.executors.protocol import Executor, NeverRan, Report, Started
 from jobmgr.monitor import ResourceMonitor
 from jobmgr.store import attempts, claims, dispatchers, waiting
 from jobmgr.store.claims import Claim, Claimed
@@ -67,6 +67,13 @@ class Dispatcher:
 
     def report(self, report: Report) -> None:
         """What executors are constructed with: the way back for their reports."""
+        if isinstance(report, Started):
+            self.admission.enough()
+        elif isinstance(report, NeverRan) and report.shortage is not None:
+            pause_s = self.admission.short_of(report.shortage)
+            if pause_s is not None:
+                logger.warning("nothing is started for %.1f s: %s", pause_s, report.shortage)
+                asyncio.get_running_loop().call_later(pause_s + 0.01, self._wake_claims)  # not early
         self._completer.take(report)
 
     async def start(self, executors: Mapping[str, Executor]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from jobmgr.executors import process
 
+NO_RESOURCES = "no_resources"  # The system had no process or descriptor left; the command never ran.
 _MESSAGE_MAX = 1500  # A record with its error must fit into the reserved 4 KiB.
 
 
@@ -85,6 +86,9 @@ def _explain(error: OSError, program: str) -> SpawnFailed:
             "arguments_too_long",
             f"the arguments and environment of {program!r} are larger than the system allows; use a file",
         )
+    if number in (errno.EAGAIN, errno.EMFILE, errno.ENFILE):
+        # Not ENOMEM: a program file may be such that loading it always fails so.
+        return SpawnFailed(NO_RESOURCES, f"{program!r} could not be started: {error.strerror}")
     if number in (errno.ENOSPC, errno.EDQUOT):
         return SpawnFailed("disk_full", f"no space left to start {program!r}; free some")
     return SpawnFailed("spawn_failed", f"{program!r} could not be started: {error.strerror}")

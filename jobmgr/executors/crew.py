@@ -19,6 +19,7 @@ from pathlib import Path
 import jobmgr
 from jobmgr import fault
 from jobmgr.errors import ExecutorUnavailable
+from jobmgr.executors import sockets
 from jobmgr.executors.links import Link, connect
 from jobmgr.executors.messages import Message
 
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 # A Unix socket's path is limited to 107 bytes on Linux and 103 on macOS; the names in it take up to 15.
 _SOCKET_DIRECTORY_MAX_BYTES = 85
 _STALE_AFTER_S = 60.0
+_FORKED_AT_ONCE = 50
 _WARDEN_STARTS_WITHIN_S = 30.0
 # The warden is started without site packages and without the service's environment: it needs the standard
 # library only, starts in a few milliseconds, and holds none of the service's secrets.
@@ -56,6 +58,7 @@ class Crew:
         self._members: set[Link] = set()
         self._idle: list[Link] = []
         self._forking = asyncio.Lock()
+        self.trouble = "no keeper could be started"  # Why the last ones were not.
         self._trim_timer: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
@@ -84,22 +87,37 @@ class Crew:
         return self._idle.pop() if self._idle else None
 
     async def fork(self, count: int) -> list[Link]:
-        """Up to `count` new keepers; fewer if the system refuses, and says why in the log."""
+        """Up to `count` new keepers; fewer if the system refuses, `trouble` says why."""
+        links: list[Link] = []
         async with self._forking:
-            try:
-                if self._warden is None:
-                    await self.start()
-                assert self._warden is not None
-                answer = await self._warden.ask({"op": "fork", "count": count})
-                paths: list[str] = answer["sockets"]
-            except (OSError, ExecutorUnavailable) as error:
-                logger.warning("no keeper could be started: %s", error)
-                return []
+            while len(links) < count:
+                wanted = min(count - len(links), _FORKED_AT_ONCE)
+                new = await self._fork_some(wanted)
+                links += new
+                if len(new) < wanted:
+                    break
+        return links
+
+    async def _fork_some(self, count: int) -> list[Link]:
+        # Few enough that the warden answers in time, and that each is greeted before it gives up.
+        try:
+            if self._warden is None:
+                await self.start()
+            assert self._warden is not None
+            answer = await self._warden.ask({"op": "fork", "count": count})
+            paths: list[str] = answer["sockets"]
+        except (OSError, ExecutorUnavailable) as error:
+            self.trouble = f"no keeper could be started: {error or type(error).__name__}"
+            return []
+        if len(paths) < count:
+            log = self._work_dir / "keepers.log"
+            self.trouble = f"the system lets the warden fork no more keepers, {log} says why"
         found = await asyncio.gather(*map(self._greet, paths), return_exceptions=True)
         links = [link for link in found if isinstance(link, Link)]
         for failure in found:
             if isinstance(failure, BaseException):
-                logger.warning("a new keeper did not answer: %s", failure)
+                self.trouble = f"a new keeper did not answer: {failure}"
+                logger.warning(self.trouble)
         return links
 
     def release(self, link: Link) -> None:
@@ -201,8 +219,11 @@ def _make_socket_directory(work_dir: Path) -> str:
 
 def _remove_stale(directory: Path) -> None:
     """Remove sockets that nobody listens on: a killed process leaves its own behind."""
+    listening = sockets.listeners()
     for path in directory.iterdir():
         with contextlib.suppress(FileNotFoundError):
+            if str(path) in listening:
+                continue  # Not connected to: a keeper would hang up on its service for us.
             if time.time() - path.stat().st_mtime < _STALE_AFTER_S:
                 continue  # Perhaps bound this moment and not listening yet.
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from jobmgr.executors import gate
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,18 @@ def measure(root: Path, attempts: frozenset[tuple[str, int]], budget: Budget) ->
             if not budget.spend():
                 return Extent(files, size_bytes, is_cut=True)
     return Extent(files, size_bytes)
+
+
+def forget(control: str, token: str) -> None:
+    """Remove the control directory of an attempt that is over and deleted, unless it is another's by now.
+
+    Moved first, so that nobody ever sees half of it. What cannot be removed is left.
+    """
+    with contextlib.suppress(OSError, gate.OtherToken):
+        gate.check_token(control, token)
+        moved = f"{control}.{os.urandom(8).hex()}.deleted"
+        os.rename(control, moved)
+        shutil.rmtree(moved, ignore_errors=True)
 
 
 def _directories(path: str) -> Iterator[os.DirEntry[str]]:

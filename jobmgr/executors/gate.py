@@ -22,6 +22,8 @@ VOID: Final = "void"
 
 Content = dict[str, Any]
 
+DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
 _ID = "/id"
 _GATE = "/gate"
 _EXIT = "/exit"
@@ -197,9 +199,10 @@ class ExitSpace:
         return record
 
     def drop(self) -> None:
-        """Give the space back."""
-        os.close(self._descriptor)
-        with contextlib.suppress(FileNotFoundError):
+        """Give the space back. What cannot be removed is left: the attempt is decided without it."""
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)
+        with contextlib.suppress(OSError):
             os.unlink(self._path)
 
 
@@ -221,17 +224,27 @@ def _make_directory(path: str, mode: int) -> bool:
 
 
 def _decide(control: str, content: Content) -> bool:
+    """Whether this content is the gate now. Raises OSError if nothing was decided, or that cannot be told."""
     private = f"{control}{_GATE}.{content['nonce']}"
     _write(private, json.dumps(content).encode(), os.O_CREAT | os.O_EXCL)
     fault.reach("gate.written")
+    failure: OSError | None = None
     try:
         os.link(private, control + _GATE)
         fault.reach("gate.linked")
-    except FileExistsError:
-        pass  # Also after a lost answer of a network file system, so only the content tells.
-    finally:
+    except OSError as error:
+        # It may be there after a lost answer of a network file system, so only the content tells.
+        failure = error
+    with contextlib.suppress(OSError):
         os.unlink(private)
-    gate = read(control)
+    try:
+        gate = read(control)
+    except OSError:
+        if failure is None:
+            return True  # It was linked; that it cannot be read now changes nothing.
+        raise
+    if gate is None and failure is not None:
+        raise failure
     return gate is not None and gate["nonce"] == content["nonce"]
 
 

@@ -6,6 +6,7 @@ a child ended and calling `advance` when something may be due.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -25,11 +26,11 @@ class Family(Protocol):
     """The processes of one attempt, as its holder can find them."""
 
     def members(self) -> list[process.ProcessStat]:
-        """The living ones, the leader among them."""
+        """The living ones, the leader among them. Raises OSError if they cannot be seen now."""
         ...
 
     def is_gone(self) -> bool:
-        """Whether none is left, for certain. The leader is reaped."""
+        """Whether none is left, for certain. The leader is reaped. Raises OSError as `members`."""
         ...
 
 
@@ -150,7 +151,7 @@ class Hold:
                 if self._note is not None:
                     self._note.running(self._leader)
             self._forget_pause()
-            process.send_signals(self._members(), signal.SIGCONT)
+            process.send_signals(self._members() or (), signal.SIGCONT)
         # Also when there was nothing to do: the service does not know.
         self._news = {"op": "resumed", "token": self.token}
 
@@ -177,7 +178,7 @@ class Hold:
         self._kill_at = kill_at
         self._forget_pause()
         # CONT comes second: a stopped process wakes up with TERM pending and cannot run on in between.
-        process.send_signals(self._members(), signal.SIGTERM, signal.SIGCONT)
+        process.send_signals(self._members() or (), signal.SIGTERM, signal.SIGCONT)
         self._press_at = kill_at
 
     def advance(self) -> Message | None:
@@ -188,15 +189,15 @@ class Hold:
         elif self._status is None:
             if self._leader.deadline and now >= self._leader.deadline and self._kill_at is None:
                 self.end("walltime", self._assignment.walltime_grace_s)
-        elif self._family.is_gone():
+        elif self._is_gone():
             return self._publish()
         elif self._kill_at is None:
             # Emptying takes time; should we and the warden die meanwhile, the next service reads the status.
-            self._space.note(self._record())
+            note_down(self._space, self._record())
             fault.reach("hold.emptying")
             self.end(self._ended_by, self._assignment.leftover_grace_s)
         if self._kill_at is not None and now >= self._press_at:
-            process.send_signals(self._members(), signal.SIGKILL)
+            process.send_signals(self._members() or (), signal.SIGKILL)
             self._press_at = now + _RESCAN_S
         return None
 
@@ -204,6 +205,9 @@ class Hold:
         if self._is_still or now < self._stop_at:
             return
         members = self._members()
+        if members is None:
+            self._stop_at = now + _RESCAN_S
+            return
         process.send_signals((member for member in members if not member.is_stopped), signal.SIGSTOP)
         self._stop_at = now + _RESCAN_S
         if not process.moving(members):
@@ -218,8 +222,20 @@ class Hold:
             return None if self._is_still else self._stop_at
         return self._leader.deadline or None if self._status is None else time.monotonic() + _RESCAN_S
 
-    def _members(self) -> list[process.ProcessStat]:
-        members = self._family.members()
+    def _is_gone(self) -> bool:
+        try:
+            return self._family.is_gone()
+        except OSError as error:
+            log(f"attempt {self.token}: its processes cannot be seen now: {error}")
+            return False
+
+    def _members(self) -> list[process.ProcessStat] | None:
+        """The living processes; None if they cannot be seen now."""
+        try:
+            members = self._family.members()
+        except OSError as error:
+            log(f"attempt {self.token}: its processes cannot be seen now: {error}")
+            return None
         if self._status is not None:
             self._leftovers.update((member.pid, member.start_ticks) for member in members)
         return members
@@ -238,13 +254,25 @@ class Hold:
         )
 
     def _publish(self) -> Message:
-        record = self._record()
-        try:
-            return self._space.publish(record)
-        except (OSError, ValueError) as error:
-            # The control directory was deleted or spoilt under us; who listens is still told the truth.
-            log(f"attempt {self.token}: the exit record could not be written: {error}")
-            return record
+        return publish(self._space, self._record())
+
+
+def note_down(space: gate.ExitSpace, content: Message) -> None:
+    """Write down what is known so far, if that is possible; who writes it must live on without."""
+    try:
+        space.note(content)
+    except OSError as error:
+        log(f"attempt {content['token']}: its state could not be written down: {error}")
+
+
+def publish(space: gate.ExitSpace, record: Message) -> Message:
+    """Link the record as the exit of the attempt; the one that stands."""
+    try:
+        return space.publish(record)
+    except (OSError, ValueError) as error:
+        # The control directory was deleted or spoilt under us; who listens is still told the truth.
+        log(f"attempt {record['token']}: the exit record could not be written: {error}")
+        return record
 
 
 def exit_record(
@@ -279,4 +307,6 @@ def exit_record(
 
 def log(text: str) -> None:
     """A line in the log that keepers and wardens share: their standard error, opened for appending."""
-    os.write(2, f"{gate.utc(time.time_ns())} {os.getpid()} {text}\n".encode(errors="backslashreplace"))
+    # A full disk must not end who writes this: there is an outcome to keep.
+    with contextlib.suppress(OSError):
+        os.write(2, f"{gate.utc(time.time_ns())} {os.getpid()} {text}\n".encode(errors="backslashreplace"))

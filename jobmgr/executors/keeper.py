@@ -7,23 +7,27 @@ socket. Without a service it carries on with the command it has, and ends after 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
 import socket
+import stat
 import time
 from collections.abc import Mapping
 
 from jobmgr import fault
 from jobmgr.executors import command, gate, process
-from jobmgr.executors.hold import Hold, exit_record, log
+from jobmgr.executors.hold import Hold, exit_record, log, note_down, publish
 from jobmgr.executors.messages import Message, Peer
 from jobmgr.executors.note import Assignment, Leader, Note, Status
 
 LINGER_S = 2.0  # How long a keeper without command and service waits for a service.
+FIRST_GREETING_S = 15.0  # And for its first one, which may be busy with hundreds of others.
 # A command that ends within this time is told to the service in one go: one wake-up less on both sides.
 _TELL_AFTER_S = 0.02
-_OUTPUT_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+# An earlier attempt may have planted a link or a FIFO there: neither is followed nor waited for.
+_OUTPUT_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class Keeper:
@@ -40,7 +44,7 @@ class Keeper:
         self._hold: Hold | None = None
         self._told_start = False
         self._hears_children = False
-        self._alone_since = time.monotonic()
+        self._alone_since = time.monotonic() + FIRST_GREETING_S - LINGER_S
         self._poll = select.poll()
         self._wakeup = -1
 
@@ -157,15 +161,15 @@ class Keeper:
     def _pass_and_spawn(self, order: Message, assignment: Assignment) -> None:
         """Take all space on disk, pass the gate, start the command.
 
-        Raises OSError or ValueError, all before the gate: an attempt that cannot have its files never starts.
+        Raises OSError or ValueError, and then the command never starts: an attempt has its files or does not run.
         What is wrong with the command itself shows after the gate and becomes its exit record.
         """
         space = gate.ExitSpace(assignment.control, assignment.nonce)
         fault.reach("keeper.reserved")
         outputs: list[int] = []
         try:
-            outputs.append(os.open(order["run"] + "/stdout", _OUTPUT_FLAGS, 0o666))
-            outputs.append(os.open(order["run"] + "/stderr", _OUTPUT_FLAGS, 0o666))
+            outputs.append(_open_output(order["run"] + "/stdout"))
+            outputs.append(_open_output(order["run"] + "/stderr"))
             fault.reach("keeper.opened")
             mine = gate.pass_gate(assignment.control, assignment.token, assignment.nonce, self._holder)
         except (OSError, ValueError):
@@ -184,7 +188,7 @@ class Keeper:
             self._spawn(order, assignment, space, outputs[0], outputs[1])
         except command.SpawnFailed as failure:
             error = {"code": failure.code, "message": failure.message}
-            record = space.publish(exit_record(assignment.token, Status(None, None), error=error))
+            record = publish(space, exit_record(assignment.token, Status(None, None), error=error))
             self._finish(assignment.token, record)
         finally:
             _close(outputs)
@@ -201,7 +205,7 @@ class Keeper:
         self._told_start = False
         self._hold = Hold(assignment, leader, _Descendants(), space, self._note)
         # On disk too: should warden and keeper both die, the next service still finds the process by this.
-        space.note(self._hold.started)
+        note_down(space, self._hold.started)
         fault.reach("keeper.noted")
         process.await_child(_TELL_AFTER_S)
         self._advance()
@@ -262,18 +266,30 @@ class _Descendants:
 
 
 def _not_started(token: str, control: str, error: Exception) -> Message:
-    """Void the gate if that is possible; nobody else will ever start this attempt, so it is no condition."""
-    if isinstance(error, (gate.OtherToken, gate.ControlFileGarbled)):
-        return {"op": "refused", "token": token}
-    with contextlib.suppress(OSError, ValueError):
-        gate.void(control, token, str(error))
+    """Void the gate, so that it says what is told here; where it says or may say otherwise, refuse.
+
+    A full disk takes no void gate. It takes no other either: an error of this kind means that none was linked.
+    """
     log(f"attempt {token} was not started: {error}")
-    return {
-        "op": "not_started",
-        "token": token,
-        "errno": getattr(error, "errno", None),
-        "message": str(error),
-    }
+    number = getattr(error, "errno", None)
+    try:
+        is_void = gate.void(control, token, str(error))
+    except (OSError, ValueError) as failure:
+        log(f"the gate of attempt {token} cannot be voided: {failure}")
+        is_void = number in gate.DISK_FULL
+    if not is_void:
+        return {"op": "refused", "token": token}
+    return {"op": "not_started", "token": token, "errno": number, "message": str(error)}
+
+
+def _open_output(path: str) -> int:
+    """Open a regular file for appending. Raises OSError, also if something else is there."""
+    descriptor = os.open(path, _OUTPUT_FLAGS, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FileExistsError(errno.EEXIST, "it is there and no regular file", path)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def _close(descriptors: list[int]) -> None:

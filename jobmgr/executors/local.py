@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from jobmgr import fault
 from jobmgr.domain.job import JobError
 from jobmgr.domain.resources import GPU_VARIABLE
 from jobmgr.errors import ExecutorUnavailable
-from jobmgr.executors import evidence, gate, process
+from jobmgr.executors import command, evidence, gate, process
 from jobmgr.executors.crew import Crew
 from jobmgr.executors.links import Link
 from jobmgr.executors.messages import Message
@@ -34,6 +35,9 @@ from jobmgr.executors.pursuit import Live, Pursuit, settled
 
 logger = logging.getLogger(__name__)
 
+_SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM})
+_FOLLOW_AGAIN_FIRST_S = 0.5
+_FOLLOW_AGAIN_MAX_S = 30.0
 _SECRET_VARIABLES = frozenset({"PGPASSWORD", "PGPASSFILE", "PGSERVICE", "PGSERVICEFILE"})
 
 
@@ -103,22 +107,29 @@ class LocalExecutor:
     async def launch(self, launches: Sequence[Launch]) -> None:
         """See Executor. All directories of a batch are made in one thread hop."""
         lives = [self._enter(launch) for launch in launches]
-        ready = self._prepared(lives, await asyncio.to_thread(_make_directories, lives))
+        ready = await self._prepared(lives, await asyncio.to_thread(_make_directories, lives))
         fault.reach("launch.prepared")
         links = [link for _ in ready if (link := self._crew.take_idle()) is not None]
         if len(links) < len(ready):
             links += await self._crew.fork(len(ready) - len(links))
         fault.reach("launch.manned")
+        errors: dict[str, JobError] = {}
         for live in ready:
             # A cancel that came in before this moment ends here; later ones go to the keeper.
             if live.cancel_grace_s is None and links:
-                self._hand_over(live, links.pop())
+                try:
+                    self._hand_over(live, links.pop())
+                except ValueError as error:
+                    errors[live.token] = JobError("arguments_too_long", f"{error}; use a file")
         fault.reach("launch.handed_over")
         for link in links:
             self._crew.release(link)
         for live in ready:
             if not live.is_handed_over:
-                await self._give_back(live)
+                # Unless it is cancelled or too large, there was no keeper for it.
+                if live.cancel_grace_s is None and live.token not in errors:
+                    live.shortage = self._crew.trouble
+                await self._give_back(live, errors.get(live.token))
 
     async def cancel(self, token: str, grace_s: float) -> None:
         """See Executor."""
@@ -206,25 +217,25 @@ class LocalExecutor:
         self._live[launch.token] = live
         return live
 
-    def _prepared(self, lives: Iterable[Live], errors: Iterable[Exception | None]) -> list[Live]:
+    async def _prepared(self, lives: Iterable[Live], errors: Iterable[Exception | None]) -> list[Live]:
         """The attempts that have their directories; the others get their report."""
         ready = []
         for live, error in zip(lives, errors, strict=True):
             if error is None:
                 ready.append(live)
             elif isinstance(error, OSError):
-                # Without its directory, and after this launch, nobody can start it any more.
-                self._finish(live, NeverRan(live.token, _file_error(error.errno, str(error))))
+                live.shortage = _shortage(error.errno, str(error))
+                reason = None if live.shortage else _file_error(error.errno, str(error))
+                await self._give_back(live, reason)
             else:
                 self._finish(live, Lost(live.token, "ran_before_restore"))
         return ready
 
     def _hand_over(self, live: Live, link: Link) -> None:
-        """Give the attempt to a keeper, unless that died meanwhile."""
+        """Give the attempt to a keeper, unless that died meanwhile. Raises ValueError if it is too large."""
         if link.is_closed:
             return
         launch = live.launch
-        live.is_handed_over = True
         order = {
             "op": "start",
             "token": launch.token,
@@ -237,10 +248,10 @@ class LocalExecutor:
         }
         try:
             link.send(order)
-        except ValueError as error:
+        except ValueError:
             self._crew.release(link)
-            self._finish(live, NeverRan(live.token, JobError("arguments_too_long", f"{error}; use a file")))
-            return
+            raise
+        live.is_handed_over = True
         live.link = link
         link.token = launch.token
 
@@ -257,16 +268,17 @@ class LocalExecutor:
             process.ATTEMPT_VARIABLE: live.token,
         }
 
-    async def _give_back(self, live: Live) -> None:
-        """Void the gate of an attempt that is handed to nobody."""
+    async def _give_back(self, live: Live, error: JobError | None) -> None:
+        """Void the gate of an attempt that is handed to nobody, and tell that it did not run."""
         live.is_handed_over = True
         try:
             is_void = await asyncio.to_thread(gate.void, live.control, live.token, "not handed to a keeper")
-        except (OSError, ValueError) as error:
-            logger.warning("the gate of attempt %s cannot be voided now: %s", live.token, error)
-            is_void = False
+        except (OSError, ValueError) as failure:
+            logger.warning("the gate of attempt %s cannot be voided now: %s", live.token, failure)
+            # Where no directory can be made there is no gate, and after this launch nobody else is told to start it.
+            is_void = error is not None and isinstance(failure, OSError) and not _may_exist(live.control)
         if is_void:
-            self._finish(live, NeverRan(live.token, None))
+            self._finish(live, NeverRan(live.token, error))
         else:
             self._pursue(live)
 
@@ -289,7 +301,9 @@ class LocalExecutor:
         elif operation in ("refused", "not_started"):
             self._crew.release(link)
             if live is not None and operation == "not_started":
-                self._finish(live, NeverRan(live.token, _file_error(message["errno"], message["message"])))
+                live.shortage = _shortage(message["errno"], message["message"])
+                reason = None if live.shortage else _file_error(message["errno"], message["message"])
+                self._finish(live, NeverRan(live.token, reason))
             elif live is not None:
                 # Somebody else decided about this attempt; the control directory says what.
                 live.link = None
@@ -330,6 +344,12 @@ class LocalExecutor:
         if not live.is_over:
             live.is_over = True
             self._live.pop(live.token, None)
+            if isinstance(report, Ended) and report.record.error is not None:
+                error = report.record.error
+                if error.code == command.NO_RESOURCES:
+                    report = NeverRan(report.token, None, error.message)
+            elif isinstance(report, NeverRan) and report.error is None:
+                report = NeverRan(report.token, None, live.shortage)
             self._report(report)
 
     # Looking for holders
@@ -340,13 +360,20 @@ class LocalExecutor:
         task.add_done_callback(self._tasks.discard)
 
     async def _follow(self, live: Live) -> None:
-        try:
-            report = await self._pursuit.follow(live)
-        except Exception:  # boundary: the attempt stays undecided, the others go on
-            logger.exception("attempt %s of job %s cannot be followed", live.token, live.launch.job_id)
+        pause_s = _FOLLOW_AGAIN_FIRST_S
+        while not live.is_over:
+            try:
+                report = await self._pursuit.follow(live)
+            except Exception:  # boundary: the attempt stays undecided and is looked for again
+                logger.exception(
+                    "attempt %s of job %s cannot be followed now", live.token, live.launch.job_id
+                )
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, _FOLLOW_AGAIN_MAX_S)
+                continue
+            if report is not None:
+                self._finish(live, report)
             return
-        if report is not None:
-            self._finish(live, report)
 
 
 def _make_directories(lives: Iterable[Live]) -> list[Exception | None]:
@@ -362,8 +389,24 @@ def _make_directories(lives: Iterable[Live]) -> list[Exception | None]:
     return results
 
 
+def _may_exist(control: str) -> bool:
+    """Whether there may be a gate, as far as can be seen. Blocks."""
+    try:
+        os.lstat(f"{control}/gate")
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _shortage(number: int | None, message: str) -> str | None:
+    """What the service or a keeper is short of, if that is what this error says; the job has no part in it."""
+    return f"the system is short of resources: {message}" if number in _SCARCE else None
+
+
 def _file_error(number: int | None, message: str) -> JobError:
-    if number in (errno.ENOSPC, errno.EDQUOT):
+    if number in gate.DISK_FULL:
         return JobError(
             "disk_full", f"no space for the files of the attempt: {message}; free some and retry the job"
         )

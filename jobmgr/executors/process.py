@@ -121,7 +121,11 @@ def spawn(program: str, argv: list[str], env: Mapping[str, str], stdout: int, st
         setsigdef=_SIGNALS_PYTHON_IGNORES,
     )
     # The kernel takes the same clock in between; within one tick (10 ms) it need not be asked.
-    return pid, before if before == _ticks_now() else start_ticks(pid)
+    if before != _ticks_now():
+        # The command runs, so an error must not look as if it did not.
+        with contextlib.suppress(OSError):
+            return pid, start_ticks(pid)
+    return pid, before
 
 
 def _ticks_now() -> int:
@@ -182,10 +186,13 @@ def has_children() -> bool:
 
 
 def read_stat(pid: int) -> ProcessStat | None:
-    """The process with this id, a zombie too; None if there is none."""
+    """The process with this id, a zombie too; None if there is none.
+
+    Raises OSError if that cannot be seen (no descriptor is free, say): it is not the same as death.
+    """
     try:
         text = _read_short(f"/proc/{pid}/stat")
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return None
     # The name may hold blanks and brackets; the fields after its last bracket are numbered from 3 in proc(5).
     fields = text[text.rfind(b")") + 2 :].split()
@@ -200,21 +207,26 @@ def read_stat(pid: int) -> ProcessStat | None:
 
 
 def start_ticks(pid: int) -> int:
-    """When the process started, in clock ticks since boot; 0 if it is gone."""
+    """When the process started, in clock ticks since boot; 0 if it is gone. Raises OSError as `read_stat`."""
     stat = read_stat(pid)
     return 0 if stat is None else stat.start_ticks
 
 
 def is_alive(pid: int, ticks: int) -> bool:
-    """Whether the very process that started then still runs."""
+    """Whether the very process that started then still runs. Raises OSError as `read_stat`."""
     stat = read_stat(pid)
     return stat is not None and stat.start_ticks == ticks and stat.state not in _DEAD_STATES
 
 
 def all_processes() -> list[ProcessStat]:
-    """The whole process table, zombies too."""
-    stats = (read_stat(int(name)) for name in os.listdir("/proc") if name.isdecimal())
-    return [stat for stat in stats if stat is not None]
+    """The whole process table, zombies too, as far as we may see it. Raises OSError as `read_stat`."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            # With hidepid in force other users' processes may not be looked at; ours are never among them.
+            with contextlib.suppress(PermissionError):
+                found.append(read_stat(int(name)))
+    return [stat for stat in found if stat is not None]
 
 
 def living_processes() -> list[ProcessStat]:
@@ -295,6 +307,8 @@ def send_signals(targets: Iterable[ProcessStat], *signals: signal.Signals) -> No
                 for number in signals:
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         signal.pidfd_send_signal(handle, number)
+        except OSError:
+            continue  # Without the comparison it gets nothing; whoever ends a tree comes again.
         finally:
             os.close(handle)
 
@@ -354,5 +368,5 @@ def _read_entries(path: str) -> list[bytes]:
     try:
         with open(path, "rb") as file:
             return file.read().removesuffix(b"\0").split(b"\0")
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return []

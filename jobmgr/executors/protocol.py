@@ -96,11 +96,13 @@ class NeverRan:
     """The gate is void, or there is no gate and never can be one: this attempt did not run and never will.
 
     `error` None: released on request or for want of an executor, so the job may be claimed again.
-    Otherwise the reason it could not be started (disk full, directory not writable).
+    Otherwise the reason it could not be started (disk full, directory not writable). `shortage` says what
+    the executor itself is short of, if that is why it was released: what is claimed next would fare no better.
     """
 
     token: str
     error: JobError | None
+    shortage: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

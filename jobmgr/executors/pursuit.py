@@ -43,6 +43,7 @@ class Live:
     is_unreachable: bool = False
     is_over: bool = False
     times_lost: int = 0
+    shortage: str | None = None  # what the executor was short of when it should have started
     cancel_grace_s: float | None = None
     wish: Literal["pause", "resume"] | None = None  # the last one, for a holder that is reached later
     kick: asyncio.Event = field(default_factory=asyncio.Event)

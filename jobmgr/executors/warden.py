@@ -22,6 +22,7 @@ from jobmgr.executors.messages import Message, Peer
 from jobmgr.executors.note import Assignment, Leader, Note, Status, Step
 
 FIRST_CONNECTION_S = 30.0
+_SHORTAGE_S = 0.1
 _KEEPERS_WAITING = 64  # Connections a keeper or warden has not accepted yet.
 
 
@@ -51,6 +52,7 @@ class Warden:
         self._watchers: dict[str, set[int]] = {}
         self._poll = select.poll()
         self._wakeup = -1
+        self._is_short = False  # What had to be done could not be done for want of descriptors or memory.
         self._alone_until = time.monotonic() + FIRST_CONNECTION_S
 
     def run(self) -> None:
@@ -64,16 +66,27 @@ class Warden:
             while self._keepers or self._holds or self._peers or time.monotonic() < self._alone_until:
                 for descriptor, _ in self._poll.poll(self._timeout_ms()):
                     self._serve(descriptor)
-                self._collect()
-                self._advance()
+                self._look_after()
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(self._socket_path)
+
+    def _look_after(self) -> None:
+        self._is_short = False
+        try:
+            self._collect()
+            self._advance()
+        except OSError as error:
+            # No descriptor or memory is free: what is held stays held, and is looked after again soon.
+            log(f"the processes cannot be looked after now: {error}")
+            self._is_short = True
 
     def _timeout_ms(self) -> float | None:
         due = [at for hold in self._holds.values() if (at := hold.wake_at()) is not None]
         if not self._keepers and not self._peers:
             due.append(self._alone_until)
+        if self._is_short:
+            due.append(time.monotonic() + _SHORTAGE_S)
         return max(0.0, (min(due) - time.monotonic()) * 1000 + 1) if due else None
 
     def _serve(self, descriptor: int) -> None:
@@ -118,10 +131,10 @@ class Warden:
             paths = [path for _ in range(message["count"]) if (path := self._fork()) is not None]
             self._tell(descriptor, {"op": "forked", "sockets": paths})
         elif operation == "attach":
-            self._collect()
+            self._look_after()
             self._attach(descriptor, message["token"])
         else:
-            self._collect()
+            self._look_after()
             if message["token"] in self._holds:
                 self._holds[message["token"]].obey(message)
 
@@ -145,7 +158,7 @@ class Warden:
         path = os.path.join(self._directory, f"k-{os.urandom(6).hex()}")
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            listener.bind(path)
+            _bind(listener, path)
             listener.listen(_KEEPERS_WAITING)
             note = Note()
             pid = process.run_forked(lambda: self._become_keeper(listener, path, note), listener.fileno())
@@ -308,6 +321,15 @@ def main() -> None:
         os._exit(0)
     process.reset_signals()
     Warden(socket.socket(fileno=int(sys.argv[1])), sys.argv[2]).run()
+
+
+def _bind(listener: socket.socket, path: str) -> None:
+    try:
+        listener.bind(path)
+    except FileNotFoundError:
+        # Somebody tidied up. Nobody else's directory can be at this place: making it fails if there is one.
+        os.mkdir(os.path.dirname(path), 0o700)
+        listener.bind(path)
 
 
 def _leader(child: process.ProcessStat, assignment: Assignment) -> Leader:

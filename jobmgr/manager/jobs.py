@@ -15,6 +15,7 @@ from jobmgr.domain.resources import counted, size_text
 from jobmgr.domain.status import WAITING, Status
 from jobmgr.domain.why import Parent, Reason, Surroundings, explain
 from jobmgr.errors import InvalidRequest, WaitTimeout
+from jobmgr.executors import directories
 from jobmgr.manager.core import Core
 from jobmgr.store import dependencies, events, jobs, listing, ownership, queues
 from jobmgr.store.jobs import Change, Stored
@@ -163,8 +164,12 @@ class Jobs(Core):
         return await self.get(job_id)
 
     async def delete(self, job_id: str) -> None:
-        """Forget an ended job. Its files stay where they are."""
+        """Forget an ended job, and that its attempts ran: its id may be used again. What it wrote stays where it is."""
+        tried = await self.attempts(job_id)
         await self.database.write(jobs.delete, job_id)
+        control = self.parts.runs.parent / "control" / job_id
+        for attempt in tried:
+            await asyncio.to_thread(directories.forget, str(control / str(attempt.number)), attempt.token)
 
     async def _change(self, batch: Callable[..., Sequence[None]], job_id: str) -> Job:
         await self.database.write(batch, job_id)

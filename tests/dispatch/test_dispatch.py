@@ -355,3 +355,22 @@ async def test_job_written_by_another_program_is_run(manager: JobManager, databa
     job = await manager.wait("from-outside", 30)
 
     assert job.status is Status.COMPLETED
+
+
+async def test_without_keepers_claims_pause_and_say_why(manager: JobManager) -> None:
+    sockets = manager.parts.runs.parent / "sockets"
+    sockets.rename(sockets.with_name("moved"))
+    sockets.write_text("a file where a directory should be")
+
+    job_id = await manager.submit(["true"])
+    await eventually(lambda: _codes_hold(manager, job_id, "host_limit"))
+    await asyncio.sleep(0.3)
+
+    assert len(await manager.attempts(job_id)) <= 3
+    sockets.unlink()  # The warden makes it again.
+    assert (await manager.wait(job_id, 20)).status is Status.COMPLETED
+    assert manager.dispatcher.admission.closed == []
+
+
+async def _codes_hold(manager: JobManager, job_id: str, code: str) -> bool:
+    return code in await codes(manager, job_id)

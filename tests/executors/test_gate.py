@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 from multiprocessing.synchronize import Barrier
@@ -57,6 +58,23 @@ def test_passed_gate_cannot_be_voided(control: str) -> None:
     gate.pass_gate(control, "token", "first", HOLDER)
 
     assert not gate.void(control, "token", "too late")
+
+
+@pytest.mark.parametrize("decided", ["gate", "exit"])
+def test_decision_stands_though_its_private_file_cannot_be_removed(
+    control: str, monkeypatch: pytest.MonkeyPatch, decided: str
+) -> None:
+    space = gate.ExitSpace(control, "first")
+
+    def refuse(path: str) -> None:
+        raise OSError(errno.EIO, "unlink", path)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    if decided == "gate":
+        assert gate.pass_gate(control, "token", "first", HOLDER)
+    else:
+        assert space.publish(RECORD) == RECORD
+    monkeypatch.undo()
 
 
 def test_nothing_passes_without_the_directory(tmp_path: Path) -> None:

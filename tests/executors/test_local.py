@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import os
 import signal
 import stat
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from jobmgr.executors import gate, process
+from jobmgr.executors.links import Link
 from jobmgr.executors.local import clean_environment
 from jobmgr.executors.protocol import Lost, NeverRan, Started
 
@@ -342,6 +345,23 @@ async def test_run_directory_that_cannot_be_written_voids_the_gate(site: Site, s
     assert decision["decision"] == "void"
 
 
+@pytest.mark.parametrize("in_the_way", ["runs/blocked/1/stdout/directory", "runs/blocked"])
+async def test_gate_that_somebody_passed_is_not_told_as_never_ran(
+    site: Site, service: Service, in_the_way: str
+) -> None:
+    launch = site.shell(":", job_id="blocked")
+    holder = {"host": process.host(), "boot_id": "earlier", "pid_ns": "n", "pid": 1, "start_ticks": 2}
+    where = {**holder, "socket": "/s", "warden": {"pid": 3, "start_ticks": 4, "socket": "/w"}}
+    gate.make(str(service.control(launch)), launch.token)
+    assert gate.pass_gate(str(service.control(launch)), launch.token, "nonce", where)
+    (site.work / in_the_way).parent.mkdir(parents=True, exist_ok=True)
+    (site.work / in_the_way).write_text("a file where a directory should be")
+
+    await service.executor.launch([launch])
+
+    assert isinstance(await service.final(launch), Lost)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path, is_root: bool) -> Iterator[Path]:
     if not is_root:
@@ -415,3 +435,51 @@ async def deep_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
 def _peak_memory_bytes(pid: int) -> int:
     status = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link"])
+async def test_what_is_planted_as_output_is_not_opened(
+    site: Site, service: Service, tmp_path: Path, kind: str
+) -> None:
+    launch = site.shell("echo ran")
+    victim = tmp_path / "victim"
+    victim.write_text("")
+    service.run_dir(launch).mkdir(parents=True)
+    if kind == "fifo":
+        os.mkfifo(service.run_dir(launch) / "stdout")
+    else:
+        (service.run_dir(launch) / "stdout").symlink_to(victim)
+
+    await service.executor.launch([launch])
+
+    report = await service.final(launch)
+    assert isinstance(report, NeverRan)
+    assert report.error is not None
+    assert report.error.code == "work_dir_unwritable"
+    assert victim.read_text() == ""
+
+
+async def test_new_warden_does_not_disturb_keepers_at_work(site: Site, service: Service) -> None:
+    launch = site.shell("sleep 1; exit 4")
+    await service.executor.launch([launch])
+    await service.started(launch)
+    for path in (site.work / "sockets").iterdir():
+        os.utime(path, (1, 1))
+    link = service.executor._live[launch.token].link
+
+    await site.service()
+    await asyncio.sleep(0.2)  # In which the keeper would hang up.
+
+    assert service.executor._live[launch.token].link is link
+    assert (await service.record(launch)).exit_code == 4
+
+
+async def test_keeper_waits_for_its_first_greeting(site: Site, service: Service) -> None:
+    service.executor._crew._greet = functools.partial(_greet_late, service.executor._crew._greet)  # type: ignore[method-assign]
+
+    assert (await service.run(site.shell("exit 2"))).exit_code == 2
+
+
+async def _greet_late(greet: Callable[[str], Awaitable[Link]], path: str) -> Link:
+    await asyncio.sleep(2.5)  # The time that hundreds of others take.
+    return await greet(path)

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,3 +131,35 @@ def test_note_of_a_new_attempt_forgets_the_one_before() -> None:
     assert note.press[0] == "self"
     assert note.status is None
     note.close()
+
+
+_LOOKING_WITHOUT_DESCRIPTORS = """
+import os, resource
+from jobmgr.executors import process
+ticks = process.start_ticks(os.getpid())
+resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+for look in (lambda: process.is_alive(os.getpid(), ticks), lambda: process.token_of(os.getpid())):
+    try:
+        print(look())
+    except OSError as error:
+        print(error.strerror)
+"""
+
+
+def test_process_that_cannot_be_looked_at_is_not_taken_for_dead() -> None:
+    argv = [sys.executable, "-c", _LOOKING_WITHOUT_DESCRIPTORS]
+
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+
+    assert done.stdout.splitlines() == ["Too many open files", "Too many open files"]
+
+
+def test_log_that_cannot_be_written_ends_nobody() -> None:
+    script = "from jobmgr.executors.hold import log; log('a line'); print('alive')"
+
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=full, check=False
+        )
+
+    assert done.stdout == b"alive\n"

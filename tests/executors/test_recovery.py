@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import os
@@ -608,3 +609,30 @@ async def test_sockets_of_killed_holders_are_removed(site: Site, service: Servic
     await site.service()
 
     assert not stale.exists()
+
+
+async def test_attempt_that_could_not_be_followed_once_is_followed_again(
+    site: Site, service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    launch = site.shell(":")
+    control = str(service.control(launch))
+    gone = {"pid": 2**30, "start_ticks": 1, "socket": "/nowhere"}
+    here = {"host": process.host(), "boot_id": process.boot_id(), "pid_ns": process.pid_namespace()}
+    gate.make(control, launch.token)
+    assert gate.pass_gate(control, launch.token, "nonce", {**here, **gone, "warden": gone})
+    command = await asyncio.create_subprocess_exec(
+        "sleep", "60", env={process.ATTEMPT_VARIABLE: launch.token}, start_new_session=True
+    )
+    ticks = process.start_ticks(command.pid)
+    note = {"v": 1, "token": launch.token, "pid": command.pid, "start_ticks": ticks, "boot_id": "b"}
+    space = gate.ExitSpace(control, "nonce")
+    space.note({**note, "started_at": "nonsense"})
+
+    await service.executor.recover([launch])
+    await eventually(lambda: "cannot be followed" in caplog.text)
+    space.note({**note, "started_at": "2026-01-01T00:00:00Z"})
+
+    assert (await service.started(launch)).handle.startswith(f"{command.pid}@")
+    await service.executor.cancel(launch.token, 1.0)
+    await command.wait()
+    await service.final(launch)

@@ -302,3 +302,12 @@ async def test_cancel_that_comes_with_the_start_still_ends_the_job(manager: JobM
 async def test_service_keeps_its_own_rights_to_itself(manager: JobManager) -> None:
     assert manager.parts.runs.stat().st_mode & 0o077 == 0
     assert manager.parts.runs.stat().st_uid == os.geteuid()
+
+
+async def test_id_of_a_deleted_job_runs_again(manager: JobManager) -> None:
+    await manager.wait(await manager.submit(["true"], job_id="again"), 30)
+    await manager.delete("again")
+
+    job = await manager.wait(await manager.submit(["true"], job_id="again"), 30)
+
+    assert job.status is Status.COMPLETED
