@@ -101,7 +101,7 @@ def test_nothing_is_found_where_nothing_ever_ran(tmp_path: Path) -> None:
 
 
 def test_a_long_work_directory_has_its_sockets_elsewhere(tmp_path: Path) -> None:
-    assert socket_directory(Path("/work")) == Path("/work/sockets")
+    assert socket_directory(Path("/srv/jobs")) == Path("/srv/jobs/sockets")
     assert len(os.fsencode(socket_directory(tmp_path / ("x" * 100)))) < 85
 
 
