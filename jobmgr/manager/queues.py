@@ -46,8 +46,7 @@ class Queues(Core):
             if max_running is not None and not 0 <= max_running < 2**31:
                 raise InvalidRequest("max_running", f"{max_running} is not a number of jobs")
             values["max_running"] = max_running
-        await self.database.write(queues.change, QueueChange(name, values))
-        return await self.database.read(queues.get, name)
+        return await self.database.write(queues.change, QueueChange(name, values))
 
     async def limits(self) -> ResourceLimits:
         """The limits of this service; `max_concurrent_jobs` is the effective number."""

@@ -1,6 +1,7 @@
 """Statements on waiting and ended jobs: insert, cancel, retry, hold, change, delete.
 
-Batch functions of `Database.write`: each takes what waits and answers item by item.
+Batch functions of `Database.write`: each takes what waits and answers item by item; the verbs on one job answer
+the job as it is in their own commit.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from jobmgr.domain.job import Job as JobView
 from jobmgr.domain.job import NewJob
 from jobmgr.domain.status import Status, waiting_status
 from jobmgr.errors import IllegalTransition, JobExists, JobNotFound, QueueNotFound
-from jobmgr.store import dependencies, sites
+from jobmgr.store import dependencies, listing, sites
 from jobmgr.store.portion import portions
 from jobmgr.store.tables import Attempt, Job, JobTag, Queue, Spec
 from jobmgr.store.transaction import AnyRow, Topic, Transaction
@@ -178,14 +180,14 @@ def change(
 
 def _each(
     apply: Callable[[Transaction, AnyRow], None], tx: Transaction, job_ids: Sequence[str]
-) -> list[None]:
+) -> list[JobView]:
     # One after the other, each on a fresh row: the same job may be named twice in a batch.
     for job_id in job_ids:
         apply(tx, locked(tx, [job_id])[job_id])
-    return [None] * len(job_ids)
+    return listing.get(tx.connection, job_ids)
 
 
-def cancel(tx: Transaction, job_ids: Sequence[str]) -> list[None]:
+def cancel(tx: Transaction, job_ids: Sequence[str]) -> list[JobView]:
     """End what nobody has claimed; store the wish on what is live. Ended jobs stay as they are."""
     return _each(_cancel, tx, job_ids)
 
@@ -217,7 +219,7 @@ def end_unclaimed(tx: Transaction, row: AnyRow, status: Status, code: str, messa
     dependencies.resolve(tx, [(row.id, status)])
 
 
-def pause(tx: Transaction, job_ids: Sequence[str]) -> list[None]:
+def pause(tx: Transaction, job_ids: Sequence[str]) -> list[JobView]:
     """Store the wish to stop a live job where it is. Raises IllegalTransition for one that waits or has ended."""
     return _each(_pause, tx, job_ids)
 
@@ -230,7 +232,7 @@ def _pause(tx: Transaction, row: AnyRow) -> None:
         change(tx, row, "pause_requested", pause_requested_at=tx.now)
 
 
-def resume(tx: Transaction, job_ids: Sequence[str]) -> list[None]:
+def resume(tx: Transaction, job_ids: Sequence[str]) -> list[JobView]:
     """Take the wish to pause back. Jobs that nobody wanted paused stay as they are."""
     return _each(_resume, tx, job_ids)
 
@@ -241,7 +243,7 @@ def _resume(tx: Transaction, row: AnyRow) -> None:
         change(tx, row, "resume_requested", pause_requested_at=None)
 
 
-def retry(tx: Transaction, job_ids: Sequence[str]) -> list[None]:
+def retry(tx: Transaction, job_ids: Sequence[str]) -> list[JobView]:
     """Put ended jobs back in their queues for a new attempt. Raises IllegalTransition if one has not ended,
     or depends on a job that ended otherwise than it requires.
     """
@@ -285,7 +287,7 @@ def _requeue(tx: Transaction, row: AnyRow, kind: str, **values: Any) -> None:
     change(tx, row, kind, status=status.value, **values)
 
 
-def hold(tx: Transaction, job_ids: Sequence[str]) -> list[None]:
+def hold(tx: Transaction, job_ids: Sequence[str]) -> list[JobView]:
     """Keep waiting jobs from starting. Raises IllegalTransition for one that is live or ended."""
     return _each(_hold, tx, job_ids)
 
@@ -297,7 +299,7 @@ def _hold(tx: Transaction, row: AnyRow) -> None:
         change(tx, row, "held", status=Status.PENDING.value, held_at=tx.now)
 
 
-def release(tx: Transaction, job_ids: Sequence[str]) -> list[None]:
+def release(tx: Transaction, job_ids: Sequence[str]) -> list[JobView]:
     """Undo a hold. Jobs that are not held stay as they are; raises IllegalTransition for a draft."""
     return _each(_release, tx, job_ids)
 
@@ -310,7 +312,7 @@ def _release(tx: Transaction, row: AnyRow) -> None:
         _requeue(tx, row, "unheld", held_at=None)
 
 
-def execute(tx: Transaction, job_ids: Sequence[str]) -> list[None]:
+def execute(tx: Transaction, job_ids: Sequence[str]) -> list[JobView]:
     """Queue drafts. Raises IllegalTransition for a job that is none."""
     return _each(_execute, tx, job_ids)
 
@@ -331,7 +333,7 @@ class Change:
     kind: str = "changed"
 
 
-def update(tx: Transaction, changes: Sequence[Change]) -> list[None]:
+def update(tx: Transaction, changes: Sequence[Change]) -> list[JobView]:
     """Change names, priorities, tags and the like. A priority cannot change once the job has ended."""
     for wanted in changes:
         row = locked(tx, [wanted.job_id])[wanted.job_id]
@@ -343,17 +345,22 @@ def update(tx: Transaction, changes: Sequence[Change]) -> list[None]:
                 tx.connection.execute(_INSERT_TAGS, [{"job": row.id, "tag": tag} for tag in wanted.tags])
         shown = dict(wanted.values) if wanted.tags is None else {**wanted.values, "tags": wanted.tags}
         change(tx, row, wanted.kind, shown, **wanted.values)
-    return [None] * len(changes)
+    return listing.get(tx.connection, [wanted.job_id for wanted in changes])
 
 
-def delete(tx: Transaction, job_ids: Sequence[str]) -> list[None]:
-    """Forget ended jobs with their attempts. Raises IllegalTransition for one that has not ended."""
-    return _each(_delete, tx, job_ids)
+def delete(tx: Transaction, job_ids: Sequence[str]) -> list[dict[int, str]]:
+    """Forget ended jobs with their attempts, and answer the tokens of those by number.
+
+    Raises IllegalTransition for a job that has not ended.
+    """
+    return [_delete(tx, locked(tx, [job_id])[job_id]) for job_id in job_ids]
 
 
-def _delete(tx: Transaction, row: AnyRow) -> None:
+def _delete(tx: Transaction, row: AnyRow) -> dict[int, str]:
     if not Status(row.status).is_terminal:
         raise IllegalTransition(row.job_id, row.status, "deleted before it has ended")
+    tried = sa.select(Attempt.number, Attempt.token).where(Attempt.job == row.id)
+    tokens = {attempt.number: attempt.token for attempt in tx.connection.execute(tried)}
     for table in (Spec, Attempt, JobTag):
         tx.connection.execute(sa.delete(table).where(table.job == row.id))
     dependencies.forget(tx, row.id)
@@ -361,3 +368,4 @@ def _delete(tx: Transaction, row: AnyRow) -> None:
     tx.move(row.queue, row.status, None)
     about = {"id": row.id, "job_id": row.job_id, "user": row.user, "v": row.v + 1}
     tx.record("deleted", about, status=row.status)
+    return tokens

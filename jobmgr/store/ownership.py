@@ -8,11 +8,12 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from jobmgr.domain.job import Job as JobView
 from jobmgr.domain.job import JobError
 from jobmgr.domain.outcome import LOST, End, Outcome
 from jobmgr.domain.status import Status
 from jobmgr.errors import IllegalTransition
-from jobmgr.store import attempts, jobs
+from jobmgr.store import attempts, jobs, listing
 from jobmgr.store.claims import Claimed, load_adopted
 from jobmgr.store.portion import portions
 from jobmgr.store.tables import Attempt, Job
@@ -122,7 +123,7 @@ class AssumeDead:
     user: str
 
 
-def retry_assuming_dead(tx: Transaction, wishes: Sequence[AssumeDead]) -> list[None]:
+def retry_assuming_dead(tx: Transaction, wishes: Sequence[AssumeDead]) -> list[JobView]:
     """End unreachable attempts as lost, on the user's word, and queue their jobs for another attempt.
 
     Raises IllegalTransition if the job's attempt is not unreachable.
@@ -147,7 +148,7 @@ def retry_assuming_dead(tx: Transaction, wishes: Sequence[AssumeDead]) -> list[N
         end = End(error=JobError("assumed_dead", message), lost=True)
         attempts.finish(tx, [_ending(row, end, tx.now)])
         jobs.retry(tx, [wish.job_id])
-    return [None] * len(wishes)
+    return listing.get(tx.connection, [wish.job_id for wish in wishes])
 
 
 def _ending(row: AnyRow, end: End, now: datetime) -> attempts.Finish:

@@ -42,7 +42,7 @@ def _queue(row: AnyRow) -> QueueView:
     return QueueView(name=row.name, paused=row.paused, max_running=row.max_running, counts=counts)
 
 
-def change(tx: Transaction, changes: Sequence[QueueChange]) -> list[None]:
+def change(tx: Transaction, changes: Sequence[QueueChange]) -> list[QueueView]:
     """Pause, resume or limit queues. Raises InvalidRequest if there is nothing to change on one that exists."""
     tx.topics.add(Topic.WORK)
     for wanted in changes:
@@ -54,7 +54,7 @@ def change(tx: Transaction, changes: Sequence[QueueChange]) -> list[None]:
         else:
             tx.connection.execute(sa.update(Queue).where(Queue.name == wanted.name).values(**wanted.values))
         tx.record("queue_updated", None, queue=wanted.name, **wanted.values)
-    return [None] * len(changes)
+    return [get(tx.connection, wanted.name) for wanted in changes]
 
 
 @dataclass(frozen=True, slots=True)
