@@ -78,6 +78,18 @@ class JobExists(Conflict):
         self.job_id = job_id
 
 
+class KeyReused(Conflict):
+    """The key was used for something else; `field` says where in the submitted jobs it stood, if it did."""
+
+    code = "key_reused"
+
+    def __init__(self, key: str, other: str, field: str = "") -> None:
+        said = f"the key {key!r} was used for {other}; choose another key for another change"
+        super().__init__(f"{field}: {said}" if field else said)
+        self.key = key
+        self.field = field
+
+
 class IllegalTransition(Conflict):
     """The job's status does not allow this."""
 

@@ -32,6 +32,7 @@ class Node:
         wrapper: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         slots: int = 2,
+        port: int = 0,
     ) -> None:
         self.folder = folder
         self.work = folder / "work"
@@ -39,6 +40,7 @@ class Node:
         self._wrapper = wrapper
         self._env = dict(env or {})
         self._slots = slots
+        self._port = port
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -67,7 +69,7 @@ class Node:
             **self._env,
         }
         command = [
-            *self._wrapper, sys.executable, "-m", "jobmgr", "serve", "--port", "0",
+            *self._wrapper, sys.executable, "-m", "jobmgr", "serve", "--port", str(self._port),
             "--database", self._database, "--max-concurrent-jobs", str(self._slots),
         ]  # fmt: skip
         if boot_id is not None:

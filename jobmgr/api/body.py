@@ -10,6 +10,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 import msgspec
 from aiohttp import web
 
+from jobmgr.api import idempotency
 from jobmgr.api.decoding import LARGE_BYTES, check_keys, decode, decode_types
 from jobmgr.api.guard import NDJSON_TYPE
 from jobmgr.api.problems import Refusal
@@ -109,14 +110,17 @@ async def _read(request: web.Request) -> bytes:
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise _too_large(MAX_BODY_BYTES)
     try:
-        return await request.read()
+        data = await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise _too_large(MAX_BODY_BYTES) from None
+    idempotency.add(request, data)
+    return data
 
 
 async def _read_lines(request: web.Request) -> AsyncIterator[bytes]:
     size, rest = 0, b""
     async for chunk in request.content.iter_any():
+        idempotency.add(request, chunk)
         size += len(chunk)
         if size > MAX_LINES_BYTES:
             raise _too_large(MAX_LINES_BYTES)

@@ -7,12 +7,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from aiohttp import web
 
 from jobmgr.api.body import read_jobs
+from jobmgr.api.idempotency import manager_of
 from jobmgr.api.keys import MANAGER
 from jobmgr.api.path import job_id_of
 from jobmgr.api.problems import Refusal, status_of
 from jobmgr.api.reply import reply
 from jobmgr.domain.job import Job, JobFilter, NewJob
-from jobmgr.errors import InvalidRequest, JobExists
+from jobmgr.errors import JobExists
 from jobmgr.manager.manager import Manager
 from jobmgr.wire.answers import AttemptsAnswer, BulkAnswer, SubmittedAnswer
 from jobmgr.wire.requests import JobsQuery, PriorityChange, RetryQuery
@@ -22,14 +23,9 @@ from jobmgr.wire.translation import attempt_answer, job_answer, page_answer, spe
 
 async def submit(request: web.Request) -> web.Response:
     """Store one job, or many: all or none. They are committed when this is answered."""
-    if "Idempotency-Key" in request.headers:
-        raise InvalidRequest(
-            "Idempotency-Key", "is not supported; choose a `job_id`, which is stored only once"
-        )
-    manager = request.app[MANAGER]
-    new, is_bulk = await read_jobs(request, manager.user)
+    new, is_bulk = await read_jobs(request, request.app[MANAGER].user)
     try:
-        stored = await manager.store_jobs(new)
+        stored = await manager_of(request).store_jobs(new)
     except JobExists as error:
         if not is_bulk:
             raise
@@ -72,23 +68,23 @@ async def get(request: web.Request) -> web.Response:
 
 async def change(request: web.Request, body: JobChange) -> web.Response:
     """Change name, description, priority, tags or extended properties."""
-    return reply(job_answer(await request.app[MANAGER].update(job_id_of(request), body)))
+    return reply(job_answer(await manager_of(request).update(job_id_of(request), body)))
 
 
 async def delete(request: web.Request) -> web.Response:
     """Forget an ended job."""
-    await request.app[MANAGER].delete(job_id_of(request))
+    await manager_of(request).delete(job_id_of(request))
     return web.Response(status=204)
 
 
 async def set_priority(request: web.Request, body: PriorityChange) -> web.Response:
     """Change a job's priority."""
-    return reply(job_answer(await request.app[MANAGER].set_priority(job_id_of(request), body.priority)))
+    return reply(job_answer(await manager_of(request).set_priority(job_id_of(request), body.priority)))
 
 
 async def retry(request: web.Request, query: RetryQuery) -> web.Response:
     """Run a job once more."""
-    job = await request.app[MANAGER].retry(job_id_of(request), assume_dead=query.assume_dead)
+    job = await manager_of(request).retry(job_id_of(request), assume_dead=query.assume_dead)
     return reply(job_answer(job))
 
 
@@ -96,7 +92,7 @@ def verb(does: Callable[[Manager, str], Awaitable[Job]]) -> Callable[[web.Reques
     """The handler of a verb that needs no more than the job's id."""
 
     async def handle(request: web.Request) -> web.Response:
-        return reply(job_answer(await does(request.app[MANAGER], job_id_of(request))))
+        return reply(job_answer(await does(manager_of(request), job_id_of(request))))
 
     return handle
 

@@ -10,11 +10,13 @@ from typing import Any
 import msgspec
 
 from jobmgr import __version__
-from jobmgr.api.guard import JSON_TYPE, NDJSON_TYPE
+from jobmgr.api import idempotency
+from jobmgr.api.guard import CHANGES, JSON_TYPE, NDJSON_TYPE
 from jobmgr.api.page import render
 from jobmgr.api.problems import MEDIA_TYPE as PROBLEM_TYPE
 from jobmgr.api.problems import status_of
 from jobmgr.api.route import Route
+from jobmgr.errors import KeyReused
 from jobmgr.wire.answers import EventAnswer, ProblemAnswer
 from jobmgr.wire.submission import JOB_ID, JobSubmission
 from jobmgr.wire.translation import encode
@@ -28,6 +30,14 @@ _PATH_PARAMETERS: Mapping[str, dict[str, Any]] = {
     "job_id": {"type": "string", "pattern": JOB_ID},
     "name": {"type": "string", "minLength": 1, "maxLength": 128},
     "path": {"type": "string", "description": "relative to the run directory"},
+}
+_KEY_PARAMETER: dict[str, Any] = {
+    "name": idempotency.HEADER,
+    "in": "header",
+    "required": False,
+    "description": "sent again with the same key within 7 days, the same request changes nothing more and is "
+    "answered alike; another one is refused",
+    "schema": {"type": "string", "minLength": 1, "maxLength": idempotency.MAX_LENGTH, "pattern": "^[ -~]+$"},
 }
 _BYTES = {"type": "string", "format": "binary"}
 
@@ -81,6 +91,8 @@ def _operation(route: Route, path: str, schemas: Mapping[str, Any]) -> dict[str,
     ]
     if route.query is not None:
         parameters += _query_parameters(schemas[route.query.__name__])
+    if route.method in CHANGES:
+        parameters.append(_KEY_PARAMETER)
     if parameters:
         operation["parameters"] = parameters
     if route.body is not None:
@@ -124,7 +136,8 @@ def _responses(route: Route) -> dict[str, Any]:
         if route.streams:
             good["content"]["text/event-stream"] = {"schema": {"type": "string"}}
     responses = {str(route.status): good}
-    for error in route.errors:
+    keyed = (KeyReused,) if route.method in CHANGES else ()
+    for error in (*route.errors, *keyed):
         code, status = error.code, str(status_of(error))
         there = responses.get(status)
         names = f"{there['description']}, `{code}`" if there else f"`{code}`"

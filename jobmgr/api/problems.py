@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from jobmgr.errors import EventsGone, InvalidRequest, JobmgrError, QueueNotFound
+from jobmgr.errors import EventsGone, InvalidRequest, JobmgrError, KeyReused, QueueNotFound
 from jobmgr.wire.answers import ProblemAnswer
 from jobmgr.wire.translation import encode
 
@@ -65,6 +65,8 @@ def from_error(error: JobmgrError) -> web.Response:
         return problem(error.status, error.refusal_code, str(error), field=error.field, headers=error.headers)
     status = status_of(type(error))
     if isinstance(error, InvalidRequest):
+        return problem(status, error.code, str(error), field=error.field)
+    if isinstance(error, KeyReused):
         return problem(status, error.code, str(error), field=error.field)
     if isinstance(error, QueueNotFound) and error.field:
         # Not the address but the body names what is missing.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
+from jobmgr.api.idempotency import manager_of
 from jobmgr.api.keys import MANAGER
 from jobmgr.api.reply import reply
 from jobmgr.errors import InvalidRequest
@@ -31,7 +32,7 @@ async def change_queue(request: web.Request, body: QueueChange) -> web.Response:
     paused = None if body.paused is msgspec.UNSET else body.paused
     return reply(
         queue_answer(
-            await request.app[MANAGER].update_queue(name, paused=paused, max_running=body.max_running)
+            await manager_of(request).update_queue(name, paused=paused, max_running=body.max_running)
         )
     )
 
@@ -48,4 +49,4 @@ async def change_limits(request: web.Request, body: LimitsChange) -> web.Respons
     }
     if not changes:
         raise InvalidRequest("", f"nothing to change; known fields: {', '.join(body.__struct_fields__)}")
-    return reply(limits_answer(await request.app[MANAGER].update_limits(**changes)))
+    return reply(limits_answer(await manager_of(request).update_limits(**changes)))

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from jobmgr.api import idempotency
 from jobmgr.api.body import expect_nothing, read_struct
 from jobmgr.api.guard import CHANGES
 from jobmgr.api.query import parse_query
@@ -43,9 +44,12 @@ class Route:
         """The aiohttp handler: decode what is declared, refuse what is not, call the handler."""
         handler, query, body = self.handler, self.query, self.body
         decoder = None if body is None else msgspec.json.Decoder(body)
-        takes_nothing = self.method in CHANGES and body is None and not self.own_bodies
+        changes = self.method in CHANGES
+        takes_nothing = changes and body is None and not self.own_bodies
 
         async def handle(request: web.Request) -> web.StreamResponse:
+            if changes:
+                idempotency.begin(request)
             arguments: dict[str, Any] = {}
             if query is not None:
                 arguments["query"] = parse_query(request, query)

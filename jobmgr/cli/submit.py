@@ -47,6 +47,7 @@ _JOB_OF_BULK = re.compile(r"jobs\[(\d+)\](?:\.(.+))?", re.DOTALL)
 @click.option("--tag", "tags", multiple=True, help="A tag. Repeatable.")
 @click.option("--draft", is_flag=True, help="Save it only; `jobmgr execute` queues it.")
 @click.option("--job-id", help="An id of your own: storing it twice is refused.")
+@click.option("--key", help="A name of your own: the same job submitted again with it is stored once.")
 @click.option("--wait", "waits", is_flag=True, help="Wait for the end; the exit code tells how it went.")
 @click.option(
     "--from", "source", type=click.File("rb"), metavar="FILE", help="Jobs as JSON, one per line; `-`: stdin."

@@ -14,9 +14,10 @@ _PIECE_BYTES = 256 * 1024
 
 
 class _Named(msgspec.Struct):
-    """The one field that is looked at here; the others are the service's to judge."""
+    """The fields that are looked at here; the others are the service's to judge."""
 
     job_id: str | msgspec.UnsetType | None = msgspec.UNSET
+    key: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
 def encoded(jobs: Iterable[Mapping[str, Any] | JobSubmission]) -> list[bytes]:
@@ -35,25 +36,27 @@ def encode(job: Mapping[str, Any] | JobSubmission, where: str) -> bytes:
 
 
 def with_ids(lines: Iterable[bytes]) -> tuple[list[bytes], list[str]]:
-    """The lines, with a random `job_id` where there was none, and all ids. What is no job stays as it is.
+    """The lines, with a random `job_id` where there was neither one nor a `key`, and all ids. What is no job stays.
 
-    The text is kept, not decoded and written anew: so the service can refuse what is doubtful in it.
+    A job with a key has to be the same when it is submitted again. The text is kept, not decoded and written anew:
+    so the service can refuse what is doubtful in it.
     """
     named, job_ids = [], []
     decoder = msgspec.json.Decoder(_Named)
     for line in lines:
         try:
-            job_id = decoder.decode(line).job_id
+            found = decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             named.append(line)
             continue
-        if job_id is msgspec.UNSET:
+        job_id = found.job_id
+        if job_id is msgspec.UNSET and not found.key:
             job_id = new_job_id()
             rest = line.lstrip().removeprefix(b"{")
             comma = b"" if rest.lstrip().startswith(b"}") else b","
             line = b'{"job_id":"%b"%b%b' % (job_id.encode(), comma, rest)  # noqa: PLW2901
         named.append(line)
-        if job_id:
+        if isinstance(job_id, str) and job_id:
             job_ids.append(job_id)
     return named, job_ids
 
@@ -76,6 +79,6 @@ async def pieces(
 def how_to_look(job_ids: Sequence[str]) -> str:
     """What to do when it is unknown whether these were stored."""
     if not job_ids:
-        return "see `jobmgr ls`"
+        return "submit it again with the same key: it is stored once"
     look = f"`jobmgr show {job_ids[0]}` finds the job if it was"
     return look if len(job_ids) == 1 else f"all or none of the {len(job_ids)} were stored: {look}"

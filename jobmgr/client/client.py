@@ -23,7 +23,7 @@ from jobmgr.wire import answers, translation
 from jobmgr.wire.submission import JOB_ID, JobSubmission, command_list
 
 PAGE_SIZE = 1000
-# How long a wait bears a service that is away: long enough for an upgrade and a restart of the machine.
+# How long a service that is away is borne: long enough for an upgrade and a restart of the machine.
 PATIENCE_S = 600.0
 
 JobIds = list[str]
@@ -53,8 +53,9 @@ class Client:
     """A service's jobs from outside. Without `url`, JOBMGR_URL or the running service of this user is meant.
 
     `timeout_s` is how long one answer may take; `patience_s` is how long waiting and following bear a service
-    that is away. Raises the errors of jobmgr.errors: ServiceUnreachable when nobody answers, AnswerLost when
-    it is unknown whether a change was made. Changes are never repeated on their own.
+    that is away, and how long a change is sent again whose answer was lost: under a key, by which the service makes it
+    only once. Raises the errors of jobmgr.errors: ServiceUnreachable when nobody answers, AnswerLost when it is unknown
+    whether a change was made.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Client:
         patience_s: float = PATIENCE_S,
     ) -> None:
         self._patience_s = patience_s
-        self._connection = Connection(find_service(url, token, os.environ), timeout_s)
+        self._connection = Connection(find_service(url, token, os.environ), timeout_s, patience_s)
 
     async def __aenter__(self) -> Self:
         await self._connection.open()
@@ -78,7 +79,8 @@ class Client:
     async def submit(self, command: Sequence[str], **fields: Any) -> str:
         """Store one job to be run and return its id. `fields` are those of a submitted job (JobSubmission).
 
-        The id is chosen here unless given, so that after AnswerLost it can be looked up.
+        The id is chosen here unless it or a `key` is given, so that after AnswerLost it can be looked up; with a `key`
+        of your own the same call may be made again at any time, and answers the id of the one job.
         """
         (body,), job_ids = bulk.with_ids(
             [bulk.encode({"command": command_list(command), **fields}, "the job")]
@@ -105,7 +107,7 @@ class Client:
             "POST",
             path("jobs"),
             answers.BulkAnswer,
-            bulk.pieces(named, on_progress),
+            lambda: bulk.pieces(named, on_progress),
             look=bulk.how_to_look(job_ids),
         )
         return answer.job_ids

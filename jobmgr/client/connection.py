@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Mapping
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Self, TypeVar
 from urllib.parse import quote, unquote
@@ -14,6 +15,7 @@ import msgspec
 from yarl import URL
 
 from jobmgr.client.address import Locate
+from jobmgr.client.patience import TRANSIENT, Patience
 from jobmgr.client.problem import to_error
 from jobmgr.errors import AnswerLost, InvalidRequest, JobmgrError, RemoteError, ServiceUnreachable
 from jobmgr.wire.answers import ProblemAnswer
@@ -42,12 +44,16 @@ def _subject(where: str) -> str:
 
 
 class Connection:
-    """Speaks HTTP with the service that `locate` finds. Open it before use, close it after."""
+    """Speaks HTTP with the service that `locate` finds. Open it before use, close it after.
 
-    def __init__(self, locate: Locate, timeout_s: float) -> None:
+    `timeout_s` is how long one answer may take, `patience_s` how long a change is sent again whose answer was lost.
+    """
+
+    def __init__(self, locate: Locate, timeout_s: float, patience_s: float = 0.0) -> None:
         self.url = ""  # where the last request went
         self._locate = locate
         self._timeout_s = timeout_s
+        self._patience_s = patience_s
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> Self:
@@ -75,28 +81,44 @@ class Connection:
         method: str,
         where: str,
         answer: type[T],
-        body: Mapping[str, Any] | bytes | AsyncIterator[bytes] | None = None,
+        body: Mapping[str, Any] | bytes | Callable[[], AsyncIterator[bytes]] | None = None,
         *,
         look: str,
     ) -> T:
-        """Send `body` (values, JSON, or NDJSON in pieces) and decode the answer.
+        """Send `body` (values, JSON, or what gives NDJSON in pieces) and decode the answer.
 
-        Never repeated: when the answer is lost, raises AnswerLost, whose sentence ends with `look`.
+        When the answer is lost it is sent again, under the same idempotency key, as long as `patience_s` says; what was
+        not sent at all is not. If no answer comes then either, raises AnswerLost, whose sentence ends with `look`.
         """
-        options: dict[str, Any] = {}
-        if isinstance(body, AsyncIterator):
-            options |= {
-                "data": body,
+        headers = {"Idempotency-Key": secrets.token_hex(16)}
+        patience = Patience(self._patience_s)
+        lost: _Broken | None = None
+        while True:
+            options = self._body(body)
+            try:
+                async with self._exchange(method, where, headers=headers, **options) as response:
+                    return self._decoded(await response.read(), answer)
+            except TRANSIENT as error:
+                lost = error if isinstance(error, _Broken) else lost
+                if lost is None and isinstance(error, ServiceUnreachable):
+                    raise
+                try:
+                    await patience.wait_after(error)
+                except TRANSIENT:
+                    if lost is None:
+                        raise
+                    raise AnswerLost(lost.url, lost.reason, look) from error
+
+    def _body(
+        self, body: Mapping[str, Any] | bytes | Callable[[], AsyncIterator[bytes]] | None
+    ) -> dict[str, Any]:
+        if callable(body):
+            return {
+                "data": body(),
                 "content_type": "application/x-ndjson",
                 "timeout_s": 10 * self._timeout_s,
             }
-        else:
-            options |= {"data": body if isinstance(body, bytes) else _encoded(body or {})}
-        try:
-            async with self._exchange(method, where, **options) as response:
-                return self._decoded(await response.read(), answer)
-        except _Broken as broken:
-            raise AnswerLost(broken.url, broken.reason, look) from broken
+        return {"data": body if isinstance(body, bytes) else _encoded(body or {})}
 
     @asynccontextmanager
     async def fetch(

@@ -59,6 +59,7 @@ _WITH_FACTS: Mapping[str, Callable[[ProblemAnswer, str], JobmgrError]] = Mapping
         errors.QueueNotFound.code: lambda problem, subject: errors.QueueNotFound(
             subject, problem.field or ""
         ),
+        errors.KeyReused.code: lambda problem, _: errors.KeyReused("", "", problem.field or ""),
         errors.JobExists.code: lambda _, subject: errors.JobExists(subject),
         errors.IllegalTransition.code: lambda _, subject: errors.IllegalTransition(subject, "", ""),
         errors.EventsGone.code: lambda problem, _: errors.EventsGone(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from jobmgr.domain.limits import ResourceLimits
@@ -40,6 +41,10 @@ class Admission:
     def slots(self) -> int:
         """How many attempts may be live at once."""
         return self.limits.max_concurrent_jobs or self.machine.cpus
+
+    def effective(self, limits: ResourceLimits) -> ResourceLimits:
+        """`limits` with what stands for a number of jobs that is not limited."""
+        return replace(limits, max_concurrent_jobs=limits.max_concurrent_jobs or self.machine.cpus)
 
     @property
     def total(self) -> Room:

@@ -71,8 +71,9 @@ class JobSpec:
 class NewJob:
     """One job as it is handed to the store: checked, normalised, defaults filled in.
 
-    Without a `site`, `executor` says of which kind its site is; the store knows the sites. `at` is where the job
-    stood in its request (`jobs[3].`), for errors to name the field by.
+    Without a `site`, `executor` says of which kind its site is; the store knows the sites. Of one `key` its user has
+    one job; `fingerprint` tells the same job again from another one. `at` is where the job stood in its request
+    (`jobs[3].`), for errors to name the field by.
     """
 
     job_id: str
@@ -88,6 +89,8 @@ class NewJob:
     due_at: datetime | None = None
     tags: tuple[str, ...] = ()
     extended_properties: Mapping[str, Any] = field(default_factory=dict)
+    key: str | None = None
+    fingerprint: str | None = None
     at: str = ""
 
 
@@ -129,6 +132,7 @@ class Job:
     work_dir: str | None
     tags: tuple[str, ...]
     extended_properties: Mapping[str, Any]
+    key: str | None
     v: int
 
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from jobmgr.dispatch.dispatcher import Dispatcher
 from jobmgr.manager.feed import Feed
-from jobmgr.store.engine import Database
+from jobmgr.store.engine import Batch, Database
+from jobmgr.store.idempotency import Once
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(slots=True)
@@ -23,9 +28,10 @@ class Parts:
 
 
 class Core:
-    """Access to the parts. `parts` is set while the manager runs."""
+    """Access to the parts. `parts` is set while the manager runs; `once` if its next change is asked for by a key."""
 
     parts: Parts
+    once: Once | None = None
 
     @property
     def database(self) -> Database:
@@ -46,3 +52,7 @@ class Core:
     def user(self) -> str:
         """Whom jobs belong to when nobody else is named."""
         return self.parts.user
+
+    async def _write(self, batch: Batch[Item, Result], item: Item) -> Result:
+        # The one change of a verb: what is made under a key is made by a single transaction.
+        return await self.database.write(batch, item, self.once)

@@ -64,7 +64,7 @@ class Jobs(Core):
         """Store jobs that are checked already, all or nothing."""
         if not new:
             return []
-        return await self.database.write(jobs.insert, new)
+        return await self._write(jobs.insert, new)
 
     async def get(self, job_id: str) -> Job:
         """One job. Raises JobNotFound."""
@@ -99,7 +99,7 @@ class Jobs(Core):
 
     async def cancel(self, job_id: str) -> Job:
         """End the job, or ask for its end if it is live. An ended job stays as it is."""
-        return await self.database.write(jobs.cancel, job_id)
+        return await self._write(jobs.cancel, job_id)
 
     async def retry(self, job_id: str, *, assume_dead: bool = False, user: str | None = None) -> Job:
         """Queue an ended job for a new attempt. Raises IllegalTransition if it has not ended.
@@ -108,36 +108,36 @@ class Jobs(Core):
         """
         if assume_dead:
             wish = ownership.AssumeDead(job_id, self.user if user is None else user)
-            return await self.database.write(ownership.retry_assuming_dead, wish)
-        return await self.database.write(jobs.retry, job_id)
+            return await self._write(ownership.retry_assuming_dead, wish)
+        return await self._write(jobs.retry, job_id)
 
     async def pause(self, job_id: str) -> Job:
         """Ask for the processes of a running job to be stopped where they are; its status follows.
 
         Raises IllegalTransition if it waits or has ended.
         """
-        return await self.database.write(jobs.pause, job_id)
+        return await self._write(jobs.pause, job_id)
 
     async def resume(self, job_id: str) -> Job:
         """Let a paused job go on; others stay as they are."""
-        return await self.database.write(jobs.resume, job_id)
+        return await self._write(jobs.resume, job_id)
 
     async def hold(self, job_id: str) -> Job:
         """Keep a waiting job from starting. Raises IllegalTransition if it is live or ended."""
-        return await self.database.write(jobs.hold, job_id)
+        return await self._write(jobs.hold, job_id)
 
     async def release(self, job_id: str) -> Job:
         """Undo a hold."""
-        return await self.database.write(jobs.release, job_id)
+        return await self._write(jobs.release, job_id)
 
     async def execute(self, job_id: str) -> Job:
         """Queue a draft. Raises IllegalTransition if it is none."""
-        return await self.database.write(jobs.execute, job_id)
+        return await self._write(jobs.execute, job_id)
 
     async def set_priority(self, job_id: str, priority: int) -> Job:
         """Give a job that has not ended another priority; larger runs first."""
         values = {"priority": check_priority(priority, "priority")}
-        return await self.database.write(jobs.update, Change(job_id, values, kind="priority"))
+        return await self._write(jobs.update, Change(job_id, values, kind="priority"))
 
     async def update(self, job_id: str, change: JobChange) -> Job:
         """Change name, description, priority, tags or extended properties."""
@@ -159,11 +159,11 @@ class Jobs(Core):
         tags = check_tags(given.pop("tags"), "tags") if "tags" in given else None
         if not given and tags is None:
             return await self.get(job_id)
-        return await self.database.write(jobs.update, Change(job_id, given, tags))
+        return await self._write(jobs.update, Change(job_id, given, tags))
 
     async def delete(self, job_id: str) -> None:
         """Forget an ended job, and that its attempts ran: its id may be used again. What it wrote stays where it is."""
-        tokens = await self.database.write(jobs.delete, job_id)
+        tokens = await self._write(jobs.delete, job_id)
         control = self.parts.runs.parent / "control" / job_id
         for number, token in tokens.items():
             await asyncio.to_thread(directories.forget, str(control / str(number)), token)

@@ -5,7 +5,17 @@ from __future__ import annotations
 from jobmgr.manager.files import Files
 from jobmgr.manager.jobs import Jobs
 from jobmgr.manager.queues import Queues
+from jobmgr.store.idempotency import Once
 
 
 class Manager(Jobs, Files, Queues):
     """What front doors hold: the verbs on jobs, their files, queues and limits."""
+
+    def under(self, once: Once) -> Manager:
+        """The same verbs, of which one is called: its change is made once, and answered alike when asked for again.
+
+        Raises KeyReused if the key of `once` was used for another change.
+        """
+        view = Manager()
+        view.parts, view.once = self.parts, once
+        return view

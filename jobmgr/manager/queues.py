@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -46,20 +45,22 @@ class Queues(Core):
             if max_running is not None and not 0 <= max_running < 2**31:
                 raise InvalidRequest("max_running", f"{max_running} is not a number of jobs")
             values["max_running"] = max_running
-        return await self.database.write(queues.change, QueueChange(name, values))
+        return await self._write(queues.change, QueueChange(name, values))
 
     async def limits(self) -> ResourceLimits:
         """The limits of this service; `max_concurrent_jobs` is the effective number."""
         admission = self.dispatcher.admission
-        return replace(admission.limits, max_concurrent_jobs=admission.slots)
+        return admission.effective(admission.limits)
 
     async def update_limits(self, **changes: Any) -> ResourceLimits:
         """Change limits, by name; stored, so they survive a restart. Raises InvalidRequest; nothing changes then."""
-        change = LimitsChange(self.parts.service, changes)
-        # Answers come in the order of commits, so the last one stands here too.
-        self.dispatcher.admission.limits = await self.database.write(queues.set_limits, change)
+        stored = await self._write(queues.set_limits, LimitsChange(self.parts.service, changes))
+        # What was stored may be long ago, if the change was asked for again. The writer's answers come in the order of
+        # commits, so the last one stands here too.
+        admission = self.dispatcher.admission
+        admission.limits = await self.database.write(queues.present_limits, self.parts.service)
         self.dispatcher.limits_changed()
-        return await self.limits()
+        return admission.effective(stored)
 
     async def check_ready(self) -> None:
         """Raise StoreUnavailable if the database does not answer."""

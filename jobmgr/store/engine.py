@@ -21,8 +21,9 @@ import sqlalchemy as sa
 
 from jobmgr import fault
 from jobmgr.errors import JobmgrError, StoreUnavailable
-from jobmgr.store import address, schema
+from jobmgr.store import address, idempotency, schema
 from jobmgr.store.backend import Backend
+from jobmgr.store.idempotency import Once
 from jobmgr.store.outage import Outage
 from jobmgr.store.postgresql import Postgresql
 from jobmgr.store.sqlite import Sqlite
@@ -46,6 +47,7 @@ class _Pending:
     batch: Callable[[Transaction, Sequence[Any]], Sequence[Any]]
     items: Sequence[Any]
     answer: asyncio.Future[list[Any]]
+    once: Once | None = None
 
 
 class Database:
@@ -109,19 +111,22 @@ class Database:
         """
         await asyncio.sleep(max(self._reading.pause_s, self._writing.pause_s))
 
-    async def write(self, batch: Batch[Item, Result], item: Item) -> Result:
+    async def write(self, batch: Batch[Item, Result], item: Item, once: Once | None = None) -> Result:
         """Run `batch` on `item`, together with whatever else waits; returns after the commit.
 
-        Raises what `batch` raises for this item alone, or StoreUnavailable.
+        If it was made under the key of `once` before, only the answer is given again. Raises what `batch` raises
+        for this item alone, KeyReused, or StoreUnavailable.
         """
-        results = await self.write_all(batch, [item])
+        results = await self.write_all(batch, [item], once)
         return results[0]
 
-    async def write_all(self, batch: Batch[Item, Result], items: Sequence[Item]) -> list[Result]:
+    async def write_all(
+        self, batch: Batch[Item, Result], items: Sequence[Item], once: Once | None = None
+    ) -> list[Result]:
         """Like `write` for several items that succeed or fail together."""
         if self._writer is None:
             raise StoreUnavailable("the database is closed")
-        pending = _Pending(batch, items, asyncio.get_running_loop().create_future())
+        pending = _Pending(batch, items, asyncio.get_running_loop().create_future(), once)
         self._waiting.append(pending)
         self._wake.set()
         return await pending.answer
@@ -208,18 +213,50 @@ def _apply(
 ) -> tuple[list[list[Any]], frozenset[Topic]]:
     """Run all pending writes on one transaction: those for the same batch function as one call."""
     transaction = Transaction(connection, datetime.now(UTC), sender)
+    answers: list[list[Any]] = [[] for _ in taken]
+    repeated = _begin_once(transaction, taken, answers)
     groups: dict[Any, list[int]] = {}
     for index, pending in enumerate(taken):
-        groups.setdefault(pending.batch, []).append(index)
-    answers: list[list[Any]] = [[] for _ in taken]
+        if index not in repeated:
+            groups.setdefault(pending.batch, []).append(index)
     for batch, members in groups.items():
         items = [item for index in members for item in taken[index].items]
         results = iter(batch(transaction, items))
         for index in members:
             answers[index] = [next(results) for _ in taken[index].items]
+    _end_once(transaction, taken, answers, repeated)
     transaction.finish()
     _reach(taken, "committing")
     return answers, frozenset(transaction.topics)
+
+
+def _begin_once(
+    transaction: Transaction, taken: Sequence[_Pending], answers: list[list[Any]]
+) -> frozenset[int]:
+    """Take the keys of `taken`, and give the answers of those that were made before: at these indices."""
+    keyed = {index: pending.once for index, pending in enumerate(taken) if pending.once is not None}
+    if not keyed:
+        return frozenset()
+    known = idempotency.begin(transaction, keyed.values())
+    repeated = {index for index, once in keyed.items() if once in known}
+    for index in repeated:
+        answers[index] = idempotency.read(known[keyed[index]], taken[index].batch)
+    return frozenset(repeated)
+
+
+def _end_once(
+    transaction: Transaction,
+    taken: Sequence[_Pending],
+    answers: list[list[Any]],
+    repeated: frozenset[int],
+) -> None:
+    """Store the answers to what was made under a key."""
+    made = {
+        pending.once: idempotency.written(answers[index])
+        for index, pending in enumerate(taken)
+        if pending.once is not None and index not in repeated
+    }
+    idempotency.end(transaction, made)
 
 
 def _reach(taken: Sequence[_Pending], when: str) -> None:

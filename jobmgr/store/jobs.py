@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from jobmgr.domain.job import Job as JobView
 from jobmgr.domain.job import NewJob
 from jobmgr.domain.status import Status, waiting_status
-from jobmgr.errors import IllegalTransition, JobExists, JobNotFound, QueueNotFound
-from jobmgr.store import dependencies, listing, sites
+from jobmgr.errors import IllegalTransition, InvalidRequest, JobExists, JobNotFound, QueueNotFound
+from jobmgr.store import dependencies, idempotency, listing, sites
 from jobmgr.store.portion import portions
 from jobmgr.store.tables import Attempt, Job, JobTag, Queue, Spec
 from jobmgr.store.transaction import AnyRow, Topic, Transaction
@@ -37,10 +37,21 @@ class Stored:
 def insert(tx: Transaction, bulks: Sequence[Sequence[NewJob]]) -> list[list[Stored]]:
     """Store jobs, their specs, dependencies and events. Each bulk is all or nothing, together with its batch.
 
-    Raises QueueNotFound, JobExists, InvalidRequest (unknown site, kind of site or parent) and
-    DependencyCycle, naming the field by the job's own `at`.
+    A job whose key is known is not stored again: the answer is the job that was. Raises QueueNotFound, JobExists,
+    KeyReused, InvalidRequest (unknown site, kind of site or parent) and DependencyCycle, naming the field by the
+    job's own `at`.
     """
     jobs = [job for bulk in bulks for job in bulk]
+    _check_keys(jobs)
+    before = {
+        key: Stored(known.job_id, Status(known.status)) for key, known in idempotency.known(tx, jobs).items()
+    }
+    new = [job for job in jobs if (job.user, job.key) not in before]
+    stored = _insert(tx, new) if new else {}
+    return [[before.get((job.user, job.key)) or stored[job.job_id] for job in bulk] for bulk in bulks]
+
+
+def _insert(tx: Transaction, jobs: list[NewJob]) -> dict[str, Stored]:
     _check_queues(tx, jobs)
     jobs = sites.place(tx, jobs)
     _check_new(tx, jobs)
@@ -58,7 +69,18 @@ def insert(tx: Transaction, bulks: Sequence[Sequence[NewJob]]) -> list[list[Stor
         dependencies.insert(tx, dependants, ids)
         # Parents that have ended already may have queued or cancelled some.
         statuses |= _statuses(tx, [key for key, _ in dependants])
-    return [[Stored(job.job_id, statuses[ids[job.job_id]]) for job in bulk] for bulk in bulks]
+    return {job_id: Stored(job_id, statuses[key]) for job_id, key in ids.items()}
+
+
+def _check_keys(jobs: Sequence[NewJob]) -> None:
+    seen: set[tuple[str, str]] = set()
+    for job in jobs:
+        if job.key is None:
+            continue
+        if (job.user, job.key) in seen:
+            # If it stands in two requests instead, they are split until each stands alone.
+            raise InvalidRequest(f"{job.at}key", f"{job.key!r} is the key of two jobs of this request")
+        seen.add((job.user, job.key))
 
 
 def _statuses(tx: Transaction, keys: Sequence[int]) -> dict[int, Status]:
@@ -119,6 +141,7 @@ def _job_row(job: NewJob, tx: Transaction) -> dict[str, Any]:
         "site": job.site,
         "priority": job.priority,
         "user": job.user,
+        "key": job.key,
         "name": job.name,
         "description": job.description,
         "cpus": resources.cpus or 0,
@@ -148,6 +171,7 @@ def _spec_row(key: int, job: NewJob) -> dict[str, Any]:
         "on_lost": spec.on_lost.value,
         "exit_codes": spec.success.exit_codes,
         "required_files": spec.success.required_files,
+        "fingerprint": job.fingerprint,
     }
 
 

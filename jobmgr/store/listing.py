@@ -31,7 +31,7 @@ _COLUMNS: tuple[Any, ...] = (
     Job.id, Job.job_id, Job.name, Job.description, Job.status, Job.priority, Job.queue, Job.site, Site.executor,
     Job.user, Job.draft, Job.attempt, Job.exit_code, Job.error_code, Job.error_message, Job.created_at, Job.due_at,
     Job.held_at, Job.deps_left, Job.cancel_requested_at, Job.pause_requested_at, Job.queued_at, Job.started_at,
-    Job.finished_at, Job.handle, Job.work_dir, Job.extended_properties, Job.v,
+    Job.finished_at, Job.handle, Job.work_dir, Job.extended_properties, Job.key, Job.v,
 )  # fmt: skip
 _SHOWN = sa.select(*_COLUMNS).join(Site, Site.name == Job.site)
 

@@ -73,6 +73,11 @@ def limits(connection: sa.Connection, service: str) -> ResourceLimits | None:
     return ResourceLimits(row.max_concurrent_jobs, row.max_cpu_percent, row.min_memory_gb, row.min_disk_gb)
 
 
+def present_limits(tx: Transaction, services: Sequence[str]) -> list[ResourceLimits]:
+    """The stored limits of these services, behind all changes before."""
+    return [limits(tx.connection, service) or ResourceLimits() for service in services]
+
+
 def set_limits(tx: Transaction, changes: Sequence[LimitsChange]) -> list[ResourceLimits]:
     """Change stored limits, and tell of what changed; answers all limits as they are then. Raises InvalidRequest.
 

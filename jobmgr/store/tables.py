@@ -160,6 +160,8 @@ class Spec(Base):
     exit_codes: Mapped[list[int]] = mapped_column(sa.JSON)
     required_files: Mapped[list[str]] = mapped_column(sa.JSON)
     payload: Mapped[Any | None] = mapped_column(sa.JSON)
+    # Of a job with a key: what was submitted, to tell a repetition from another job.
+    fingerprint: Mapped[str | None] = mapped_column(sa.Text)
 
 
 class Attempt(Base):
@@ -315,6 +317,21 @@ class Dispatcher(Base):
     heartbeat: Mapped[int] = mapped_column(sa.BigInteger, default=0)
     started_at: Mapped[datetime] = mapped_column(Moment)
     stopped_at: Mapped[datetime | None] = mapped_column(Moment)
+
+
+class Idempotency(Base):
+    """A change that was made under a key of a request, and what it was answered with."""
+
+    __tablename__ = "idempotency"
+
+    id: Mapped[int] = mapped_column(_Key, primary_key=True, autoincrement=True)
+    user: Mapped[str] = mapped_column(sa.Text)
+    key: Mapped[str] = mapped_column(sa.Text)
+    fingerprint: Mapped[str] = mapped_column(sa.Text)
+    answer: Mapped[str] = mapped_column(sa.Text)
+    created_at: Mapped[datetime] = mapped_column(Moment)
+
+    __table_args__ = (sa.UniqueConstraint("user", "key"),)
 
 
 class Installation(Base):

@@ -55,6 +55,7 @@ class JobAnswer(Struct):
     work_dir: str | None
     tags: list[str]
     extended_properties: dict[str, Any]
+    key: str | None
     v: int
 
 

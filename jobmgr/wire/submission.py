@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -34,6 +35,14 @@ Priority = Annotated[
 ]
 Tag = Annotated[str, Meta(min_length=1, max_length=128)]
 Tags = Annotated[list[Tag], Meta(max_length=64)]
+Key = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=255,
+        description="a name of your own: the same job submitted again with it is stored once",
+    ),
+]
 RequiredFile = Annotated[str, Meta(min_length=1, max_length=1024)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Duration = (
@@ -107,6 +116,7 @@ class JobSubmission(Struct, forbid_unknown_fields=True, omit_defaults=True):
     retry: RetryAsked = field(default_factory=RetryAsked)
     not_before: Annotated[datetime, Meta(description="with its time zone")] | None = None
     depends_on: Annotated[list[DependencyAsked], Meta(max_length=10_000)] = []
+    key: Key | None = None
     tags: Tags = []
     extended_properties: dict[str, Any] = {}
     on_lost: Literal["fail", "retry"] = "fail"
@@ -142,7 +152,7 @@ def to_new_job(asked: JobSubmission, *, user: str, at: str = "") -> NewJob:
 
     Raises InvalidRequest naming the field.
     """
-    for name in ("name", "queue", "site", "executor"):
+    for name in ("name", "queue", "site", "executor", "key"):
         check_text(getattr(asked, name) or "", at + name)
     check_text(asked.description, at + "description", allow_newline=True)
     for index, code in enumerate(asked.retry.on):
@@ -163,8 +173,15 @@ def to_new_job(asked: JobSubmission, *, user: str, at: str = "") -> NewJob:
         due_at=_utc(asked.not_before, at + "not_before"),
         tags=check_tags(asked.tags, at + "tags"),
         extended_properties=check_properties(asked.extended_properties, at + "extended_properties"),
+        key=asked.key,
+        fingerprint=None if asked.key is None else _fingerprint(asked),
         at=at,
     )
+
+
+def _fingerprint(asked: JobSubmission) -> str:
+    # Of what was asked, not of what it means today: the same text must be the same job after an upgrade, too.
+    return hashlib.sha256(msgspec.json.encode(asked, order="deterministic")).hexdigest()
 
 
 def _name_of(command: Sequence[str]) -> str:

@@ -89,6 +89,7 @@ def job_answer(job: Job) -> JobAnswer:
         job.work_dir,
         list(job.tags),
         dict(job.extended_properties),
+        job.key,
         job.v,
     )
 
@@ -122,6 +123,7 @@ def to_job(answer: JobAnswer) -> Job:
         work_dir=answer.work_dir,
         tags=tuple(answer.tags),
         extended_properties=answer.extended_properties,
+        key=answer.key,
         v=answer.v,
     )
 

@@ -390,12 +390,6 @@ async def test_long_names_are_not_echoed_in_full(api: Api) -> None:
     assert len(answer.body) < 3000
 
 
-async def test_idempotency_key_is_not_ignored_silently(api: Api) -> None:
-    answer = await api.post("/api/v1/jobs", json={"command": ["true"]}, headers={"Idempotency-Key": "1"})
-
-    answer.problem(422, "invalid_request", "Idempotency-Key")
-
-
 async def test_locked_database_is_said_and_loses_nothing(tmp_path: Path) -> None:
     settings = settings_module.load(
         {"home": str(tmp_path), "database": f"sqlite:///{tmp_path}/jobs.db?timeout=0.2"}, {}

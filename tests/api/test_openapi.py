@@ -66,7 +66,7 @@ def test_problems_of_a_route_are_listed_by_code(document: dict[str, Any]) -> Non
     responses = document["paths"]["/api/v1/jobs/{job_id}/retry"]["post"]["responses"]
 
     assert responses["404"]["description"] == "`job_not_found`"
-    assert responses["409"]["description"] == "`illegal_transition`"
+    assert responses["409"]["description"] == "`illegal_transition`, `key_reused`"
     assert set(responses["409"]["content"]) == {"application/problem+json"}
 
 

@@ -41,7 +41,7 @@ def job(job_id: str, status: Status) -> Job:
         job_id=job_id, name="", description="", status=status, priority=0, queue="default", site="local",
         executor="local", user="me", draft=False, attempt=1, exit_code=None, error=None, created_at=NOW, due_at=None,
         held_at=None, deps_left=0, cancel_requested_at=None, pause_requested_at=None, queued_at=NOW, started_at=NOW,
-        finished_at=None, handle=None, work_dir=None, tags=(), extended_properties={}, v=1,
+        finished_at=None, handle=None, work_dir=None, tags=(), extended_properties={}, key=None, v=1,
     )  # fmt: skip
 
 
@@ -142,6 +142,7 @@ async def client(service: Service) -> AsyncIterator[Client]:
         (404, "queue_not_found", errors.QueueNotFound),
         (404, "file_not_found", FileMissing),
         (409, "job_exists", errors.JobExists),
+        (409, "key_reused", errors.KeyReused),
         (409, "illegal_transition", errors.IllegalTransition),
         (409, "conflict", errors.Conflict),
         (410, "events_gone", EventsGone),
@@ -231,26 +232,83 @@ async def test_waiting_survives_a_database_that_is_away(service: Service, client
     assert (await client.wait("a")).status is Status.COMPLETED
 
 
-async def test_a_lost_answer_is_not_repeated_and_says_how_to_look(service: Service, client: Client) -> None:
-    async def drop(request: web.Request) -> web.Response:
-        await request.read()
-        assert request.transport is not None
-        request.transport.abort()
-        return web.Response()
+async def drop(request: web.Request) -> web.Response:
+    """The answer is lost."""
+    await request.read()
+    assert request.transport is not None
+    request.transport.abort()
+    return web.Response()
 
+
+async def test_a_change_whose_answer_is_lost_is_sent_again_under_its_key(
+    service: Service, client: Client
+) -> None:
+    sent: list[tuple[str, bytes]] = []
+
+    async def lose_two(request: web.Request) -> web.Response:
+        sent.append((request.headers["Idempotency-Key"], await request.read()))
+        if len(sent) < 3:
+            return await drop(request)
+        return web.Response(status=201, body=b'{"job_ids": ["a", "b"]}', content_type="application/json")
+
+    service.handlers["POST /api/v1/jobs"] = lose_two
+
+    job_ids = await client.submit_many([{"command": ["true"]}, {"command": ["false"]}])
+
+    assert job_ids == ["a", "b"]
+    assert sent == [sent[0]] * 3
+    assert len(sent[0][1].splitlines()) == 2
+
+
+async def test_two_changes_have_two_keys(service: Service, client: Client) -> None:
+    keys: list[str] = []
+
+    async def note(request: web.Request) -> web.Response:
+        keys.append(request.headers["Idempotency-Key"])
+        return web.Response(
+            status=201, body=b'{"job_id": "a", "status": "queued"}', content_type="application/json"
+        )
+
+    service.handlers["POST /api/v1/jobs"] = note
+
+    await client.submit(["true"])
+    await client.submit(["true"])
+
+    assert len(set(keys)) == 2
+
+
+async def test_a_change_is_sent_again_while_the_database_is_away(service: Service, client: Client) -> None:
+    away = service.problem(503, "store_unavailable", "the database is away")
+
+    async def first_away(request: web.Request) -> web.StreamResponse:
+        if len(service.asked) < 3:
+            return await away(request)
+        return web.Response(
+            status=201, body=b'{"job_id": "a", "status": "queued"}', content_type="application/json"
+        )
+
+    service.handlers["POST /api/v1/jobs"] = first_away
+
+    assert await client.submit(["true"]) == "a"
+
+
+async def test_answers_that_stay_lost_say_how_to_look(service: Service) -> None:
     service.handlers["POST /api/v1/jobs"] = drop
 
-    with pytest.raises(AnswerLost) as one:
-        await client.submit(["true"], job_id="j-1")
-    with pytest.raises(AnswerLost) as many:
-        await client.submit_many([{"command": ["true"]}, {"command": ["true"]}])
+    async with Client(service.url, "token", timeout_s=1.0, patience_s=0.0) as client:
+        with pytest.raises(AnswerLost) as one:
+            await client.submit(["true"], job_id="j-1")
+        with pytest.raises(AnswerLost) as many:
+            await client.submit_many([{"command": ["true"]}, {"command": ["true"]}])
+        with pytest.raises(AnswerLost) as keyed:
+            await client.submit(["true"], key="k")
 
-    assert service.asked == ["POST /api/v1/jobs"] * 2
     assert "`jobmgr show j-1`" in str(one.value)
     assert re.search(r"all or none of the 2 were stored: `jobmgr show [0-9a-f]{20}`", str(many.value))
+    assert "with the same key" in str(keyed.value)
 
 
-async def test_an_answer_that_takes_too_long_is_lost(service: Service, client: Client) -> None:
+async def test_an_answer_that_takes_too_long_is_lost(service: Service) -> None:
     async def hang(_: web.Request) -> web.Response:
         await asyncio.Event().wait()
         raise AssertionError
@@ -258,10 +316,11 @@ async def test_an_answer_that_takes_too_long_is_lost(service: Service, client: C
     service.handlers["POST /api/v1/jobs"] = hang
     service.handlers["GET /api/v1/limits"] = hang
 
-    with pytest.raises(AnswerLost, match="no answer within 1 s"):
-        await client.submit(["true"])
-    with pytest.raises(ServiceUnreachable, match="no answer within 1 s"):
-        await client.limits()
+    async with Client(service.url, "token", timeout_s=1.0, patience_s=0.0) as client:
+        with pytest.raises(AnswerLost, match="no answer within 1 s"):
+            await client.submit(["true"])
+        with pytest.raises(ServiceUnreachable, match="no answer within 1 s"):
+            await client.limits()
 
 
 async def test_a_refused_connection_stored_nothing() -> None:

@@ -50,7 +50,8 @@ class Site:
         """One verb of the client. Raises what it raises."""
         if not self.service.url:
             raise ServiceUnreachable("its URL", "it was killed")
-        async with Client(self.service.url, timeout_s=30.0) as client:
+        # What is repeated is repeated by the test, which knows what was killed meanwhile.
+        async with Client(self.service.url, timeout_s=30.0, patience_s=0.0) as client:
             return await getattr(client, verb)(*arguments, **fields)
 
     def in_background(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:

@@ -22,7 +22,7 @@ JOB = Job(
     job_id="a", name="", description="", status=Status.QUEUED, priority=0, queue="default", site="local",
     executor="local", user="me", draft=False, attempt=0, exit_code=None, error=None, created_at=NOW, due_at=None,
     held_at=None, deps_left=0, cancel_requested_at=None, pause_requested_at=None, queued_at=NOW, started_at=None,
-    finished_at=None, handle=None, work_dir=None, tags=(), extended_properties={}, v=1,
+    finished_at=None, handle=None, work_dir=None, tags=(), extended_properties={}, key=None, v=1,
 )  # fmt: skip
 
 

@@ -286,7 +286,7 @@ async def test_parent_that_ends_while_its_dependant_is_retried_is_not_missed(
     running = await finisher.claim_one()
     has_read = asyncio.Event()
 
-    def retry_slowly(tx: Transaction, job_ids: Sequence[str]) -> Sequence[None]:
+    def retry_slowly(tx: Transaction, job_ids: Sequence[str]) -> Sequence[object]:
         answers = jobs.retry(tx, job_ids)
         has_read.set()
         tx.connection.execute(sa.select(sa.func.pg_sleep(0.5)))

@@ -22,6 +22,7 @@ from jobmgr.store import attempts, claims, events, jobs, ownership
 from jobmgr.store.attempts import Start
 from jobmgr.store.claims import Claim
 from jobmgr.store.engine import Database
+from jobmgr.store.idempotency import Once
 from jobmgr.store.transaction import Transaction
 from tests.patience import eventually
 from tests.postgresql import Cluster
@@ -149,6 +150,23 @@ async def test_claim_does_not_wait_for_a_submission_to_the_same_queue(
     await gate.race(submit(), claim())
 
     assert order == ["claimed", "submitted"]
+
+
+async def test_a_change_waits_for_the_same_change_of_another_service(
+    gate: Gate, pair: tuple[Worker, Worker]
+) -> None:
+    one, two = pair
+    once = Once("me", "key", "fingerprint")
+    await one.add("a")
+    await one.run("a", exit_code=1)
+
+    # Without the key the second is refused, because the job has not ended any more.
+    first, second = await gate.race(
+        one.database.write(gate.behind(jobs.retry), "a", once), two.database.write(jobs.retry, "a", once)
+    )
+
+    assert second == first
+    assert second.status is Status.QUEUED
 
 
 async def test_attempt_is_not_adopted_while_its_owner_writes(gate: Gate, pair: tuple[Worker, Worker]) -> None:

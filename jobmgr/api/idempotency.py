@@ -1,0 +1,43 @@
+"""The header `Idempotency-Key`: a change with it is made once, however often it is sent."""
+
+from __future__ import annotations
+
+import hashlib
+
+from aiohttp import web
+
+from jobmgr.api.keys import MANAGER
+from jobmgr.errors import InvalidRequest
+from jobmgr.manager.manager import Manager
+from jobmgr.store.idempotency import Once
+
+HEADER = "Idempotency-Key"
+MAX_LENGTH = 255
+_DIGEST: web.RequestKey[hashlib._Hash] = web.RequestKey("digest")
+
+
+def begin(request: web.Request) -> None:
+    """Look for a key before the body is read: what is read belongs to what must be the same. Raises InvalidRequest."""
+    keys = request.headers.getall(HEADER, [])
+    if not keys:
+        return
+    if len(keys) > 1:
+        raise InvalidRequest(HEADER, "is given twice")
+    if not 0 < len(keys[0]) <= MAX_LENGTH or not (keys[0].isascii() and keys[0].isprintable()):
+        raise InvalidRequest(HEADER, f"must be 1 to {MAX_LENGTH} printable ASCII characters")
+    asked = f"{request.method} {request.path_qs} {request.content_type}\n"
+    request[_DIGEST] = hashlib.sha256(asked.encode(errors="surrogateescape"))
+
+
+def add(request: web.Request, data: bytes) -> None:
+    """Take `data`, the next part of the body, into what must be the same."""
+    if _DIGEST in request:
+        request[_DIGEST].update(data)
+
+
+def manager_of(request: web.Request) -> Manager:
+    """The manager for the change that `request` asks for; its body was read before."""
+    manager = request.app[MANAGER]
+    if _DIGEST not in request:
+        return manager
+    return manager.under(Once(manager.user, request.headers[HEADER], request[_DIGEST].hexdigest()))

@@ -1,0 +1,151 @@
+"""Changes that are made once, however often they are asked for: the keys of requests, and those of jobs.
+
+The answer to a request with a key is stored in the transaction of its change, so it is there exactly if the change
+was made. Only changes are remembered: what was refused may be asked for again.
+"""
+
+from __future__ import annotations
+
+import functools
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from jobmgr.domain.job import NewJob
+from jobmgr.errors import KeyReused
+from jobmgr.store.portion import portions
+from jobmgr.store.tables import Idempotency, Job, Spec
+from jobmgr.store.transaction import AnyRow, Transaction
+
+KEPT = timedelta(days=7)
+# Of what is older, each key that is stored takes away this many: it never piles up, and no write waits for long.
+_FORGOTTEN_PER_KEY = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """Asks for a change under a key of `user`; `fingerprint` tells whether it is the same change."""
+
+    user: str
+    key: str
+    fingerprint: str
+
+
+def begin(tx: Transaction, asked: Iterable[Once]) -> dict[Once, str]:
+    """Take the keys that are new, and answer what was answered under the others. Raises KeyReused."""
+    waiting = list(asked)
+    wanted = {(once.user, once.key): once for once in waiting}
+    if len(wanted) < len(waiting):
+        # Nobody is told this: who waits together is split until each stands alone, and finds what the first did.
+        raise KeyReused(waiting[0].key, "two requests at once")
+    answers: dict[Once, str] = {}
+    for row in _rows(tx, sa.select(*Idempotency.__table__.c), Idempotency, wanted):
+        once = wanted.pop((row.user, row.key))
+        if row.fingerprint != once.fingerprint:
+            raise KeyReused(once.key, f"another request, {_when(row.created_at)}")
+        answers[once] = row.answer
+    if wanted:
+        # Another service that has the same key now waits here for our commit, and looks again after it: the unique
+        # key, not the look above, decides. In order, so that two never wait for each other crosswise.
+        tx.connection.execute(sa.insert(Idempotency), [_row(wanted[key], tx) for key in sorted(wanted)])
+    return answers
+
+
+def _rows(
+    tx: Transaction, statement: sa.Select[Any], table: Any, wanted: Iterable[tuple[str, str]]
+) -> list[AnyRow]:
+    keys: dict[str, list[str]] = {}
+    for user, key in sorted(wanted):
+        keys.setdefault(user, []).append(key)
+    found: list[AnyRow] = []
+    for user, of_user in keys.items():
+        for portion in portions(of_user):
+            narrowed = statement.where(table.user == user, table.key.in_(portion), table.key.is_not(None))
+            found += tx.connection.execute(narrowed)
+    return found
+
+
+def _row(once: Once, tx: Transaction) -> dict[str, Any]:
+    return {
+        "user": once.user,
+        "key": once.key,
+        "fingerprint": once.fingerprint,
+        "answer": "",
+        "created_at": tx.now,
+    }
+
+
+def end(tx: Transaction, answers: Mapping[Once, str]) -> None:
+    """Store what the changes under new keys are answered with, and forget some of what is too old."""
+    if not answers:
+        return
+    rows = [
+        {"of_user": once.user, "of_key": once.key, "given": answer}
+        for once, answer in sorted(answers.items(), key=lambda pair: (pair[0].user, pair[0].key))
+    ]
+    tx.connection.execute(_STORE_ANSWER, rows)
+    tx.connection.execute(_FORGET, {"before": tx.now - KEPT, "at_most": _FORGOTTEN_PER_KEY * len(answers)})
+
+
+_STORE_ANSWER = (
+    sa.update(Idempotency)
+    .where(Idempotency.user == sa.bindparam("of_user"), Idempotency.key == sa.bindparam("of_key"))
+    .values(answer=sa.bindparam("given"))
+    .execution_options(synchronize_session=None)
+)
+_OLDEST = sa.select(Idempotency.id).order_by(Idempotency.id).limit(sa.bindparam("at_most"))
+_FORGET = sa.delete(Idempotency).where(
+    Idempotency.id.in_(_OLDEST), Idempotency.created_at < sa.bindparam("before")
+)
+
+
+def written(answers: Sequence[Any]) -> str:
+    """What a batch function answered, as it is stored."""
+    return msgspec.json.encode(answers).decode()
+
+
+def read(answers: str, batch: Callable[..., Sequence[Any]]) -> list[Any]:
+    """What `written` wrote of the answers of `batch`, whose signature says what they are."""
+    found: list[Any] = msgspec.json.decode(answers, type=_answer_type(batch))
+    return found
+
+
+@functools.cache
+def _answer_type(batch: Callable[..., Sequence[Any]]) -> Any:
+    return typing.get_type_hints(batch)["return"]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A job that was stored under a key, as it is now."""
+
+    job_id: str
+    status: str
+
+
+def known(tx: Transaction, jobs: Sequence[NewJob]) -> dict[tuple[str, str | None], Known]:
+    """Those of `jobs` that are stored already, by user and key. Raises KeyReused for one that was another job."""
+    wanted = {(job.user, job.key): job for job in jobs if job.key is not None}
+    found: dict[tuple[str, str | None], Known] = {}
+    for row in _rows(tx, _KEYED, Job, wanted):
+        job = wanted[row.user, row.key]
+        if row.fingerprint != job.fingerprint:
+            other = f"job {row.job_id!r}, which is another one, {_when(row.created_at)}"
+            raise KeyReused(row.key, other, f"{job.at}key")
+        found[row.user, row.key] = Known(row.job_id, row.status)
+    return found
+
+
+_KEYED_COLUMNS: tuple[Any, ...] = (
+    Job.user, Job.key, Job.job_id, Job.status, Job.created_at, Spec.fingerprint,
+)  # fmt: skip
+_KEYED = sa.select(*_KEYED_COLUMNS).join(Spec, Spec.job == Job.id)
+
+
+def _when(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
