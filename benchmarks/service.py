@@ -30,22 +30,30 @@ class Service:
 
 @contextlib.contextmanager
 def running(database: str | None) -> Iterator[Service]:
-    """A service that runs up to WIDTH jobs at once, on `database` or on an SQLite file in its home."""
+    """A service that runs up to WIDTH jobs at once, on `database` or on an SQLite file in a home of its own."""
     with tempfile.TemporaryDirectory(prefix="jobmgr-benchmark-") as directory:
         home = Path(directory)
-        if database is not None:
-            _run(home, "db", "upgrade", "--database", database)
-        arguments = ["--port", "0", "--max-concurrent-jobs", str(WIDTH)]
-        arguments += [] if database is None else ["--database", database]
-        with (home / "service.log").open("wb") as log:
-            process = subprocess.Popen(
-                _command("serve", *arguments), cwd=home, env=_environment(home), stdout=log, stderr=log
-            )
-        try:
-            yield Service(_await_url(process, home), process.pid)
-        finally:
-            _stop(process)
-            _await_keepers(home)
+        with serving(home, database, WIDTH) as service:
+            yield service
+        _await_keepers(home)
+
+
+@contextlib.contextmanager
+def serving(home: Path, database: str | None, width: int) -> Iterator[Service]:
+    """A service of `home` that runs up to `width` jobs at once; its keepers outlive it."""
+    if database is not None:
+        _run(home, "db", "upgrade", "--database", database)
+    arguments = ["--port", "0", "--max-concurrent-jobs", str(width)]
+    arguments += [] if database is None else ["--database", database]
+    (home / "service.json").unlink(missing_ok=True)
+    with (home / "service.log").open("ab") as log:
+        process = subprocess.Popen(
+            _command("serve", *arguments), cwd=home, env=_environment(home), stdout=log, stderr=log
+        )
+    try:
+        yield Service(_await_url(process, home), process.pid)
+    finally:
+        _stop(process)
 
 
 def cpu_s(pid: int) -> float:
