@@ -132,12 +132,12 @@ def start(tx: Transaction, starts: Sequence[Start]) -> list[bool]:
         # A repeated start (adoption, a lost answer) is harmless and told once, also if it repeats in one batch.
         if row is None or item.key in told:
             continue
+        told.add(item.key)
         if row.unreachable_at is not None:
             mark_reachable(tx, row)
             row = fenced(tx, [item.key])[item.key]
         if Status(row.status) in _STARTED:
             continue
-        told.add(item.key)
         if row.pause_requested_at is not None:
             tx.topics.add(Topic.WISH)
         tx.move(row.queue, row.status, Status.RUNNING)

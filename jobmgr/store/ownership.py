@@ -81,10 +81,11 @@ class Unreachable:
 def unreachable(tx: Transaction, sightings: Sequence[Unreachable]) -> list[bool]:
     """Record since when attempts cannot be reached. False: the attempt is not the caller's any more."""
     held = attempts.fenced(tx, [item.key for item in sightings])
-    for item in sightings:
-        row = held.get(item.key)
+    # Of one attempt the first reason stands.
+    for key, why in {item.key: item.why for item in reversed(sightings)}.items():
+        row = held.get(key)
         if row is not None and row.unreachable_at is None:
-            _mark_unreachable(tx, row, item.why)
+            _mark_unreachable(tx, row, why)
     return [item.key in held for item in sightings]
 
 

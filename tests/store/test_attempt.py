@@ -219,6 +219,20 @@ async def test_same_start_twice_in_one_batch_is_told_once(worker: Worker) -> Non
     assert (await worker.get("a")).v == 3
 
 
+async def test_what_is_said_twice_about_reach_in_one_batch_is_told_once(worker: Worker) -> None:
+    await worker.add("a")
+    claimed = await worker.claim_one()
+    start = Start(key_of(claimed), "handle", now(), "/run")
+    unreachable = ownership.Unreachable(key_of(claimed), "its files are not there")
+    await worker.start(claimed)
+
+    await worker.database.write_all(ownership.unreachable, [unreachable, unreachable])
+    await worker.database.write_all(attempts.start, [start, start])
+
+    log = await worker.database.read(events.tail, 0, 100)
+    assert [(event.kind, event.v) for event in log[3:]] == [("unreachable", 4), ("reachable", 5)]
+
+
 async def test_turns_of_one_batch_end_as_the_last_one(worker: Worker) -> None:
     await worker.add("a")
     claimed = await worker.claim_one()
