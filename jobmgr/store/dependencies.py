@@ -243,16 +243,12 @@ def reopen(tx: Transaction, child: int) -> tuple[int, list[str]]:
 
 
 def forget(tx: Transaction, job: int) -> None:
-    """Drop the dependencies of a deleted job.
-
-    What waits for it was settled when it ended, or was retried since: that can never run now.
+    """Drop the dependencies of a deleted job. Nothing waits for it: all was settled when it ended, and a retry since
+    then waits only for jobs that run again.
     """
-    waits = sa.select(Dependency.child).where(Dependency.parent == job, Dependency.met.is_(None))
-    children = sorted(tx.connection.execute(waits).scalars())
     tx.connection.execute(
         sa.delete(Dependency).where(sa.or_(Dependency.child == job, Dependency.parent == job))
     )
-    resolve(tx, _cancel_dependants(tx, children))
 
 
 def of(connection: sa.Connection, child: int) -> tuple[DependencyView, ...]:
