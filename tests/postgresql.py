@@ -76,7 +76,7 @@ rm -rf "$0"
 @contextmanager
 def running_cluster(binaries: Path) -> Iterator[Cluster]:
     """Start a server, stop it by its own process id, and remove its files; also if the tests are killed."""
-    directory = Path(tempfile.mkdtemp(prefix="jobmgr-pg-", dir=_fast_directory()))
+    directory = Path(tempfile.mkdtemp(prefix="jobmgr-pg-", dir=fast_directory()))
     try:
         user = _hand_over(directory)
         _initialise(binaries, directory, user)
@@ -102,7 +102,7 @@ def _guarded(cluster: Cluster) -> Iterator[None]:
         cluster.stop()
 
 
-def _fast_directory() -> str | None:
+def fast_directory() -> str | None:
     """Memory, where there is plenty: hundreds of databases are made and dropped, each with its fsyncs."""
     memory = Path("/dev/shm")
     if memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2 * 2**30:
