@@ -46,8 +46,9 @@ def _placed(error: JobExists, new: Sequence[NewJob]) -> Refusal:
 async def list_jobs(request: web.Request, query: JobsQuery) -> web.Response:
     """A page of jobs."""
     wanted = JobFilter(
-        status=frozenset(query.status),
-        ids=tuple(query.ids),
+        # Nothing is empty here unless it was left out: an empty parameter is refused.
+        status=frozenset(query.status) or None,
+        ids=tuple(query.ids) or None,
         user=query.user,
         queue=query.queue,
         site=query.site,

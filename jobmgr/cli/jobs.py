@@ -53,7 +53,7 @@ async def ls(
     """
     if limit is None:
         limit = 0 if ids_only or as_json else TABLE_ROWS
-    jobs, last = await _read(client, limit, status=statuses, **filters)
+    jobs, last = await _read(client, limit, status=statuses or None, **filters)
     if not jobs:
         await _check_queue(client, filters.get("queue"))
     if ids_only:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Self, TypedDict, Unpack
@@ -30,10 +30,10 @@ JobIds = list[str]
 
 
 class Filters(TypedDict, total=False):
-    """Which jobs to list, and in which order; see GET /api/v1/jobs."""
+    """Which jobs to list, and in which order; see GET /api/v1/jobs. No `ids`, or no `status`, select no job."""
 
-    status: Iterable[str]
-    ids: Iterable[str]
+    status: Collection[str] | None
+    ids: Collection[str] | None
     user: str
     queue: str
     site: str
@@ -129,12 +129,19 @@ class Client:
         `total` asks how many jobs there are on all pages, counted up to 10,000.
         """
         query = {name: _query_text(value) for name, value in filters.items() if value is not None}
+        if "" in (query.get("status"), query.get("ids")):
+            return await self._empty_page(total=total)
         query["limit"] = str(limit)
         if cursor is not None:
             query["cursor"] = cursor
         if total:
             query["total"] = "true"
         return translation.to_page(await self._connection.read(path("jobs"), answers.JobsAnswer, query))
+
+    async def _empty_page(self, *, total: bool) -> JobPage:
+        # What selects nothing cannot be written as a query, and need not be: only the position is the service's.
+        position = (await self.list_page(limit=1)).position
+        return JobPage([], None, position, 0 if total else None, True if total else None)
 
     async def list(self, **filters: Unpack[Filters]) -> AsyncGenerator[Job, None]:
         """All jobs that `filters` select, page by page."""

@@ -211,10 +211,13 @@ class EventPosition:
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs to list; what is left out does not restrict. `name` may hold `*` as a wildcard."""
+    """Which jobs to list; what is None does not restrict, what is empty selects nothing.
 
-    status: frozenset[Status] = frozenset()
-    ids: tuple[str, ...] = ()
+    `name` may hold `*` as a wildcard.
+    """
+
+    status: frozenset[Status] | None = None
+    ids: tuple[str, ...] | None = None
     user: str | None = None
     queue: str | None = None
     site: str | None = None

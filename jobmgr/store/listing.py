@@ -92,9 +92,9 @@ def count(connection: sa.Connection, wanted: JobFilter, at_most: int = MOST_COUN
 
 
 def _filtered(statement: sa.Select[Any], wanted: JobFilter, dialect: str) -> sa.Select[Any]:
-    if wanted.status:
+    if wanted.status is not None:
         statement = statement.where(Job.status.in_(sorted(wanted.status)))
-    if wanted.ids:
+    if wanted.ids is not None:
         statement = statement.where(Job.job_id.in_(wanted.ids))
     for column, value in (
         (Job.user, wanted.user),
@@ -143,7 +143,7 @@ def _mark(wanted: JobFilter, order: str) -> str:
     # A cursor continues one listing; with another filter or order it would skip or repeat jobs silently.
     parts = [
         order,
-        sorted(wanted.status),
+        None if wanted.status is None else sorted(wanted.status),
         wanted.ids,
         wanted.user,
         wanted.queue,

@@ -383,6 +383,13 @@ async def test_body_without_a_type_is_refused(api: Api) -> None:
     (await api.post("/api/v1/jobs", **options)).problem(415, "wrong_content_type")
 
 
+@pytest.mark.parametrize("query", ["ids=", "status=", "ids=,", "status=pending&status=", "user=", "cursor="])
+async def test_empty_parameter_is_refused(api: Api, query: str) -> None:
+    answer = await api.get(f"/api/v1/jobs?{query}")
+
+    answer.problem(422, "invalid_request", query.rpartition("&")[2].partition("=")[0])
+
+
 async def test_long_names_are_not_echoed_in_full(api: Api) -> None:
     answer = await api.post("/api/v1/jobs", json={"command": ["true"], "x" * 1_000_000: 1})
 

@@ -91,6 +91,17 @@ async def test_many_jobs_and_pages(client: Client) -> None:
     ]
 
 
+async def test_empty_list_of_ids_or_statuses_selects_no_job(client: Client) -> None:
+    await client.submit(["true"], draft=True)
+
+    page = await client.list_page(ids=[], total=True)
+
+    assert (page.jobs, page.next_cursor, page.total, page.total_is_exact) == ([], None, 0, True)
+    assert page.position == (await client.list_page()).position
+    assert [job async for job in client.list(ids=[])] == []
+    assert [job async for job in client.list(status=[])] == []
+
+
 async def test_page_has_the_total_if_asked(client: Client) -> None:
     await client.submit_many([{"command": ["true"], "tags": ["counted"], "draft": True}] * 5)
 

@@ -71,6 +71,7 @@ async def test_jobs_that_come_while_paging_repeat_and_hide_nothing(worker: Worke
     [
         (JobFilter(status=frozenset({Status.PENDING})), ["d"]),
         (JobFilter(status=frozenset({Status.PENDING, Status.CANCELLED})), ["b", "d"]),
+        (JobFilter(status=frozenset()), []),
         (JobFilter(user="eve"), ["b", "c"]),
         (JobFilter(queue="second"), ["c"]),
         (JobFilter(site="local"), ["a", "b", "c", "d"]),
@@ -79,6 +80,7 @@ async def test_jobs_that_come_while_paging_repeat_and_hide_nothing(worker: Worke
         (JobFilter(executor="batch"), []),
         (JobFilter(tag="x"), ["a", "c"]),
         (JobFilter(ids=("d", "a", "nobody")), ["a", "d"]),
+        (JobFilter(ids=()), []),
         (JobFilter(name="Sweep"), ["b"]),
         (JobFilter(name="sweep*"), ["a", "c"]),
         (JobFilter(name="*_1*"), ["a"]),
