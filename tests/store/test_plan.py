@@ -1,8 +1,9 @@
 """Query plans of the statements whose cost must not grow with the number of jobs, pinned to their indexes.
 
-The statements are those the store really runs, caught on their way. For the dispatcher's own statements PostgreSQL
-is asked for the generic plan, the one a prepared statement may end up with: there a bound value does not match the
-condition of a partial index.
+The statements are those the store really runs, caught on their way, on a database with statistics (ANALYZE) and on
+one without, which is what an SQLite file that nobody analyzes is for ever. For the dispatcher's own statements
+PostgreSQL is asked for the generic plan, the one a prepared statement may end up with: there a bound value does not
+match the condition of a partial index.
 """
 
 from __future__ import annotations
@@ -136,6 +137,10 @@ def fill(tx: Transaction, _: object) -> list[None]:
         sa.insert(JobTag), [{"job": row["id"], "tag": f"tag-{row['id'] % 500}"} for row in rows[::3]]
     )
     tx.connection.exec_driver_sql(f"UPDATE queues SET queued = {WAITING // 2}, live = {LIVE}")
+    return [None]
+
+
+def analyze(tx: Transaction, _: object) -> list[None]:
     tx.connection.exec_driver_sql("ANALYZE")
     return [None]
 
@@ -166,29 +171,36 @@ def _attempt(row: dict[str, Any], dispatcher: str, at: datetime) -> dict[str, An
     }
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(
+    scope="module",
+    params=[("sqlite", False), ("sqlite", True), ("postgresql", False), ("postgresql", True)],
+    ids=["sqlite", "sqlite-analyzed", "postgresql", "postgresql-analyzed"],
+)
 def filled_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A database with thousands of jobs and up-to-date statistics; these tests change nothing in it."""
-    if request.param == "sqlite":
+    """A database with thousands of jobs, with statistics or without; these tests change nothing in it."""
+    kind, is_analyzed = request.param
+    if kind == "sqlite":
         file = tmp_path_factory.mktemp("filled") / "jobs.db"
         shutil.copyfile(request.getfixturevalue("sqlite_template"), file)
-        _fill(f"sqlite:///{file}")
+        _fill(f"sqlite:///{file}", is_analyzed=is_analyzed)
         yield f"sqlite:///{file}"
         return
     template = request.getfixturevalue("postgresql_template")
     cluster: Cluster = request.getfixturevalue("postgresql")
     cluster.execute(f"CREATE DATABASE filled TEMPLATE {template}")
-    _fill(cluster.url("filled"))
+    _fill(cluster.url("filled"), is_analyzed=is_analyzed)
     yield cluster.url("filled")
     cluster.execute("DROP DATABASE filled")
 
 
-def _fill(url: str) -> None:
+def _fill(url: str, *, is_analyzed: bool) -> None:
     async def fill_it() -> None:
         database = Database(url)
         await database.start()
         await Worker.register(database)
         await database.write(fill, None)
+        if is_analyzed:
+            await database.write(analyze, None)
         await database.close()
 
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
