@@ -13,6 +13,9 @@ from jobmgr.domain.retry import Retry
 from jobmgr.domain.status import Status
 from jobmgr.errors import InvalidRequest
 
+# How many ids a listing takes: they travel in one URL and fit into one statement of each database.
+MAX_LISTED_IDS = 1000
+
 
 class When(StrEnum):
     """How a dependency is met: the parent completed, ended otherwise, or ended at all."""
@@ -213,7 +216,7 @@ class EventPosition:
 class JobFilter:
     """Which jobs to list; what is None does not restrict, what is empty selects nothing.
 
-    `name` may hold `*` as a wildcard.
+    `name` may hold `*` as a wildcard; of `ids` there are at most MAX_LISTED_IDS.
     """
 
     status: frozenset[Status] | None = None

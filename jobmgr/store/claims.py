@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from jobmgr.domain.job import Origin
 from jobmgr.domain.queue import Tally
 from jobmgr.domain.status import Status
-from jobmgr.store.portion import portions
+from jobmgr.store.portion import AT_MOST, portions
 from jobmgr.store.tables import ASKING, Attempt, Dispatcher, Job, Queue, Spec
 from jobmgr.store.transaction import AnyRow, Transaction
 
@@ -91,14 +91,10 @@ _CANDIDATES = (
     .limit(sa.bindparam("at_most"))
 )
 _CANDIDATES_LOCKING = _CANDIDATES.with_for_update(skip_locked=True)
-_QUEUES = (
-    sa.select(Queue.name, Queue.max_running, Queue.live)
-    .where(~Queue.paused, sa.or_(Queue.queued > 0, Queue.name.in_(sa.bindparam("touched", expanding=True))))
-    .order_by(Queue.name)
+_OPEN_QUEUES = sa.select(Queue.name, Queue.max_running, Queue.live).where(~Queue.paused).order_by(Queue.name)
+_QUEUES_WITH_WORK = _OPEN_QUEUES.where(
+    sa.or_(Queue.queued > 0, Queue.name.in_(sa.bindparam("touched", expanding=True)))
 )
-# NO KEY: who inserts jobs holds its queue by the foreign key, and neither has to wait for the other. All open queues,
-# and in order of name, because their tallies are written in that order too.
-_QUEUES_LOCKING = _QUEUES.with_for_update(key_share=True)
 
 
 def claim(tx: Transaction, wishes: Sequence[Claim]) -> list[list[Claimed]]:
@@ -127,12 +123,21 @@ def _claim(tx: Transaction, wish: Claim) -> list[Claimed]:
 def _quotas(tx: Transaction) -> dict[str, int | None]:
     """Per open queue how many more of its jobs may run; None: any number. Locks the rows of limited ones."""
     touched = sorted({queue for queue, _ in tx.tallies})
-    statement = _QUEUES_LOCKING if tx.is_postgresql else _QUEUES
+    if len(touched) <= AT_MOST:
+        rows = tx.connection.execute(_locking(tx, _QUEUES_WITH_WORK), {"touched": touched})
+    else:  # In portions their rows would not be locked in one order.
+        rows = tx.connection.execute(_locking(tx, _OPEN_QUEUES))
     quotas: dict[str, int | None] = {}
-    for row in tx.connection.execute(statement, {"touched": touched}):
+    for row in rows:
         live = row.live + tx.tallies[row.name, Tally.LIVE]
         quotas[row.name] = None if row.max_running is None else max(0, row.max_running - live)
     return quotas
+
+
+def _locking(tx: Transaction, queues: sa.Select[str, int | None, int]) -> sa.Select[str, int | None, int]:
+    # NO KEY: who inserts jobs holds its queue by the foreign key, and neither has to wait for the other. All open
+    # queues, and in order of name, because their tallies are written in that order too.
+    return queues.with_for_update(key_share=True) if tx.is_postgresql else queues
 
 
 def _candidates(tx: Transaction, wish: Claim, queue: str, quota: int | None) -> list[Candidate]:

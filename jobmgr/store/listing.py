@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from jobmgr.domain.job import MAX_LISTED_IDS, JobError, JobFilter, JobPage, JobSpec, OnLost, Success
 from jobmgr.domain.job import Attempt as AttemptView
 from jobmgr.domain.job import Job as JobView
-from jobmgr.domain.job import JobError, JobFilter, JobPage, JobSpec, OnLost, Success
 from jobmgr.domain.resources import Resources
 from jobmgr.domain.retry import Retry
 from jobmgr.domain.status import TERMINAL, Status
@@ -59,7 +59,7 @@ def page(
 ) -> JobPage:
     """At most `limit` jobs after `cursor`, and how many there are before and after it, if `total` asks for that.
 
-    Raises InvalidRequest for an unknown order or a foreign cursor.
+    Raises InvalidRequest for an unknown order, too many ids, or a foreign cursor.
     """
     if order not in ORDERS:
         raise InvalidRequest("order", f"{order!r} is not one of {', '.join(ORDERS)}")
@@ -95,6 +95,10 @@ def _filtered(statement: sa.Select[Any], wanted: JobFilter, dialect: str) -> sa.
     if wanted.status is not None:
         statement = statement.where(Job.status.in_(sorted(wanted.status)))
     if wanted.ids is not None:
+        if len(wanted.ids) > MAX_LISTED_IDS:
+            raise InvalidRequest(
+                "ids", f"{len(wanted.ids)} of them; ask for at most {MAX_LISTED_IDS} at once"
+            )
         statement = statement.where(Job.job_id.in_(wanted.ids))
     for column, value in (
         (Job.user, wanted.user),

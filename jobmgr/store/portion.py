@@ -8,7 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 # PostgreSQL takes at most 32,767 values in one statement, some builds of SQLite 999.
-_AT_MOST = 500
+AT_MOST = 500
 
 
 def portions(items: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -16,5 +16,5 @@ def portions(items: Sequence[T]) -> Iterator[Sequence[T]]:
 
     None for no items, so that nothing is asked then.
     """
-    for start in range(0, len(items), _AT_MOST):
-        yield items[start : start + _AT_MOST]
+    for start in range(0, len(items), AT_MOST):
+        yield items[start : start + AT_MOST]

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from jobmgr.domain.job import MAX_LISTED_IDS
 from jobmgr.domain.status import Status
 from jobmgr.wire.submission import JobSubmission, Name, Priority
 
@@ -59,7 +60,7 @@ class JobsQuery(Struct, forbid_unknown_fields=True):
     """Which jobs to list. Lists are written `a,b` or by repeating the parameter."""
 
     status: list[Status] = []
-    ids: Annotated[list[Annotated[str, Meta(max_length=128)]], Meta(max_length=1000)] = []
+    ids: Annotated[list[Annotated[str, Meta(max_length=128)]], Meta(max_length=MAX_LISTED_IDS)] = []
     user: Name | None = None
     queue: Name | None = None
     site: Name | None = None

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from jobmgr.dispatch.admission import choose
 from jobmgr.domain.job import JobSpec
 from jobmgr.domain.resources import Resources
 from jobmgr.domain.status import Status
-from jobmgr.store import claims, listing, ownership
-from jobmgr.store.claims import Claimed
+from jobmgr.store import claims, jobs, listing, ownership
+from jobmgr.store.claims import Claim, Claimed
 from jobmgr.store.engine import Database
 from jobmgr.store.tables import Attempt
 from jobmgr.store.transaction import Transaction
@@ -50,6 +51,21 @@ async def test_order_holds_across_queues(worker: Worker) -> None:
     claimed = [*await worker.claim(slots=2), *await worker.claim(slots=2)]
 
     assert ids(claimed) == ["b", "a", "c", "d"]
+
+
+@pytest.mark.parametrize("touched", [3, 40_000])
+async def test_claim_sees_the_queues_that_its_own_transaction_filled(worker: Worker, touched: int) -> None:
+    await worker.queue("second")
+    await worker.queue("paused", paused=True)
+
+    def fill_and_claim(tx: Transaction, _: object) -> list[list[str]]:
+        for number in range(touched):
+            tx.move(f"q{number}", None, Status.QUEUED)
+            tx.move(f"q{number}", Status.QUEUED, None)
+        jobs.insert(tx, [[new_job("a", queue="second"), new_job("b", queue="paused")]])
+        return [ids(claimed) for claimed in claims.claim(tx, [Claim(worker.id, "local", PLENTY, choose)])]
+
+    assert await worker.database.write(fill_and_claim, None) == ["a"]
 
 
 async def test_claim_takes_no_more_than_its_slots(worker: Worker) -> None:

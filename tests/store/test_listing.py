@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from jobmgr.domain.job import Job, JobFilter
+from jobmgr.domain.job import MAX_LISTED_IDS, Job, JobFilter
 from jobmgr.domain.status import Status
 from jobmgr.errors import InvalidRequest, JobNotFound
 from jobmgr.store import listing
@@ -239,6 +239,16 @@ async def test_cursor_of_another_listing_is_refused(worker: Worker, wanted: JobF
 
     with pytest.raises(InvalidRequest, match="another filter or order"):
         await worker.database.read(listing.page, wanted, order, 10, cursor)
+
+
+async def test_as_many_ids_as_are_taken_are_found_and_more_are_refused(worker: Worker) -> None:
+    await worker.insert(new_job("a"), new_job("b"))
+    most = ("a", *(f"nobody-{number}" for number in range(MAX_LISTED_IDS - 1)))
+
+    assert [job.job_id for job in await worker.all(JobFilter(ids=most))] == ["a"]
+    with pytest.raises(InvalidRequest, match="1001 of them; ask for at most 1000") as refused:
+        await worker.all(JobFilter(ids=(*most, "b")))
+    assert refused.value.field == "ids"
 
 
 async def test_unknown_order_is_refused(worker: Worker) -> None:
