@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from jobmgr.domain.job import JobError, OnLost
 from jobmgr.domain.retry import Retry
 from jobmgr.domain.status import Status
+from jobmgr.failure import Failure
 
 # How long the sentence of an error may be.
 MAX_SENTENCE = 2000
@@ -93,13 +94,13 @@ def _error(end: End, rules: Rules, missing_files: tuple[str, ...]) -> JobError |
     if end.error is not None:
         return end.error
     if end.ended_by == "walltime":
-        return JobError("timeout", "it ran longer than its walltime and was ended")
+        return JobError(Failure.TIMEOUT, "it ran longer than its walltime and was ended")
     if end.signal is not None:
-        return JobError("signal", f"it was killed by signal {end.signal}")
+        return JobError(Failure.SIGNAL, f"it was killed by signal {end.signal}")
     if end.exit_code not in rules.exit_codes:
-        return JobError("exit_code", f"it exited with code {end.exit_code}")
+        return JobError(Failure.EXIT_CODE, f"it exited with code {end.exit_code}")
     if missing_files:
-        return JobError("missing_output", _shortened(f"it did not write {', '.join(missing_files)}"))
+        return JobError(Failure.MISSING_OUTPUT, _shortened(f"it did not write {', '.join(missing_files)}"))
     return None
 
 

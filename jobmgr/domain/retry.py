@@ -11,8 +11,8 @@ MAX_BACKOFF_S = 3600.0
 class Retry:
     """At most `max_attempts` counted attempts; the n-th retry waits about `backoff_s * 2**(n-1)`.
 
-    `on` lists the error codes worth another try (`exit_code`, `signal`, `timeout`, `missing_output`,
-    `not_started`, ...); empty means all of them. A cancelled job is never retried, a lost one only by `on_lost`.
+    `on` lists the codes worth another try (see failure.py); empty means all of them. A cancelled job is never
+    retried, a lost one only by `on_lost`.
     """
 
     max_attempts: int = 1

@@ -7,13 +7,14 @@ import os
 from collections.abc import Mapping
 
 from jobmgr.executors import process
+from jobmgr.failure import Failure
 
 NO_RESOURCES = "no_resources"  # The system had no process or descriptor left; the command never ran.
 _MESSAGE_MAX = 1500  # A record with its error must fit into the reserved 4 KiB.
 
 
 class SpawnFailed(Exception):
-    """The command could not be started; `code` is stable, `message` names the path and the remedy."""
+    """The command could not be started; `code` is a Failure or NO_RESOURCES, `message` names path and remedy."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -33,7 +34,7 @@ def start(argv: list[str], env: Mapping[str, str], cwd: str, stdout: int, stderr
         reason = (
             f"the working directory {cwd!r} cannot be entered: {error.strerror}; make it, or name another"
         )
-        raise SpawnFailed("cwd_not_found", reason) from error
+        raise SpawnFailed(Failure.CWD_NOT_FOUND, reason) from error
     program = argv[0] if argv else ""
     try:
         program = _find_program(program, env.get("PATH", os.defpath))
@@ -41,7 +42,9 @@ def start(argv: list[str], env: Mapping[str, str], cwd: str, stdout: int, stderr
     except OSError as error:
         raise _explain(error, program) from error
     except ValueError as error:  # A NUL byte, an empty argv, '=' in the name of a variable.
-        raise SpawnFailed("spawn_failed", f"the command {program!r} cannot be started: {error}") from error
+        raise SpawnFailed(
+            Failure.SPAWN_FAILED, f"the command {program!r} cannot be started: {error}"
+        ) from error
     finally:
         os.chdir("/")
 
@@ -57,9 +60,9 @@ def _find_program(name: str, path: str) -> str:
         if denied is None and os.path.isfile(candidate):
             denied = candidate
     if denied is not None:
-        raise SpawnFailed("not_executable", f"{denied!r} is not executable; `chmod +x` it")
+        raise SpawnFailed(Failure.NOT_EXECUTABLE, f"{denied!r} is not executable; `chmod +x` it")
     raise SpawnFailed(
-        "program_not_found",
+        Failure.PROGRAM_NOT_FOUND,
         f"the program {name!r} is not on the job's PATH; install it, or write its full path",
     )
 
@@ -69,26 +72,28 @@ def _explain(error: OSError, program: str) -> SpawnFailed:
     if number in (errno.ENOENT, errno.ENOTDIR):
         if os.path.exists(program):
             return SpawnFailed(
-                "program_not_found",
+                Failure.PROGRAM_NOT_FOUND,
                 f"the interpreter that {program!r} names in its first line was not found; correct it",
             )
-        return SpawnFailed("program_not_found", f"the program {program!r} does not exist; correct the path")
+        return SpawnFailed(
+            Failure.PROGRAM_NOT_FOUND, f"the program {program!r} does not exist; correct the path"
+        )
     if number == errno.EACCES:
         kind = "is a directory" if os.path.isdir(program) else "is not executable; `chmod +x` it"
-        return SpawnFailed("not_executable", f"{program!r} {kind}")
+        return SpawnFailed(Failure.NOT_EXECUTABLE, f"{program!r} {kind}")
     if number == errno.ENOEXEC:
         return SpawnFailed(
-            "not_executable",
+            Failure.NOT_EXECUTABLE,
             f"{program!r} is no program for this machine; a script needs a first line such as #!/bin/sh",
         )
     if number == errno.E2BIG:
         return SpawnFailed(
-            "arguments_too_long",
+            Failure.ARGUMENTS_TOO_LONG,
             f"the arguments and environment of {program!r} are larger than the system allows; use a file",
         )
     if number in (errno.EAGAIN, errno.EMFILE, errno.ENFILE):
         # Not ENOMEM: a program file may be such that loading it always fails so.
         return SpawnFailed(NO_RESOURCES, f"{program!r} could not be started: {error.strerror}")
     if number in (errno.ENOSPC, errno.EDQUOT):
-        return SpawnFailed("disk_full", f"no space left to start {program!r}; free some")
-    return SpawnFailed("spawn_failed", f"{program!r} could not be started: {error.strerror}")
+        return SpawnFailed(Failure.DISK_FULL, f"no space left to start {program!r}; free some")
+    return SpawnFailed(Failure.SPAWN_FAILED, f"{program!r} could not be started: {error.strerror}")

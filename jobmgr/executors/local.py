@@ -32,6 +32,7 @@ from jobmgr.executors.protocol import (
     Unreachable,
 )
 from jobmgr.executors.pursuit import Live, Pursuit, settled
+from jobmgr.failure import Failure
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ class LocalExecutor:
                 try:
                     self._hand_over(live, links.pop())
                 except ValueError as error:
-                    errors[live.token] = JobError("arguments_too_long", f"{error}; use a file")
+                    errors[live.token] = JobError(Failure.ARGUMENTS_TOO_LONG, f"{error}; use a file")
         fault.reach("launch.handed_over")
         for link in links:
             self._crew.release(link)
@@ -408,9 +409,10 @@ def _shortage(number: int | None, message: str) -> str | None:
 def _file_error(number: int | None, message: str) -> JobError:
     if number in gate.DISK_FULL:
         return JobError(
-            "disk_full", f"no space for the files of the attempt: {message}; free some and retry the job"
+            Failure.DISK_FULL,
+            f"no space for the files of the attempt: {message}; free some and retry the job",
         )
     return JobError(
-        "work_dir_unwritable",
+        Failure.WORK_DIR_UNWRITABLE,
         f"the files of the attempt cannot be made: {message}; correct the work directory",
     )

@@ -20,6 +20,7 @@ from jobmgr.domain.job import Dependency, JobSpec, NewJob, OnLost, Success, When
 from jobmgr.domain.resources import Resources, parse_duration, parse_memory
 from jobmgr.domain.retry import Retry
 from jobmgr.errors import InvalidRequest
+from jobmgr.failure import Failure
 
 JOB_ID = r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}$"
 PRIORITY_RANGE = 2**31 - 1
@@ -70,7 +71,7 @@ class RetryAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
 
     max_attempts: Annotated[int, Meta(ge=1, le=1000)] = 1
     backoff: Duration = 30.0
-    on: Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=64)] = []
+    on: Annotated[list[Failure], Meta(max_length=64)] = []
 
 
 class DependencyAsked(Struct, forbid_unknown_fields=True):
@@ -155,8 +156,6 @@ def to_new_job(asked: JobSubmission, *, user: str, at: str = "") -> NewJob:
     for name in ("name", "queue", "site", "executor", "key"):
         check_text(getattr(asked, name) or "", at + name)
     check_text(asked.description, at + "description", allow_newline=True)
-    for index, code in enumerate(asked.retry.on):
-        check_text(code, f"{at}retry.on[{index}]")
     if asked.job_id is not None and re.fullmatch(JOB_ID, asked.job_id) is None:
         raise InvalidRequest(at + "job_id", "only letters, digits, _ . - are allowed, at most 128")
     return NewJob(
@@ -268,7 +267,7 @@ def _spec(asked: JobSubmission, at: str) -> JobSpec:
         retry=Retry(
             max_attempts=asked.retry.max_attempts,
             backoff_s=_seconds(asked.retry.backoff, at + "retry.backoff"),
-            on=frozenset(asked.retry.on),
+            on=frozenset(code.value for code in asked.retry.on),
         ),
         on_lost=OnLost(asked.on_lost),
         success=Success(tuple(asked.success.exit_codes), tuple(asked.success.required_files)),

@@ -100,7 +100,7 @@ async def test_body_that_is_no_json_is_refused(api: Api, body: bytes, said: str)
         ({"success": {"required_files": ["../x"]}}, "success.required_files[0]"),
         ({"success": {"required_files": ["x"] * 1001}}, "success.required_files"),
         ({"success": {"exit_codes": [0] * 257}}, "success.exit_codes"),
-        ({"retry": {"on": ["lost"] * 65}}, "retry.on"),
+        ({"retry": {"on": ["timeout"] * 65}}, "retry.on"),
         ({"depends_on": [{"job_id": str(number)} for number in range(10_001)]}, "depends_on"),
         ({"env": {f"A{number}": "" for number in range(10_001)}}, "env"),
     ],

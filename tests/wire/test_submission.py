@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from jobmgr.domain.job import Dependency, NewJob, OnLost, When
 from jobmgr.errors import InvalidRequest
+from jobmgr.failure import Failure
+from jobmgr.wire.mismatch import invalid
 from jobmgr.wire.submission import JobSubmission, check_properties, to_new_job
 
 SURROGATE = "\udcff"
@@ -185,8 +187,9 @@ def test_unknown_field_is_refused(fields: dict[str, Any]) -> None:
         ({"retry": {"max_attempts": 1001}}, "retry.max_attempts"),
         ({"retry": {"backoff": "soon"}}, "retry.backoff"),
         ({"retry": {"backoff": float("nan")}}, "retry.backoff"),
-        ({"retry": {"on": ["a\0b"]}}, "retry.on[0]"),
-        ({"retry": {"on": ["timeout", SURROGATE]}}, "retry.on[1]"),
+        ({"retry": {"on": ["timeout", "timout"]}}, "retry.on[1]"),
+        ({"retry": {"on": ["lost"]}}, "retry.on[0]"),
+        ({"retry": {"on": ["timeout"] * 65}}, "retry.on"),
         ({"not_before": "2031-01-31T18:00:00"}, "not_before"),
         ({"not_before": "0001-01-01T00:00:00+14:00"}, "not_before"),
         ({"not_before": "tomorrow"}, "not_before"),
@@ -213,6 +216,20 @@ def test_unknown_field_is_refused(fields: dict[str, Any]) -> None:
 )
 def test_bad_value_is_refused_by_the_name_of_its_field(fields: dict[str, Any], where: str) -> None:
     assert refusal(**fields) == "jobs[3]." + where
+
+
+def test_code_to_retry_on_that_no_attempt_fails_with_is_answered_with_the_codes_there_are() -> None:
+    with pytest.raises(msgspec.ValidationError) as refused:
+        submitted(retry={"on": ["timout"]})
+
+    message = invalid(refused.value, JobSubmission).message
+    assert set(message.partition("known ones: ")[2].split(", ")) == set(Failure)
+
+
+def test_codes_of_schedulers_may_be_retried_on() -> None:
+    codes = ["node_fail", "preempted", "out_of_memory", "timeout"]
+
+    assert submitted(retry={"on": codes}).spec.retry.on == frozenset(codes)
 
 
 @pytest.mark.parametrize(
