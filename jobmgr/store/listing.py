@@ -19,7 +19,7 @@ from jobmgr.domain.resources import Resources
 from jobmgr.domain.retry import Retry
 from jobmgr.domain.status import TERMINAL, Status
 from jobmgr.errors import InvalidRequest, JobNotFound
-from jobmgr.store import dependencies, events
+from jobmgr.store import dependencies, events, sites
 from jobmgr.store.portion import portions
 from jobmgr.store.tables import Attempt, Job, JobTag, Site, Spec
 from jobmgr.store.transaction import AnyRow
@@ -108,8 +108,8 @@ def _filtered(statement: sa.Select[Any], wanted: JobFilter, dialect: str) -> sa.
         if value is not None:
             statement = statement.where(column == value)
     if wanted.executor is not None:
-        sites = sa.select(Site.name).where(Site.executor == wanted.executor)
-        statement = statement.where(Job.site.in_(sites))
+        of_kind = sa.select(Site.name).where(sites.of_kind([wanted.executor]))
+        statement = statement.where(Job.site.in_(of_kind))
     if wanted.tag is not None:
         statement = statement.where(Job.id.in_(sa.select(JobTag.job).where(JobTag.tag == wanted.tag)))
     if wanted.name is not None:

@@ -1,8 +1,8 @@
-"""Statements on sites: where a new job goes."""
+"""Statements on sites: where a new job goes, and which sites are of a kind."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import sqlalchemy as sa
@@ -15,6 +15,11 @@ from jobmgr.store.transaction import Transaction
 
 # By name, what each site may be called as the executor of a job: its executor and its dialect.
 _Kinds = Mapping[str, frozenset[str]]
+
+
+def of_kind(kinds: Sequence[str]) -> sa.ColumnElement[bool]:
+    """The condition that a site is of one of these kinds: what `executor` means in a submitted job and in a filter."""
+    return sa.or_(Site.executor.in_(kinds), Site.dialect.in_(kinds))
 
 
 def place(tx: Transaction, jobs: list[NewJob]) -> list[NewJob]:
@@ -36,7 +41,7 @@ def _read(tx: Transaction, names: set[str], kinds: set[str]) -> _Kinds:
     for name_or_kind in portions(sorted(names | kinds)):
         wanted: sa.ColumnElement[bool] = Site.name.in_(name_or_kind)
         if kinds:
-            wanted = sa.or_(wanted, Site.executor.in_(name_or_kind), Site.dialect.in_(name_or_kind))
+            wanted = sa.or_(wanted, of_kind(name_or_kind))
         rows = tx.connection.execute(sa.select(Site.name, Site.executor, Site.dialect).where(wanted))
         found |= {row.name: frozenset(filter(None, (row.executor, row.dialect))) for row in rows}
     return found

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 import sqlalchemy as sa
 
-from jobmgr.domain.job import NewJob
+from jobmgr.domain.job import JobFilter, NewJob
 from jobmgr.errors import InvalidRequest
 from jobmgr.store import jobs
 from jobmgr.store.transaction import Transaction
@@ -47,6 +47,25 @@ async def test_job_goes_to_the_site_that_is_meant(
     await cluster.add("a", site=site, executor=executor)
 
     assert (await cluster.get("a")).site == expected
+
+
+@pytest.mark.parametrize(
+    ("executor", "expected"),
+    [
+        ("slurm", ["newton", "Zuse"]),
+        ("lsf", ["lsf"]),
+        ("batch", ["newton", "Zuse", "lsf"]),
+        ("pbs", []),
+        ("local", ["local"]),
+    ],
+)
+async def test_jobs_are_listed_by_what_their_executor_may_be_called(
+    cluster: Worker, executor: str, expected: list[str]
+) -> None:
+    for site in ("newton", "local", "Zuse", "lsf"):
+        await cluster.add(site, site=site)
+
+    assert [job.job_id for job in await cluster.all(JobFilter(executor=executor))] == expected
 
 
 async def test_site_of_the_executors_own_name_comes_before_others(cluster: Worker) -> None:
