@@ -155,6 +155,12 @@ class StoreUnavailable(JobmgrError):
     code = "store_unavailable"
 
 
+class DatabaseMoved(StoreUnavailable):
+    """The SQLite file was deleted or replaced while it is open. Transient like an outage: it may be put back."""
+
+    code = "database_moved"
+
+
 class ServiceUnreachable(JobmgrError):
     """No jobmgr service answers at the URL."""
 

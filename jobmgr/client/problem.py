@@ -16,6 +16,7 @@ _PLAIN: Mapping[str, type[JobmgrError]] = MappingProxyType(
             errors.AccessDenied,
             errors.Conflict,
             errors.DatabaseInUse,
+            errors.DatabaseMoved,
             errors.ExecutorUnavailable,
             errors.FileMissing,
             errors.NotADatabase,

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -15,6 +16,7 @@ from sqlalchemy.pool import QueuePool
 
 from jobmgr.errors import InvalidRequest, JobmgrError, NotADatabase, StoreError, StoreUnavailable
 from jobmgr.store.backend import READERS, UNSTORABLE, json_text
+from jobmgr.store.place import Place
 
 T = TypeVar("T")
 
@@ -43,24 +45,25 @@ class Sqlite:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="jobmgr-read")
         # The isolation level is ours (BEGIN IMMEDIATE or DEFERRED below); a read that turns into a write
         # would fail with BUSY whatever the timeout, so readers and the writer are separate engines.
-        self._write_engine = _sqlite_engine(url, "BEGIN IMMEDIATE", pool_size=1)
-        self._read_engine = _sqlite_engine(url, "BEGIN", pool_size=READERS)
+        self._place = Place(Path(url.database or ""))
+        self._write_engine = _sqlite_engine(url, self._place, "BEGIN IMMEDIATE", pool_size=1)
+        self._read_engine = _sqlite_engine(url, self._place, "BEGIN", pool_size=READERS)
         self._seen_version: int | None = None
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(
-            self._readers, _run_sqlite, self._read_engine, work
+            self._readers, _run_sqlite, self._read_engine, self._place, work
         )
 
     async def write(self, work: Callable[[sa.Connection], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(
-            self._writer, _run_sqlite, self._write_engine, work
+            self._writer, _run_sqlite, self._write_engine, self._place, work
         )
 
     async def was_changed(self) -> bool:
         # data_version as the writer's own connection sees it changes only by commits of others.
         loop = asyncio.get_running_loop()
-        version = await loop.run_in_executor(self._writer, _data_version, self._write_engine)
+        version = await loop.run_in_executor(self._writer, _data_version, self._write_engine, self._place)
         # The first look has nothing to compare with: what was committed before it may be news to its caller.
         changed = version != self._seen_version
         self._seen_version = version
@@ -76,7 +79,7 @@ class Sqlite:
             engine.dispose()
 
 
-def _sqlite_engine(url: sa.URL, begin: str, pool_size: int) -> sa.Engine:
+def _sqlite_engine(url: sa.URL, place: Place, begin: str, pool_size: int) -> sa.Engine:
     engine = sa.create_engine(
         url,
         poolclass=QueuePool,
@@ -94,6 +97,7 @@ def _sqlite_engine(url: sa.URL, begin: str, pool_size: int) -> sa.Engine:
         # Group commit pays for FULL: an answered submission survives a power cut.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA cache_size = -32768")
+        place.note()
 
     @event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
@@ -102,7 +106,9 @@ def _sqlite_engine(url: sa.URL, begin: str, pool_size: int) -> sa.Engine:
     return engine
 
 
-def _run_sqlite(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
+def _run_sqlite(engine: sa.Engine, place: Place, work: Callable[[sa.Connection], T]) -> T:
+    # Costs microseconds; a look now and then would let answered writes of the time between be lost.
+    place.check()
     try:
         with engine.connect() as connection, connection.begin():
             return work(connection)
@@ -110,10 +116,14 @@ def _run_sqlite(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
         raise translate_sqlite(error, engine.url.database) from error
 
 
-def _data_version(engine: sa.Engine) -> int:
+def _data_version(engine: sa.Engine, place: Place) -> int:
     raw = engine.raw_connection()
     try:
-        return int(raw.cursor().execute("PRAGMA data_version").fetchone()[0])
+        connection = raw.driver_connection
+        assert isinstance(connection, sqlite3.Connection)
+        place.save(connection)
+        place.check()
+        return int(connection.execute("PRAGMA data_version").fetchone()[0])
     except sqlite3.Error as error:
         raise StoreUnavailable(f"the database cannot be read: {error}") from error
     finally:

@@ -397,6 +397,24 @@ async def test_long_names_are_not_echoed_in_full(api: Api) -> None:
     assert len(answer.body) < 3000
 
 
+async def test_deleted_database_is_said(tmp_path: Path) -> None:
+    settings = settings_module.load({"home": str(tmp_path)}, {})
+    async with (
+        JobManager(settings=settings) as manager,
+        Server(manager, host="127.0.0.1", port=0, token=TOKEN) as server,
+        aiohttp.ClientSession() as session,
+    ):
+        api = Api(manager, server.url, session)
+        manager.database.sqlite_file.unlink()
+
+        written = await api.post("/api/v1/jobs", json={"command": ["true"], "draft": True})
+        read = await api.get("/api/v1/jobs")
+        ready = await api.get("/readyz")
+
+    for answer in (written, read, ready):
+        assert "was deleted or replaced" in answer.problem(503, "database_moved")
+
+
 async def test_locked_database_is_said_and_loses_nothing(tmp_path: Path) -> None:
     settings = settings_module.load(
         {"home": str(tmp_path), "database": f"sqlite:///{tmp_path}/jobs.db?timeout=0.2"}, {}

@@ -14,6 +14,7 @@ from jobmgr.domain.job import EventPosition, JobFilter
 from jobmgr.domain.status import Status
 from jobmgr.errors import (
     DatabaseInUse,
+    DatabaseMoved,
     IllegalTransition,
     InvalidRequest,
     JobNotFound,
@@ -26,6 +27,7 @@ from tests import remnant
 from tests.ledger import signatures, signing
 from tests.patience import eventually
 
+ONE = ResourceLimits(max_concurrent_jobs=1)
 TWO = ResourceLimits(max_concurrent_jobs=2)
 
 
@@ -45,6 +47,37 @@ def swap_content(sqlite_url: str, content: bytes) -> bytes:
     before = file.read_bytes()
     file.write_bytes(content)
     return before
+
+
+async def test_deleted_database_stops_claims_and_not_what_runs_and_can_be_had_back(tmp_path: Path) -> None:
+    file, go = tmp_path / "jobs.db", tmp_path / "go"
+    url, work = f"sqlite:///{file}", tmp_path / "work"
+    waiting = ["sh", "-c", f"until [ -e {go} ]; do sleep 0.02; done; exit 3"]
+    async with JobManager(ONE, database=url, work_dir=work) as manager:
+        running = await manager.submit(waiting)
+        queued = await manager.submit(["true"])
+        await eventually(lambda: is_running(manager, running))
+        for name in ("jobs.db", "jobs.db-wal", "jobs.db-shm"):
+            (tmp_path / name).unlink()
+
+        with pytest.raises(DatabaseMoved):
+            await manager.submit(["true"])
+        (copy,) = await eventually(lambda: list(tmp_path.glob("jobs.db.rescued-*[0-9]")))
+        go.touch()  # The job ends now, and nobody can be told.
+        await eventually(lambda: list(tmp_path.glob(f"work/control/{running}/1/exit")))
+        with pytest.raises(DatabaseMoved):
+            await manager.get(running)
+    assert not (tmp_path / "work/control" / queued).exists()
+    await asyncio.to_thread(copy.rename, file)
+    async with JobManager(ONE, database=url, work_dir=work) as manager:
+        ends = await manager.wait_many([running, queued], 30)
+
+    assert [(job.status, job.attempt) for job in ends] == [(Status.FAILED, 1), (Status.COMPLETED, 1)]
+    assert ends[0].exit_code == 3
+
+
+async def is_running(manager: JobManager, job_id: str) -> bool:
+    return (await manager.get(job_id)).status is Status.RUNNING
 
 
 async def test_manager_leaves_no_threads_tasks_files_or_processes(database_url: str, tmp_path: Path) -> None:

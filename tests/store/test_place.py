@@ -1,0 +1,106 @@
+"""An SQLite file that is deleted or replaced while it is open."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from jobmgr.errors import DatabaseMoved
+from jobmgr.store import listing
+from jobmgr.store.engine import Database
+from tests.patience import eventually
+from tests.store.worker import Worker, new_job
+
+
+@pytest.fixture
+def file(sqlite_url: str) -> Path:
+    return Path(sqlite_url.removeprefix("sqlite:///"))
+
+
+@pytest_asyncio.fixture
+async def worker(sqlite_url: str) -> AsyncIterator[Worker]:
+    database = Database(sqlite_url)
+    await database.start()
+    yield await Worker.register(database)
+    await database.close()
+
+
+def delete(file: Path) -> None:
+    file.unlink()
+
+
+def replace(file: Path) -> None:
+    other = file.with_name("other.db")
+    shutil.copyfile(file, other)
+    other.replace(file)
+
+
+@pytest.mark.parametrize("remove", [delete, replace])
+async def test_nothing_is_written_or_read_once_the_file_is_gone(
+    worker: Worker, file: Path, remove: Callable[[Path], None]
+) -> None:
+    await worker.add("a")
+    remove(file)
+
+    with pytest.raises(DatabaseMoved, match=r"jobs\.db was deleted or replaced"):
+        await worker.add("b")
+    with pytest.raises(DatabaseMoved):
+        await worker.get("a")
+
+
+async def test_file_that_is_put_back_is_used_again(worker: Worker, file: Path) -> None:
+    away = file.rename(file.with_name("away.db"))  # noqa: ASYNC240
+    with pytest.raises(DatabaseMoved):
+        await worker.add("a")
+    away.rename(file)
+
+    await worker.add("a")
+
+    assert [job.job_id for job in await worker.all()] == ["a"]
+
+
+@pytest.mark.parametrize("remove", [delete, replace])
+async def test_what_was_in_it_is_saved_beside_it_once(
+    worker: Worker, file: Path, remove: Callable[[Path], None]
+) -> None:
+    await worker.insert(*(new_job() for _ in range(100)))
+    remove(file)
+
+    async with asyncio.TaskGroup() as group:
+        noticing = group.create_task(worker.database.notice_others(0.01))
+        said = await eventually(lambda: refusal(worker, "is saved"))
+        (copy,) = file.parent.glob("jobs.db.rescued-*")
+        saved = Database(f"sqlite:///{copy}")
+        await saved.start()
+        assert len(await saved.read(listing.unfinished, None)) == 100
+        await saved.close()
+        noticing.cancel()
+
+    assert f"`mv {copy} {file}`" in said
+    assert copy.stat().st_mode & 0o777 == 0o600
+    assert list(file.parent.glob("jobs.db.rescued-*[0-9]")) == [copy]
+
+
+async def test_copy_that_cannot_be_made_is_said_with_its_reason(worker: Worker, file: Path) -> None:
+    folder = file.parent
+    folder.rename(folder.with_name("elsewhere"))
+
+    async with asyncio.TaskGroup() as group:
+        noticing = group.create_task(worker.database.notice_others(0.01))
+        said = await eventually(lambda: refusal(worker, "a copy, which failed"))
+        folder.with_name("elsewhere").rename(folder)
+        noticing.cancel()
+
+    assert "No such file or directory" in said
+    await worker.add("a")
+
+
+async def refusal(worker: Worker, part: str) -> str | None:
+    with pytest.raises(DatabaseMoved) as moved:
+        await worker.all()
+    return str(moved.value) if part in str(moved.value) else None
