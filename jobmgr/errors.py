@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -26,6 +27,20 @@ class DependencyCycle(InvalidRequest):
     """The jobs of one bulk wait for each other."""
 
     code = "dependency_cycle"
+
+
+class AmbiguousId(InvalidRequest):
+    """The beginning of an id is that of several jobs; `candidates` are some of their ids."""
+
+    code = "ambiguous_id"
+
+    def __init__(self, prefix: str, candidates: Sequence[str], *, are_all: bool) -> None:
+        found = ", ".join(candidates) + ("" if are_all else ", ...")
+        super().__init__(
+            "", f"{prefix!r} is the beginning of several ids: {found}; write more of the one you mean"
+        )
+        self.prefix = prefix
+        self.candidates = candidates
 
 
 class NotFound(JobmgrError):

@@ -49,6 +49,7 @@ async def list_jobs(request: web.Request, query: JobsQuery) -> web.Response:
         # Nothing is empty here unless it was left out: an empty parameter is refused.
         status=frozenset(query.status) or None,
         ids=tuple(query.ids) or None,
+        id_prefix=query.id_prefix,
         user=query.user,
         queue=query.queue,
         site=query.site,

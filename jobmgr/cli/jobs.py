@@ -96,6 +96,7 @@ async def _read(client: Client, limit: int, **filters: Unpack[Filters]) -> tuple
 @with_client
 async def show(client: Client, job_id: str, *, as_json: bool) -> None:
     """Show one job with its attempts and files."""
+    job_id = await client.full_id(job_id)
     job = await client.get(job_id)
     spec = await client.spec(job_id)
     attempts = await client.attempts(job_id)
@@ -192,6 +193,7 @@ def _dependency(dependency: Dependency) -> str:
 @with_client
 async def why(client: Client, job_id: str, *, as_json: bool) -> None:
     """Say why a job is where it is, best reason first."""
+    job_id = await client.full_id(job_id)
     reasons = await client.why(job_id)
     if as_json:
         output.as_json(msgspec.to_builtins(translation.why_answer(job_id, list(reasons))))

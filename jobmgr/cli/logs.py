@@ -25,6 +25,7 @@ async def logs(
     client: Client, job_id: str, *, follow: bool, of_stderr: bool, tail: int | None, attempt: int | None
 ) -> None:
     """Print what a job wrote: byte for byte into files and pipes, without escape sequences on a terminal."""
+    job_id = await client.full_id(job_id)
     stream = "stderr" if of_stderr else "stdout"
     if follow:
         pieces = client.follow_log(job_id, stream, tail=tail, attempt=attempt)

@@ -26,7 +26,7 @@ _job_ids = click.argument("job_ids", nargs=-1, required=True, metavar="ID...")
 @with_client
 async def cancel(client: Client, job_ids: Sequence[str]) -> int:
     """End jobs, running ones with all their processes; `-` reads ids from stdin."""
-    return await _each(client.cancel, job_ids)
+    return await _each(client, client.cancel, job_ids)
 
 
 @click.command()
@@ -37,7 +37,7 @@ async def cancel(client: Client, job_ids: Sequence[str]) -> int:
 @with_client
 async def retry(client: Client, job_ids: Sequence[str], *, assume_dead: bool) -> int:
     """Run jobs that have ended once more; `-` reads ids from stdin."""
-    return await _each(lambda job_id: client.retry(job_id, assume_dead=assume_dead), job_ids)
+    return await _each(client, lambda job_id: client.retry(job_id, assume_dead=assume_dead), job_ids)
 
 
 @click.command()
@@ -48,7 +48,7 @@ async def pause(client: Client, job_ids: Sequence[str]) -> int:
 
     A paused job keeps its slot and its memory; its walltime stands still.
     """
-    return await _each(client.pause, job_ids)
+    return await _each(client, client.pause, job_ids)
 
 
 @click.command()
@@ -56,7 +56,7 @@ async def pause(client: Client, job_ids: Sequence[str]) -> int:
 @with_client
 async def resume(client: Client, job_ids: Sequence[str]) -> int:
     """Let paused jobs go on; `-` reads ids from stdin."""
-    return await _each(client.resume, job_ids)
+    return await _each(client, client.resume, job_ids)
 
 
 @click.command()
@@ -64,7 +64,7 @@ async def resume(client: Client, job_ids: Sequence[str]) -> int:
 @with_client
 async def hold(client: Client, job_ids: Sequence[str]) -> int:
     """Keep waiting jobs from starting until they are released; `-` reads ids from stdin."""
-    return await _each(client.hold, job_ids)
+    return await _each(client, client.hold, job_ids)
 
 
 @click.command()
@@ -72,7 +72,7 @@ async def hold(client: Client, job_ids: Sequence[str]) -> int:
 @with_client
 async def release(client: Client, job_ids: Sequence[str]) -> int:
     """Let held jobs go; `-` reads ids from stdin."""
-    return await _each(client.release, job_ids)
+    return await _each(client, client.release, job_ids)
 
 
 @click.command()
@@ -80,7 +80,7 @@ async def release(client: Client, job_ids: Sequence[str]) -> int:
 @with_client
 async def execute(client: Client, job_ids: Sequence[str]) -> int:
     """Queue jobs that were saved as drafts; `-` reads ids from stdin."""
-    return await _each(client.execute, job_ids)
+    return await _each(client, client.execute, job_ids)
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -89,14 +89,18 @@ async def execute(client: Client, job_ids: Sequence[str]) -> int:
 @with_client
 async def priority(client: Client, priority: int, job_ids: Sequence[str]) -> int:
     """Give jobs another PRIORITY, from -2147483647 to 2147483647, larger first; `-` reads ids from stdin."""
-    return await _each(lambda job_id: client.set_priority(job_id, priority), job_ids)
+    return await _each(client, lambda job_id: client.set_priority(job_id, priority), job_ids)
 
 
-async def _each(verb: Callable[[str], Awaitable[Job]], job_ids: Sequence[str]) -> int:
+async def _each(client: Client, verb: Callable[[str], Awaitable[Job]], job_ids: Sequence[str]) -> int:
     """Do it to each job; what is refused is said, does not stop the others, and decides the exit code."""
+
+    async def do(text: str) -> Job:
+        return await verb(await client.full_id(text))
+
     worst = DONE
     for batch in batched(expand(job_ids), _AT_A_TIME):
-        for result in await asyncio.gather(*map(verb, batch), return_exceptions=True):
+        for result in await asyncio.gather(*map(do, batch), return_exceptions=True):
             if isinstance(result, Job):
                 output.line(f"{result.job_id} {result.status}{_wish(result)}")
             elif isinstance(result, JobmgrError) and not isinstance(result, (ServiceUnreachable, AnswerLost)):

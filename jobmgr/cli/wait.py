@@ -36,7 +36,7 @@ async def wait(client: Client, *, job_ids: Sequence[str], waits_for_all: bool, t
     if bool(job_ids) == waits_for_all:
         raise click.UsageError("name the jobs to wait for, or give --all")
     timeout_s = None if timeout is None else parse_duration(timeout, "--timeout")
-    found = await _open(client) if waits_for_all else expand(job_ids)
+    found = await _open(client) if waits_for_all else [await client.full_id(text) for text in expand(job_ids)]
     return await wait_and_tell(client, found, timeout_s)
 
 

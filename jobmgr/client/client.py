@@ -14,15 +14,16 @@ import msgspec
 from jobmgr.client import bulk, following, logs, waiting
 from jobmgr.client.address import find_service
 from jobmgr.client.connection import Connection, path
-from jobmgr.domain.job import Attempt, Event, EventPosition, FileEntry, Job, JobPage, JobSpec
+from jobmgr.domain.job import MIN_ID_PREFIX, Attempt, Event, EventPosition, FileEntry, Job, JobPage, JobSpec
 from jobmgr.domain.limits import ResourceLimits
 from jobmgr.domain.queue import Queue
 from jobmgr.domain.why import Reason
-from jobmgr.errors import InvalidRequest, JobNotFound
+from jobmgr.errors import AmbiguousId, InvalidRequest, JobNotFound
 from jobmgr.wire import answers, translation
-from jobmgr.wire.submission import JOB_ID, JobSubmission, command_list
+from jobmgr.wire.submission import JOB_ID, NEW_ID_LENGTH, JobSubmission, command_list
 
 PAGE_SIZE = 1000
+_CANDIDATES = 10
 # How long a service that is away is borne: long enough for an upgrade and a restart of the machine.
 PATIENCE_S = 600.0
 
@@ -34,6 +35,7 @@ class Filters(TypedDict, total=False):
 
     status: Collection[str] | None
     ids: Collection[str] | None
+    id_prefix: str
     user: str
     queue: str
     site: str
@@ -115,6 +117,27 @@ class Client:
     async def get(self, job_id: str) -> Job:
         """The job. Raises JobNotFound."""
         return translation.to_job(await self._connection.read(_job(job_id), answers.JobAnswer))
+
+    async def full_id(self, text: str) -> str:
+        """The id that is `text`, else the only one that begins so; of a beginning four characters are needed.
+
+        Text as long as the ids that are chosen for jobs is taken for one without being asked for. Raises
+        JobNotFound, AmbiguousId.
+        """
+        if len(text) >= NEW_ID_LENGTH:
+            return text
+        try:
+            return (await self.get(text)).job_id
+        except JobNotFound:
+            if len(text) < MIN_ID_PREFIX:
+                raise
+        page = await self.list_page(id_prefix=text, limit=_CANDIDATES)
+        found = [job.job_id for job in page.jobs]
+        if not found:
+            raise JobNotFound(text)
+        if len(found) > 1:
+            raise AmbiguousId(text, found, are_all=page.next_cursor is None)
+        return found[0]
 
     async def list_page(
         self,

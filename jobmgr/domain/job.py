@@ -15,6 +15,8 @@ from jobmgr.errors import InvalidRequest
 
 # How many ids a listing takes: they travel in one URL and fit into one statement of each database.
 MAX_LISTED_IDS = 1000
+# How much of an id has to be given where its beginning may stand for it.
+MIN_ID_PREFIX = 4
 
 
 class When(StrEnum):
@@ -221,6 +223,7 @@ class JobFilter:
 
     status: frozenset[Status] | None = None
     ids: tuple[str, ...] | None = None
+    id_prefix: str | None = None
     user: str | None = None
     queue: str | None = None
     site: str | None = None

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from jobmgr.domain.job import MAX_LISTED_IDS
+from jobmgr.domain.job import MAX_LISTED_IDS, MIN_ID_PREFIX
 from jobmgr.domain.status import Status
 from jobmgr.wire.submission import JobSubmission, Name, Priority
 
@@ -61,6 +61,9 @@ class JobsQuery(Struct, forbid_unknown_fields=True):
 
     status: list[Status] = []
     ids: Annotated[list[Annotated[str, Meta(max_length=128)]], Meta(max_length=MAX_LISTED_IDS)] = []
+    id_prefix: (
+        Annotated[str, Meta(min_length=MIN_ID_PREFIX, max_length=128, description="how the id begins")] | None
+    ) = None
     user: Name | None = None
     queue: Name | None = None
     site: Name | None = None

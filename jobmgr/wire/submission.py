@@ -23,6 +23,7 @@ from jobmgr.errors import InvalidRequest
 from jobmgr.failure import Failure
 
 JOB_ID = r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}$"
+NEW_ID_LENGTH = 20
 PRIORITY_RANGE = 2**31 - 1
 MAX_PROPERTIES_BYTES = 65_536
 _NAME_LENGTH = 60
@@ -145,7 +146,7 @@ def command_list(command: Sequence[str]) -> list[str]:
 
 def new_job_id() -> str:
     """A random public id; 80 bits, so ids of restored and merged databases do not meet."""
-    return secrets.token_hex(10)
+    return secrets.token_hex(NEW_ID_LENGTH // 2)
 
 
 def to_new_job(asked: JobSubmission, *, user: str, at: str = "") -> NewJob:

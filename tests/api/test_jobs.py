@@ -268,6 +268,7 @@ async def test_listing_filters(api: Api) -> None:
     assert await ids("status=completed,failed") == ["three"]
     assert await ids("status=completed&status=pending") == ["one", "two", "three"]
     assert await ids("ids=three,one") == ["one", "three"]
+    assert await ids("id_prefix=thre") == ["three"]
     assert await ids("name=wing-*") == ["one", "two"]
     assert await ids("tag=blue") == ["two"]
     assert await ids("queue=default&site=local&executor=local&name=tail") == ["three"]

@@ -251,6 +251,16 @@ async def test_as_many_ids_as_are_taken_are_found_and_more_are_refused(worker: W
     assert refused.value.field == "ids"
 
 
+async def test_prefix_of_ids_is_compared_by_byte(worker: Worker) -> None:
+    names = ["3fa9", "3fa9-1", "3fa90", "3fa9z", "3fA9", "3fa", "3fb", "3fa.9"]
+    await worker.insert(*map(new_job, names))
+
+    found = await worker.all(JobFilter(id_prefix="3fa9"))
+
+    assert [job.job_id for job in found] == ["3fa9", "3fa9-1", "3fa90", "3fa9z"]
+    assert await worker.all(JobFilter(id_prefix="3fa9_")) == []
+
+
 async def test_unknown_order_is_refused(worker: Worker) -> None:
     with pytest.raises(InvalidRequest) as refused:
         await worker.database.read(listing.page, JobFilter(), "name; DROP TABLE jobs", 10, None)

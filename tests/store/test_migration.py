@@ -23,6 +23,7 @@ REVISIONS = [
     script.revision
     for script in ScriptDirectory(str(schema.migrations_directory())).walk_revisions("base", "heads")
 ][::-1]
+NOTHING_TO_DO_ON_SQLITE = {"0005"}
 
 
 @pytest_asyncio.fixture
@@ -128,7 +129,7 @@ async def test_revision_goes_down_and_up_again(empty: Database, revision: str) -
     await move(empty, revision, down=False)
 
     assert await empty.read(shape) == there
-    assert below != there
+    assert (below == there) is (empty.is_sqlite and revision in NOTHING_TO_DO_ON_SQLITE)
 
 
 async def test_downgrade_to_the_base_leaves_nothing(empty: Database) -> None:

@@ -300,6 +300,9 @@ async def test_due_jobs_are_found_by_their_time(filled: Database) -> None:
         (JobFilter(), "-created", "pk_jobs|SCAN jobs|SEARCH jobs USING INTEGER PRIMARY KEY"),
         (JobFilter(), "created", "pk_jobs|SCAN jobs|SEARCH jobs USING INTEGER PRIMARY KEY"),
         (JobFilter(), "-priority", "ix_jobs_priority"),
+        (JobFilter(id_prefix="j17"), "-created", "uq_jobs_job_id|sqlite_autoindex_jobs_1"),
+        (JobFilter(id_prefix="j17"), "-priority", "uq_jobs_job_id|sqlite_autoindex_jobs_1"),
+        (JobFilter(ids=("j17", "j18")), "-created", "uq_jobs_job_id|sqlite_autoindex_jobs_1"),
         (JobFilter(status=frozenset({Status.RUNNING})), "-created", "ix_jobs_(live|status)"),
         (JobFilter(user="user-8", status=frozenset({Status.QUEUED})), "-created", "ix_jobs_user_status"),
         (
