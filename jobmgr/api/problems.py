@@ -24,6 +24,7 @@ _STATUS: Mapping[str, int] = {
     "store_error": 503,
     "store_unavailable": 503,
     "executor_unavailable": 503,
+    "query_too_slow": 504,
     "wait_timeout": 504,
 }
 _HTTP_CODES: Mapping[int, tuple[str, str]] = {

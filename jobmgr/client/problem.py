@@ -21,6 +21,7 @@ _PLAIN: Mapping[str, type[JobmgrError]] = MappingProxyType(
             errors.FileMissing,
             errors.NotADatabase,
             errors.NotFound,
+            errors.QueryTooSlow,
             errors.SchemaMissing,
             errors.SchemaTooNew,
             errors.StoreError,

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 T = TypeVar("T")
 
 READERS = 4
+STATEMENT_TIMEOUT_S = 30.0
 UNSTORABLE = "text with NUL characters or unpaired surrogates can neither be stored nor found"
 
 
@@ -18,7 +19,7 @@ class Backend(Protocol):
     """How transactions run on one kind of database."""
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
-        """Run `work` in a read-only transaction: one consistent state."""
+        """Run `work` in a read-only transaction: one consistent state. Raises QueryTooSlow."""
         ...
 
     async def write(self, work: Callable[[sa.Connection], T]) -> T:

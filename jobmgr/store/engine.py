@@ -20,7 +20,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import sqlalchemy as sa
 
 from jobmgr import fault
-from jobmgr.errors import JobmgrError, StoreUnavailable
+from jobmgr.errors import JobmgrError, QueryTooSlow, StoreUnavailable
 from jobmgr.store import address, idempotency, schema
 from jobmgr.store.backend import Backend
 from jobmgr.store.idempotency import Once
@@ -95,9 +95,12 @@ class Database:
     async def read(
         self, statements: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run `statements(connection, …)` on one consistent state. Raises StoreUnavailable."""
+        """Run `statements(connection, …)` on one consistent state. Raises StoreUnavailable, QueryTooSlow."""
         try:
             answer = await self._backend.read(lambda connection: statements(connection, *args, **kwargs))
+        except QueryTooSlow:
+            # Whoever asked too much is told; the database is there.
+            raise
         except StoreUnavailable as error:
             self._reading.begin(error)
             raise

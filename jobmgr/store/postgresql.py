@@ -13,14 +13,13 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from jobmgr.errors import InvalidRequest, StoreUnavailable
-from jobmgr.store.backend import READERS, UNSTORABLE, json_text
+from jobmgr.errors import InvalidRequest, QueryTooSlow, StoreUnavailable
+from jobmgr.store.backend import READERS, STATEMENT_TIMEOUT_S, UNSTORABLE, json_text
 from jobmgr.store.outage import Outage
 from jobmgr.store.transaction import NOTIFY_CHANNEL
 
 T = TypeVar("T")
 
-STATEMENT_TIMEOUT_S = 30.0
 ANSWER_TIMEOUT_S = STATEMENT_TIMEOUT_S + 10  # for a server that does not even say that it took too long
 _OVERFLOW = 4
 CONNECTIONS = READERS + 1 + _OVERFLOW  # of one service, at most
@@ -29,6 +28,7 @@ _REPEATS = 5
 # What another service's commit of the same instant causes: deadlock_detected, serialization_failure, and
 # unique_violation between the look at what exists and the insert. A second look sees that commit.
 _REPEATED = ("40P01", "40001", "23505")
+_STATEMENT_TIMEOUT = "57014"  # query_canceled
 # What passes by itself, or when a person has acted, and is no fault of a statement. Source: PostgreSQL 17, appendix A.
 _PASSING = (
     "08",  # connection
@@ -56,6 +56,7 @@ class Postgresql:
         url: sa.URL,
         *,
         pool_timeout_s: float = STATEMENT_TIMEOUT_S,
+        statement_timeout_s: float = STATEMENT_TIMEOUT_S,
         answer_timeout_s: float = ANSWER_TIMEOUT_S,
     ) -> None:
         self._engine = create_async_engine(
@@ -70,7 +71,7 @@ class Postgresql:
                 "timeout": 10,
                 "server_settings": {
                     "application_name": "jobmgr",
-                    "statement_timeout": str(int(STATEMENT_TIMEOUT_S * 1000)),
+                    "statement_timeout": str(int(statement_timeout_s * 1000)),
                     "idle_in_transaction_session_timeout": "60000",
                 },
             },
@@ -88,6 +89,8 @@ class Postgresql:
             async with self._reading.connect() as connection, connection.begin():
                 return await connection.run_sync(work)
         except (*_FAILURES, UnicodeEncodeError) as error:
+            if _sqlstate(error) == _STATEMENT_TIMEOUT:
+                raise QueryTooSlow from error
             raise _translate_postgresql(error) from error
 
     async def write(self, work: Callable[[sa.Connection], T]) -> T:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -14,8 +16,15 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.pool import QueuePool
 
-from jobmgr.errors import InvalidRequest, JobmgrError, NotADatabase, StoreError, StoreUnavailable
-from jobmgr.store.backend import READERS, UNSTORABLE, json_text
+from jobmgr.errors import (
+    InvalidRequest,
+    JobmgrError,
+    NotADatabase,
+    QueryTooSlow,
+    StoreError,
+    StoreUnavailable,
+)
+from jobmgr.store.backend import READERS, STATEMENT_TIMEOUT_S, UNSTORABLE, json_text
 from jobmgr.store.place import Place
 
 T = TypeVar("T")
@@ -29,18 +38,20 @@ _PASSING = frozenset(
         sqlite3.SQLITE_BUSY,
         sqlite3.SQLITE_LOCKED,
         sqlite3.SQLITE_NOMEM,
-        sqlite3.SQLITE_INTERRUPT,
         sqlite3.SQLITE_IOERR,
         sqlite3.SQLITE_FULL,
         sqlite3.SQLITE_PROTOCOL,
     }
 )
+# How many steps of SQLite's machine lie between two looks at the clock: about a millisecond.
+_INSTRUCTIONS = 100_000
 
 
 class Sqlite:
     """One file. Readers and the writer are separate engines: see their BEGIN."""
 
-    def __init__(self, url: sa.URL) -> None:
+    def __init__(self, url: sa.URL, *, read_timeout_s: float = STATEMENT_TIMEOUT_S) -> None:
+        self._read_timeout_s = read_timeout_s
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="jobmgr-write")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="jobmgr-read")
         # The isolation level is ours (BEGIN IMMEDIATE or DEFERRED below); a read that turns into a write
@@ -52,8 +63,15 @@ class Sqlite:
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(
-            self._readers, _run_sqlite, self._read_engine, self._place, work
+            self._readers, _run_sqlite, self._read_engine, self._place, self._bounded(work)
         )
+
+    def _bounded(self, work: Callable[[sa.Connection], T]) -> Callable[[sa.Connection], T]:
+        def run(connection: sa.Connection) -> T:
+            with _limited(connection, self._read_timeout_s):
+                return work(connection)
+
+        return run
 
     async def write(self, work: Callable[[sa.Connection], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(
@@ -116,6 +134,19 @@ def _run_sqlite(engine: sa.Engine, place: Place, work: Callable[[sa.Connection],
         raise translate_sqlite(error, engine.url.database) from error
 
 
+@contextlib.contextmanager
+def _limited(connection: sa.Connection, timeout_s: float) -> Iterator[None]:
+    """Interrupt what `connection` does once this has lasted so long; SQLite has no time limit of its own."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    deadline = time.monotonic() + timeout_s
+    driver.set_progress_handler(lambda: time.monotonic() > deadline, _INSTRUCTIONS)
+    try:
+        yield
+    finally:
+        driver.set_progress_handler(None, 0)
+
+
 def _data_version(engine: sa.Engine, place: Place) -> int:
     raw = engine.raw_connection()
     try:
@@ -145,6 +176,9 @@ def translate_sqlite(
         return StoreError(f"{file} or its directory is read-only; make it writable for this user")
     if "unable to open" in text:
         return StoreError(f"{file} cannot be opened ({text}); does its directory exist?")
-    if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in _PASSING:
+    code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_INTERRUPT:
+        return QueryTooSlow()
+    if code in _PASSING:
         return StoreUnavailable(f"{file} is busy or out of space: {text}")
     return error

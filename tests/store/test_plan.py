@@ -303,6 +303,8 @@ async def test_due_jobs_are_found_by_their_time(filled: Database) -> None:
         (JobFilter(id_prefix="j17"), "-created", "uq_jobs_job_id|sqlite_autoindex_jobs_1"),
         (JobFilter(id_prefix="j17"), "-priority", "uq_jobs_job_id|sqlite_autoindex_jobs_1"),
         (JobFilter(ids=("j17", "j18")), "-created", "uq_jobs_job_id|sqlite_autoindex_jobs_1"),
+        (JobFilter(tag="tag-7"), "-created", "ix_job_tags_tag"),
+        (JobFilter(user="user-8"), "-created", "ix_jobs_user_status|pk_jobs"),
         (JobFilter(status=frozenset({Status.RUNNING})), "-created", "ix_jobs_(live|status)"),
         (JobFilter(user="user-8", status=frozenset({Status.QUEUED})), "-created", "ix_jobs_user_status"),
         (
@@ -326,6 +328,21 @@ async def test_page_is_read_by_its_index(
     assert "Seq Scan on jobs" not in plan
     # What a narrow filter leaves may be sorted; everything may not.
     assert wanted != JobFilter() or re.search("Sort Key: jobs|ORDER BY", plan) is None
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [JobFilter(name="name-7"), JobFilter(name="*7"), JobFilter(site="local"), JobFilter(executor="local")],
+)
+async def test_page_of_a_filter_without_index_ends_where_it_is_full(
+    filled: Database, wanted: JobFilter
+) -> None:
+    if not filled.is_sqlite:
+        pytest.skip("PostgreSQL chooses between walking and sorting by how many jobs it expects")
+
+    plan = await page_plan(filled, wanted, "-created", 100, None)
+
+    assert "ORDER BY" not in plan
 
 
 @pytest.mark.parametrize(
