@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,7 +35,6 @@ from jobmgr.failure import Failure
 
 logger = logging.getLogger(__name__)
 
-_SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM})
 _FOLLOW_AGAIN_FIRST_S = 0.5
 _FOLLOW_AGAIN_MAX_S = 30.0
 _SECRET_VARIABLES = frozenset({"PGPASSWORD", "PGPASSFILE", "PGSERVICE", "PGSERVICEFILE"})
@@ -98,6 +96,10 @@ class LocalExecutor:
         if not process.may_adopt_orphans:
             raise ExecutorUnavailable(
                 "commands can be run on Linux only for now; use a site on another machine"
+            )
+        if not process.may_mark():
+            raise ExecutorUnavailable(
+                "the hard limit of file locks (`ulimit -H -x`) is used to tell commands apart; make it unlimited"
             )
         try:
             self.work_id = await asyncio.to_thread(gate.make_roots, str(self._work_dir))
@@ -403,7 +405,7 @@ def _may_exist(control: str) -> bool:
 
 def _shortage(number: int | None, message: str) -> str | None:
     """What the service or a keeper is short of, if that is what this error says; the job has no part in it."""
-    return f"the system is short of resources: {message}" if number in _SCARCE else None
+    return f"the system is short of resources: {message}" if number in process.SCARCE else None
 
 
 def _file_error(number: int | None, message: str) -> JobError:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import functools
 import os
+import resource
 import signal
 import socket
 import struct
@@ -20,9 +22,15 @@ from typing import NamedTuple, NoReturn
 
 ATTEMPT_VARIABLE = "JOBMGR_ATTEMPT_TOKEN"
 RUN_VARIABLE = "JOBMGR_RUN_DIR"
+# What the system answers if it has no descriptor, process or memory left; a moment later it may.
+SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM})
 
 _PR_SET_CHILD_SUBREAPER = 36  # Source: prctl(2), linux/prctl.h.
 _PF_FORKNOEXEC = 0x40  # Source: linux/sched.h; set by fork, cleared by a successful exec, kept by a zombie.
+# Source: setrlimit(2), RLIMIT_LOCKS, for which Python has no name. Linux shows it and has not enforced it since 2.4.25.
+_RLIMIT_LOCKS = 10
+_LIMIT_OF_LOCKS = b"Max file locks"
+_MARK_BYTES = 7
 _DEAD_STATES = "ZXx"
 _STOPPED_STATES = "Tt"
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -100,6 +108,59 @@ def peer_uid(connection: socket.socket) -> int:
     """The user at the other end of a Unix socket."""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     return int(struct.unpack("3i", credentials)[1])
+
+
+# Marks
+
+
+def may_mark() -> bool:
+    """Whether this process may give marks: any number has to be allowed as its limit of file locks."""
+    _, most = resource.getrlimit(_RLIMIT_LOCKS)
+    return most == resource.RLIM_INFINITY or most >= 256**_MARK_BYTES
+
+
+def new_mark() -> int:
+    """A mark that nobody has."""
+    return int.from_bytes(os.urandom(_MARK_BYTES), "big")
+
+
+def bear(mark: int) -> None:
+    """Bear this mark, as every process born below this one will from its first instant until it is reaped.
+
+    Of what a process inherits at birth it is the one thing that no exec changes, that a zombie still shows, that
+    nobody needs for anything else, and that may be any number. A program that sets its limit of file locks loses it.
+    """
+    _, most = resource.getrlimit(_RLIMIT_LOCKS)
+    resource.setrlimit(_RLIMIT_LOCKS, (mark, most))
+
+
+def mark_of(pid: int) -> int | None:
+    """The mark that the process bears, a zombie too; None if it has none. Raises OSError as `read_stat`."""
+    try:
+        limits = _read_short(f"/proc/{pid}/limits")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    soft = limits.partition(_LIMIT_OF_LOCKS)[2].split(maxsplit=1)[:1]
+    return (
+        int(soft[0]) if soft and soft[0].isdigit() else None
+    )  # Nothing is shown of what is just being reaped.
+
+
+def eldest(stats: Iterable[ProcessStat]) -> ProcessStat:
+    """The one that was born first. Raises OSError as `read_stat`.
+
+    Ids are given in rising order and start again from below at the end. Of two that were born within one tick (10 ms)
+    the later one is the next above by less than half of all ids, because half of them, 16384 at the least that Linux
+    comes with, cannot be given in this time.
+    """
+    ids = int(_read_short("/proc/sys/kernel/pid_max"))
+
+    def older(one: ProcessStat, other: ProcessStat) -> ProcessStat:
+        if one.start_ticks != other.start_ticks:
+            return min(one, other, key=lambda stat: stat.start_ticks)
+        return one if (other.pid - one.pid) % ids < ids // 2 else other
+
+    return functools.reduce(older, stats)
 
 
 # Starting

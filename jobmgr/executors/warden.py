@@ -33,10 +33,11 @@ _NEVER_STARTED = {
 
 
 class _Kept(NamedTuple):
-    """A living keeper."""
+    """A keeper; `mark` is borne by it and by all that is born below it."""
 
     note: Note
     socket_path: str
+    mark: int
 
 
 class Warden:
@@ -47,7 +48,9 @@ class Warden:
         self._directory = directory
         self._socket_path = str(listener.getsockname())
         self._keepers: dict[int, _Kept] = {}
+        self._bereft: list[_Kept] = []  # Keepers that died, whose attempt is not taken over yet.
         self._holds: dict[str, Hold] = {}
+        self._marks: dict[str, int] = {}  # Of the keepers that the held attempts had.
         self._peers: dict[int, Peer] = {}
         self._watchers: dict[str, set[int]] = {}
         self._poll = select.poll()
@@ -63,13 +66,17 @@ class Warden:
         self._poll.register(self._listener, select.POLLIN)
         self._poll.register(self._wakeup, select.POLLIN)
         try:
-            while self._keepers or self._holds or self._peers or time.monotonic() < self._alone_until:
+            while self._is_needed():
                 for descriptor, _ in self._poll.poll(self._timeout_ms()):
                     self._serve(descriptor)
                 self._look_after()
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(self._socket_path)
+
+    def _is_needed(self) -> bool:
+        held = self._keepers or self._bereft or self._holds
+        return bool(held or self._peers) or time.monotonic() < self._alone_until
 
     def _look_after(self) -> None:
         self._is_short = False
@@ -144,7 +151,8 @@ class Warden:
             self._watchers.setdefault(token, set()).add(descriptor)
             self._tell(descriptor, hold.attach())
             return
-        kept = any(k.note.step and k.note.assignment.token == token for k in self._keepers.values())
+        notes = [kept.note for kept in (*self._keepers.values(), *self._bereft)]
+        kept = any(note.step and note.assignment.token == token for note in notes)
         self._tell(descriptor, {"op": "elsewhere" if kept else "unknown", "token": token})
 
     def _tell(self, descriptor: int, message: Message) -> None:
@@ -160,8 +168,8 @@ class Warden:
         try:
             _bind(listener, path)
             listener.listen(_KEEPERS_WAITING)
-            note = Note()
-            pid = process.run_forked(lambda: self._become_keeper(listener, path, note), listener.fileno())
+            kept = _Kept(Note(), path, process.new_mark())
+            pid = process.run_forked(lambda: self._become_keeper(listener, kept), listener.fileno())
         except OSError as error:
             log(f"no keeper could be forked: {error}")
             with contextlib.suppress(OSError):
@@ -169,11 +177,11 @@ class Warden:
             return None
         finally:
             listener.close()
-        self._keepers[pid] = _Kept(note, path)
+        self._keepers[pid] = kept
         fault.reach("warden.forked")
         return path
 
-    def _become_keeper(self, listener: socket.socket, path: str, note: Note) -> None:
+    def _become_keeper(self, listener: socket.socket, kept: _Kept) -> None:
         # All that the warden had open is closed by now. Its objects stay referenced until the keeper ends, or
         # their finalizers would close descriptors that are the keeper's by then.
         warden = {
@@ -181,7 +189,8 @@ class Warden:
             "start_ticks": process.start_ticks(os.getppid()),
             "socket": self._socket_path,
         }
-        Keeper(listener, note, {**_identity(), "socket": path, "warden": warden}).run()
+        process.bear(kept.mark)
+        Keeper(listener, kept.note, {**_identity(), "socket": kept.socket_path, "warden": warden}).run()
 
     # Children that ended
 
@@ -202,37 +211,38 @@ class Warden:
                 owner.leader_exited(child)
 
     def _collect_keepers(self) -> None:
-        dead = [pid for pid in self._keepers if process.reap(pid) is not None]
-        notes = []
-        for pid in dead:
-            kept = self._keepers.pop(pid)
+        """Take over what dead keepers left. Raises OSError if that cannot be done now; then it is still to do."""
+        dead = [self._keepers.pop(pid) for pid in list(self._keepers) if process.reap(pid) is not None]
+        for kept in dead:
             with contextlib.suppress(OSError):
                 os.unlink(kept.socket_path)
-            notes.append(kept.note)
-        if any(note.step is not Step.FREE for note in notes):
+            if kept.note.step is Step.FREE:
+                kept.note.close()
+            else:
+                log(f"a keeper died at step {kept.note.step.name} of attempt {kept.note.assignment.token}")
+                self._bereft.append(kept)
+        if dead and self._bereft:
             fault.reach("warden.bereaved")
-        # Those whose leader is known come first, so that the others' can be told from what is left.
-        for note in sorted(notes, key=lambda note: note.step, reverse=True):
-            if note.step is not Step.FREE:
-                self._take_over(note, is_alone=len(dead) == 1 and not self._holds)
-            note.close()
+        while self._bereft:
+            self._take_over(self._bereft[-1])
+            self._bereft.pop().note.close()
 
-    def _take_over(self, note: Note, *, is_alone: bool) -> None:
+    def _take_over(self, kept: _Kept) -> None:
+        note = kept.note
         assignment = note.assignment
-        log(f"a keeper died at step {note.step.name} of attempt {assignment.token}")
         try:
             if note.step is Step.PREPARING and not _has_passed(assignment):
                 return
             if gate.read_exit(assignment.control) is None:
-                self._hold_or_close(note, assignment, is_alone=is_alone)
+                self._hold_or_close(kept, assignment)
         except (OSError, ValueError, LookupError) as error:
+            if isinstance(error, OSError) and error.errno in process.SCARCE:
+                raise
             log(f"attempt {assignment.token} could not be taken over: {error}")
 
-    def _hold_or_close(self, note: Note, assignment: Assignment, *, is_alone: bool) -> None:
-        if note.step >= Step.RUNNING:
-            leader: Leader | None = note.leader
-        else:
-            leader = self._find_leader(assignment, is_alone=is_alone)
+    def _hold_or_close(self, kept: _Kept, assignment: Assignment) -> None:
+        note = kept.note
+        leader = note.leader if note.step >= Step.RUNNING else self._find_leader(kept, assignment)
         space = gate.ExitSpace(assignment.control, assignment.nonce, again=True)
         if leader is None:
             space.publish(exit_record(assignment.token, Status(None, None), error=_NEVER_STARTED))
@@ -242,32 +252,44 @@ class Warden:
         if note.status is not None:
             hold.child_exited(leader.pid)
         self._holds[assignment.token] = hold
+        self._marks[assignment.token] = kept.mark
         fault.reach("warden.took_over")
 
-    def _find_leader(self, assignment: Assignment, *, is_alone: bool) -> Leader | None:
+    def _find_leader(self, kept: _Kept, assignment: Assignment) -> Leader | None:
         """The child that a keeper started and had no time to note; None if it started none.
 
-        A zombie, or a child that has not become the command yet, does not show its token. It is the one if no
-        other attempt can have left it. Raises LookupError if that cannot be told; the attempt is lost then.
+        Living or not, it is our child now, because nobody has reaped it. It and all that it left bear its keeper's
+        mark, and of these it was born first. A command that has put its mark away may be any child that bears no
+        mark of ours: raises LookupError if that leaves a doubt, and then the attempt has no holder any more.
         """
         known = {*self._keepers, *(hold.pid for hold in self._holds.values())}
         children = [c for c in process.all_processes() if c.parent == os.getpid() and c.pid not in known]
-        tokens = {child.pid: process.token_of(child.pid) for child in children}
-        for child in children:
-            if tokens[child.pid] == assignment.token:
-                return _leader(child, assignment)
-        unnamed = [child for child in children if tokens[child.pid] is None]
-        if not unnamed:
+        marks = {child.pid: process.mark_of(child.pid) for child in children}
+        others = self._marks_but(kept.mark)
+        candidates = [
+            child
+            for child in children
+            if marks[child.pid] == kept.mark
+            or (marks[child.pid] not in others and process.token_of(child.pid) in (None, assignment.token))
+        ]
+        if not candidates:
             return None
-        if is_alone and len(unnamed) == 1:
-            return _leader(unnamed[0], assignment)
-        raise LookupError("its command cannot be told from the other children of this warden")
+        eldest = process.eldest(candidates)
+        if marks[eldest.pid] != kept.mark:
+            raise LookupError(f"process {eldest.pid} bears no mark of ours and may be its command")
+        # Its keeper died within the instant after the start, so it has started just now.
+        return Leader(eldest.pid, eldest.start_ticks, time.time_ns(), assignment.deadline())
+
+    def _marks_but(self, mark: int) -> set[int]:
+        """The marks of all other keepers, living or dead, below which there may be processes."""
+        keepers = [kept.mark for kept in (*self._keepers.values(), *self._bereft)]
+        return {*keepers, *self._marks.values()} - {mark}
 
     def _advance(self) -> None:
         for token, hold in list(self._holds.items()):
             record = hold.advance()
             if record is not None:
-                del self._holds[token]
+                del self._holds[token], self._marks[token]
                 self._tell_watchers(token, {"op": "ended", "token": token, "record": record})
                 self._watchers.pop(token, None)
             elif (news := hold.take_news()) is not None:
@@ -280,19 +302,21 @@ class Warden:
     def adopted(self, token: str, leader: int) -> list[process.ProcessStat]:
         """The living processes of a held attempt.
 
-        A child of ours belongs to the attempt of its session, else of the token it was started with. One that
-        shows neither (a daemon with an environment of its own) is counted when only one attempt is held.
+        A child of ours belongs to the attempt of its session, else of the mark it was born with. One that shows
+        neither (it has put its mark away) is counted when only one attempt is held.
         """
         table = process.living_processes()
         # Children in the table may be those of keepers that died only now; they must be known as their own.
         self._collect_keepers()
+        mark = self._marks[token]
         leaders = {hold.pid for hold in self._holds.values()} - {leader}
+        others = self._marks_but(mark)
         roots = []
         for child in table:
             if child.parent != os.getpid() or child.pid in self._keepers or child.session in leaders:
                 continue
-            carried = None if child.session == leader else process.token_of(child.pid)
-            if carried == token or child.session == leader or (carried is None and not leaders):
+            borne = mark if child.session == leader else process.mark_of(child.pid)
+            if borne == mark or (borne not in others and not leaders):
                 roots.append(child.pid)
         return process.below(roots, table)
 
@@ -330,11 +354,6 @@ def _bind(listener: socket.socket, path: str) -> None:
         # Somebody tidied up. Nobody else's directory can be at this place: making it fails if there is one.
         os.mkdir(os.path.dirname(path), 0o700)
         listener.bind(path)
-
-
-def _leader(child: process.ProcessStat, assignment: Assignment) -> Leader:
-    # Its keeper died within the instant after the start, so it has started just now.
-    return Leader(child.pid, child.start_ticks, time.time_ns(), assignment.deadline())
 
 
 def _has_passed(assignment: Assignment) -> bool:

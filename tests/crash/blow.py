@@ -24,18 +24,26 @@ _KILLS: dict[tuple[Role, ...], int] = {
     (_KEEPER, _WARDEN): 2,
     (_SERVICE, _KEEPER, _WARDEN): 2,
 }
+_KEEPERS_ALONE: dict[tuple[Role, ...], int] = {(_KEEPER,): 1}
 _STOPS = (_SERVICE, _KEEPER, _WARDEN)
 
 
 class Blows:
-    """Strikes a site, one blow at a time; the service runs again after each."""
+    """Strikes a site, one blow at a time; the service runs again after each.
 
-    def __init__(self, site: Site, seed: str, cluster: Cluster | None) -> None:
+    With `keepers_alone` only keepers are killed, more often all at once, and sometimes while their warden stands still.
+    """
+
+    def __init__(
+        self, site: Site, seed: str, cluster: Cluster | None, *, keepers_alone: bool = False
+    ) -> None:
         self.counts: Counter[str] = Counter()
         self.kills = 0
         self._site = site
         self._random = random.Random(f"{seed} blows")
         self._cluster = cluster
+        self._kills = _KEEPERS_ALONE if keepers_alone else _KILLS
+        self._all_at_once = 0.8 if keepers_alone else 0.2
 
     async def strike(self) -> None:
         """One blow of a random kind, after a random pause."""
@@ -52,7 +60,7 @@ class Blows:
             await self._start()
 
     async def _kill(self) -> None:
-        (roles,) = self._random.choices(list(_KILLS), list(_KILLS.values()))
+        (roles,) = self._random.choices(list(self._kills), list(self._kills.values()))
         holders = self._site.holders()
         victims = {role: self._some(holders[role]) for role in roles if role is not _SERVICE}
         # A keeper and a warden that have nothing to do with each other are two blows, not this one.
@@ -71,8 +79,8 @@ class Blows:
                 self._site.kill(role, victims[role])
 
     def _some(self, stats: Sequence[ProcessStat]) -> Sequence[ProcessStat]:
-        """Mostly one of them, sometimes all."""
-        if not stats or self._random.random() < 0.2:
+        """One of them, or all."""
+        if not stats or self._random.random() < self._all_at_once:
             return stats
         return [self._random.choice(stats)]
 

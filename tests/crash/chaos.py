@@ -36,11 +36,12 @@ _NOT_ENDED = (queue.Tally.PENDING, queue.Tally.QUEUED, queue.Tally.LIVE)
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """How much of what: `kills` blows that kill, `jobs` jobs spread evenly over them."""
+    """How much of what: `kills` blows that kill, `jobs` jobs spread evenly over them. `keepers_alone` as in Blows."""
 
     seed: str
     jobs: int
     kills: int
+    keepers_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class Campaign:
         self._order = order
         self._random = random.Random(f"{order.seed} batches")
         self._workload = Workload(site.ledger, order.seed)
-        self._blows = Blows(site, order.seed, cluster)
+        self._blows = Blows(site, order.seed, cluster, keepers_alone=order.keepers_alone)
         self._wishes = Wishes(site, order.seed)
         self._reader = Reader(site.service)
 
@@ -147,12 +148,13 @@ def main() -> int:
         default="sqlite",
         help="sqlite, postgresql (a server of its own), or an empty database's URL",
     )
+    parser.add_argument("--keepers-alone", action="store_true", help="kill keepers only, mostly all at once")
     parser.add_argument("--stop-database", action="store_true", help="stop and start that server as well")
     asked = parser.parse_args()
     if asked.stop_database and asked.database != "postgresql":
         parser.error("--stop-database needs --database postgresql")
     seed = asked.seed or f"{random.SystemRandom().getrandbits(32):08x}"
-    order = Order(seed, asked.jobs or 5 * asked.rounds, asked.rounds)
+    order = Order(seed, asked.jobs or 5 * asked.rounds, asked.rounds, asked.keepers_alone)
     folder = Path(tempfile.mkdtemp(prefix="jobmgr-chaos-"))
     _say(f"seed {seed}, {order.kills} kills, {order.jobs} jobs, in {folder}")
     with _database(asked.database, folder) as (url, cluster):

@@ -16,6 +16,8 @@ import pytest
 from jobmgr.executors import command, process
 from jobmgr.executors.note import Assignment, Leader, Note, Status, Step
 
+PID_MAX = int(Path("/proc/sys/kernel/pid_max").read_text())
+
 
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
@@ -163,3 +165,46 @@ def test_log_that_cannot_be_written_ends_nobody() -> None:
         )
 
     assert done.stdout == b"alive\n"
+
+
+_BEARING = """
+import os, sys, time
+from jobmgr.executors import process
+process.bear(int(sys.argv[1]))
+silent = os.open(os.devnull, os.O_WRONLY)
+pid, _ = process.spawn("/bin/sh", ["sh", "-c", "(setsid env -i sleep 60 &) ; exit 3"], {}, silent, silent)
+os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+print(process.read_stat(pid).state, process.mark_of(pid))
+daemons = []
+while not daemons:
+    alive = [stat for stat in process.living_processes() if stat.pid != os.getpid() and stat.session == stat.pid]
+    daemons = [stat for stat in alive if process.mark_of(stat.pid) == int(sys.argv[1])]
+print(len(daemons))
+os.kill(daemons[0].pid, 9)
+"""
+
+
+def test_mark_is_borne_by_a_zombie_and_by_a_daemon_with_an_environment_of_its_own() -> None:
+    mark = process.new_mark()
+    argv = [sys.executable, "-c", _BEARING, str(mark)]
+
+    done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False, timeout=30)
+
+    assert done.stdout.splitlines() == [f"Z {mark}", "1"]
+
+
+def _born(pid: int, start_ticks: int) -> process.ProcessStat:
+    return process.ProcessStat(pid, "S", 1, pid, has_executed=True, start_ticks=start_ticks)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        pytest.param(_born(900, 7), _born(400, 8), id="by the tick"),
+        pytest.param(_born(400, 7), _born(900, 7), id="by the id within a tick"),
+        pytest.param(_born(PID_MAX - 2, 7), _born(301, 7), id="ids that start again from below"),
+    ],
+)
+def test_eldest_was_born_first(first: process.ProcessStat, second: process.ProcessStat) -> None:
+    assert process.eldest([first, second]) == first
+    assert process.eldest([second, first]) == first

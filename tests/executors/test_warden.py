@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -66,23 +67,39 @@ warden.main()
 class Crash:
     """One attempt under a keeper that dies at a given point."""
 
-    def __init__(self, work: Path, warden: Link, lost: asyncio.Event) -> None:
-        self._work = str(work)
-        self.control = str(work / "control" / "job" / "1")
-        self.run_dir = work / "run"
+    def __init__(self, work: Path, warden: Link, warden_pid: int, job_id: str = "job") -> None:
+        self._work = work
+        self.control = str(work / "control" / job_id / "1")
+        self.run_dir = work / "run" / job_id
         self._warden = warden
-        self._lost = lost
+        self.warden_pid = warden_pid
+        self._keeper: Link | None = None
+        self._lost = asyncio.Event()
+
+    def another(self, job_id: str) -> Crash:
+        """An attempt of another job, below the same warden."""
+        return Crash(self._work, self._warden, self.warden_pid, job_id)
 
     async def run(self, script: str, token: str = "token", walltime_s: float | None = None) -> None:
         """Start the script under a new keeper, and wait for that keeper's death."""
-        gate.make_roots(self._work)
+        await self.prepare(token)
+        await self.start(script, token, walltime_s)
+
+    async def prepare(self, token: str) -> None:
+        """Make the directories, and have a keeper forked."""
+        gate.make_roots(str(self._work))
+        self.run_dir.parent.mkdir(exist_ok=True)
         gate.make_with_run(self.control, str(self.run_dir), token)
         path = (await self._warden.ask({"op": "fork", "count": 1}))["sockets"][0]
-        link = await connect(path, _ignore, lambda _link: self._lost.set())
-        link.send(
+        self._keeper = await connect(path, _ignore, lambda _link: self._lost.set())
+        self._keeper.send(
             {"op": "hello", "env": {"PATH": os.defpath}, "walltime_grace_s": 1.0, "leftover_grace_s": 1.0}
         )
-        link.send(
+
+    async def start(self, script: str, token: str, walltime_s: float | None = None) -> None:
+        """Start the script under the keeper that was forked, and wait for that keeper's death."""
+        assert self._keeper is not None
+        self._keeper.send(
             {
                 "op": "start",
                 "token": token,
@@ -96,6 +113,11 @@ class Crash:
         )
         async with asyncio.timeout(10):
             await self._lost.wait()
+
+    async def ask_warden(self, token: str) -> str:
+        """What the warden says about an attempt."""
+        answer: str = (await self._warden.ask({"op": "attach", "token": token}))["op"]
+        return answer
 
     async def record(self) -> Message:
         record: Message = await eventually(lambda: gate.read_exit(self.control))
@@ -127,7 +149,7 @@ async def crash(tmp_path: Path) -> AsyncIterator[Callable[[str], Awaitable[Crash
         warden = await connect(path, _ignore, lambda _link: None)
         links.append(warden)
         pids.append(_listening(path))
-        return Crash(tmp_path, warden, asyncio.Event())
+        return Crash(tmp_path, warden, pids[-1])
 
     yield start
     for link in links:
@@ -220,3 +242,86 @@ async def test_death_after_the_start_does_not_leave_a_daemon(
 
     record = await attempt.record()
     assert (record["exit_code"], record["leftovers"]) == (3, 1)
+
+
+async def _die_at_one_instant(attempts: dict[str, Crash], scripts: dict[str, str], left: int) -> None:
+    """Let all keepers die before their warden sees the first death, and `left` commands or daemons be its children."""
+    for token, attempt in attempts.items():
+        await attempt.prepare(token)
+    warden = next(iter(attempts.values())).warden_pid
+    os.kill(warden, signal.SIGSTOP)
+    try:
+        for token, attempt in attempts.items():
+            await attempt.start(scripts[token], token)
+        await eventually(lambda: _orphans_at_rest(warden) == left)
+    finally:
+        os.kill(warden, signal.SIGCONT)
+
+
+def _orphans_at_rest(warden: int) -> int:
+    """How many children it has that ended or sleep, its keepers aside."""
+    children = [stat for stat in process.all_processes() if stat.parent == warden and stat.session != warden]
+    return sum(stat.session == stat.pid and stat.state in "ZS" for stat in children)
+
+
+async def test_keepers_that_die_at_one_instant_lose_no_status(
+    crash: Callable[[str], Awaitable[Crash]],
+) -> None:
+    first = await crash("after the spawn")
+    scripts = {f"token-{code}": f"echo ran; exit {code}" for code in range(3, 8)}
+    attempts = {token: first.another(f"job-{token}") for token in scripts}
+
+    await _die_at_one_instant(attempts, scripts, left=len(scripts))
+
+    ends = {token: (await attempt.record())["exit_code"] for token, attempt in attempts.items()}
+    assert ends == {f"token-{code}": code for code in range(3, 8)}
+
+
+async def test_daemon_is_not_taken_for_the_command_that_left_it(
+    crash: Callable[[str], Awaitable[Crash]],
+) -> None:
+    first = await crash("after the spawn")
+    daemon = "setsid -f sleep 60; "
+    scripts = {f"token-{code}": f"{daemon} exit {code}" for code in range(3, 6)}
+    attempts = {token: first.another(f"job-{token}") for token in scripts}
+
+    await _die_at_one_instant(attempts, scripts, left=2 * len(scripts))
+
+    records = {token: await attempt.record() for token, attempt in attempts.items()}
+    ends = {token: (record["exit_code"], record["leftovers"]) for token, record in records.items()}
+    assert ends == {f"token-{code}": (code, 1) for code in range(3, 6)}
+
+
+async def test_death_that_a_warden_without_descriptors_sees_loses_no_status(
+    crash: Callable[[str], Awaitable[Crash]],
+) -> None:
+    attempt = await crash("after the spawn")
+    await attempt.prepare("token")
+    limits = resource.prlimit(attempt.warden_pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(attempt.warden_pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+    await attempt.start("exit 3", "token")
+
+    assert await attempt.ask_warden("token") == "elsewhere"
+
+    resource.prlimit(attempt.warden_pid, resource.RLIMIT_NOFILE, limits)
+    assert (await attempt.record())["exit_code"] == 3
+
+
+async def test_command_that_put_its_mark_away_is_not_taken_for_never_started(
+    crash: Callable[[str], Awaitable[Crash]],
+) -> None:
+    attempt = await crash("after the spawn")
+    await attempt.prepare("token")
+    os.kill(attempt.warden_pid, signal.SIGSTOP)
+    try:
+        away = "prlimit --pid $$ --locks=5; touch away; while [ ! -e go ]; do sleep 0.01; done"
+        await attempt.start(away, "token")
+        await eventually((attempt.run_dir / "away").exists)
+    finally:
+        os.kill(attempt.warden_pid, signal.SIGCONT)
+
+    answer = await attempt.ask_warden("token")
+
+    (attempt.run_dir / "go").touch()
+    assert answer == "unknown"
+    assert gate.read_exit(attempt.control) is None
