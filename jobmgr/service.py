@@ -71,6 +71,7 @@ class JobManager(Manager):
             settings = settings_module.load(flags, os.environ)
         self.settings = settings
         self.url: str | None = None
+        self.descriptor_limit: int | None = None  # How many files a job may have open; None: as this process.
         self._drain = drain
         self._running = contextlib.AsyncExitStack()
 
@@ -143,7 +144,13 @@ class JobManager(Manager):
         def job_env() -> Mapping[str, str]:
             return {"JOBMGR_URL": self.url} if self.url else {}
 
-        return LocalExecutor(self.settings.work_dir, report, base_env=os.environ, job_env=job_env)
+        return LocalExecutor(
+            self.settings.work_dir,
+            report,
+            base_env=os.environ,
+            job_env=job_env,
+            descriptor_limit=self.descriptor_limit,
+        )
 
 
 @contextlib.asynccontextmanager
@@ -233,6 +240,9 @@ async def _serve(settings: Settings, drain: Drain, on_ready: Callable[[str], Non
     stopping = asyncio.Event()
     _on_signal(stopping.set)
     manager = JobManager(settings=settings)
+    # A connection is a descriptor, and so is a keeper at work; jobs keep the limit that this process was given.
+    manager.descriptor_limit = process.descriptor_limit()
+    process.raise_descriptor_limit()
     async with manager:
         server = Server(manager, host=settings.host, port=settings.port, token=_owner_token(settings))
         async with server:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 _FALLBACK = 1000
+_MOST = 10_000  # However many descriptors there may be, connections cost memory too.
 
 
 class Doorway:
@@ -49,11 +50,11 @@ class _Shut(asyncio.Protocol):
 
 
 def default_most() -> int:
-    """Half of the file descriptors that this process may have; the other half is for its work."""
+    """Half of the file descriptors that this process may have; the other half is for its work. At most 10,000."""
     if sys.platform != "win32":
         with contextlib.suppress(OSError, ValueError):
             import resource  # noqa: PLC0415 -- not everywhere
 
             most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-            return _FALLBACK if most == resource.RLIM_INFINITY else max(1, most // 2)
+            return _FALLBACK if most == resource.RLIM_INFINITY else max(1, min(most // 2, _MOST))
     return _FALLBACK

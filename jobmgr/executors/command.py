@@ -91,8 +91,8 @@ def _explain(error: OSError, program: str) -> SpawnFailed:
             Failure.ARGUMENTS_TOO_LONG,
             f"the arguments and environment of {program!r} are larger than the system allows; use a file",
         )
-    if number in (errno.EAGAIN, errno.EMFILE, errno.ENFILE):
-        # Not ENOMEM: a program file may be such that loading it always fails so.
+    # A program file may be such that loading it always fails for want of memory: that is no shortage.
+    if number in process.SCARCE and not (number == errno.ENOMEM and process.can_start()):
         return SpawnFailed(NO_RESOURCES, f"{program!r} could not be started: {error.strerror}")
     if number in (errno.ENOSPC, errno.EDQUOT):
         return SpawnFailed(Failure.DISK_FULL, f"no space left to start {program!r}; free some")

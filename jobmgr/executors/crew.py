@@ -46,12 +46,14 @@ class Crew:
         hello: Message,
         *,
         idle_keeper_s: float,
+        descriptor_limit: int,
         on_message: Callable[[Link, Message], None],
         on_lost: Callable[[Link], None],
     ) -> None:
         self._work_dir = work_dir
         self._hello = hello
         self._idle_keeper_s = idle_keeper_s
+        self._descriptor_limit = descriptor_limit
         self._on_message = on_message
         self._on_lost = on_lost
         self._warden: Link | None = None
@@ -64,7 +66,7 @@ class Crew:
     async def start(self) -> None:
         """Start the warden. Raises ExecutorUnavailable."""
         try:
-            path = await asyncio.to_thread(_start_warden, self._work_dir)
+            path = await asyncio.to_thread(_start_warden, self._work_dir, self._descriptor_limit)
             self._warden = await connect(path, _ignore, self._warden_lost)
         except (OSError, subprocess.SubprocessError) as error:
             raise ExecutorUnavailable(f"no warden could be started for {self._work_dir}: {error}") from error
@@ -171,7 +173,7 @@ def _ignore(_link: Link, _message: Message) -> None:
     """The warden only answers."""
 
 
-def _start_warden(work_dir: Path) -> str:
+def _start_warden(work_dir: Path, descriptor_limit: int) -> str:
     """Start a warden in a session of its own; the path of its socket. Blocks some 20 ms."""
     directory = _make_socket_directory(work_dir)
     path = os.path.join(directory, f"w-{os.urandom(6).hex()}")
@@ -180,7 +182,8 @@ def _start_warden(work_dir: Path) -> str:
         listener.bind(path)
         listener.listen(64)
         root = str(Path(jobmgr.__file__).resolve().parent.parent)
-        argv = [sys.executable, "-I", "-S", "-c", _WARDEN_CODE, root, str(listener.fileno()), directory]
+        argv = [sys.executable, "-I", "-S", "-c", _WARDEN_CODE, root]
+        argv += [str(listener.fileno()), str(descriptor_limit), directory]
         with subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,

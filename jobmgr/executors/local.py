@@ -53,8 +53,10 @@ class LocalExecutor:
     """Runs attempts on this machine, under keepers that outlive this process.
 
     `base_env` is what every command starts from; `job_env` is asked at each launch for more (JOBMGR_URL is
-    known only once the service listens). Control directories are `<work_dir>/control/<job_id>/<number>`, run
-    directories `<work_dir>/runs/<job_id>/<number>` with the files `stdout` and `stderr`.
+    known only once the service listens). Commands may have `descriptor_limit` files open, else as many as this
+    process may when this is made; with more than 1024 a program that calls select() breaks. Control directories are
+    `<work_dir>/control/<job_id>/<number>`, run directories `<work_dir>/runs/<job_id>/<number>` with the files
+    `stdout` and `stderr`.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class LocalExecutor:
         walltime_grace_s: float = 10.0,
         leftover_grace_s: float = 5.0,
         idle_keeper_s: float = 60.0,
+        descriptor_limit: int | None = None,
     ) -> None:
         self._work_dir = work_dir.absolute()
         self._report = report
@@ -81,6 +84,7 @@ class LocalExecutor:
             self._work_dir,
             hello,
             idle_keeper_s=idle_keeper_s,
+            descriptor_limit=process.descriptor_limit() if descriptor_limit is None else descriptor_limit,
             on_message=self._on_message,
             on_lost=self._on_lost,
         )

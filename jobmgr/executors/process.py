@@ -110,6 +110,41 @@ def peer_uid(connection: socket.socket) -> int:
     return int(struct.unpack("3i", credentials)[1])
 
 
+# Limits
+
+
+def descriptor_limit() -> int:
+    """How many files this process may have open: the soft limit, which may be raised."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def raise_descriptor_limit() -> None:
+    """Let this process have as many files open as it may at all."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit_descriptors(most)
+
+
+def limit_descriptors(count: int) -> None:
+    """Let this process, and those that it starts, have `count` files open, if that is allowed."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS shows `unlimited` and refuses it.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, most))
+
+
+def can_start() -> bool:
+    """Whether the system lets this process have a child: one is made for no program, and is gone again.
+
+    Should a keeper be killed meanwhile, its warden finds what never became a command, and that is the truth.
+    """
+    try:
+        os.posix_spawn("", ("none",), {})
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    raise AssertionError("a program without a name was started")
+
+
 # Marks
 
 

@@ -339,12 +339,18 @@ class _Adopted:
 
 
 def main() -> None:
-    """Become a warden: `argv` holds the descriptor of its listening socket and the directory for others."""
+    """Become a warden. `argv`: the descriptor of its listening socket, how many files a command may have open,
+    and the directory for other sockets, by which a census knows whose it is.
+    """
     # The service waits for this process only, so it gets neither a child to reap nor a zombie.
     if os.fork():
         os._exit(0)
     process.reset_signals()
-    Warden(socket.socket(fileno=int(sys.argv[1])), sys.argv[2]).run()
+    process.limit_descriptors(int(sys.argv[2]))
+    # Its number may be above that limit, below which a keeper closes what it does not need.
+    with socket.socket(fileno=int(sys.argv[1])) as inherited:
+        listener = inherited.dup()
+    Warden(listener, sys.argv[3]).run()
 
 
 def _bind(listener: socket.socket, path: str) -> None:

@@ -140,6 +140,7 @@ async def crash(tmp_path: Path) -> AsyncIterator[Callable[[str], Awaitable[Crash
             argv = [sys.executable, "-I", "-c", WARDEN_WITH_DYING_KEEPERS, root, where, str(descriptor)]
             starter = await asyncio.create_subprocess_exec(
                 *argv,
+                str(process.descriptor_limit()),
                 str(tmp_path / "s"),
                 pass_fds=(descriptor,),
                 start_new_session=True,

@@ -1,0 +1,131 @@
+"""A system that lets nothing be started for a while: attempts are given back, said why, and run later."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobmgr.executors import process
+from jobmgr.executors.protocol import Ended, Launch, NeverRan
+
+from .conftest import Service, Site
+
+_CONTROLLER = Path("/sys/fs/cgroup/pids")
+
+
+@contextlib.contextmanager
+def no_more_processes(pid: int) -> Iterator[None]:
+    """Let the process have no further children: by RLIMIT_NPROC, or for root, whom that does not bind, by a cgroup."""
+    if os.getuid() != 0:
+        limits = resource.prlimit(pid, resource.RLIMIT_NPROC)
+        resource.prlimit(pid, resource.RLIMIT_NPROC, (1, limits[1]))
+        try:
+            yield
+        finally:
+            resource.prlimit(pid, resource.RLIMIT_NPROC, limits)
+        return
+    group = _CONTROLLER / f"jobmgr-test-{pid}"
+    former = _group_of(pid)
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group that limits processes can be made: {error}")
+    (group / "pids.max").write_text("1")
+    (group / "cgroup.procs").write_text(str(pid))
+    try:
+        yield
+    finally:
+        for member in (group / "cgroup.procs").read_text().split():
+            (former / "cgroup.procs").write_text(member)
+        group.rmdir()
+
+
+def _group_of(pid: int) -> Path:
+    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    paths = [line.split(":", 2)[2] for line in lines if line.split(":", 2)[1] == "pids"]
+    return _CONTROLLER / (paths[0] if paths else "/").lstrip("/")
+
+
+async def _given_back(service: Service, launch: Launch) -> NeverRan:
+    await service.executor.launch([launch])
+    report = await service.final(launch)
+    assert isinstance(report, NeverRan), report
+    return report
+
+
+async def _holder_pids(site: Site, service: Service) -> tuple[int, int]:
+    """The keeper that has just worked, and its warden."""
+    launch = site.shell("exit 0")
+    assert (await service.run(launch)).exit_code == 0
+    holder = service.holder(launch)
+    return holder["pid"], holder["warden"]["pid"]
+
+
+async def test_command_that_the_system_lets_nobody_start_is_postponed(site: Site, service: Service) -> None:
+    keeper, _ = await _holder_pids(site, service)
+
+    with no_more_processes(keeper):
+        report = await _given_back(service, site.shell("exit 3"))
+
+    assert report.error is None
+    assert report.shortage is not None
+    assert "Resource temporarily unavailable" in report.shortage
+    assert "/bin/sh" in report.shortage
+    again = await service.run(site.shell("exit 3"))
+    assert again.exit_code == 3
+
+
+async def test_keeper_that_the_system_lets_nobody_fork_postpones(site: Site, service: Service) -> None:
+    _, warden = await _holder_pids(site, service)
+    busy = site.shell("while [ ! -e go ]; do sleep 0.01; done")
+    await service.executor.launch([busy])
+    await service.started(busy)
+
+    with no_more_processes(warden):
+        report = await _given_back(service, site.shell("exit 3"))
+
+    assert report.error is None
+    assert report.shortage is not None
+    assert "fork no more keepers" in report.shortage
+    again = await service.run(site.shell("exit 3"))
+    assert again.exit_code == 3
+    (service.run_dir(busy) / "go").touch()
+    assert isinstance(await service.final(busy), Ended)
+
+
+# In a namespace of process ids whose first process has ended, nothing can be forked: ENOMEM. Source: pid_namespaces(7).
+_WITHOUT_PROCESSES = """
+import os, sys
+from jobmgr.executors import command
+CLONE_NEWPID = 0x20000000
+import ctypes
+assert ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWPID) == 0
+first = os.fork()
+if first == 0:
+    os._exit(0)
+os.waitpid(first, 0)
+try:
+    command.start(["/bin/true"], {}, "/", 1, 2)
+except command.SpawnFailed as failure:
+    print(failure.code, failure.message)
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may make a namespace of process ids")
+def test_start_without_memory_for_a_process_is_a_shortage() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_PROCESSES], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == "no_resources '/bin/true' could not be started: Cannot allocate memory\n"
+
+
+def test_a_process_can_be_started_where_nothing_is_short() -> None:
+    assert process.can_start()
