@@ -14,6 +14,7 @@
  *                           there is no exit record. Nothing starts for an attempt whose end is written.
  *   next_only_after_end     A new attempt is claimed only when every earlier one has ended or never will run.
  *   owner_alone_writes      Only the dispatcher that an attempt's row names writes about it.
+ *   what_never_ran_costs_nothing  No job fails by an attempt whose command was never started.
  *   every_run_ends          Where nothing can happen any more, the job has ended.
  * Spin looks for deadlocks too, and (-DNP) for cycles. There is none: no step can be repeated for ever. So every run
  * comes to its end without any assumption about fairness, and by every_run_ends the job has ended there.
@@ -29,7 +30,7 @@
  *   - a dispatcher is taken for dead and its attempt adopted, although it was only slow and goes on;
  *   - the answer to a COMMIT is lost; that of a claim may even be decided later;
  *   - an order is carried out twice, by a second keeper of the same dispatcher, or because two dispatchers launch;
- *   - no keeper can be had; the disk is full before the gate is passed;
+ *   - no keeper can be had; the disk is full before the gate is passed; no process can be had after it;
  *   - the user cancels; the command fails; the command leaves processes behind.
  *
  * WHERE THE STEPS ARE IN THE CODE (below jobmgr/)
@@ -45,13 +46,14 @@
  *     ask_warden           executors/pursuit.py:_attach, _ask; executors/warden.py:_attach
  *     ask_table, watch     executors/pursuit.py:_watch; executors/evidence.py:running_processes
  *     settle               executors/pursuit.py:_lost; executors/gate.py:settle_exit
- *     finish               dispatch/completer.py:_write_ends; store/attempts.py:finish; domain/outcome.py:decide
+ *     finish               dispatch/completer.py:_write_ends; store/attempts.py:finish
+ *     write_end            domain/outcome.py:decide, never_ran; executors/local.py:_finish
  *     WRITE_START          dispatch/completer.py:_write_starts; store/attempts.py:start
  *     holds_row            store/attempts.py:fenced
  *   Keeper                 executors/keeper.py:_start, _pass_and_spawn, _not_started; executors/gate.py:pass_gate
  *     become_the_command   executors/command.py:start
  *     HOLD                 executors/hold.py:advance; executors/gate.py:note, publish
- *     warden_takes_over    executors/warden.py:_take_over, _has_passed, _hold_or_close
+ *     warden_takes_over    executors/warden.py:_collect_keepers, _take_over, _has_passed, _hold_or_close, _find_leader
  *   User                   store/jobs.py:cancel
  *   World                  no code of ours: the commands, and a database that makes up its mind about a late COMMIT
  *
@@ -63,6 +65,10 @@
  *   Walltimes, which are failures to everything here, and pauses, which neither start nor end anything.
  *   A second attempt in one dispatcher's hands: two dispatchers and late orders give every overlap of two attempts.
  *   A warden that dies before its keeper: until then nobody needs it, so dying later is the same.
+ *   Time: how long nothing is claimed after a shortage (dispatch/admission.py:short_of), how long a keeper waits for a
+ *     service (15 s for its first one, 2 s after its command), how long a warden without descriptors waits to take over
+ *     what a keeper left. Here anything may come late anyway. A keeper that ends so holds nothing.
+ *   A warden that cannot tell, because a command has put its keeper's mark away: the attempt is lost though it lives.
  *   More attempts: a job whose ATTEMPTS attempts are spent on releases stays in its queue, and that is a proper end.
  *
  * WHERE THE MODEL ASKS FOR MORE THAN THE CODE DOES. The code adopts from dispatchers that are proven dead only, it
@@ -70,15 +76,22 @@
  * each away:
  *   RECLAIM_BY_TOKEN       A dispatcher that takes up its own rows again does not ask whether they still are its own.
  *   LOOK_IN_DOUBT          It looks for own rows that it does not know once after a doubtful claim, not again and
- *                          again. A claim that is committed after that look is nobody's. This can happen today.
- *   TRUST_NOT_STARTED      A keeper says that the attempt was not started, whatever voiding the gate has answered.
+ *                          again. A claim that is committed after that look is nobody's. The code looks at each beat
+ *                          on PostgreSQL; on SQLite once, because there a COMMIT is decided when its answer fails.
  *   EXEC_LATE              Between fork and exec a child does not show its token, so the proof of death misses it when
  *                          keeper and warden die there. The code waits 0.2 s and looks again; here is no clock.
+ * There is no switch for this one: on a full disk no gate can be voided either. The code then tells that the attempt
+ * did not run although its gate is absent, because nobody else is sent the order; here somebody may be.
  *
  * SWITCHES THAT TAKE AWAY WHAT THE PROMISES REST ON; the test shows for each which promise it breaks:
  *   NO_GATE                A keeper starts what it is told to; what does not run and has no record is held for not run.
  *   GATE_WITHOUT_CONTENT   The answer of `link` decides, which may be lost, and not what then is in the gate. EEXIST is
  *                          taken for `mine` (=MINE), or for somebody else's (=NOT_MINE).
+ *   TRUST_NOT_STARTED      A keeper says that the attempt was not started, whatever voiding the gate has answered. The
+ *                          gate is decided first: void, or else its holder is looked for.
+ *   NEVER_STARTED_IS_A_FAILURE  A command that could not become one, because its keeper died or the system had no
+ *                          process, ends its job.
+ *   NO_MARK                A warden cannot tell whose child it is that a keeper had no time to note, and lets it go.
  *   NO_VOID                Recovery finds no gate and takes that for a promise that there never will be one.
  *   NO_LEASE               The fence compares the token only. It is the one rule that no truth depends on: whoever
  *                          writes an end, writes what was proven. But then a row has two masters.
@@ -101,6 +114,7 @@
 #define next_only_after_end 4
 #define owner_alone_writes 5
 #define every_run_ends 6
+#define what_never_ran_costs_nothing 7
 
 #ifdef ONLY
 #define PROMISE(name, holds) assert(ONLY != name || (holds))
@@ -156,7 +170,7 @@ byte limbo = NOBODY;  /* whose claim is neither committed nor rolled back yet; i
 #define EXIT_0 3
 #define EXIT_1 4
 #define KILLED 5 /* on the user's wish */
-#define NEVER_STARTED 6 /* the gate was passed, but its keeper died before the start */
+#define NEVER_STARTED 6 /* the gate was passed, but its keeper died before the start, or no process could be had */
 #define RELEASED 7
 #define LOST 8
 
@@ -165,8 +179,8 @@ byte record[ATTEMPTS];
 
 /*
  * Launch orders with the keeper, the warden and the command of each: 2n and 2n+1 are those of attempt n.
- * A keeper notes its steps in memory that it shares with its warden (executors/note.py). Here the warden reads the
- * state itself.
+ * A keeper notes its steps in memory that it shares with its warden (executors/note.py), and what it starts bears its
+ * mark (executors/process.py). Here the warden reads the state itself.
  */
 
 #if ATTEMPTS < 2 || ATTEMPTS > 3
@@ -284,6 +298,8 @@ end_idle: /* And again when the launch is over; then nothing more comes. */
     fi;
     if
     KEEPER_DIES
+    /* The system has no process left. */
+    :: atomic { INCIDENT; link_record(ATTEMPT(k), NEVER_STARTED); keeper[k] = DONE; goto end_idle }
 #ifdef EXEC_LATE
     :: command[k] = STARTING
 #else
@@ -305,6 +321,9 @@ warden_takes_over:
         :: gate[ATTEMPT(k)] == RUN_BY(k) && command[k] == NONE ->
             link_record(ATTEMPT(k), NEVER_STARTED); warden[k] = LETS_GO; goto end_idle
         :: gate[ATTEMPT(k)] == RUN_BY(k) && command[k] != NONE -> warden[k] = HOLDS
+#ifdef NO_MARK
+        :: gate[ATTEMPT(k)] == RUN_BY(k) && command[k] != NONE -> warden[k] = LETS_GO; goto end_idle
+#endif
         fi }
     fi;
     do
@@ -361,13 +380,20 @@ inline check_end() {
         n == 1 && found == EXIT_0 && gate[0] != VOID && record[0] == NONE)
 }
 
+#ifdef NEVER_STARTED_IS_A_FAILURE
+#define never_ran(end) ((end) == RELEASED)
+#else
+#define never_ran(end) ((end) == RELEASED || (end) == NEVER_STARTED)
+#endif
+
 inline write_end() {
     if
     :: found == EXIT_0 -> job = COMPLETED
     :: found == KILLED -> job = CANCELLED
-    :: found == RELEASED -> job = (wish -> CANCELLED : QUEUED)
+    :: never_ran(found) -> job = (wish -> CANCELLED : QUEUED)
     :: else -> job = (!wish && claimed < ATTEMPTS -> QUEUED : FAILED)
     fi;
+    PROMISE(what_never_ran_costs_nothing, job != FAILED || started[n] > 0 || found == LOST);
     current = 0; owner = NOBODY; lease = 0
 }
 

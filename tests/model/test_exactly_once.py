@@ -175,6 +175,8 @@ def test_nothing_goes_round_in_circles_so_every_run_ends(spin: Spin) -> None:
         ("RECLAIM_BY_TOKEN", "owner_alone_writes"),
         ("LOOK_IN_DOUBT", "every_run_ends"),
         ("TRUST_NOT_STARTED", "outcome_is_true"),
+        ("NEVER_STARTED_IS_A_FAILURE", "what_never_ran_costs_nothing"),
+        ("NO_MARK", "outcome_is_true"),
         ("EXEC_LATE", "one_process_at_a_time"),
     ],
 )
