@@ -16,7 +16,7 @@ from sqlalchemy.pool import NullPool
 from jobmgr.errors import StoreError, StoreUnavailable
 from jobmgr.store import address
 from jobmgr.store.backend import json_text
-from jobmgr.store.postgresql import Postgresql
+from jobmgr.store.postgresql import Postgresql, TimeLimits
 from jobmgr.store.sqlite import translate_sqlite
 
 P = ParamSpec("P")
@@ -29,7 +29,11 @@ class Observer:
     def __init__(self, url: str, timeout_s: float) -> None:
         self.url = address.parse(url)
         self._timeout_s = timeout_s
-        self._server = None if self.is_sqlite else Postgresql(self.url)
+        self._server = (
+            None
+            if self.is_sqlite
+            else Postgresql(self.url, TimeLimits(answer_s=timeout_s, connect_s=timeout_s, pool_s=timeout_s))
+        )
 
     @property
     def is_sqlite(self) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import asyncpg
@@ -20,7 +22,6 @@ from jobmgr.store.transaction import NOTIFY_CHANNEL
 
 T = TypeVar("T")
 
-ANSWER_TIMEOUT_S = STATEMENT_TIMEOUT_S + 10  # for a server that does not even say that it took too long
 _OVERFLOW = 4
 CONNECTIONS = READERS + 1 + _OVERFLOW  # of one service, at most
 _BLIND_POLL_S = 5.0
@@ -48,35 +49,52 @@ _DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.Interna
 _FAILURES = (sa.exc.DBAPIError, sa.exc.TimeoutError, *_DRIVER_ERRORS, OSError, TimeoutError)
 
 
+@dataclass(frozen=True, slots=True)
+class TimeLimits:
+    """How long is waited for what; nothing is waited for without end."""
+
+    statement_s: float = STATEMENT_TIMEOUT_S  # the server ends a statement
+    answer_s: float = 40.0  # for a server that does not even say that it took too long
+    idle_s: float = 60.0  # the server ends a transaction in which nothing is asked
+    connect_s: float = 10.0
+    pool_s: float = 30.0  # all connections are in use
+    silence_s: float = 20.0  # who listens only asks whether anybody is there
+    close_s: float = 2.0
+
+
+# For the server to find out that we are gone; on our side each use of a connection has its own limit.
+_KEEPALIVES = {
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
+
+
 class Postgresql:
     """One server's database, shared with other services."""
 
-    def __init__(
-        self,
-        url: sa.URL,
-        *,
-        pool_timeout_s: float = STATEMENT_TIMEOUT_S,
-        statement_timeout_s: float = STATEMENT_TIMEOUT_S,
-        answer_timeout_s: float = ANSWER_TIMEOUT_S,
-    ) -> None:
+    def __init__(self, url: sa.URL, limits: TimeLimits | None = None) -> None:
+        self._limits = limits or TimeLimits()
         self._engine = create_async_engine(
             url,
             pool_size=READERS + 1,
             max_overflow=_OVERFLOW,
-            pool_timeout=pool_timeout_s,
+            pool_timeout=self._limits.pool_s,
             pool_pre_ping=False,
             json_serializer=json_text,
             json_deserializer=msgspec.json.decode,
             connect_args={
-                "timeout": 10,
+                "timeout": self._limits.connect_s,
                 "server_settings": {
                     "application_name": "jobmgr",
-                    "statement_timeout": str(int(statement_timeout_s * 1000)),
-                    "idle_in_transaction_session_timeout": "60000",
+                    "statement_timeout": _milliseconds(self._limits.statement_s),
+                    "idle_in_transaction_session_timeout": _milliseconds(self._limits.idle_s),
+                    **_KEEPALIVES,
                 },
             },
         )
-        _hang_up_on_silence(self._engine.sync_engine, answer_timeout_s)
+        _hang_up_on_silence(self._engine.sync_engine, self._limits)
         # What one consistent state means for a page and its event position.
         self._reading = self._engine.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
@@ -133,45 +151,53 @@ class Postgresql:
             try:
                 raw.add_termination_listener(lambda *_: ended.set())
                 await raw.add_listener(NOTIFY_CHANNEL, heard)
-                _disarm(connection.info)  # silence is no fault here
                 self._listening.end()
                 changed()  # what was told while nobody listened
-                await ended.wait()
+                while not ended.is_set():
+                    _disarm(connection.info)  # silence is no fault here, unless it lasts
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(self._limits.silence_s):
+                            await ended.wait()
+                    _arm(connection.info, raw, self._limits.answer_s)
+                    if not ended.is_set():
+                        await raw.execute("SELECT 1")
             finally:
-                if raw.is_closed():
-                    # The pool has not seen it and would give it out again.
-                    await connection.invalidate()
-                else:
-                    await raw.remove_listener(NOTIFY_CHANNEL, heard)
+                # The pool must not give it out again: it still listens, and may have ended without the pool's knowing.
+                await connection.invalidate()
 
     async def close(self) -> None:
         await self._engine.dispose()
 
 
+def _milliseconds(time_s: float) -> str:
+    return str(int(time_s * 1000))
+
+
 _LIMIT = "jobmgr_limit"
 
 
-def _hang_up_on_silence(engine: sa.Engine, timeout_s: float) -> None:
-    """Close a connection of `engine` that waits longer than `timeout_s` for one answer; who waits gets an error.
+def _hang_up_on_silence(engine: sa.Engine, limits: TimeLimits) -> None:
+    """Close a connection of `engine` that waits longer for one answer than it may; who waits gets an error.
 
     The driver's own limit would ask the server to cancel, and wait for that.
     """
 
-    def arm(info: dict[Any, Any], driver_connection: Any) -> None:
-        _disarm(info)
-        info[_LIMIT] = asyncio.get_running_loop().call_later(timeout_s, driver_connection.terminate)
+    # Before SQLAlchemy's own listener, which asks the server for its types and its version.
+    @event.listens_for(engine, "connect", insert=True)
+    def _connect(connection: Any, record: Any) -> None:
+        _arm(record.info, connection.driver_connection, limits.answer_s)
 
     @event.listens_for(engine, "checkout")
     def _checkout(connection: Any, record: Any, _proxy: object) -> None:
-        arm(record.info, connection.driver_connection)
+        _arm(record.info, connection.driver_connection, limits.answer_s)
 
     @event.listens_for(engine, "before_cursor_execute")
     def _execute(connection: sa.Connection, *_: object) -> None:
-        arm(connection.info, connection.connection.driver_connection)
+        _arm(connection.info, connection.connection.driver_connection, limits.answer_s)
 
     @event.listens_for(engine, "commit")
     def _commit(connection: sa.Connection) -> None:
-        arm(connection.info, connection.connection.driver_connection)
+        _arm(connection.info, connection.connection.driver_connection, limits.answer_s)
 
     @event.listens_for(engine, "checkin")
     def _checkin(_connection: object, record: Any) -> None:
@@ -180,6 +206,16 @@ def _hang_up_on_silence(engine: sa.Engine, timeout_s: float) -> None:
     @event.listens_for(engine, "invalidate")
     def _invalidate(_connection: object, record: Any, _error: object) -> None:
         _disarm(record.info)
+
+    # A server that is asked to close says so, if it still can.
+    @event.listens_for(engine, "close")
+    def _close(connection: Any, record: Any) -> None:
+        _arm(record.info, connection.driver_connection, limits.close_s)
+
+
+def _arm(info: dict[Any, Any], driver_connection: Any, timeout_s: float) -> None:
+    _disarm(info)
+    info[_LIMIT] = asyncio.get_running_loop().call_later(timeout_s, driver_connection.terminate)
 
 
 def _disarm(info: dict[Any, Any]) -> None:

@@ -21,7 +21,7 @@ AnyRow: TypeAlias = sa.Row[*tuple[Any, ...]]
 
 NOTIFY_CHANNEL = "jobmgr"
 # Serialises the tail of all transactions that write events, so that numbers are visible in order of commit.
-_EVENT_LOCK = 0x6A6F626D6772
+EVENT_LOCK = 0x6A6F626D6772
 
 
 class Topic(StrEnum):
@@ -78,7 +78,7 @@ class Transaction:
             return
         self.topics.add(Topic.EVENT)
         if self.is_postgresql:
-            self.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_EVENT_LOCK)))
+            self.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(EVENT_LOCK)))
         self.connection.execute(_INSERT_EVENTS, self.events)
         if self.is_postgresql:
             self.connection.execute(sa.select(sa.func.pg_notify(NOTIFY_CHANNEL, self.sender)))

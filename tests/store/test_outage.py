@@ -15,7 +15,7 @@ from jobmgr.domain.status import Status
 from jobmgr.errors import QueueNotFound, StoreUnavailable
 from jobmgr.store import address, dependencies, jobs, listing, ownership, waiting
 from jobmgr.store.engine import Database
-from jobmgr.store.postgresql import CONNECTIONS, Postgresql
+from jobmgr.store.postgresql import CONNECTIONS, Postgresql, TimeLimits
 from jobmgr.store.transaction import Transaction
 from tests.store.worker import Worker, new_job
 
@@ -70,7 +70,7 @@ async def test_condition_that_passes_is_an_outage(postgresql_url: str, state: st
 
 
 async def test_read_that_finds_all_connections_in_use_is_told_so(postgresql_url: str) -> None:
-    server = Postgresql(address.parse(postgresql_url), pool_timeout_s=0.2)
+    server = Postgresql(address.parse(postgresql_url), TimeLimits(pool_s=0.2))
 
     readers = [
         server.read(lambda connection: connection.exec_driver_sql("SELECT pg_sleep(1.5)").scalar())
@@ -86,7 +86,7 @@ async def test_read_that_finds_all_connections_in_use_is_told_so(postgresql_url:
 
 @pytest.mark.parametrize("use", ["read", "write"])
 async def test_server_that_falls_silent_is_an_outage(postgresql_url: str, use: str) -> None:
-    server = Postgresql(address.parse(postgresql_url), answer_timeout_s=0.5)
+    server = Postgresql(address.parse(postgresql_url), TimeLimits(answer_s=0.5))
 
     def stop(connection: sa.Connection) -> None:
         backend = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
