@@ -26,6 +26,7 @@ from tests.crash.walk import Walk
 
 # The gate was passed and the keeper died before the command started; the exit record of its warden proves that.
 NEVER_STARTED = "keeper_died_before_start"
+DISK_FULL = "disk_full"
 _LOST_ALONE = "lost although not both of its holders were killed"
 _LOST_RECORDED = "lost although there is an exit record"
 # What is counted although it must be 0; each is a breach too.
@@ -100,6 +101,9 @@ def _attempt(site: Site, plan: Plan | None, attempt: Row, starts: int, counts: C
     if attempt.outcome is None:
         yield "has no end"
         return
+    if plan is not None and plan.may_lack_space and attempt.error_code == DISK_FULL:
+        yield from _without_space(site, attempt, starts)
+        return
     yield from _evidence(site, attempt, counts)
     least, most = _expected_starts(attempt)
     if not least <= starts <= most:
@@ -108,6 +112,16 @@ def _attempt(site: Site, plan: Plan | None, attempt: Row, starts: int, counts: C
         found = list(_end(plan, attempt))
         counts["wrong outcomes"] += len(found)
         yield from found
+
+
+def _without_space(site: Site, attempt: Row, starts: int) -> Iterator[str]:
+    """Whether it did not run and left nothing that says otherwise: there was no space for a void gate either."""
+    for name in ("gate", "exit"):
+        content = control_file(site.work, attempt.job_id, attempt.number, name)
+        if content is not None and content.get("decision") != "void":
+            yield f"there was no space, and its {name} is {content}"
+    if starts:
+        yield f"there was no space, and its command was started {starts} times"
 
 
 def _evidence(site: Site, attempt: Row, counts: Counter[str]) -> Iterator[str]:

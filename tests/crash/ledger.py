@@ -36,6 +36,7 @@ class Plan:
     signal: int | None = None
     error_code: str | None = None  # of a command that cannot be started
     times_out: bool = False
+    may_lack_space: bool = False  # an attempt may fail because there is none for its files
     max_attempts: int = 1
     parents: Mapping[str, str] = field(default_factory=dict)  # job id -> when
     fields: Mapping[str, Any] = field(default_factory=dict)

@@ -7,7 +7,6 @@ import functools
 import os
 import signal
 import stat
-import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from jobmgr.executors import gate, process
 from jobmgr.executors.links import Link
 from jobmgr.executors.local import clean_environment
 from jobmgr.executors.protocol import Lost, NeverRan, Started
+from tests.disk import SmallDisk, mounted
 
 from .conftest import Service, Site, eventually
 
@@ -363,34 +363,24 @@ async def test_gate_that_somebody_passed_is_not_told_as_never_ran(
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path, is_root: bool) -> Iterator[Path]:
-    if not is_root:
-        pytest.skip("only root can mount a small file system")
-    mount = tmp_path / "small"
-    mount.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(mount)], capture_output=True, check=False
-    )
-    if made.returncode != 0:
-        pytest.skip(f"mount: {made.stderr!r}")
-    yield mount
-    subprocess.run(["umount", "-l", str(mount)], check=True)
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    with mounted(tmp_path / "small", size_mb=1) as disk:
+        yield disk
 
 
 @pytest_asyncio.fixture
-async def small_site(small_disk: Path) -> AsyncIterator[Site]:
-    site = Site(small_disk / "work")
+async def small_site(small_disk: SmallDisk) -> AsyncIterator[Site]:
+    site = Site(small_disk.path / "work")
     yield site
     await site.close()
 
 
-async def test_full_disk_is_a_clean_not_started(small_site: Site, small_disk: Path) -> None:
+async def test_full_disk_is_a_clean_not_started(small_site: Site, small_disk: SmallDisk) -> None:
     site = small_site
     service = await site.service()
     warm = site.shell(":")
     await service.run(warm)
-    with pytest.raises(OSError, match="No space"):
-        (small_disk / "ballast").write_bytes(b"x" * 2_000_000)
+    small_disk.fill()
     launch = site.shell("echo ran")
 
     await service.executor.launch([launch])
@@ -400,7 +390,7 @@ async def test_full_disk_is_a_clean_not_started(small_site: Site, small_disk: Pa
     assert report.error is not None
     assert report.error.code == "disk_full"
     assert not (service.run_dir(launch) / "stdout").exists() or service.output(launch) == b""
-    (small_disk / "ballast").unlink()
+    small_disk.free()
     assert (await service.run(site.shell("exit 5"))).exit_code == 5
 
 

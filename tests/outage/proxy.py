@@ -14,8 +14,10 @@ import sqlalchemy as sa
 from tests.postgresql import SUPERUSER, Cluster
 
 _CHUNK_BYTES = 65536
-# How the driver begins and ends a transaction; those that only read are begun with more words.
-_BEGIN_WRITING = b"BEGIN;\0"
+# How the driver begins and ends a transaction.
+_BEGIN = b"BEGIN"
+_READS_ONLY = b"READ ONLY"
+_LONGEST_HEAD = 10  # a letter, a length, the first word
 _COMMIT = b"COMMIT;\0"
 
 
@@ -159,8 +161,8 @@ class _Link:
             if self.is_silent:
                 continue
             # The driver waits for each of its answers, so a commit comes alone.
-            if data.endswith(_BEGIN_WRITING):
-                self._is_writing = True
+            if _BEGIN in data[:_LONGEST_HEAD]:
+                self._is_writing = _READS_ONLY not in data
             elif data.endswith(_COMMIT) and self._is_writing:
                 self._is_writing = False
                 cut = self._proxy.cut_now()

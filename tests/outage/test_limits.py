@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
-import pytest_asyncio
 import sqlalchemy as sa
 
 import jobmgr
@@ -23,23 +22,12 @@ from jobmgr.store.observer import Observer
 from jobmgr.store.postgresql import Postgresql, TimeLimits
 from jobmgr.store.transaction import EVENT_LOCK, NOTIFY_CHANNEL, Transaction
 from tests.outage.proxy import Proxy
-from tests.patience import eventually
 from tests.postgresql import Cluster
 from tests.store.worker import new_job
 
 SHORT = TimeLimits(statement_s=0.5, answer_s=1.0, idle_s=0.5, connect_s=1.0, silence_s=0.2, close_s=0.5)
 # More than all limits above together; whoever waits for an answer that never comes does not end within it.
 BOUND_S = 15.0
-
-
-@pytest_asyncio.fixture
-async def proxy(postgresql: Cluster, postgresql_url: str) -> AsyncIterator[Proxy]:
-    """A network to the server of the tests, which has nobody connected afterwards."""
-    async with Proxy(postgresql) as proxy:
-        yield proxy
-    name = sa.make_url(postgresql_url).database
-    sessions = f"SELECT pid FROM pg_stat_activity WHERE datname = '{name}'"
-    await eventually(lambda: not postgresql.execute(sessions))
 
 
 def ask(connection: sa.Connection) -> Any:
