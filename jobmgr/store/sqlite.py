@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import math
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -31,6 +31,9 @@ T = TypeVar("T")
 
 LIBRARY_VERSION = sqlite3.sqlite_version_info
 
+# So many steps of its virtual machine SQLite takes between two looks at the clock: some milliseconds.
+_STEPS = 100_000
+
 # What passes by itself or when a person has acted; the low byte of SQLite's code. A statement that is wrong is an
 # OperationalError too, and would be asked for ever.
 _PASSING = frozenset(
@@ -43,35 +46,25 @@ _PASSING = frozenset(
         sqlite3.SQLITE_PROTOCOL,
     }
 )
-# How many steps of SQLite's machine lie between two looks at the clock: about a millisecond.
-_INSTRUCTIONS = 100_000
 
 
 class Sqlite:
     """One file. Readers and the writer are separate engines: see their BEGIN."""
 
-    def __init__(self, url: sa.URL, *, read_timeout_s: float = STATEMENT_TIMEOUT_S) -> None:
-        self._read_timeout_s = read_timeout_s
+    def __init__(self, url: sa.URL, *, statement_s: float = STATEMENT_TIMEOUT_S) -> None:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="jobmgr-write")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="jobmgr-read")
         # The isolation level is ours (BEGIN IMMEDIATE or DEFERRED below); a read that turns into a write
         # would fail with BUSY whatever the timeout, so readers and the writer are separate engines.
         self._place = Place(Path(url.database or ""))
-        self._write_engine = _sqlite_engine(url, self._place, "BEGIN IMMEDIATE", pool_size=1)
-        self._read_engine = _sqlite_engine(url, self._place, "BEGIN", pool_size=READERS)
+        self._write_engine = _sqlite_engine(url, self._place, "BEGIN IMMEDIATE", 1, statement_s)
+        self._read_engine = _sqlite_engine(url, self._place, "BEGIN", READERS, statement_s)
         self._seen_version: int | None = None
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(
-            self._readers, _run_sqlite, self._read_engine, self._place, self._bounded(work)
+            self._readers, _run_sqlite, self._read_engine, self._place, work
         )
-
-    def _bounded(self, work: Callable[[sa.Connection], T]) -> Callable[[sa.Connection], T]:
-        def run(connection: sa.Connection) -> T:
-            with _limited(connection, self._read_timeout_s):
-                return work(connection)
-
-        return run
 
     async def write(self, work: Callable[[sa.Connection], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(
@@ -97,7 +90,7 @@ class Sqlite:
             engine.dispose()
 
 
-def _sqlite_engine(url: sa.URL, place: Place, begin: str, pool_size: int) -> sa.Engine:
+def _sqlite_engine(url: sa.URL, place: Place, begin: str, pool_size: int, statement_s: float) -> sa.Engine:
     engine = sa.create_engine(
         url,
         poolclass=QueuePool,
@@ -121,7 +114,30 @@ def _sqlite_engine(url: sa.URL, place: Place, begin: str, pool_size: int) -> sa.
     def _begin(connection: sa.Connection) -> None:
         connection.exec_driver_sql(begin)
 
+    _interrupt_long_statements(engine, statement_s)
     return engine
+
+
+_DEADLINE = "jobmgr_deadline"
+
+
+def _interrupt_long_statements(engine: sa.Engine, statement_s: float) -> None:
+    """Let a statement that takes longer fail with SQLITE_INTERRUPT. For locks the driver has its own limit."""
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: sqlite3.Connection, record: Any) -> None:
+        info = record.info
+        connection.set_progress_handler(lambda: time.monotonic() > info.get(_DEADLINE, math.inf), _STEPS)
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def _execute(connection: sa.Connection, *_: object) -> None:
+        connection.info[_DEADLINE] = time.monotonic() + statement_s
+
+    # What ends a transaction is never interrupted: a rollback has to come through.
+    @event.listens_for(engine, "commit")
+    @event.listens_for(engine, "rollback")
+    def _end(connection: sa.Connection) -> None:
+        connection.info.pop(_DEADLINE, None)
 
 
 def _run_sqlite(engine: sa.Engine, place: Place, work: Callable[[sa.Connection], T]) -> T:
@@ -132,19 +148,6 @@ def _run_sqlite(engine: sa.Engine, place: Place, work: Callable[[sa.Connection],
             return work(connection)
     except (sa.exc.DBAPIError, UnicodeEncodeError) as error:
         raise translate_sqlite(error, engine.url.database) from error
-
-
-@contextlib.contextmanager
-def _limited(connection: sa.Connection, timeout_s: float) -> Iterator[None]:
-    """Interrupt what `connection` does once this has lasted so long; SQLite has no time limit of its own."""
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, sqlite3.Connection)
-    deadline = time.monotonic() + timeout_s
-    driver.set_progress_handler(lambda: time.monotonic() > deadline, _INSTRUCTIONS)
-    try:
-        yield
-    finally:
-        driver.set_progress_handler(None, 0)
 
 
 def _data_version(engine: sa.Engine, place: Place) -> int:

@@ -20,6 +20,7 @@ from jobmgr.store import address, jobs, listing, schema
 from jobmgr.store.engine import Database
 from jobmgr.store.observer import Observer
 from jobmgr.store.postgresql import Postgresql, TimeLimits
+from jobmgr.store.sqlite import Sqlite
 from jobmgr.store.transaction import EVENT_LOCK, NOTIFY_CHANNEL, Transaction
 from tests.outage.proxy import Proxy
 from tests.postgresql import Cluster
@@ -216,6 +217,26 @@ async def test_write_that_waits_for_another_writer_of_a_file_is_given_up(
 
     other.close()
     await database.close()
+
+
+@pytest.mark.parametrize("use", ["read", "write"])
+async def test_statement_on_a_file_that_takes_too_long_is_given_up(sqlite_url: str, use: str) -> None:
+    file = Sqlite(address.parse(sqlite_url), statement_s=0.2)
+    call = file.read if use == "read" else file.write
+
+    async with asyncio.timeout(BOUND_S):
+        with pytest.raises(StoreUnavailable, match="interrupted"):
+            await call(_count_for_long)
+        answer = await call(ask)
+
+    await file.close()
+    assert answer == 1
+
+
+def _count_for_long(connection: sa.Connection) -> None:
+    # Without its limit it would count for some seconds.
+    numbers = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 30000000) SELECT count(*) FROM n"
+    connection.exec_driver_sql(numbers)
 
 
 def _batch(work: Callable[[sa.Connection], Any]) -> Callable[..., list[None]]:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from jobmgr.errors import QueryTooSlow
 from jobmgr.store import address
 from jobmgr.store.backend import Backend
-from jobmgr.store.postgresql import Postgresql
+from jobmgr.store.postgresql import Postgresql, TimeLimits
 from jobmgr.store.sqlite import Sqlite
 
 FOR_EVER = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT -i FROM n) SELECT count(*) FROM n"
@@ -17,9 +17,9 @@ FOR_EVER = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT -i FROM n) SELECT 
 async def test_reading_that_takes_too_long_is_given_up(database_url: str) -> None:
     url = address.parse(database_url)
     backend: Backend = (
-        Sqlite(url, read_timeout_s=0.1)
+        Sqlite(url, statement_s=0.1)
         if url.get_backend_name() == "sqlite"
-        else Postgresql(url, statement_timeout_s=0.1)
+        else Postgresql(url, TimeLimits(statement_s=0.1))
     )
 
     with pytest.raises(QueryTooSlow, match="ask for less"):
