@@ -225,3 +225,26 @@ async def test_file_that_another_writer_holds_is_waited_for(
         site.ledger.let_go("through")
     other.close()
     assert ended.exit_code == 4
+
+
+async def test_service_stops_without_its_server_and_the_next_one_goes_on(
+    own_server: Cluster, new_site: MakeSite
+) -> None:
+    site = await new_site(await _new_database(own_server, "abandoned"), slots=2)
+    through, during = site.ledger.waiting("through", 3), site.ledger.waiting("during", 4)
+    await submitted(site, through, during)
+    await asyncio.gather(site.until(through, "running"), site.until(during, "running"))
+
+    await asyncio.to_thread(own_server.stop, is_immediate=True)
+    site.ledger.let_go("during")
+    await has_exited(site, during)
+    status = await asyncio.to_thread(site.service.stop)
+    site.casualties.killed.add(site.service.who)
+    await asyncio.to_thread(own_server.start)
+    await site.service.start()
+
+    async with judged(site):
+        ended = await site.until(during, "failed")
+        site.ledger.let_go("through")
+    assert status == 0
+    assert ended.exit_code == 4
