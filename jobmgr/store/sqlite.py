@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import sqlite3
 import time
@@ -151,17 +152,15 @@ def _run_sqlite(engine: sa.Engine, place: Place, work: Callable[[sa.Connection],
 
 
 def _data_version(engine: sa.Engine, place: Place) -> int:
-    raw = engine.raw_connection()
     try:
-        connection = raw.driver_connection
-        assert isinstance(connection, sqlite3.Connection)
-        place.save(connection)
-        place.check()
-        return int(connection.execute("PRAGMA data_version").fetchone()[0])
+        with contextlib.closing(engine.raw_connection()) as raw:
+            connection = raw.driver_connection
+            assert isinstance(connection, sqlite3.Connection)
+            place.save(connection)
+            place.check()
+            return int(connection.execute("PRAGMA data_version").fetchone()[0])
     except sqlite3.Error as error:
         raise StoreUnavailable(f"the database cannot be read: {error}") from error
-    finally:
-        raw.close()
 
 
 def translate_sqlite(

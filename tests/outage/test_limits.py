@@ -219,6 +219,23 @@ async def test_write_that_waits_for_another_writer_of_a_file_is_given_up(
     await database.close()
 
 
+async def test_look_for_commits_of_others_finds_a_file_that_is_not_shared(sqlite_url: str) -> None:
+    # Whoever opens it like this lets nobody in, not even to read.
+    other = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
+    other.execute("PRAGMA locking_mode = EXCLUSIVE")
+    other.execute("PRAGMA journal_mode = WAL")
+    other.execute("CREATE TABLE more (x)")
+    file = Sqlite(address.parse(f"{sqlite_url}?timeout=0.2"))
+
+    with pytest.raises(StoreUnavailable, match="locked"):
+        await file.was_changed()
+    other.close()
+    changed = await file.was_changed()
+
+    await file.close()
+    assert changed
+
+
 @pytest.mark.parametrize("use", ["read", "write"])
 async def test_statement_on_a_file_that_takes_too_long_is_given_up(sqlite_url: str, use: str) -> None:
     file = Sqlite(address.parse(sqlite_url), statement_s=0.2)

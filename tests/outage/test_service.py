@@ -125,7 +125,7 @@ def _draw(site: Site, seed: str, count: int) -> list[list[Plan]]:
     return [[workload.draw() for _ in range(5)] for _ in range(count // 5)]
 
 
-@pytest.mark.parametrize("count", [30, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [30, pytest.param(300, marks=pytest.mark.slow)])
 @pytest.mark.timeout(600)
 async def test_connections_that_are_ended_at_random_lose_and_double_nothing(
     postgresql: Cluster, postgresql_url: str, new_site: MakeSite, count: int
@@ -157,7 +157,7 @@ async def test_connections_that_are_ended_at_random_lose_and_double_nothing(
 
 
 @pytest.mark.parametrize("side", Cut)
-@pytest.mark.parametrize("count", [30, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [30, pytest.param(300, marks=pytest.mark.slow)])
 @pytest.mark.timeout(600)
 async def test_commit_whose_answer_is_lost_loses_and_doubles_nothing(
     proxy: Proxy, postgresql_url: str, new_site: MakeSite, side: Cut, count: int
