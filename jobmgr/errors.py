@@ -175,17 +175,6 @@ class QueryTooSlow(StoreUnavailable):
 
     code = "query_too_slow"
 
-    def __init__(self, message: str = "") -> None:
-        # The client hands on the service's sentence.
-        super().__init__(message or f"{_TOO_SLOW}; {_FASTER}")
-
-
-_TOO_SLOW = "the database needed too long for this, and it was given up"
-_FASTER = (
-    "ask for less: jobs are found by `ids`, `id_prefix`, `status`, `user`, `queue` or `tag`, "
-    "while `name`, `site` and `executor` look through all of them"
-)
-
 
 class DatabaseMoved(StoreUnavailable):
     """The SQLite file was deleted or replaced while it is open. Transient like an outage: it may be put back."""

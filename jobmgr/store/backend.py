@@ -12,6 +12,10 @@ T = TypeVar("T")
 
 READERS = 4
 STATEMENT_TIMEOUT_S = 30.0
+TOO_SLOW = (
+    "the database was at this for longer than it may, and gave it up ({}). Ask again later, or for less: jobs are "
+    "found by `ids`, `id_prefix`, `status`, `user`, `queue` or `tag`; `name`, `site` and `executor` look through all"
+)
 UNSTORABLE = "text with NUL characters or unpaired surrogates can neither be stored nor found"
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from jobmgr.errors import InvalidRequest, QueryTooSlow, StoreUnavailable
-from jobmgr.store.backend import READERS, STATEMENT_TIMEOUT_S, UNSTORABLE, json_text
+from jobmgr.store.backend import READERS, STATEMENT_TIMEOUT_S, TOO_SLOW, UNSTORABLE, json_text
 from jobmgr.store.outage import Outage
 from jobmgr.store.transaction import NOTIFY_CHANNEL
 
@@ -108,7 +108,7 @@ class Postgresql:
                 return await connection.run_sync(work)
         except (*_FAILURES, UnicodeEncodeError) as error:
             if _sqlstate(error) == _STATEMENT_TIMEOUT:
-                raise QueryTooSlow from error
+                raise QueryTooSlow(TOO_SLOW.format(getattr(error, "orig", error))) from error
             raise _translate_postgresql(error) from error
 
     async def write(self, work: Callable[[sa.Connection], T]) -> T:

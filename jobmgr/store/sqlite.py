@@ -25,7 +25,7 @@ from jobmgr.errors import (
     StoreError,
     StoreUnavailable,
 )
-from jobmgr.store.backend import READERS, STATEMENT_TIMEOUT_S, UNSTORABLE, json_text
+from jobmgr.store.backend import READERS, STATEMENT_TIMEOUT_S, TOO_SLOW, UNSTORABLE, json_text
 from jobmgr.store.place import Place
 
 T = TypeVar("T")
@@ -180,7 +180,7 @@ def translate_sqlite(
         return StoreError(f"{file} cannot be opened ({text}); does its directory exist?")
     code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_INTERRUPT:
-        return QueryTooSlow()
+        return QueryTooSlow(TOO_SLOW.format(text))
     if code in _PASSING:
         return StoreUnavailable(f"{file} is busy or out of space: {text}")
     return error

@@ -78,6 +78,7 @@ async def test_a_keeper_without_service_is_stopped_and_hidden(site: Site, servic
     assert stopped.pid == keeper.pid
     assert (hidden.connections, hidden.is_findable) == (0, False)
     process.send_signals(site.commands(), signal.SIGKILL)
+    await eventually(lambda: not site.commands())
 
 
 async def test_sockets_of_killed_processes_are_left_over(site: Site, service: Service) -> None:
