@@ -11,7 +11,6 @@ import socket
 import stat
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +25,7 @@ from jobmgr.executors.messages import Message
 logger = logging.getLogger(__name__)
 
 # A Unix socket's path is limited to 107 bytes on Linux and 103 on macOS; the names in it take up to 15.
+_SHORT = Path("/tmp")  # noqa: S108 -- not TMPDIR: that may be long too, and another one for who looks later
 _SOCKET_DIRECTORY_MAX_BYTES = 85
 _STALE_AFTER_S = 60.0
 _FORKED_AT_ONCE = 50
@@ -204,7 +204,7 @@ def socket_directory(work_dir: Path) -> Path:
     directory = work_dir / "sockets"
     if len(os.fsencode(directory)) > _SOCKET_DIRECTORY_MAX_BYTES:
         digest = hashlib.sha256(os.fsencode(work_dir)).hexdigest()[:12]
-        directory = Path(tempfile.gettempdir()) / f"jobmgr-{os.getuid()}-{digest}"
+        directory = _SHORT / f"jobmgr-{os.getuid()}-{digest}"
     return directory
 
 
