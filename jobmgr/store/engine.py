@@ -243,7 +243,8 @@ def _begin_once(
     known = idempotency.begin(transaction, keyed.values())
     repeated = {index for index, once in keyed.items() if once in known}
     for index in repeated:
-        answers[index] = idempotency.read(known[keyed[index]], taken[index].batch)
+        once = keyed[index]
+        answers[index] = idempotency.read(once, known[once], taken[index].batch)
     return frozenset(repeated)
 
 

@@ -109,9 +109,15 @@ def written(answers: Sequence[Any]) -> str:
     return msgspec.json.encode(answers).decode()
 
 
-def read(answers: str, batch: Callable[..., Sequence[Any]]) -> list[Any]:
-    """What `written` wrote of the answers of `batch`, whose signature says what they are."""
-    found: list[Any] = msgspec.json.decode(answers, type=_answer_type(batch))
+def read(once: Once, answers: str, batch: Callable[..., Sequence[Any]]) -> list[Any]:
+    """What `written` wrote of the answers of `batch`, whose signature says what they are.
+
+    Raises KeyReused if another version wrote it in a way that this one does not understand.
+    """
+    try:
+        found: list[Any] = msgspec.json.decode(answers, type=_answer_type(batch))
+    except msgspec.ValidationError:
+        raise KeyReused(once.key, "a change that another version of jobmgr made") from None
     return found
 
 

@@ -120,6 +120,23 @@ async def test_of_two_different_at_once_one_is_refused(worker: Worker) -> None:
     assert [job.job_id for job in await worker.all()] == ["a"]
 
 
+async def test_an_answer_that_is_not_understood_any_more_changes_nothing(worker: Worker) -> None:
+    def write_otherwise(tx: Transaction, keys: Sequence[str]) -> list[None]:
+        statement = sa.update(Idempotency).where(Idempotency.key.in_(keys))
+        tx.connection.execute(statement.values(answer='[{"job": "a"}]'))
+        return [None] * len(keys)
+
+    await worker.add("a")
+    await worker.database.write(jobs.hold, "a", ONCE)
+    await worker.unhold("a")
+    await worker.database.write(write_otherwise, ONCE.key)
+
+    with pytest.raises(KeyReused, match="another version"):
+        await worker.database.write(jobs.hold, "a", ONCE)
+
+    assert (await worker.get("a")).held_at is None
+
+
 async def test_two_services_make_one_change(worker: Worker, other: Worker) -> None:
     async def submit(database: Database, number: int) -> str:
         (stored,) = await database.write(
