@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import uvloop
 
-from benchmarks import bulk, endtoend, idle, latency, service, submit, table
+from benchmarks import bulk, endtoend, idle, latency, service, store, submit, table
 from benchmarks.service import Service
 from benchmarks.table import Figure
 
@@ -34,6 +34,7 @@ class Part(NamedTuple):
 _PARTS = {
     "submit": Part(submit.measure, full=4000, quick=800),
     "bulk": Part(bulk.measure, full=20_000, quick=5000),
+    "store": Part(store.measure, full=100_000, quick=5000, rounds=1),
     "endtoend": Part(endtoend.measure, full=2000, quick=500),
     "latency": Part(latency.measure, full=100, quick=20),
     "idle": Part(idle.measure, full=10, quick=5, rounds=1),

@@ -1,0 +1,146 @@
+"""Claims, starts and ends with their events, without processes: beside the same row changes by the bare driver."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from benchmarks.service import Service
+from benchmarks.spawn import NOTHING
+from benchmarks.table import Figure
+from jobmgr.dispatch.admission import choose
+from jobmgr.dispatch.roster import key_of
+from jobmgr.domain.job import JobSpec, NewJob
+from jobmgr.domain.outcome import End, decide
+from jobmgr.store import attempts, claims, dispatchers, jobs
+from jobmgr.store.attempts import Finish, Start
+from jobmgr.store.claims import Claim, Claimed, Room
+from jobmgr.store.engine import Database
+
+BATCH = 64
+_BULK = 10_000
+_ROOM = Room(slots=BATCH, cpus=1, memory_bytes=1, gpus=())
+_END = End(exit_code=0)
+_CHANGES = ("INSERT", "UPDATE", "DELETE")
+
+# One transaction: its statements that change rows, each with its parameters, many of them or one set.
+Transaction = list[tuple[str, Any, bool]]
+
+
+async def measure(_service: Service, count: int) -> list[Figure]:
+    """Jobs per second through claim, start and end, BATCH at a time, three commits for each batch."""
+    with tempfile.TemporaryDirectory(prefix="jobmgr-benchmark-") as directory:
+        template, ours, recorded, bare = (Path(directory) / f"{name}.db" for name in "torb")
+        await _fill(template, count)
+        for copy in (ours, recorded, bare):
+            shutil.copy(template, copy)
+        began = time.perf_counter()
+        await _run(ours)
+        ours_per_s = count / (time.perf_counter() - began)
+        with _recording() as transactions:
+            await _run(recorded)
+        bare_per_s = count / await asyncio.to_thread(_replay, bare, transactions)
+        _check_alike(ours, bare)
+    name = f"claim, start and finish in the store, {count:,} jobs in batches of {BATCH}"
+    return [Figure(name, "/s", ours_per_s, bare_per_s, "the same row changes, bare sqlite3")]
+
+
+@asynccontextmanager
+async def _database(file: Path) -> AsyncIterator[Database]:
+    database = Database(f"sqlite:///{file}")
+    await database.start()
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def _fill(file: Path, count: int) -> None:
+    async with _database(file) as database:
+        await database.upgrade()
+        await database.write(dispatchers.register, dispatchers.Identity("worker", "host", "boot", "ns", 1, 1))
+        for start in range(0, count, _BULK):
+            names = range(start, min(start + _BULK, count))
+            await database.write(
+                jobs.insert,
+                [NewJob(f"job-{name}", JobSpec((NOTHING,)), name=f"job {name}") for name in names],
+            )
+
+
+async def _run(file: Path) -> None:
+    wish = Claim("worker", "local", _ROOM, choose)
+    async with _database(file) as database:
+        while claimed := await database.write(claims.claim, wish):
+            now = datetime.now(UTC)
+            await database.write_all(
+                attempts.start, [Start(key_of(one), "handle", now, "/run") for one in claimed]
+            )
+            await database.write_all(attempts.finish, [_finish(one, now) for one in claimed])
+
+
+def _finish(claimed: Claimed, now: datetime) -> Finish:
+    return Finish(
+        key=key_of(claimed),
+        end=_END,
+        decide=lambda rules, at: decide(_END, rules, (), at, 0.5),
+        started_at=now,
+        finished_at=now,
+        work_dir="/run",
+    )
+
+
+@contextmanager
+def _recording() -> Iterator[list[Transaction]]:
+    """What is sent to SQLite meanwhile to change rows, transaction by transaction."""
+    transactions: list[Transaction] = []
+
+    def begin(_connection: object) -> None:
+        transactions.append([])
+
+    def execute(_connection: object, _cursor: object, text: str, values: Any, _: object, many: bool) -> None:  # noqa: FBT001 -- as SQLAlchemy calls it
+        if text.startswith(_CHANGES):
+            transactions[-1].append((text, values, many))
+
+    event.listen(sa.Engine, "begin", begin)
+    event.listen(sa.Engine, "before_cursor_execute", execute)
+    try:
+        yield transactions
+    finally:
+        event.remove(sa.Engine, "begin", begin)
+        event.remove(sa.Engine, "before_cursor_execute", execute)
+
+
+def _replay(file: Path, transactions: Sequence[Transaction]) -> float:
+    """Seconds that the bare driver takes for these transactions, as durable as ours."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA cache_size = -32768")
+        began = time.perf_counter()
+        for statements in transactions:
+            connection.execute("BEGIN IMMEDIATE")
+            for text, values, many in statements:
+                (connection.executemany if many else connection.execute)(text, values).fetchall()
+            connection.execute("COMMIT")
+        return time.perf_counter() - began
+
+
+def _check_alike(*files: Path) -> None:
+    """Both did all of the work: the same rows in the same states."""
+    count = "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM jobs WHERE status = 'completed')"
+    found = []
+    for file in files:
+        with closing(sqlite3.connect(file)) as connection:
+            found.append(connection.execute(count).fetchone())
+    assert found[0] == found[1], found
