@@ -22,6 +22,9 @@ MAX_CONTAINERS = 50_000
 LARGE_BYTES = 256 * 1024
 # All strings of a JSON text in order, each with the colon that makes it a key.
 _STRINGS = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"\s*(:?)', re.DOTALL)
+# Every opening bracket outside of strings, also of what is no JSON: a string that never ends is taken whole, or each
+# quote in it would be tried as a beginning.
+_OPENINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|(?P<bracket>[\[{])', re.DOTALL)
 _TOKENS = re.compile(rb'"(?P<text>[^"\\]*(?:\\.[^"\\]*)*)"\s*(?P<colon>:?)|(?P<bracket>[\[\]{}])', re.DOTALL)
 
 
@@ -82,7 +85,7 @@ def _check_count(raw: bytes, at: str) -> None:
     # Decoding millions of empty lists stops all threads for a second; strings may hold what brackets they like.
     if raw.count(b"[") + raw.count(b"{") <= MAX_CONTAINERS:
         return
-    opening = (found for found in _TOKENS.finditer(raw) if found["bracket"] in (b"[", b"{"))
+    opening = (found for found in _OPENINGS.finditer(raw) if found["bracket"])
     if next(islice(opening, MAX_CONTAINERS, None), None) is not None:
         raise InvalidRequest(at.rstrip("."), f"holds more than {MAX_CONTAINERS} lists and objects")
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobmgr.api.decoding import MAX_DEPTH, check_keys, decode
+from jobmgr.api.decoding import MAX_CONTAINERS, MAX_DEPTH, check_keys, decode
 from jobmgr.api.problems import Refusal
 from jobmgr.errors import InvalidRequest
 from jobmgr.wire.requests import BulkSubmission
@@ -89,3 +89,12 @@ def test_depth_has_a_limit() -> None:
 
 def test_brackets_in_strings_are_no_depth() -> None:
     decode(ANYTHING, msgspec.json.encode(['[{"' * 200, "\\" * 201]))
+
+
+@pytest.mark.parametrize("end", [b"", b"\\"])
+def test_a_string_that_never_ends_is_read_once(end: bytes) -> None:
+    # Were each quote in it tried as the beginning of a string, this would take hours.
+    raw = b'"' + b'\\"' * 500_000 + b"[" * (MAX_CONTAINERS + 1) + end
+
+    with pytest.raises(Refusal):
+        decode(ANYTHING, raw)
