@@ -74,7 +74,10 @@ async def submit(
             )
         job_ids = await _submit_file(client, source)
     elif command:
-        job_ids = [await client.submit(command, **fields(given))]
+        job = fields(given)
+        for dependency in job.get("depends_on", ()):
+            dependency["job_id"] = await client.full_id(dependency["job_id"])
+        job_ids = [await client.submit(command, **job)]
     else:
         raise click.UsageError("no command to run; write it after `--`, or give --from FILE")
     output.lines(job_ids)
@@ -113,7 +116,9 @@ async def _submit_file(client: Client, source: BinaryIO) -> Sequence[str]:
 
 def fields(given: Mapping[str, Any]) -> dict[str, Any]:
     """The options as fields of a submitted job. Raises InvalidRequest for one that cannot be understood."""
-    job = {name: given[name] for name in ("name", "queue", "priority", "draft", "job_id") if name in given}
+    job = {
+        name: given[name] for name in ("name", "queue", "priority", "draft", "job_id", "key") if name in given
+    }
     if "env" in given:
         job["env"] = dict(_variable(text) for text in given["env"])
     if "cwd" in given:

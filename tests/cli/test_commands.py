@@ -15,6 +15,26 @@ import pytest
 from tests.cli.conftest import Commands
 
 
+def test_a_job_with_a_key_is_submitted_once(service: Commands) -> None:
+    first = service.submit("--key", "study-7", "--wait", "--", "true")
+
+    again = service.submit("--key", "study-7", "--", "true")
+    other = service.run("submit", "--key", "study-7", "--", "false")
+    empty = service.run("submit", "--key", "", "--", "true")
+
+    assert again == first
+    assert (other.code, empty.code) == (4, 2)
+    assert "'study-7'" in other.err
+
+
+def test_a_job_may_wait_for_one_that_is_named_by_its_beginning(service: Commands) -> None:
+    parent = service.submit("--wait", "--", "true")
+
+    child = service.submit("--after", f"{parent[:12]}:any", "--wait", "--", "true")
+
+    assert service.run("show", "--json", child).json["status"] == "completed"
+
+
 def test_submit_prints_the_id_and_show_tells_all_about_the_job(service: Commands) -> None:
     job_id = service.submit("--name", "greeting", "--tag", "b", "--tag", "a", "--wait", "--", "echo", "hello")
 
