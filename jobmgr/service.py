@@ -54,7 +54,7 @@ class JobManager(Manager):
             job = await manager.wait(job_id)
 
     What is left out comes from jobmgr.toml, JOBMGR_* and the defaults. Limits given here are stored, limits left
-    at None are those stored before.
+    at None are those stored before. Jobs may have `descriptor_limit` files open, else as many as this process.
     """
 
     def __init__(
@@ -65,13 +65,14 @@ class JobManager(Manager):
         work_dir: Path | str | None = None,
         settings: Settings | None = None,
         drain: Drain = "leave",
+        descriptor_limit: int | None = None,
     ) -> None:
         flags = {"database": database, "work_dir": work_dir, **(asdict(limits) if limits else {})}
         if settings is None:
             settings = settings_module.load(flags, os.environ)
         self.settings = settings
         self.url: str | None = None
-        self.descriptor_limit: int | None = None  # How many files a job may have open; None: as this process.
+        self._descriptor_limit = descriptor_limit
         self._drain = drain
         self._running = contextlib.AsyncExitStack()
 
@@ -122,7 +123,7 @@ class JobManager(Manager):
             monitor = ResourceMonitor(settings.work_dir)
             dispatcher = Dispatcher(database, identity, admission, monitor, runs, settings.cancel_grace_s)
             feed = Feed(database)
-            self.parts = Parts(database, dispatcher, feed, runs, identity.host, getpass.getuser())
+            self.parts = Parts(database, dispatcher, feed, runs, identity.host, _user_name())
             database.on_commit(feed.notice)
             await stack.enter_async_context(
                 _background(feed.run, lambda: database.notice_others(settings.poll_s))
@@ -149,7 +150,7 @@ class JobManager(Manager):
             report,
             base_env=os.environ,
             job_env=job_env,
-            descriptor_limit=self.descriptor_limit,
+            descriptor_limit=self._descriptor_limit,
         )
 
 
@@ -189,6 +190,13 @@ async def _prepare_schema(database: Database) -> None:
     else:
         await database.read(durability.check_server)
     await database.read(schema.check)
+
+
+def _user_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())  # As containers have it: a user without a name.
 
 
 def _identity(settings: Settings, work_id: str) -> dispatchers.Identity:
@@ -239,9 +247,8 @@ def serve(settings: Settings, *, on_ready: Callable[[str], None], drain: Drain =
 async def _serve(settings: Settings, drain: Drain, on_ready: Callable[[str], None]) -> None:
     stopping = asyncio.Event()
     _on_signal(stopping.set)
-    manager = JobManager(settings=settings)
     # A connection is a descriptor, and so is a keeper at work; jobs keep the limit that this process was given.
-    manager.descriptor_limit = process.descriptor_limit()
+    manager = JobManager(settings=settings, descriptor_limit=process.descriptor_limit())
     process.raise_descriptor_limit()
     async with manager:
         server = Server(manager, host=settings.host, port=settings.port, token=_owner_token(settings))

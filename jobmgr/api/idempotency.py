@@ -7,9 +7,9 @@ import hashlib
 from aiohttp import web
 
 from jobmgr.api.keys import MANAGER
+from jobmgr.domain.once import Once
 from jobmgr.errors import InvalidRequest
 from jobmgr.manager.manager import Manager
-from jobmgr.store.idempotency import Once
 
 HEADER = "Idempotency-Key"
 MAX_LENGTH = 255

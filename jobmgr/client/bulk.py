@@ -1,4 +1,4 @@
-"""Jobs as lines of JSON, each with an id chosen here, so that after a lost answer they can be looked up."""
+"""Jobs as lines of JSON, with ids chosen here where needed, so that after a lost answer they can be looked up."""
 
 from __future__ import annotations
 
@@ -79,6 +79,6 @@ async def pieces(
 def how_to_look(job_ids: Sequence[str]) -> str:
     """What to do when it is unknown whether these were stored."""
     if not job_ids:
-        return "submit it again with the same key: it is stored once"
+        return "see `jobmgr ls`; a job with a `key` may just be submitted again"
     look = f"`jobmgr show {job_ids[0]}` finds the job if it was"
     return look if len(job_ids) == 1 else f"all or none of the {len(job_ids)} were stored: {look}"

@@ -24,6 +24,8 @@ from jobmgr.wire.submission import JOB_ID, NEW_ID_LENGTH, JobSubmission, command
 
 PAGE_SIZE = 1000
 _CANDIDATES = 10
+_NEW_ID = re.compile(f"[0-9a-f]{{{NEW_ID_LENGTH}}}")
+_NEW_ID_PREFIX = re.compile(f"[0-9a-f]{{1,{NEW_ID_LENGTH - 1}}}")
 # How long a service that is away is borne: long enough for an upgrade and a restart of the machine.
 PATIENCE_S = 600.0
 
@@ -119,12 +121,12 @@ class Client:
         return translation.to_job(await self._connection.read(_job(job_id), answers.JobAnswer))
 
     async def full_id(self, text: str) -> str:
-        """The id that is `text`, else the only one that begins so; of a beginning four characters are needed.
+        """The id that is `text`, else the only one of those chosen by us that begins so, with four characters or more.
 
-        Text as long as the ids that are chosen for jobs is taken for one without being asked for. Raises
-        JobNotFound, AmbiguousId.
+        Ids chosen by users are themselves only: of `run1` and `run10` the latter is not meant when the former is gone.
+        Raises JobNotFound, AmbiguousId.
         """
-        if len(text) >= NEW_ID_LENGTH:
+        if _NEW_ID_PREFIX.fullmatch(text) is None:
             return text
         try:
             return (await self.get(text)).job_id
@@ -132,7 +134,7 @@ class Client:
             if len(text) < MIN_ID_PREFIX:
                 raise
         page = await self.list_page(id_prefix=text, limit=_CANDIDATES)
-        found = [job.job_id for job in page.jobs]
+        found = [job.job_id for job in page.jobs if _NEW_ID.fullmatch(job.job_id)]
         if not found:
             raise JobNotFound(text)
         if len(found) > 1:

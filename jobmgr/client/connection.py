@@ -17,7 +17,16 @@ from yarl import URL
 from jobmgr.client.address import Locate
 from jobmgr.client.patience import TRANSIENT, Patience
 from jobmgr.client.problem import to_error
-from jobmgr.errors import AnswerLost, InvalidRequest, JobmgrError, RemoteError, ServiceUnreachable
+from jobmgr.errors import (
+    AnswerLost,
+    DatabaseMoved,
+    InvalidRequest,
+    JobmgrError,
+    RemoteError,
+    ServiceUnreachable,
+    StoreError,
+    StoreUnavailable,
+)
 from jobmgr.wire.answers import ProblemAnswer
 
 T = TypeVar("T")
@@ -92,22 +101,29 @@ class Connection:
         """
         headers = {"Idempotency-Key": secrets.token_hex(16)}
         patience = Patience(self._patience_s)
-        lost: _Broken | None = None
+        lost: _Broken | StoreUnavailable | None = None
         while True:
             options = self._body(body)
             try:
                 async with self._exchange(method, where, headers=headers, **options) as response:
                     return self._decoded(await response.read(), answer)
+            except (DatabaseMoved, RemoteError, StoreError) as error:
+                # Nothing that passes by itself, and nothing about the change, which may have been made the first time.
+                if lost is None:
+                    raise
+                raise self._lost(lost, look) from error
             except TRANSIENT as error:
-                lost = error if isinstance(error, _Broken) else lost
-                if lost is None and isinstance(error, ServiceUnreachable):
+                # A service says that its database is away also if it does not know how a commit has ended.
+                lost = error if isinstance(error, _Broken | StoreUnavailable) else lost
+                if lost is None:
                     raise
                 try:
                     await patience.wait_after(error)
                 except TRANSIENT:
-                    if lost is None:
-                        raise
-                    raise AnswerLost(lost.url, lost.reason, look) from error
+                    raise self._lost(lost, look) from error
+
+    def _lost(self, error: _Broken | StoreUnavailable, look: str) -> AnswerLost:
+        return AnswerLost(self.url, error.reason if isinstance(error, _Broken) else str(error), look)
 
     def _body(
         self, body: Mapping[str, Any] | bytes | Callable[[], AsyncIterator[bytes]] | None

@@ -176,9 +176,8 @@ def mark_of(pid: int) -> int | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     soft = limits.partition(_LIMIT_OF_LOCKS)[2].split(maxsplit=1)[:1]
-    return (
-        int(soft[0]) if soft and soft[0].isdigit() else None
-    )  # Nothing is shown of what is just being reaped.
+    # Nothing is shown of what is just being reaped.
+    return int(soft[0]) if soft and soft[0].isdigit() else None
 
 
 def eldest(stats: Iterable[ProcessStat]) -> ProcessStat:

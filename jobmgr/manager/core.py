@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from jobmgr.dispatch.dispatcher import Dispatcher
+from jobmgr.domain.once import Once
 from jobmgr.manager.feed import Feed
 from jobmgr.store.engine import Batch, Database
-from jobmgr.store.idempotency import Once
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,6 +32,7 @@ class Core:
 
     parts: Parts
     once: Once | None = None
+    _is_spent = False
 
     @property
     def database(self) -> Database:
@@ -54,5 +55,7 @@ class Core:
         return self.parts.user
 
     async def _write(self, batch: Batch[Item, Result], item: Item) -> Result:
-        # The one change of a verb: what is made under a key is made by a single transaction.
+        # The one change of a verb: what is made under a key is made, and answered, by a single transaction.
+        assert self.once is None or not self._is_spent
+        self._is_spent = True
         return await self.database.write(batch, item, self.once)

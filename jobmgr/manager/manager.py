@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from jobmgr.domain.once import Once
 from jobmgr.manager.files import Files
 from jobmgr.manager.jobs import Jobs
 from jobmgr.manager.queues import Queues
-from jobmgr.store.idempotency import Once
 
 
 class Manager(Jobs, Files, Queues):

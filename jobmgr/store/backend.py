@@ -12,6 +12,8 @@ T = TypeVar("T")
 
 READERS = 4
 STATEMENT_TIMEOUT_S = 30.0
+# The execution option of a connection whose statements may take this many seconds instead.
+MAY_TAKE = "jobmgr_may_take_s"
 TOO_SLOW = (
     "the database was at this for longer than it may, and gave it up ({}). Ask again later, or for less: jobs are "
     "found by `ids`, `id_prefix`, `status`, `user`, `queue` or `tag`; `name`, `site` and `executor` look through all"

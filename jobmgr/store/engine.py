@@ -20,10 +20,10 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import sqlalchemy as sa
 
 from jobmgr import fault
+from jobmgr.domain.once import Once
 from jobmgr.errors import JobmgrError, QueryTooSlow, StoreUnavailable
 from jobmgr.store import address, idempotency, schema
 from jobmgr.store.backend import Backend
-from jobmgr.store.idempotency import Once
 from jobmgr.store.outage import Outage
 from jobmgr.store.postgresql import Postgresql
 from jobmgr.store.sqlite import Sqlite

@@ -17,6 +17,7 @@ import msgspec
 import sqlalchemy as sa
 
 from jobmgr.domain.job import NewJob
+from jobmgr.domain.once import Once
 from jobmgr.errors import KeyReused
 from jobmgr.store.portion import portions
 from jobmgr.store.tables import Idempotency, Job, Spec
@@ -27,15 +28,6 @@ KEPT = timedelta(days=7)
 _FORGOTTEN_PER_KEY = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Once:
-    """Asks for a change under a key of `user`; `fingerprint` tells whether it is the same change."""
-
-    user: str
-    key: str
-    fingerprint: str
-
-
 def begin(tx: Transaction, asked: Iterable[Once]) -> dict[Once, str]:
     """Take the keys that are new, and answer what was answered under the others. Raises KeyReused."""
     waiting = list(asked)
@@ -44,16 +36,25 @@ def begin(tx: Transaction, asked: Iterable[Once]) -> dict[Once, str]:
         # Nobody is told this: who waits together is split until each stands alone, and finds what the first did.
         raise KeyReused(waiting[0].key, "two requests at once")
     answers: dict[Once, str] = {}
+    too_old = []
     for row in _rows(tx, sa.select(*Idempotency.__table__.c), Idempotency, wanted):
+        if row.created_at < tx.now - KEPT:
+            too_old.append({"row": row.id})
+            continue
         once = wanted.pop((row.user, row.key))
         if row.fingerprint != once.fingerprint:
             raise KeyReused(once.key, f"another request, {_when(row.created_at)}")
         answers[once] = row.answer
+    if too_old:
+        tx.connection.execute(_FORGET_ONE, too_old)
     if wanted:
         # Another service that has the same key now waits here for our commit, and looks again after it: the unique
         # key, not the look above, decides. In order, so that two never wait for each other crosswise.
         tx.connection.execute(sa.insert(Idempotency), [_row(wanted[key], tx) for key in sorted(wanted)])
     return answers
+
+
+_FORGET_ONE = sa.delete(Idempotency).where(Idempotency.id == sa.bindparam("row"))
 
 
 def _rows(
@@ -65,6 +66,7 @@ def _rows(
     found: list[AnyRow] = []
     for user, of_user in keys.items():
         for portion in portions(of_user):
+            # For a column that may be null its index is a partial one, which has to be named by its condition.
             narrowed = statement.where(table.user == user, table.key.in_(portion), table.key.is_not(None))
             found += tx.connection.execute(narrowed)
     return found
@@ -98,10 +100,15 @@ _STORE_ANSWER = (
     .values(answer=sa.bindparam("given"))
     .execution_options(synchronize_session=None)
 )
-_OLDEST = sa.select(Idempotency.id).order_by(Idempotency.id).limit(sa.bindparam("at_most"))
-_FORGET = sa.delete(Idempotency).where(
-    Idempotency.id.in_(_OLDEST), Idempotency.created_at < sa.bindparam("before")
+# Not those that another service is about to forget: it holds other rows, too, and would be waited for crosswise.
+_OLD = (
+    sa.select(Idempotency.id)
+    .where(Idempotency.created_at < sa.bindparam("before"))
+    .order_by(Idempotency.created_at)
+    .limit(sa.bindparam("at_most"))
+    .with_for_update(skip_locked=True)
 )
+_FORGET = sa.delete(Idempotency).where(Idempotency.id.in_(_OLD))
 
 
 def written(answers: Sequence[Any]) -> str:

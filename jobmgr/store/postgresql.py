@@ -16,7 +16,7 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from jobmgr.errors import InvalidRequest, QueryTooSlow, StoreUnavailable
-from jobmgr.store.backend import READERS, STATEMENT_TIMEOUT_S, TOO_SLOW, UNSTORABLE, json_text
+from jobmgr.store.backend import MAY_TAKE, READERS, STATEMENT_TIMEOUT_S, TOO_SLOW, UNSTORABLE, json_text
 from jobmgr.store.outage import Outage
 from jobmgr.store.transaction import NOTIFY_CHANNEL
 
@@ -193,7 +193,8 @@ def _hang_up_on_silence(engine: sa.Engine, limits: TimeLimits) -> None:
 
     @event.listens_for(engine, "before_cursor_execute")
     def _execute(connection: sa.Connection, *_: object) -> None:
-        _arm(connection.info, connection.connection.driver_connection, limits.answer_s)
+        may_take_s = connection.get_execution_options().get(MAY_TAKE, limits.answer_s)
+        _arm(connection.info, connection.connection.driver_connection, may_take_s)
 
     @event.listens_for(engine, "commit")
     def _commit(connection: sa.Connection) -> None:

@@ -12,6 +12,10 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from jobmgr.errors import SchemaMissing, SchemaTooNew, StoreError
+from jobmgr.store.backend import MAY_TAKE
+
+# A table of many millions of jobs may have to be gone through.
+_UPGRADE_S = 3600.0
 
 
 def migrations_directory() -> Path:
@@ -72,9 +76,20 @@ def upgrade(connection: sa.Connection, revision: str = "head") -> str:
     _refuse_newer(before)
     if before is None and sa.inspect(connection).has_table("jobs"):
         raise StoreError("the database has a table `jobs` that is not ours; choose another database")
+    _take_time(connection)
     command.upgrade(_configuration(connection), revision)
     after = current(connection)
     return f"the schema is at revision {after}" + ("" if before == after else f" (was {before or 'empty'})")
+
+
+def _take_time(connection: sa.Connection) -> None:
+    """Let statements last longer from here to the end of the transaction; locks are waited for as long as before."""
+    connection.execution_options(**{MAY_TAKE: _UPGRADE_S})
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(
+            "SELECT set_config('lock_timeout', current_setting('statement_timeout'), true), "
+            f"set_config('statement_timeout', '{int(_UPGRADE_S)}s', true)"
+        )
 
 
 def downgrade(connection: sa.Connection, revision: str) -> None:

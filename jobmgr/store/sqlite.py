@@ -25,13 +25,14 @@ from jobmgr.errors import (
     StoreError,
     StoreUnavailable,
 )
-from jobmgr.store.backend import READERS, STATEMENT_TIMEOUT_S, TOO_SLOW, UNSTORABLE, json_text
+from jobmgr.store.backend import MAY_TAKE, READERS, STATEMENT_TIMEOUT_S, TOO_SLOW, UNSTORABLE, json_text
 from jobmgr.store.place import Place
 
 T = TypeVar("T")
 
 LIBRARY_VERSION = sqlite3.sqlite_version_info
 
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 # So many steps of its virtual machine SQLite takes between two looks at the clock: some milliseconds.
 _STEPS = 100_000
 
@@ -42,6 +43,7 @@ _PASSING = frozenset(
         sqlite3.SQLITE_BUSY,
         sqlite3.SQLITE_LOCKED,
         sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_INTERRUPT,
         sqlite3.SQLITE_IOERR,
         sqlite3.SQLITE_FULL,
         sqlite3.SQLITE_PROTOCOL,
@@ -63,9 +65,14 @@ class Sqlite:
         self._seen_version: int | None = None
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(
-            self._readers, _run_sqlite, self._read_engine, self._place, work
-        )
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._readers, _run_sqlite, self._read_engine, self._place, work
+            )
+        except StoreUnavailable as error:
+            if _error_code(error.__cause__) == sqlite3.SQLITE_INTERRUPT:
+                raise QueryTooSlow(TOO_SLOW.format("interrupted")) from error.__cause__
+            raise
 
     async def write(self, work: Callable[[sa.Connection], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(
@@ -111,6 +118,10 @@ def _sqlite_engine(url: sa.URL, place: Place, begin: str, pool_size: int, statem
         connection.execute("PRAGMA cache_size = -32768")
         place.note()
 
+    @event.listens_for(engine, "close")
+    def _close(_connection: object, _record: object) -> None:
+        place.left()
+
     @event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
         connection.exec_driver_sql(begin)
@@ -132,7 +143,8 @@ def _interrupt_long_statements(engine: sa.Engine, statement_s: float) -> None:
 
     @event.listens_for(engine, "before_cursor_execute")
     def _execute(connection: sa.Connection, *_: object) -> None:
-        connection.info[_DEADLINE] = time.monotonic() + statement_s
+        may_take_s = connection.get_execution_options().get(MAY_TAKE, statement_s)
+        connection.info[_DEADLINE] = time.monotonic() + may_take_s
 
     # What ends a transaction is never interrupted: a rollback has to come through.
     @event.listens_for(engine, "commit")
@@ -148,6 +160,8 @@ def _run_sqlite(engine: sa.Engine, place: Place, work: Callable[[sa.Connection],
         with engine.connect() as connection, connection.begin():
             return work(connection)
     except (sa.exc.DBAPIError, UnicodeEncodeError) as error:
+        if _error_code(error) in _DAMAGED:
+            place.condemn(str(getattr(error, "orig", error)))
         raise translate_sqlite(error, engine.url.database) from error
 
 
@@ -178,9 +192,10 @@ def translate_sqlite(
         return StoreError(f"{file} or its directory is read-only; make it writable for this user")
     if "unable to open" in text:
         return StoreError(f"{file} cannot be opened ({text}); does its directory exist?")
-    code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_INTERRUPT:
-        return QueryTooSlow(TOO_SLOW.format(text))
-    if code in _PASSING:
-        return StoreUnavailable(f"{file} is busy or out of space: {text}")
+    if _error_code(error) in _PASSING:
+        return StoreUnavailable(f"{file} is busy, out of space, or takes too long: {text}")
     return error
+
+
+def _error_code(error: BaseException | None) -> int:
+    return int(getattr(getattr(error, "orig", None), "sqlite_errorcode", 0)) & 0xFF

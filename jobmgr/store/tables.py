@@ -333,7 +333,7 @@ class Idempotency(Base):
     answer: Mapped[str] = mapped_column(sa.Text)
     created_at: Mapped[datetime] = mapped_column(Moment)
 
-    __table_args__ = (sa.UniqueConstraint("user", "key"),)
+    __table_args__ = (sa.UniqueConstraint("user", "key"), sa.Index(None, "created_at"))
 
 
 class Installation(Base):

@@ -22,9 +22,8 @@ class _Likely(sa.sql.functions.GenericFunction[Any]):
     """
 
     name = "likely"
-    type = (
-        sa.types.NullType()
-    )  # A boolean one would be compared with 1, and be no condition of the index then.
+    # A boolean one would be compared with 1, and be no condition of the index then.
+    type = sa.types.NullType()
     inherit_cache = True
 
 

@@ -21,6 +21,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_idempotency"),
         sa.UniqueConstraint("user", "key", name="uq_idempotency_user_key"),
     )
+    op.create_index("ix_idempotency_created_at", "idempotency", ["created_at"])
     op.add_column("specs", sa.Column("fingerprint", sa.Text(), nullable=True))
 
 

@@ -22,9 +22,11 @@ def test_beginning_of_an_id_stands_for_the_only_job_it_fits(service: Commands) -
 
 @pytest.mark.parametrize("verb", ["show", "why", "logs", "wait", "hold"])
 def test_beginning_of_several_ids_is_answered_with_them(service: Commands, verb: str) -> None:
-    ids = [service.submit("--draft", "--job-id", f"{verb}-{end}", "--", "true") for end in ("one", "two")]
+    # As ids look that are chosen for jobs.
+    start = verb.encode().hex()[:8].ljust(8, "0")
+    ids = [service.submit("--draft", "--job-id", f"{start}{end:012x}", "--", "true") for end in (1, 2)]
 
-    done = service.run(verb, f"{verb}-")
+    done = service.run(verb, start)
 
     assert (done.code, done.out) == (2, "")
     assert all(job_id in done.err for job_id in ids)
@@ -32,24 +34,32 @@ def test_beginning_of_several_ids_is_answered_with_them(service: Commands, verb:
 
 def test_not_all_of_very_many_candidates_are_named(service: Commands) -> None:
     for number in range(11):
-        service.submit("--draft", "--job-id", f"many-{number}", "--", "true")
+        service.submit("--draft", "--job-id", f"facade{number:014x}", "--", "true")
 
-    done = service.run("show", "many-")
+    done = service.run("show", "facade")
 
     assert done.code == 2
-    assert done.err.count("many-") == 11  # ten of them, and what was asked for
-    assert "many-1, ...;" in done.err
+    assert done.err.count("facade") == 11  # ten of them, and what was asked for
+    assert f"facade{1:014x}, ...;" in done.err
 
 
 def test_id_itself_comes_before_ids_that_begin_so(service: Commands) -> None:
-    for job_id in ("exact", "exact-1", "exact-2"):
+    for job_id in ("decade", f"decade{1:014x}"):
         service.submit("--draft", "--job-id", job_id, "--", "true")
 
-    assert service.run("show", "--json", "exact").json["job_id"] == "exact"
+    assert service.run("show", "--json", "decade").json["job_id"] == "decade"
+
+
+def test_an_id_of_ones_own_is_never_taken_for_another(service: Commands) -> None:
+    service.submit("--draft", "--job-id", "study10", "--", "true")
+    service.submit("--draft", "--job-id", "beef10", "--", "true")
+
+    assert service.run("cancel", "study1").code == 3
+    assert service.run("cancel", "beef1").code == 3
 
 
 def test_three_characters_are_no_beginning_but_may_be_an_id(service: Commands) -> None:
-    service.submit("--draft", "--job-id", "abc-1", "--", "true")
+    service.submit("--draft", "--job-id", f"abc{1:017x}", "--", "true")
     before = service.run("show", "abc")
     service.submit("--draft", "--job-id", "abc", "--", "true")
 

@@ -155,12 +155,12 @@ async def client(service: Service) -> AsyncIterator[Client]:
 async def test_problems_become_the_errors_they_were(
     service: Service, client: Client, status: int, code: str, kind: type[errors.JobmgrError]
 ) -> None:
-    service.handlers["POST /api/v1/jobs/j1/cancel"] = service.problem(
+    service.handlers["GET /api/v1/jobs/j1"] = service.problem(
         status, code, "a: what was wrong", field="a", epoch="e", seq=7
     )
 
     with pytest.raises(kind) as caught:
-        await client.cancel("j1")
+        await client.get("j1")
 
     assert type(caught.value) is kind
     assert "what was wrong" in str(caught.value)
@@ -301,6 +301,40 @@ async def test_a_change_is_sent_again_while_the_database_is_away(service: Servic
     assert await client.submit(["true"]) == "a"
 
 
+@pytest.mark.parametrize("code", ["token_required", "schema_outdated"])
+async def test_a_repeat_that_is_refused_for_another_reason_leaves_it_unknown(
+    service: Service, client: Client, code: str
+) -> None:
+    refuse = service.problem(401 if code == "token_required" else 503, code, "no")
+
+    async def lose_first(request: web.Request) -> web.StreamResponse:
+        return await (drop if len(service.asked) == 1 else refuse)(request)
+
+    service.handlers["POST /api/v1/jobs"] = lose_first
+
+    with pytest.raises(AnswerLost, match="`jobmgr show j-1`"):
+        await client.submit(["true"], job_id="j-1")
+
+
+async def test_a_service_that_goes_away_after_a_commit_in_doubt_is_waited_for(
+    service: Service, client: Client
+) -> None:
+    away = service.problem(503, "store_unavailable", "the server closed the connection")
+
+    async def doubt_then_drop(request: web.Request) -> web.StreamResponse:
+        if len(service.asked) == 1:
+            return await away(request)
+        if len(service.asked) == 2:
+            return await drop(request)
+        return web.Response(
+            status=201, body=b'{"job_id": "a", "status": "queued"}', content_type="application/json"
+        )
+
+    service.handlers["POST /api/v1/jobs"] = doubt_then_drop
+
+    assert await client.submit(["true"]) == "a"
+
+
 async def test_answers_that_stay_lost_say_how_to_look(service: Service) -> None:
     service.handlers["POST /api/v1/jobs"] = drop
 
@@ -314,7 +348,7 @@ async def test_answers_that_stay_lost_say_how_to_look(service: Service) -> None:
 
     assert "`jobmgr show j-1`" in str(one.value)
     assert re.search(r"all or none of the 2 were stored: `jobmgr show [0-9a-f]{20}`", str(many.value))
-    assert "with the same key" in str(keyed.value)
+    assert "a job with a `key` may just be submitted again" in str(keyed.value)
 
 
 async def test_an_answer_that_takes_too_long_is_lost(service: Service) -> None:

@@ -14,12 +14,12 @@ import sqlalchemy as sa
 
 from jobmgr.domain.job import Event as EventView
 from jobmgr.domain.job import EventPosition, When
+from jobmgr.domain.once import Once
 from jobmgr.domain.queue import Tally
 from jobmgr.domain.status import Status
 from jobmgr.errors import StoreUnavailable
 from jobmgr.store import dispatchers, events
 from jobmgr.store.engine import Batch, Database, Item, Result
-from jobmgr.store.idempotency import Once
 from jobmgr.store.tables import Attempt, Base, Dependency, Dispatcher, Event, Job, Queue
 from jobmgr.store.transaction import AnyRow, Transaction
 from tests.model.twin import TICK_S, AttemptState, Fact, JobState, QueueState

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 import jobmgr
 from jobmgr.errors import StoreUnavailable
 from jobmgr.store import address, jobs, listing, schema
+from jobmgr.store.backend import Backend
 from jobmgr.store.engine import Database
 from jobmgr.store.observer import Observer
 from jobmgr.store.postgresql import Postgresql, TimeLimits
@@ -250,9 +251,28 @@ async def test_statement_on_a_file_that_takes_too_long_is_given_up(sqlite_url: s
     assert answer == 1
 
 
-def _count_for_long(connection: sa.Connection) -> None:
+async def test_upgrade_may_take_longer_than_a_statement(database_url: str) -> None:
+    url = address.parse(database_url)
+    backend: Backend = (
+        Sqlite(url, statement_s=0.05) if url.get_backend_name() == "sqlite" else Postgresql(url, SHORT)
+    )
+
+    def upgrade_a_large_database(connection: sa.Connection) -> None:
+        schema.upgrade(connection)
+        _count_for_long(connection, 5_000_000)
+
+    async with asyncio.timeout(BOUND_S):
+        await backend.write(lambda connection: schema.downgrade(connection, "0004"))
+        await backend.write(upgrade_a_large_database)
+        with pytest.raises(StoreUnavailable):
+            await backend.write(_count_for_long)
+
+    await backend.close()
+
+
+def _count_for_long(connection: sa.Connection, to: int = 30_000_000) -> None:
     # Without its limit it would count for some seconds.
-    numbers = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 30000000) SELECT count(*) FROM n"
+    numbers = f"WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < {to}) SELECT count(*) FROM n"
     connection.exec_driver_sql(numbers)
 
 

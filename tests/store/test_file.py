@@ -127,7 +127,9 @@ async def test_database_locked_by_another_program_is_said_to_be_busy(sqlite_url:
     holder = sqlite3.connect(file, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
 
-    with pytest.raises(StoreUnavailable, match="is busy or out of space: database is locked"):
+    with pytest.raises(
+        StoreUnavailable, match="is busy, out of space, or takes too long: database is locked"
+    ):
         await database.write(jobs.insert, [new_job("a")])
     readable = await database.read(listing.unfinished, None)
     holder.execute("COMMIT")

@@ -17,12 +17,12 @@ import sqlalchemy as sa
 
 from jobmgr.dispatch.admission import choose
 from jobmgr.dispatch.roster import key_of
+from jobmgr.domain.once import Once
 from jobmgr.domain.status import Status
 from jobmgr.store import attempts, claims, events, jobs, ownership
 from jobmgr.store.attempts import Start
 from jobmgr.store.claims import Claim
 from jobmgr.store.engine import Database
-from jobmgr.store.idempotency import Once
 from jobmgr.store.transaction import Transaction
 from tests.patience import eventually
 from tests.postgresql import Cluster
