@@ -34,6 +34,10 @@ def judge_file(facts: SqliteFile, schema: Standing | Trouble, uid: int) -> Itera
 
 def _reachable(file: File, facts: SqliteFile, schema: Standing | Trouble) -> Check:
     name = "database"
+    if file.is_lost:
+        found = f"there is none at {file.path}, but {file.rescued} holds what a service saved of it"
+        remedy = f"stop the service, `rm -f {file.path}-wal {file.path}-shm`, `mv {file.rescued} {file.path}`, start it"
+        return problem(name, found, remedy)
     match file.content:
         case Content.MISSING | Content.EMPTY:
             return warning(name, f"there is none yet at {file.path}", "run `jobmgr serve`, which makes it")

@@ -10,6 +10,7 @@ from jobmgr.doctor.gathering import Request, gather, software
 from jobmgr.domain.checkup import Check, problem, unchecked
 from jobmgr.errors import InvalidRequest
 from jobmgr.settings import load
+from jobmgr.store.file import File
 
 _ROWS = ("attempts", "orphans", "control directories", "run directories", "dispatchers")
 
@@ -50,6 +51,9 @@ def judge(facts: Facts) -> Iterator[Check]:
 
 def _rows(facts: Facts) -> Iterator[Check]:
     rows = facts.rows
+    if facts.file is not None and isinstance(facts.file.file, File) and facts.file.file.is_lost:
+        # What is there belongs to attempts of the database that is gone; nothing of it may be called superfluous.
+        rows = Trouble("the database is not there")
     if isinstance(rows, Trouble):
         yield from (unchecked(name, rows.reason) for name in _ROWS)
         return

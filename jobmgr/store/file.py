@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+RESCUED = ".rescued-"  # Behind the name of a database file: a copy of what it held, and when it was made.
 _MAGIC = b"SQLite format 3\0"
 _WRITE_VERSION_AT = 18  # Source: sqlite.org/fileformat2.html, "File format version numbers": 1 legacy, 2 WAL.
 _WAL = 2
@@ -25,7 +26,10 @@ class Content(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A database file. `owner` is a user id; `may_write` means the file and, for its log, the directory."""
+    """A database file. `owner` is a user id; `may_write` means the file and, for its log, the directory.
+
+    `rescued` is the latest copy of what it held that a service saved when the file was deleted under it.
+    """
 
     path: Path
     content: Content
@@ -33,6 +37,12 @@ class File:
     owner: int = 0
     mode: int = 0
     may_write: bool = False
+    rescued: Path | None = None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether there was a database here, which is gone, and a copy of it is there."""
+        return not self.is_database and self.rescued is not None
 
     @property
     def is_database(self) -> bool:
@@ -42,10 +52,11 @@ class File:
 
 def look(path: Path) -> File:
     """The file at `path`. Raises OSError if its directory does not even let us see it."""
+    rescued = max(path.parent.glob(f"{path.name}{RESCUED}*[0-9]"), key=str, default=None)
     try:
         status = path.stat()
     except FileNotFoundError:
-        return File(path, Content.MISSING)
+        return File(path, Content.MISSING, rescued=rescued)
     return File(
         path,
         _content(path),
@@ -53,6 +64,7 @@ def look(path: Path) -> File:
         status.st_uid,
         status.st_mode & 0o777,
         all(os.access(one, os.W_OK, effective_ids=True) for one in (path, path.parent)),
+        rescued,
     )
 
 

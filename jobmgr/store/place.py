@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from jobmgr.errors import DatabaseMoved, NotADatabase
+from jobmgr.store.file import RESCUED
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class Place:
         """If the file is gone from its path, copy what `connection` sees of it beside that path, once."""
         if self._is_saved or not self._is_left():
             return
-        copy = self._file.with_name(f"{self._file.name}.rescued-{time.time_ns()}")
+        copy = self._file.with_name(f"{self._file.name}{RESCUED}{time.time_ns()}")
         try:
             # It holds commands and environments, and SQLite would let everybody read it.
             os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))

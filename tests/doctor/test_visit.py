@@ -460,3 +460,18 @@ async def test_settings_that_do_nothing_or_harm_are_told(
 
     assert found["settings"].verdict is verdict
     assert words in found["settings"].found.replace("JOBMGR_HOME", "all defaults")
+
+
+async def test_a_deleted_file_is_not_taken_for_a_new_installation(
+    sqlite_url: str, work: Path, visit: Visit
+) -> None:
+    file = Path(sqlite_url.removeprefix("sqlite:///"))
+    async with manager_of(sqlite_url, work) as manager:
+        await manager.wait(await manager.submit(["true"]), 30)
+    rescued = file.rename(f"{file}.rescued-1")  # noqa: ASYNC240
+
+    found = await visit(sqlite_url)
+
+    assert remedied(found["database"], Verdict.PROBLEM, str(rescued), "mv")
+    for name in ("attempts", "run directories", "control directories"):
+        assert "not there" in found[name].found, found[name]
