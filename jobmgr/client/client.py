@@ -20,7 +20,7 @@ from jobmgr.domain.queue import Queue
 from jobmgr.domain.why import Reason
 from jobmgr.errors import AmbiguousId, InvalidRequest, JobNotFound
 from jobmgr.wire import answers, translation
-from jobmgr.wire.submission import JOB_ID, NEW_ID_LENGTH, JobSubmission, command_list
+from jobmgr.wire.submission import JOB_ID, NEW_ID_LENGTH, JobSubmission, check_queue_name, command_list
 
 PAGE_SIZE = 1000
 _CANDIDATES = 10
@@ -306,7 +306,8 @@ class Client:
         return [translation.to_queue(queue) for queue in answer.queues]
 
     async def update_queue(self, name: str, **fields: Any) -> Queue:
-        """Change `paused` or `max_running` (None: no limit); a new name makes a queue."""
+        """Change `paused` or `max_running` (None: no limit); a new name makes a queue. Raises InvalidRequest."""
+        check_queue_name(name, "name")
         answer = await self._connection.change(
             "PATCH", path("queues", name), answers.QueueAnswer, fields, look="see `jobmgr queue ls`"
         )

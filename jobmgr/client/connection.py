@@ -230,6 +230,8 @@ class _Broken(ServiceUnreachable):
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "its answer was cut off"
     # asyncio writes the address into strerror, which the sentence around this holds already.
     number = getattr(error, "errno", None)
     text = os.strerror(number) if isinstance(number, int) and number > 0 else str(error)

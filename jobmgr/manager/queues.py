@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +13,7 @@ from jobmgr.errors import InvalidRequest
 from jobmgr.manager.core import Core
 from jobmgr.store import events, queues
 from jobmgr.store.queues import LimitsChange, QueueChange
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}")
+from jobmgr.wire.submission import check_queue_name
 
 
 class Queues(Core):
@@ -36,10 +34,7 @@ class Queues(Core):
 
         Raises InvalidRequest, also if nothing is to be changed on a queue that exists.
         """
-        if _NAME.fullmatch(name) is None:
-            raise InvalidRequest(
-                "name", f"{name!r} is not a queue name: letters, digits, _ . - ; at most 128"
-            )
+        check_queue_name(name, "name")
         values: dict[str, Any] = {} if paused is None else {"paused": paused}
         if max_running is not msgspec.UNSET:
             if max_running is not None and not 0 <= max_running < 2**31:

@@ -22,6 +22,7 @@ from jobmgr.domain.retry import Retry
 from jobmgr.errors import InvalidRequest
 from jobmgr.failure import Failure
 
+QUEUE_NAME = r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}"
 JOB_ID = r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}$"
 NEW_ID_LENGTH = 20
 PRIORITY_RANGE = 2**31 - 1
@@ -154,8 +155,9 @@ def to_new_job(asked: JobSubmission, *, user: str, at: str = "") -> NewJob:
 
     Raises InvalidRequest naming the field.
     """
-    for name in ("name", "queue", "site", "executor", "key"):
+    for name in ("name", "site", "executor", "key"):
         check_text(getattr(asked, name) or "", at + name)
+    check_queue_name(asked.queue, at + "queue")
     check_text(asked.description, at + "description", allow_newline=True)
     if asked.job_id is not None and re.fullmatch(JOB_ID, asked.job_id) is None:
         raise InvalidRequest(at + "job_id", "only letters, digits, _ . - are allowed, at most 128")
@@ -200,6 +202,15 @@ def check_text(text: str, where: str, *, allow_newline: bool = False) -> str:
             raise InvalidRequest(where, f"control character {character!r} is not allowed")
     _check_unicode(text, where)
     return text
+
+
+def check_queue_name(name: str, where: str) -> str:
+    """`name`, if a queue may be called so."""
+    if re.fullmatch(QUEUE_NAME, name) is None:
+        raise InvalidRequest(
+            where, f"{name[:200]!r} is not a queue name: ASCII letters, digits, _ . - ; at most 128"
+        )
+    return name
 
 
 def check_priority(priority: int, where: str) -> int:

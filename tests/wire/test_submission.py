@@ -270,3 +270,9 @@ def test_body_of_json_is_decoded_like_the_same_values() -> None:
     by_json = msgspec.json.decode(json.dumps(body).encode(), type=JobSubmission)
 
     assert by_json == msgspec.convert(body, JobSubmission)
+
+
+@pytest.mark.parametrize("name", ["", " ", "a b", "ü", "../x", "x" * 129, "a\n"])
+def test_what_cannot_be_a_queue_is_not_looked_for(name: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"queue: .* is not a queue name"):
+        to_new_job(JobSubmission(command=["true"], queue=name), user="me")
