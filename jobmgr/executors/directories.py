@@ -73,9 +73,9 @@ def measure(root: Path, attempts: frozenset[tuple[str, int]], budget: Budget) ->
 def forget(control: str, token: str) -> None:
     """Remove the control directory of an attempt that is over and deleted, unless it is another's by now.
 
-    Moved first, so that nobody ever sees half of it. What cannot be removed is left.
+    Moved first, so that nobody ever sees half of it. What cannot be removed, or is not understood, is left.
     """
-    with contextlib.suppress(OSError, gate.OtherToken):
+    with contextlib.suppress(OSError, gate.OtherToken, gate.ControlFileGarbled):
         gate.check_token(control, token)
         moved = f"{control}.{os.urandom(8).hex()}.deleted"
         os.rename(control, moved)

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import json
 import os
+import stat
 import time
 from typing import Any, Final
 
@@ -28,10 +29,18 @@ _ID = "/id"
 _GATE = "/gate"
 _EXIT = "/exit"
 _EXIT_BYTES = 4096
+# A job may have put a link, a FIFO or a device in a file's place: none is followed, waited for or read.
+_SAFE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_OF_NO_FILE = frozenset(
+    {errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EISDIR}
+)  # What opening one so may answer.
 
 
 class ControlFileGarbled(ValueError):
-    """A control file is torn or not ours. It decides nothing; `path` names it for the person who looks."""
+    """A control file is torn, not ours or no regular file.
+
+    It decides nothing; `path` names it for the person who looks.
+    """
 
     def __init__(self, path: str, why: str) -> None:
         super().__init__(
@@ -49,7 +58,10 @@ class OtherToken(ValueError):
 
 
 def make_roots(work_dir: str) -> str:
-    """Make the directories that all attempts lie in, and the name of this work directory; answers the name."""
+    """Make the directories that all attempts lie in, and the name of this work directory; answers the name.
+
+    Raises ControlFileGarbled, OSError.
+    """
     for name, mode in (("control", 0o700), ("runs", 0o777)):
         os.makedirs(f"{work_dir}/{name}", mode, exist_ok=True)
     private = f"{work_dir}{_ID}.{os.urandom(8).hex()}"
@@ -61,10 +73,10 @@ def make_roots(work_dir: str) -> str:
 
 
 def work_id(work_dir: str) -> str | None:
-    """The name of a work directory; None if it is not there."""
+    """The name of a work directory; None if it is not there, or nothing that can be read."""
     try:
         return _read(work_dir + _ID).decode("ascii", "replace")
-    except OSError:
+    except (OSError, ControlFileGarbled):
         return None
 
 
@@ -72,7 +84,7 @@ def make(control: str, token: str) -> None:
     """Make the control directory with the token in it; made already for the same attempt is fine.
 
     The directory of all control directories must be there: where it is missing (not mounted, moved) a new one
-    would decide nothing. Raises OtherToken, and OSError if it cannot be made.
+    would decide nothing. Raises OtherToken, ControlFileGarbled, and OSError if it cannot be made.
     """
     if not _make_directory(control, 0o700):
         with contextlib.suppress(FileNotFoundError):
@@ -91,7 +103,10 @@ def make_with_run(control: str, run: str, token: str) -> None:
 
 
 def check_token(control: str, token: str) -> None:
-    """Raise OtherToken unless the directory was made for this attempt; FileNotFoundError if for none."""
+    """Raise OtherToken unless the directory was made for this attempt; FileNotFoundError if for none.
+
+    Raises ControlFileGarbled, OSError.
+    """
     try:
         found = _read(control + "/token").decode("ascii", "replace")
     except FileNotFoundError:
@@ -167,11 +182,13 @@ class ExitSpace:
     """Room for the exit record, taken on disk before the start: a full disk cannot swallow an outcome."""
 
     def __init__(self, control: str, nonce: str, *, again: bool = False) -> None:
-        """Take the space; `again` opens what a dead holder took. Raises OSError, and leaves nothing then."""
+        """Take the space; `again` opens what a dead holder took.
+
+        Raises OSError, and leaves nothing then; with `again` ControlFileGarbled too.
+        """
         self._control = control
         self._path = _private_exit(control, nonce)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (0 if again else os.O_EXCL)
-        self._descriptor = os.open(self._path, flags, 0o600)
+        self._descriptor = _open(self._path, os.O_WRONLY | os.O_CREAT | (0 if again else os.O_EXCL))
         if again:
             return
         try:
@@ -298,7 +315,7 @@ def _load(path: str, is_whole: Any) -> Content | None:
 
 
 def _read(path: str) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = _open(path, os.O_RDONLY)
     try:
         return os.read(descriptor, 65536)
     finally:
@@ -306,7 +323,7 @@ def _read(path: str) -> bytes:
 
 
 def _write(path: str, content: bytes, flags: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | flags, 0o600)
+    descriptor = _open(path, os.O_WRONLY | flags)
     try:
         _write_all(descriptor, content, path)
     except OSError:
@@ -314,6 +331,20 @@ def _write(path: str, content: bytes, flags: int) -> None:
         raise
     finally:
         os.close(descriptor)
+
+
+def _open(path: str, flags: int) -> int:
+    """Open a regular file at once. Raises ControlFileGarbled if something else is there, OSError."""
+    try:
+        descriptor = os.open(path, flags | _SAFE, 0o600)
+    except OSError as error:
+        if error.errno in _OF_NO_FILE:
+            raise ControlFileGarbled(path, "no regular file") from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ControlFileGarbled(path, "no regular file")
+    return descriptor
 
 
 def _write_all(descriptor: int, content: bytes, path: str) -> None:

@@ -107,7 +107,7 @@ class LocalExecutor:
             )
         try:
             self.work_id = await asyncio.to_thread(gate.make_roots, str(self._work_dir))
-        except OSError as error:
+        except (OSError, gate.ControlFileGarbled) as error:
             raise ExecutorUnavailable(f"the work directory cannot be used: {error}") from error
         await self._crew.start()
 
@@ -234,6 +234,8 @@ class LocalExecutor:
                 live.shortage = _shortage(error.errno, str(error))
                 reason = None if live.shortage else _file_error(error.errno, str(error))
                 await self._give_back(live, reason)
+            elif isinstance(error, gate.ControlFileGarbled):
+                await self._give_back(live, None)
             else:
                 self._finish(live, Lost(live.token, "ran_before_restore"))
         return ready
@@ -389,7 +391,7 @@ def _make_directories(lives: Iterable[Live]) -> list[Exception | None]:
     for live in lives:
         try:
             gate.make_with_run(live.control, live.run, live.token)
-        except (OSError, gate.OtherToken) as error:
+        except (OSError, gate.OtherToken, gate.ControlFileGarbled) as error:
             results.append(error)
         else:
             results.append(None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import socket
+from collections.abc import Callable
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
@@ -172,6 +174,47 @@ def test_garbled_file_is_a_clear_error(control: str, name: str, content: bytes) 
         gate.read(control) if name == "gate" else gate.read_exit(control)
 
     assert caught.value.path == f"{control}/{name}"
+
+
+def _put_fifo(path: str) -> None:
+    os.mkfifo(path)
+
+
+def _put_socket(path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(path)
+
+
+def _put_link(path: str) -> None:
+    os.symlink("/dev/zero", path)
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("put", [_put_fifo, _put_socket, _put_link, os.mkdir])
+@pytest.mark.parametrize("name", ["token", "gate", "exit", "exit.nonce"])
+def test_what_is_no_regular_file_is_garbled(control: str, name: str, put: Callable[[str], None]) -> None:
+    acts: dict[str, Callable[[], object]] = {
+        "token": lambda: gate.make(control, "token"),
+        "gate": lambda: gate.void(control, "token", "reason"),
+        "exit": lambda: gate.read_exit(control),
+        "exit.nonce": lambda: gate.ExitSpace(control, "nonce", again=True),
+    }
+    Path(control, name).unlink(missing_ok=True)
+    put(f"{control}/{name}")
+
+    with pytest.raises(gate.ControlFileGarbled, match="no regular file") as caught:
+        acts[name]()
+
+    assert caught.value.path == f"{control}/{name}"
+
+
+@pytest.mark.timeout(10)
+def test_work_directory_with_a_fifo_for_its_name_has_none(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "id")
+
+    assert gate.work_id(str(tmp_path)) is None
+    with pytest.raises(gate.ControlFileGarbled, match="no regular file"):
+        gate.make_roots(str(tmp_path))
 
 
 @pytest.mark.parametrize("missing", ["host", "boot_id", "pid_ns", "pid", "start_ticks", "socket", "warden"])

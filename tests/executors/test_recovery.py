@@ -457,6 +457,39 @@ async def test_garbled_control_file_decides_nothing(site: Site, name: str, conte
     await _is_unreachable(second, launch, f"{name} is not a readable control file")
 
 
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("name", ["token", "gate", "exit"])
+async def test_fifo_in_place_of_a_control_file_hinders_nobody(site: Site, name: str) -> None:
+    first = await site.service()
+    spoilt, other = site.shell(f"{WAIT_FOR_GO}; exit 3"), site.shell(f"{WAIT_FOR_GO}; exit 4")
+    for launch in (spoilt, other):
+        await _running(first, launch)
+    (first.control(spoilt) / name).unlink(missing_ok=True)
+    os.mkfifo(first.control(spoilt) / name)
+    await first.executor.stop()
+    second = await site.service()
+
+    await second.executor.recover([spoilt, other])
+    await second.executor.cancel(spoilt.token, 5.0)
+
+    await second.executor.cancel(other.token, 5.0)
+    assert (await second.record(other)).ended_by == "cancel"
+    assert [type(report) for report in second.reports if report.token == spoilt.token] == [Unreachable]
+    _go(second, spoilt)
+    await eventually(lambda: site.commands() == [])
+
+
+@pytest.mark.timeout(30)
+async def test_fifo_in_place_of_the_exit_record_keeps_no_keeper(site: Site, service: Service) -> None:
+    launch = site.shell(f"{WAIT_FOR_GO}; exit 3")
+    await _running(service, launch)
+    os.mkfifo(service.control(launch) / "exit")
+
+    _go(service, launch)
+
+    assert (await service.record(launch)).exit_code == 3
+
+
 @pytest.mark.parametrize("name", ["gate", "exit"])
 async def test_file_that_a_power_cut_emptied_is_lost(
     site: Site, service: Service, name: str, after_boot: None
