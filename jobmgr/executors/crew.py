@@ -131,6 +131,12 @@ class Crew:
         link.idle_since = time.monotonic()
         self._idle.append(link)
 
+    def dismiss(self, link: Link) -> None:
+        """This keeper could not start its attempt; whatever ails it (a job may have put limits on it), it ends."""
+        link.token = None
+        self.forget(link)
+        link.close()
+
     def forget(self, link: Link) -> None:
         """This keeper is gone."""
         self._members.discard(link)

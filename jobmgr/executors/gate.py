@@ -348,6 +348,9 @@ def _open(path: str, flags: int) -> int:
 
 
 def _write_all(descriptor: int, content: bytes, path: str) -> None:
-    # A file system that becomes full may take the first part without an error.
-    if os.write(descriptor, content) < len(content):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+    # A full file system, or a limit, may let the first part pass without an error; the rest tells which it is.
+    while content:
+        try:
+            content = content[os.write(descriptor, content) :]
+        except OSError as error:
+            raise OSError(error.errno, os.strerror(error.errno or 0), path) from error

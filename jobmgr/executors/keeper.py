@@ -139,7 +139,7 @@ class Keeper:
     def _start(self, order: Message) -> None:
         token: str = order["token"]
         if self._hold is not None:
-            self._tell({"op": "refused", "token": token})
+            self._tell(_refused(token))
             return
         nonce = os.urandom(8).hex()
         assignment = Assignment(
@@ -180,7 +180,7 @@ class Keeper:
             _close(outputs)
             space.drop()
             self._note.clear()
-            self._tell({"op": "refused", "token": assignment.token})
+            self._tell(_refused(assignment.token))
             return
         self._note.passed()
         fault.reach("keeper.passed")
@@ -265,6 +265,11 @@ class _Descendants:
         return not process.has_children()
 
 
+def _refused(token: str, trouble: str | None = None) -> Message:
+    """Who hears this looks at the gate; `trouble` is why this keeper could not decide it."""
+    return {"op": "refused", "token": token, "trouble": trouble}
+
+
 def _not_started(token: str, control: str, error: Exception) -> Message:
     """Void the gate, so that it says what is told here; where it says or may say otherwise, refuse.
 
@@ -272,13 +277,15 @@ def _not_started(token: str, control: str, error: Exception) -> Message:
     """
     log(f"attempt {token} was not started: {error}")
     number = getattr(error, "errno", None)
+    trouble = None
     try:
         is_void = gate.void(control, token, str(error))
     except (OSError, ValueError) as failure:
         log(f"the gate of attempt {token} cannot be voided: {failure}")
         is_void = number in gate.DISK_FULL
+        trouble = f"a keeper could not decide the gate of an attempt: {failure}"
     if not is_void:
-        return {"op": "refused", "token": token}
+        return _refused(token, trouble)
     return {"op": "not_started", "token": token, "errno": number, "message": str(error)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -37,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 _FOLLOW_AGAIN_FIRST_S = 0.5
 _FOLLOW_AGAIN_MAX_S = 30.0
+_LAST_WORDS = frozenset({"ended", "refused", "not_started"})  # After these a keeper has no attempt.
 _SECRET_VARIABLES = frozenset({"PGPASSWORD", "PGPASSFILE", "PGSERVICE", "PGSERVICEFILE"})
 
 
@@ -294,29 +296,28 @@ class LocalExecutor:
     # What holders say
 
     def _on_message(self, link: Link, message: Message) -> None:
-        live = self._live.get(message.get("token", ""))
         operation = message["op"]
+        if operation in _LAST_WORDS:
+            (self._crew.release if _has_worked(message) else self._crew.dismiss)(link)
+        live = self._live.get(message.get("token", ""))
+        if live is None:
+            return
         if operation == "started":
-            if live is not None:
-                moment = datetime.fromisoformat(message["started_at"])
-                self._started(live, Started(live.token, evidence.handle_of(message), moment))
+            moment = datetime.fromisoformat(message["started_at"])
+            self._started(live, Started(live.token, evidence.handle_of(message), moment))
         elif operation in ("paused", "resumed"):
-            if live is not None:
-                self._turned(live, Paused(live.token) if operation == "paused" else Resumed(live.token))
+            self._turned(live, Paused(live.token) if operation == "paused" else Resumed(live.token))
         elif operation == "ended":
-            self._crew.release(link)
-            if live is not None:
-                self._ended(live, message["record"])
-        elif operation in ("refused", "not_started"):
-            self._crew.release(link)
-            if live is not None and operation == "not_started":
-                live.shortage = _shortage(message["errno"], message["message"])
-                reason = None if live.shortage else _file_error(message["errno"], message["message"])
-                self._finish(live, NeverRan(live.token, reason))
-            elif live is not None:
-                # Somebody else decided about this attempt; the control directory says what.
-                live.link = None
-                self._pursue(live)
+            self._ended(live, message["record"])
+        elif operation == "not_started":
+            live.shortage = _shortage(message["errno"], message["message"])
+            reason = None if live.shortage else _file_error(message["errno"], message["message"])
+            self._finish(live, NeverRan(live.token, reason))
+        elif operation == "refused":
+            # Somebody else decided about this attempt, or its keeper cannot; the control directory says what.
+            live.shortage = message["trouble"]
+            live.link = None
+            self._pursue(live)
 
     def _on_lost(self, link: Link) -> None:
         self._crew.forget(link)
@@ -409,8 +410,18 @@ def _may_exist(control: str) -> bool:
     return True
 
 
+def _has_worked(message: Message) -> bool:
+    """Whether a keeper's last words about an attempt speak for it: it started the command, or the job was to blame."""
+    if message["op"] != "ended":
+        return False
+    error = message["record"].get("error")
+    return error is None or error["code"] != command.NO_RESOURCES
+
+
 def _shortage(number: int | None, message: str) -> str | None:
     """What the service or a keeper is short of, if that is what this error says; the job has no part in it."""
+    if number == errno.EFBIG:
+        return f"no file may be as large as needed (`ulimit -f`): {message}"
     return f"the system is short of resources: {message}" if number in process.SCARCE else None
 
 

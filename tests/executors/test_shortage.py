@@ -100,6 +100,35 @@ async def test_keeper_that_the_system_lets_nobody_fork_postpones(site: Site, ser
     assert isinstance(await service.final(busy), Ended)
 
 
+@pytest.mark.parametrize("largest_file_bytes", [0, 1000])
+async def test_keeper_that_may_write_no_files_is_replaced(
+    site: Site, service: Service, largest_file_bytes: int
+) -> None:
+    keeper, _ = await _holder_pids(site, service)
+    resource.prlimit(keeper, resource.RLIMIT_FSIZE, (largest_file_bytes, largest_file_bytes))
+
+    report = await _given_back(service, site.shell("exit 3"))
+
+    assert report.error is None
+    assert report.shortage is not None
+    assert "File too large" in report.shortage
+    again = site.shell("exit 3")
+    assert (await service.run(again)).exit_code == 3
+    assert service.holder(again)["pid"] != keeper
+
+
+async def test_keeper_that_may_start_nothing_is_replaced(site: Site, service: Service) -> None:
+    keeper, _ = await _holder_pids(site, service)
+
+    with no_more_processes(keeper):
+        await _given_back(service, site.shell("exit 3"))
+        again = site.shell("exit 3")
+
+        assert (await service.run(again)).exit_code == 3
+
+    assert service.holder(again)["pid"] != keeper
+
+
 # In a namespace of process ids whose first process has ended, nothing can be forked: ENOMEM. Source: pid_namespaces(7).
 _WITHOUT_PROCESSES = """
 import os, sys
