@@ -109,7 +109,7 @@ class Crew:
             answer = await self._warden.ask({"op": "fork", "count": count})
             paths: list[str] = answer["sockets"]
         except (OSError, ExecutorUnavailable) as error:
-            self.trouble = f"no keeper could be started: {error or type(error).__name__}"
+            self.trouble = f"no keeper could be started by the warden: {error}"
             return []
         if len(paths) < count:
             log = self._work_dir / "keepers.log"

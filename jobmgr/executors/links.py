@@ -64,6 +64,8 @@ class Link(asyncio.Protocol):
         try:
             async with asyncio.timeout(_ANSWER_TIMEOUT_S):
                 return await self._answer
+        except TimeoutError as error:
+            raise TimeoutError(f"no answer within {_ANSWER_TIMEOUT_S:g} s") from error
         finally:
             self._answer = None
 
@@ -80,6 +82,9 @@ async def connect(
     """Connect to the holder that listens there. Raises OSError (also when it does not answer in time)."""
     loop = asyncio.get_running_loop()
     link = Link(on_message, on_lost)
-    async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-        await loop.create_unix_connection(lambda: link, path)
+    try:
+        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+            await loop.create_unix_connection(lambda: link, path)
+    except TimeoutError as error:
+        raise TimeoutError(f"no connection to {path} within {_CONNECT_TIMEOUT_S:g} s") from error
     return link

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -96,6 +97,23 @@ async def test_keeper_that_the_system_lets_nobody_fork_postpones(site: Site, ser
     assert "fork no more keepers" in report.shortage
     again = await service.run(site.shell("exit 3"))
     assert again.exit_code == 3
+    (service.run_dir(busy) / "go").touch()
+    assert isinstance(await service.final(busy), Ended)
+
+
+async def test_warden_that_does_not_answer_is_named_as_the_reason(site: Site, service: Service) -> None:
+    _, warden = await _holder_pids(site, service)
+    busy = site.shell("while [ ! -e go ]; do sleep 0.01; done")
+    await service.executor.launch([busy])
+    await service.started(busy)
+    os.kill(warden, signal.SIGSTOP)
+
+    try:
+        report = await _given_back(service, site.shell("exit 3"))
+    finally:
+        os.kill(warden, signal.SIGCONT)
+
+    assert report.shortage == "no keeper could be started by the warden: no answer within 10 s"
     (service.run_dir(busy) / "go").touch()
     assert isinstance(await service.final(busy), Ended)
 
