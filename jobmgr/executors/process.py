@@ -307,6 +307,11 @@ def start_ticks(pid: int) -> int:
     return 0 if stat is None else stat.start_ticks
 
 
+def age_s(ticks: int) -> float:
+    """How long ago a process started, by the clock of its start ticks, which nobody can set."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / _TICKS_PER_S
+
+
 def is_alive(pid: int, ticks: int) -> bool:
     """Whether the very process that started then still runs. Raises OSError as `read_stat`."""
     stat = read_stat(pid)

@@ -42,6 +42,7 @@ class Live:
     has_started: bool = False
     is_unreachable: bool = False
     is_over: bool = False
+    is_overdue: bool = False  # it had no holder, and was ended because its walltime was over
     times_lost: int = 0
     shortage: str | None = None  # what the executor was short of when it should have started
     cancel_grace_s: float | None = None
@@ -101,7 +102,7 @@ class Pursuit:
             elif sighting.finding is Finding.BARE:
                 # Without its files only the process table can tell whether it still runs.
                 if not await self._watch(live, {"token": live.token, "nonce": ""}):
-                    return Lost(live.token, sighting.detail)
+                    return Lost(live.token, sighting.detail + _overdue(live))
             else:
                 assert sighting.gate is not None
                 holder = await self._attach(live, sighting.gate)
@@ -168,8 +169,8 @@ class Pursuit:
         if not found:
             return False
         note = await asyncio.to_thread(gate.read_note, live.control, decision["nonce"])
-        started = _started(live.token, note, found)
-        self._report_started(live, started)
+        self._report_started(live, _started(live.token, note, found))
+        born_ticks = _born_ticks(note, found)
         kill_at: float | None = None
         stood_still = False
         while left := _living(found):
@@ -178,9 +179,10 @@ class Pursuit:
                 # A pause of its dead keeper, or its own doing. Unless somebody wants it paused, it is told to go on.
                 self._report_turn(live, Paused(live.token))
             stood_still = stands_still
-            grace_s = _due_grace_s(live, started)
+            grace_s = _due_grace_s(live, process.age_s(born_ticks))
             if kill_at is None and grace_s is not None:
                 kill_at = time.monotonic() + grace_s
+                live.is_overdue = live.cancel_grace_s is None
                 process.send_signals(found, signal.SIGTERM, signal.SIGCONT)
             elif kill_at is not None and time.monotonic() >= kill_at:
                 process.send_signals(found, signal.SIGKILL)
@@ -223,12 +225,12 @@ def _living(found: list[process.ProcessStat]) -> list[process.ProcessStat]:
     return [now for now, one in seen if now is not None and now.start_ticks == one.start_ticks]
 
 
-def _due_grace_s(live: Live, started: Started) -> float | None:
-    """The grace with which the command is to be ended now; None while it may run."""
+def _due_grace_s(live: Live, age_s: float) -> float | None:
+    """The grace with which the command, started `age_s` ago, is to be ended now; None while it may run."""
     if live.cancel_grace_s is not None:
         return live.cancel_grace_s
     walltime_s = live.launch.walltime_s
-    if walltime_s is not None and (datetime.now(UTC) - started.started_at).total_seconds() > walltime_s:
+    if walltime_s is not None and age_s > walltime_s:
         return _ORPHAN_WALLTIME_GRACE_S
     return None
 
@@ -240,6 +242,12 @@ def _started(token: str, note: gate.Content | None, found: list[process.ProcessS
     return Started(token, f"{first.pid}@{process.boot_id()}:{first.start_ticks}", datetime.now(UTC))
 
 
+def _born_ticks(note: gate.Content | None, found: list[process.ProcessStat]) -> int:
+    if note is not None and note.get("start_ticks"):
+        return int(note["start_ticks"])
+    return min(one.start_ticks for one in found)
+
+
 async def _lost(live: Live, decision: gate.Content) -> Final:
     # The holder may have decided the status and died while it ended the leftovers.
     await asyncio.to_thread(gate.settle_exit, live.control, decision["nonce"])
@@ -248,8 +256,12 @@ async def _lost(live: Live, decision: gate.Content) -> Final:
     return settled(live.token, sighting) or Lost(
         live.token,
         f"its keeper (pid {keeper}) and warden (pid {warden}) do not hold it, no process carries its token, "
-        "and there is no exit record",
+        f"and there is no exit record{_overdue(live)}",
     )
+
+
+def _overdue(live: Live) -> str:
+    return "; it was ended because its walltime was over" if live.is_overdue else ""
 
 
 async def _pause(live: Live, seconds: float) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from jobmgr.domain.job import Origin
 from jobmgr.executors import gate, process
-from jobmgr.executors.protocol import Ended, Launch, Lost, NeverRan, Unreachable
+from jobmgr.executors.protocol import Ended, Launch, Lost, NeverRan, Paused, Started, Unreachable
 
 from .conftest import Service, Site, eventually
 
@@ -644,10 +644,10 @@ async def test_sockets_of_killed_holders_are_removed(site: Site, service: Servic
     assert not stale.exists()
 
 
-async def test_attempt_that_could_not_be_followed_once_is_followed_again(
-    site: Site, service: Service, caplog: pytest.LogCaptureFixture
-) -> None:
-    launch = site.shell(":")
+async def _run_without_holder(
+    service: Service, launch: Launch, started_at: str
+) -> tuple[asyncio.subprocess.Process, gate.ExitSpace, dict[str, Any]]:
+    """A command as a dead keeper and warden would have left it, which noted this time of its start."""
     control = str(service.control(launch))
     gone = {"pid": 2**30, "start_ticks": 1, "socket": "/nowhere"}
     here = {"host": process.host(), "boot_id": process.boot_id(), "pid_ns": process.pid_namespace()}
@@ -659,7 +659,46 @@ async def test_attempt_that_could_not_be_followed_once_is_followed_again(
     ticks = process.start_ticks(command.pid)
     note = {"v": 1, "token": launch.token, "pid": command.pid, "start_ticks": ticks, "boot_id": "b"}
     space = gate.ExitSpace(control, "nonce")
-    space.note({**note, "started_at": "nonsense"})
+    space.note({**note, "started_at": started_at})
+    return command, space, note
+
+
+async def test_clock_that_is_set_forward_ends_no_watched_command(site: Site, service: Service) -> None:
+    launch = site.shell(":", walltime_s=3600.0)
+    two_hours_ago = gate.utc(time.time_ns() - 7200 * 10**9)
+    command, _, _ = await _run_without_holder(service, launch, two_hours_ago)
+
+    await service.executor.recover([launch])
+    await service.started(launch)
+    await service.executor.pause(launch.token)
+
+    # A watched command that is being ended is not paused any more.
+    await eventually(lambda: any(isinstance(report, Paused | Lost) for report in service.reports))
+    assert [type(report) for report in service.reports] == [Started, Paused]
+    await service.executor.cancel(launch.token, 1.0)
+    await command.wait()
+    await service.final(launch)
+
+
+async def test_watched_command_is_ended_for_its_walltime_and_that_is_said(
+    site: Site, service: Service
+) -> None:
+    launch = site.shell("echo ready; exec sleep 60", walltime_s=1.5)
+    await _running(service, launch)
+
+    await _kill_holders(service, launch)
+
+    report = await service.final(launch)
+    assert isinstance(report, Lost)
+    assert "its walltime was over" in report.evidence
+    assert site.commands() == []
+
+
+async def test_attempt_that_could_not_be_followed_once_is_followed_again(
+    site: Site, service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    launch = site.shell(":")
+    command, space, note = await _run_without_holder(service, launch, "nonsense")
 
     await service.executor.recover([launch])
     await eventually(lambda: "cannot be followed" in caplog.text)
