@@ -130,8 +130,11 @@ def handle_of(note: gate.Content) -> str:
 
 
 def running_processes(control: str, decision: gate.Content) -> list[process.ProcessStat]:
-    """What still runs of an attempt without a holder: all that carry its token, and its noted leader."""
-    found = {stat.pid: stat for stat in process.carriers(decision["token"])}
+    """What still runs of an attempt without a holder.
+
+    That is all that carries its token or bears its keeper's mark, its noted leader, and what is below them.
+    """
+    found = {stat.pid: stat for stat in (*process.carriers(decision["token"]), *_bearers(decision))}
     note = gate.read_note(control, decision["nonce"])
     if note is not None and note.get("pid") and process.is_alive(note["pid"], note["start_ticks"]):
         leader = process.read_stat(note["pid"])
@@ -139,6 +142,17 @@ def running_processes(control: str, decision: gate.Content) -> list[process.Proc
             found[leader.pid] = leader
     table = process.living_processes()
     return process.below(found, table)
+
+
+def _bearers(decision: gate.Content) -> list[process.ProcessStat]:
+    """What bears the mark of the attempt's dead keeper: also parts that put the token away (`env -i`)."""
+    holder = decision.get("holder", {})
+    mark = holder.get("mark")
+    # A keeper that lives and does not hold this attempt saw its tree empty, and what is below it now is another's.
+    if mark is None or process.is_alive(holder["pid"], holder["start_ticks"]):
+        return []
+    # The same for one that died with a later attempt, whose parts show that one's token.
+    return [stat for stat in process.bearers(mark) if process.token_of(stat.pid) in (None, decision["token"])]
 
 
 def _moment(text: str | None) -> datetime | None:

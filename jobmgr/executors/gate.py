@@ -287,6 +287,8 @@ def _is_holder(holder: object) -> bool:
         and all(isinstance(holder.get(name), str) for name in ("host", "boot_id", "pid_ns", "socket"))
         and all(isinstance(holder.get(name), int) for name in ("pid", "start_ticks"))
         and isinstance(holder.get("warden"), dict)
+        # Keepers of earlier versions wrote none.
+        and isinstance(holder.get("mark"), int | None)
     )
 
 

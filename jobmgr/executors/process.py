@@ -394,6 +394,16 @@ def carriers(token: str) -> list[ProcessStat]:
     return [stat for stat in living_processes() if token_of(stat.pid) == token]
 
 
+def bearers(mark: int) -> list[ProcessStat]:
+    """The living processes that bear this mark: its keeper, and all that was born below it."""
+    found = []
+    for stat in living_processes():
+        with contextlib.suppress(PermissionError):  # As in `all_processes`.
+            if mark_of(stat.pid) == mark:
+                found.append(stat)
+    return found
+
+
 def send_signals(targets: Iterable[ProcessStat], *signals: signal.Signals) -> None:
     """Send `signals` to each process that still is the one that was seen; a recycled pid is never hit."""
     for target in targets:

@@ -255,7 +255,8 @@ async def _lost(live: Live, decision: gate.Content) -> Final:
     keeper, warden = decision["holder"]["pid"], decision["holder"]["warden"]["pid"]
     return settled(live.token, sighting) or Lost(
         live.token,
-        f"its keeper (pid {keeper}) and warden (pid {warden}) do not hold it, no process carries its token, "
+        f"its keeper (pid {keeper}) and warden (pid {warden}) do not hold it, no process carries its token "
+        "or bears its mark, "
         f"and there is no exit record{_overdue(live)}",
     )
 

@@ -190,7 +190,8 @@ class Warden:
             "socket": self._socket_path,
         }
         process.bear(kept.mark)
-        Keeper(listener, kept.note, {**_identity(), "socket": kept.socket_path, "warden": warden}).run()
+        holder = {**_identity(), "mark": kept.mark, "socket": kept.socket_path, "warden": warden}
+        Keeper(listener, kept.note, holder).run()
 
     # Children that ended
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import multiprocessing
 import os
 import socket
@@ -215,6 +216,17 @@ def test_work_directory_with_a_fifo_for_its_name_has_none(tmp_path: Path) -> Non
     assert gate.work_id(str(tmp_path)) is None
     with pytest.raises(gate.ControlFileGarbled, match="no regular file"):
         gate.make_roots(str(tmp_path))
+
+
+def test_gate_may_be_of_a_keeper_without_a_mark_and_must_show_a_number_else(control: str) -> None:
+    assert gate.pass_gate(control, "token", "nonce", {**HOLDER, "mark": 7})
+    assert gate.read(control) is not None
+
+    content = {"v": 1, "token": "token", "decision": "run", "nonce": "n", "holder": {**HOLDER, "mark": "7"}}
+    Path(control, "gate").write_text(json.dumps(content))
+
+    with pytest.raises(gate.ControlFileGarbled):
+        gate.read(control)
 
 
 @pytest.mark.parametrize("missing", ["host", "boot_id", "pid_ns", "pid", "start_ticks", "socket", "warden"])

@@ -36,7 +36,7 @@ def _go(service: Service, launch: Launch) -> None:
 
 
 async def _kill(pid: int) -> None:
-    """Kill a keeper or warden that the test started, and wait until it is gone."""
+    """Kill a keeper, a warden or a command that the test started, and wait until it is gone."""
     os.kill(pid, signal.SIGKILL)
     await eventually(lambda: (stat := process.read_stat(pid)) is None or stat.state == "Z")
 
@@ -343,6 +343,68 @@ async def test_command_without_keeper_and_warden_is_watched_and_then_lost(site: 
     report = await second.final(launch)
     assert isinstance(report, Lost)
     assert str(first.holder(launch)["pid"]) in report.evidence
+
+
+# A part of a job that has put its environment away, and the token with it.
+_BARE_PART = "env -i /bin/sh -c 'while [ ! -e part ]; do /bin/sleep 0.02; done'"
+
+
+async def _leave_bare_part(service: Service, launch: Launch) -> None:
+    """Run it until only its bare part is left, without a holder."""
+    await _running(service, launch)
+    leader = int((await service.started(launch)).handle.partition("@")[0])
+    await service.executor.stop()
+    await _kill_holders(service, launch)
+    await _kill(leader)
+
+
+async def test_part_without_its_token_is_watched_to_its_end(site: Site) -> None:
+    first = await site.service()
+    launch = site.shell(f"{_BARE_PART} & {WAIT_FOR_GO}")
+    await _leave_bare_part(first, launch)
+    second = await site.service()
+
+    await second.executor.recover([launch])
+
+    try:
+        await eventually(lambda: list(second.reports))
+        assert [type(report) for report in second.reports] == [Started]
+    finally:
+        (second.run_dir(launch) / "part").touch()
+    assert isinstance(await second.final(launch), Lost)
+
+
+async def test_part_without_its_token_is_ended_by_a_cancel(site: Site) -> None:
+    first = await site.service()
+    launch = site.shell(f"{_BARE_PART} & echo $! > pid; {WAIT_FOR_GO}")
+    await _leave_bare_part(first, launch)
+    part = int((first.run_dir(launch) / "pid").read_text())
+    second = await site.service()
+    await second.executor.recover([launch])
+
+    await second.executor.cancel(launch.token, 5.0)
+
+    try:
+        assert isinstance(await second.final(launch), Lost)
+        assert part not in [stat.pid for stat in process.living_processes()]
+    finally:
+        (second.run_dir(launch) / "part").touch()
+
+
+async def test_mark_of_a_keeper_at_another_attempt_is_no_evidence(site: Site, service: Service) -> None:
+    former = site.shell(":")
+    await service.run(former)
+    (service.control(former) / "exit").unlink()
+    later = site.shell(f"{_BARE_PART} & {WAIT_FOR_GO}; touch part; exit 3")
+    await _running(service, later)
+    assert service.holder(later)["pid"] == service.holder(former)["pid"]
+
+    await service.executor.recover([former])
+
+    said = await eventually(lambda: [one for one in service.reports if one.token == former.token][2:])
+    assert [type(report) for report in said] == [Lost]
+    _go(service, later)
+    assert (await service.record(later)).exit_code == 3
 
 
 async def test_command_without_keeper_and_warden_is_watched_by_the_running_service(
