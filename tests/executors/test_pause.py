@@ -45,7 +45,8 @@ async def test_the_whole_tree_stops_and_goes_on(site: Site, service: Service) ->
 
     await _paused(service, launch)
 
-    assert {stat.state for stat in site.commands()} == {"T"}
+    # D: a shell that waits inside the kernel for its child to become a command, which is stopped before that.
+    assert {stat.state for stat in site.commands()} <= {"T", "D"}
     assert len(site.commands()) >= 3
     assert await _stands_still(service, launch)
     await _resumed(service, launch)
