@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import shutil
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -20,6 +21,11 @@ from tests.postgresql import Cluster, find_binaries, running_cluster
 
 _TEMPLATE = "jobmgr_template"
 _NUMBERS = itertools.count(1)
+
+
+def pytest_configure() -> None:
+    # A run in the background is started with SIGINT ignored, and so would be every command that a test interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

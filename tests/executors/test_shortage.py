@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 
 from jobmgr.executors import process
 from jobmgr.executors.protocol import Ended, Launch, NeverRan
+from tests.patience import TIMEOUT_S
 
 from .conftest import Service, Site
 
@@ -43,9 +45,22 @@ def no_more_processes(pid: int) -> Iterator[None]:
     try:
         yield
     finally:
+        _dissolve(group, former)
+
+
+def _dissolve(group: Path, former: Path) -> None:
+    # A member may have a child while it is moved, and one that ends stays for a moment.
+    deadline = time.monotonic() + TIMEOUT_S
+    while group.exists():
         for member in (group / "cgroup.procs").read_text().split():
-            (former / "cgroup.procs").write_text(member)
-        group.rmdir()
+            with contextlib.suppress(ProcessLookupError):
+                (former / "cgroup.procs").write_text(member)
+        try:
+            group.rmdir()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _group_of(pid: int) -> Path:
