@@ -304,7 +304,7 @@ class WrongClock:
             pytest.skip("needs a C compiler, to make the wrong clock")
         library = folder / "clock.so"
         source = Path(__file__).parent / "clock.c"
-        subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+        subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)
         self._file = folder / "shift"
         self.set(0)
         self.env = {"LD_PRELOAD": str(library), "WRONG_CLOCK": str(self._file)}
