@@ -1,9 +1,10 @@
-"""Starting the command of a job: where its program is found, and why it could not be started."""
+"""Starting the command of a job: its output, where its program is found, and why it could not be started."""
 
 from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Mapping
 
 from jobmgr.executors import process
@@ -11,6 +12,8 @@ from jobmgr.failure import Failure
 
 NO_RESOURCES = "no_resources"  # The system had no process or descriptor left; the command never ran.
 _MESSAGE_MAX = 1500  # A record with its error must fit into the reserved 4 KiB.
+# A job may have planted a link or a FIFO there: neither is followed nor waited for.
+_OUTPUT_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class SpawnFailed(Exception):
@@ -47,6 +50,16 @@ def start(argv: list[str], env: Mapping[str, str], cwd: str, stdout: int, stderr
         ) from error
     finally:
         os.chdir("/")
+
+
+def open_output(path: str) -> int:
+    """Open a regular file for appending. Raises OSError, also if something else is there."""
+    descriptor = os.open(path, _OUTPUT_FLAGS, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FileExistsError(errno.EEXIST, "it is there and no regular file", path)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def _find_program(name: str, path: str) -> str:

@@ -19,6 +19,7 @@ import jobmgr
 from jobmgr import fault
 from jobmgr.errors import ExecutorUnavailable
 from jobmgr.executors import sockets
+from jobmgr.executors.command import open_output
 from jobmgr.executors.links import Link, connect
 from jobmgr.executors.messages import Message
 
@@ -110,10 +111,12 @@ class Crew:
             paths: list[str] = answer["sockets"]
         except (OSError, ExecutorUnavailable) as error:
             self.trouble = f"no keeper could be started by the warden: {error}"
+            self._dismiss_warden()
             return []
         if len(paths) < count:
             log = self._work_dir / "keepers.log"
             self.trouble = f"the system lets the warden fork no more keepers, {log} says why"
+            self._dismiss_warden()
         found = await asyncio.gather(*map(self._greet, paths), return_exceptions=True)
         links = [link for link in found if isinstance(link, Link)]
         for failure in found:
@@ -149,8 +152,19 @@ class Crew:
         self._members.add(link)
         return link
 
+    def _dismiss_warden(self) -> None:
+        """It does not serve: stopped, or limited by a job (`prlimit`). The next keepers come from a new one.
+
+        Like a warden that is gone it leaves commands and keepers at work as they are; a late answer goes nowhere.
+        """
+        if self._warden is not None:
+            self._warden.close()
+            self._warden_lost(self._warden)
+
     def _warden_lost(self, _link: Link) -> None:
-        logger.warning("the warden is gone; its keepers finish what they have, and a new warden is started")
+        logger.warning(
+            "the warden is gone or does not serve; its keepers finish what they have, and a new one is started"
+        )
         self._warden = None
         # Nobody stands behind these keepers any more, so they get no further commands.
         for link in self._idle:
@@ -184,7 +198,10 @@ def _start_warden(work_dir: Path, descriptor_limit: int) -> str:
     directory = _make_socket_directory(work_dir)
     path = os.path.join(directory, f"w-{os.urandom(6).hex()}")
     log_path = work_dir / "keepers.log"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener, log_path.open("ab") as log:
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener,
+        open(open_output(str(log_path)), "ab") as log,
+    ):
         listener.bind(path)
         listener.listen(64)
         root = str(Path(jobmgr.__file__).resolve().parent.parent)

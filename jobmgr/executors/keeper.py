@@ -7,12 +7,10 @@ socket. Without a service it carries on with the command it has, and ends after 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import select
 import signal
 import socket
-import stat
 import time
 from collections.abc import Mapping
 
@@ -26,8 +24,6 @@ LINGER_S = 2.0  # How long a keeper without command and service waits for a serv
 FIRST_GREETING_S = 15.0  # And for its first one, which may be busy with hundreds of others.
 # A command that ends within this time is told to the service in one go: one wake-up less on both sides.
 _TELL_AFTER_S = 0.02
-# An earlier attempt may have planted a link or a FIFO there: neither is followed nor waited for.
-_OUTPUT_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class Keeper:
@@ -168,8 +164,8 @@ class Keeper:
         fault.reach("keeper.reserved")
         outputs: list[int] = []
         try:
-            outputs.append(_open_output(order["run"] + "/stdout"))
-            outputs.append(_open_output(order["run"] + "/stderr"))
+            outputs.append(command.open_output(order["run"] + "/stdout"))
+            outputs.append(command.open_output(order["run"] + "/stderr"))
             fault.reach("keeper.opened")
             mine = gate.pass_gate(assignment.control, assignment.token, assignment.nonce, self._holder)
         except (OSError, ValueError):
@@ -287,16 +283,6 @@ def _not_started(token: str, control: str, error: Exception) -> Message:
     if not is_void:
         return _refused(token, trouble)
     return {"op": "not_started", "token": token, "errno": number, "message": str(error)}
-
-
-def _open_output(path: str) -> int:
-    """Open a regular file for appending. Raises OSError, also if something else is there."""
-    descriptor = os.open(path, _OUTPUT_FLAGS, 0o666)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise FileExistsError(errno.EEXIST, "it is there and no regular file", path)
-    os.set_blocking(descriptor, True)
-    return descriptor
 
 
 def _close(descriptors: list[int]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from jobmgr.errors import ExecutorUnavailable
 from jobmgr.executors import gate, process
 from jobmgr.executors.links import Link
 from jobmgr.executors.local import clean_environment
@@ -447,6 +448,15 @@ async def test_what_is_planted_as_output_is_not_opened(
     assert report.error is not None
     assert report.error.code == "work_dir_unwritable"
     assert victim.read_text() == ""
+
+
+async def test_what_is_planted_as_log_of_the_keepers_is_not_waited_for(site: Site) -> None:
+    site.work.mkdir(exist_ok=True)
+    os.mkfifo(site.work / "keepers.log")
+
+    async with asyncio.timeout(20):
+        with pytest.raises(ExecutorUnavailable, match=r"keepers\.log"):
+            await site.service()
 
 
 async def test_new_warden_does_not_disturb_keepers_at_work(site: Site, service: Service) -> None:

@@ -98,7 +98,7 @@ async def test_command_that_the_system_lets_nobody_start_is_postponed(site: Site
     assert again.exit_code == 3
 
 
-async def test_keeper_that_the_system_lets_nobody_fork_postpones(site: Site, service: Service) -> None:
+async def test_warden_that_may_fork_no_keeper_postpones_and_is_replaced(site: Site, service: Service) -> None:
     _, warden = await _holder_pids(site, service)
     busy = site.shell("while [ ! -e go ]; do sleep 0.01; done")
     await service.executor.launch([busy])
@@ -106,17 +106,19 @@ async def test_keeper_that_the_system_lets_nobody_fork_postpones(site: Site, ser
 
     with no_more_processes(warden):
         report = await _given_back(service, site.shell("exit 3"))
+        again = await service.run(site.shell("exit 3"))
 
     assert report.error is None
     assert report.shortage is not None
     assert "fork no more keepers" in report.shortage
-    again = await service.run(site.shell("exit 3"))
     assert again.exit_code == 3
     (service.run_dir(busy) / "go").touch()
     assert isinstance(await service.final(busy), Ended)
 
 
-async def test_warden_that_does_not_answer_is_named_as_the_reason(site: Site, service: Service) -> None:
+async def test_warden_that_does_not_answer_is_named_as_the_reason_and_replaced(
+    site: Site, service: Service
+) -> None:
     _, warden = await _holder_pids(site, service)
     busy = site.shell("while [ ! -e go ]; do sleep 0.01; done")
     await service.executor.launch([busy])
@@ -125,10 +127,12 @@ async def test_warden_that_does_not_answer_is_named_as_the_reason(site: Site, se
 
     try:
         report = await _given_back(service, site.shell("exit 3"))
+        again = await service.run(site.shell("exit 4"))
     finally:
         os.kill(warden, signal.SIGCONT)
 
     assert report.shortage == "no keeper could be started by the warden: no answer within 10 s"
+    assert again.exit_code == 4
     (service.run_dir(busy) / "go").touch()
     assert isinstance(await service.final(busy), Ended)
 
