@@ -212,15 +212,21 @@ class ExitSpace:
             fault.reach("exit.linked")
         except FileExistsError:
             record = read_exit(self._control) or record
+        except OSError:
+            self._close()  # What is written stays: it is what recovery settles the attempt by.
+            raise
         self.drop()
         return record
 
     def drop(self) -> None:
         """Give the space back. What cannot be removed is left: the attempt is decided without it."""
-        with contextlib.suppress(OSError):
-            os.close(self._descriptor)
+        self._close()
         with contextlib.suppress(OSError):
             os.unlink(self._path)
+
+    def _close(self) -> None:
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)
 
 
 def utc(at_ns: int) -> str:

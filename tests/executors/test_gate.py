@@ -257,6 +257,25 @@ def test_first_exit_record_stands(control: str) -> None:
     assert sorted(os.listdir(control)) == ["exit", "token"]
 
 
+def test_record_that_cannot_be_linked_stays_written_and_keeps_no_descriptor(
+    control: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = gate.ExitSpace(control, "nonce")
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", _refuse)
+        with pytest.raises(PermissionError):
+            space.publish(RECORD)
+
+    assert len(os.listdir("/proc/self/fd")) == before - 1
+    assert gate.settle_exit(control, "nonce")
+    assert gate.read_exit(control) == RECORD
+
+
+def _refuse(*_arguments: object) -> None:
+    raise PermissionError
+
+
 def test_shorter_record_replaces_a_longer_note(control: str) -> None:
     space = gate.ExitSpace(control, "nonce")
     space.note({**RECORD, "more": "x" * 1000})
