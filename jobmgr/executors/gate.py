@@ -260,15 +260,12 @@ def _decide(control: str, content: Content) -> bool:
         failure = error
     with contextlib.suppress(OSError):
         os.unlink(private)
-    try:
-        gate = read(control)
-    except OSError:
-        if failure is None:
-            return True  # It was linked; that it cannot be read now changes nothing.
-        raise
-    if gate is None and failure is not None:
+    if failure is None:
+        return True
+    gate = read(control)
+    if gate is None:
         raise failure
-    return gate is not None and gate["nonce"] == content["nonce"]
+    return bool(gate["nonce"] == content["nonce"])
 
 
 def _private_exit(control: str, nonce: str) -> str:
@@ -349,7 +346,8 @@ def _open(path: str, flags: int) -> int:
         if error.errno in _OF_NO_FILE:
             raise ControlFileGarbled(path, "no regular file") from error
         raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    # What was made this moment is a regular file.
+    if not flags & os.O_EXCL and not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise ControlFileGarbled(path, "no regular file")
     return descriptor
