@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -38,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 _REPEAT_FIRST_S = 0.25
 _REPEAT_MAX_S = 30.0
+_QUICK_S = 0.02  # Ends that follow a commit within this time come in quick succession,
+_GATHER_S = 0.002  # and then so much is waited for more of them.
 _TRIES = 3  # What cannot be written as it is so many times is written as far as it can be.
 
 
@@ -55,6 +58,7 @@ class Completer:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._written_at = 0.0
 
     def take(self, report: Report) -> None:
         """Accept a report from an executor. An end frees its room at once: the process is gone."""
@@ -69,7 +73,6 @@ class Completer:
             self._roster.unreachable.discard(report.token)
         elif isinstance(report, Final):
             self._roster.free(report.token)
-            self._freed()
 
     async def settle(self) -> None:
         """Wait until everything reported so far is written."""
@@ -81,9 +84,18 @@ class Completer:
             await self._wake.wait()
             self._wake.clear()
             while self._inbox:
+                await self._gather_more()
                 batch, self._inbox = self._inbox, []
+                # What is claimed into the room that was freed goes into the same commit.
+                self._freed()
                 await self._write_until_done(batch)
+                self._written_at = time.monotonic()
             self._idle.set()
+
+    async def _gather_more(self) -> None:
+        """Where ends come in quick succession, let some more come: a commit costs as much as several jobs in it."""
+        if time.monotonic() - self._written_at < _QUICK_S:
+            await asyncio.sleep(_GATHER_S)
 
     async def _write_until_done(self, batch: Sequence[Report]) -> None:
         while True:
@@ -194,7 +206,9 @@ class Completer:
             error = f" ({outcome.error.code})" if outcome.error else ""
             exited = "" if item.end.exit_code is None else f", exit code {item.end.exit_code}"
             ended = f"{outcome.attempt}{error}{exited}"
-            logger.info("job %s is %s: attempt %s %s", name, outcome.status, item.key.number, ended)
+            # The event log has them all; a line for each success would cost more than its report.
+            level = logging.DEBUG if outcome.status is Status.COMPLETED else logging.INFO
+            logger.log(level, "job %s is %s: attempt %s %s", name, outcome.status, item.key.number, ended)
 
     async def _finish(self, claimed: Claimed, report: Final, started: Started | None) -> Finish:
         record = report.record if isinstance(report, Ended) else None

@@ -118,6 +118,10 @@ class Dispatcher:
             if topic in topics:
                 event.set()
 
+    def expect_work(self) -> None:
+        """Jobs are about to be written: what there is room for is claimed in the same commit."""
+        self._work.set()
+
     def limits_changed(self) -> None:
         """The limits in `admission` are new ones."""
         self._limits_changed.set()

@@ -64,6 +64,7 @@ class Jobs(Core):
         """Store jobs that are checked already, all or nothing."""
         if not new:
             return []
+        self.dispatcher.expect_work()
         return await self._write(jobs.insert, new)
 
     async def get(self, job_id: str) -> Job:
