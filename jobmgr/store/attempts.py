@@ -18,9 +18,9 @@ from jobmgr.domain.outcome import End, Outcome, Rules
 from jobmgr.domain.retry import Retry
 from jobmgr.domain.status import Status
 from jobmgr.store import dependencies, jobs
-from jobmgr.store.portion import portions
+from jobmgr.store.prepared import Prepared, listed
 from jobmgr.store.tables import PAUSING, Attempt, Job, Moment, Spec
-from jobmgr.store.transaction import AnyRow, Topic, Transaction
+from jobmgr.store.transaction import AnyRow, Topic, Transaction, about_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +60,12 @@ _FENCE = sa.select(
     Spec.exit_codes,
 )
 ROWS = _FENCE.join(Job, Job.id == Attempt.job).join(Spec, Spec.job == Attempt.job)
-_FENCED = ROWS.where(
-    Attempt.job.in_(sa.bindparam("jobs", expanding=True)), Attempt.finished_at.is_(None)
-).order_by(Attempt.job)
-_FENCED_LOCKING = _FENCED.with_for_update(of=[Attempt, Job])
+# SQLite has one writer at a time, so a read inside its transaction is a lock already.
+_FENCED = Prepared(
+    ROWS.where(listed(Attempt.job, "jobs"), Attempt.finished_at.is_(None))
+    .order_by(Attempt.job)
+    .with_for_update(of=[Attempt, Job])
+)
 
 
 def fenced(tx: Transaction, keys: Sequence[Key]) -> dict[Key, AnyRow]:
@@ -73,20 +75,12 @@ def fenced(tx: Transaction, keys: Sequence[Key]) -> dict[Key, AnyRow]:
     """
     wanted = set(keys)
     jobs = sorted({key.job for key in keys})
-    # SQLite has one writer at a time, so a read inside its transaction is a lock already.
-    statement = _FENCED_LOCKING if tx.is_postgresql else _FENCED
     held: dict[Key, AnyRow] = {}
-    for portion in portions(jobs):
-        for row in tx.connection.execute(statement, {"jobs": portion}):
-            key = Key(row.job, row.number, row.token, row.lease)
-            if key in wanted:
-                held[key] = row
+    for row in _FENCED.rows(tx.connection, {"jobs": jobs}) if jobs else ():
+        key = Key(row.job, row.number, row.token, row.lease)
+        if key in wanted:
+            held[key] = row
     return held
-
-
-def about_row(row: AnyRow, version: int) -> dict[str, Any]:
-    """What an event says about the job of `row`, at this version."""
-    return {"id": row.id, "job_id": row.job_id, "user": row.user, "v": version}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +93,14 @@ class Start:
     work_dir: str
 
 
-_START_ATTEMPT = (
+_START_ATTEMPT = Prepared(
     sa.update(Attempt)
     .where(Attempt.job == sa.bindparam("of_job"), Attempt.number == sa.bindparam("of_number"))
     .values(
         handle=sa.bindparam("new_handle"), started_at=sa.bindparam("at"), work_dir=sa.bindparam("directory")
     )
 )
-_START_JOB = (
+_START_JOB = Prepared(
     sa.update(Job)
     .where(Job.id == sa.bindparam("of_job"))
     .values(
@@ -159,9 +153,8 @@ def start(tx: Transaction, starts: Sequence[Start]) -> list[bool]:
             started_at=item.started_at,
             handle=item.handle,
         )
-    if rows:
-        tx.connection.execute(_START_ATTEMPT, rows)
-        tx.connection.execute(_START_JOB, rows)
+    _START_ATTEMPT.run(tx.connection, rows)
+    _START_JOB.run(tx.connection, rows)
     return [item.key in held for item in starts]
 
 
@@ -249,9 +242,8 @@ def finish(tx: Transaction, ends: Sequence[Finish]) -> list[Outcome | None]:
         job_rows.append(_job_end(tx, item, outcome, row, started_at))
         if outcome.status.is_terminal:
             ended[row.job] = outcome.status
-    if job_rows:
-        tx.connection.execute(_FINISH_ATTEMPT, attempt_rows)
-        tx.connection.execute(_FINISH_JOB, job_rows)
+    _FINISH_ATTEMPT.run(tx.connection, attempt_rows)
+    _FINISH_JOB.run(tx.connection, job_rows)
     dependencies.resolve(tx, list(ended.items()))
     return answers
 
@@ -270,7 +262,7 @@ _ATTEMPT_END = (
     "counted", "outcome", "started_at", "finished_at", "work_dir", "exit_code", "signal", "ended_by",
     "error_code", "error_message", "cpu_s", "peak_memory_bytes", "leftovers",
 )  # fmt: skip
-_FINISH_ATTEMPT = (
+_FINISH_ATTEMPT = Prepared(
     sa.update(Attempt)
     .where(Attempt.job == sa.bindparam("of_job"), Attempt.number == sa.bindparam("of_number"))
     .values(
@@ -282,7 +274,7 @@ _JOB_END = (
     "status", "attempts_counted", "exit_code", "error_code", "error_message", "due_at",
     "started_at", "finished_at", "work_dir", "v",
 )  # fmt: skip
-_FINISH_JOB = (
+_FINISH_JOB = Prepared(
     sa.update(Job)
     .where(Job.id == sa.bindparam("of_job"))
     .values(

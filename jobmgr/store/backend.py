@@ -12,6 +12,8 @@ T = TypeVar("T")
 
 READERS = 4
 STATEMENT_TIMEOUT_S = 30.0
+# Until when (monotonic clock) a statement on an SQLite connection may take; stands in the connection's `info`.
+DEADLINE = "jobmgr_deadline"
 # The execution option of a connection whose statements may take this many seconds instead.
 MAY_TAKE = "jobmgr_may_take_s"
 TOO_SLOW = (

@@ -6,15 +6,17 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 import sqlalchemy as sa
 
 from jobmgr.domain.job import Origin
 from jobmgr.domain.queue import Tally
 from jobmgr.domain.status import Status
-from jobmgr.store.portion import AT_MOST, portions
+from jobmgr.store.portion import portions
+from jobmgr.store.prepared import Prepared, listed
 from jobmgr.store.tables import ASKING, Attempt, Dispatcher, Job, Queue, Spec
-from jobmgr.store.transaction import AnyRow, Transaction
+from jobmgr.store.transaction import Transaction, about_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ class Claimed:
 
 
 _CANDIDATE_COLUMNS = (Job.id, Job.job_id, Job.queue, Job.priority, Job.cpus, Job.memory_bytes, Job.gpus)
-_CANDIDATES = (
+# Rows that another service takes at this moment are passed over; SQLite has one writer at a time.
+_CANDIDATES = Prepared(
     sa.select(*_CANDIDATE_COLUMNS)
     .where(
         Job.status == sa.literal_column("'queued'"),
@@ -89,11 +92,15 @@ _CANDIDATES = (
     )
     .order_by(Job.priority.desc(), Job.id)
     .limit(sa.bindparam("at_most"))
+    .with_for_update(skip_locked=True)
 )
-_CANDIDATES_LOCKING = _CANDIDATES.with_for_update(skip_locked=True)
-_OPEN_QUEUES = sa.select(Queue.name, Queue.max_running, Queue.live).where(~Queue.paused).order_by(Queue.name)
-_QUEUES_WITH_WORK = _OPEN_QUEUES.where(
-    sa.or_(Queue.queued > 0, Queue.name.in_(sa.bindparam("touched", expanding=True)))
+# NO KEY (key_share): who inserts jobs holds its queue by the foreign key, and neither has to wait for the other. All
+# open queues, and in order of name, because their tallies are written in that order too.
+_QUEUES_WITH_WORK = Prepared(
+    sa.select(Queue.name, Queue.max_running, Queue.live)
+    .where(~Queue.paused, sa.or_(Queue.queued > sa.literal_column("0"), listed(Queue.name, "touched")))
+    .order_by(Queue.name)
+    .with_for_update(key_share=True)
 )
 
 
@@ -123,29 +130,17 @@ def _claim(tx: Transaction, wish: Claim) -> list[Claimed]:
 def _quotas(tx: Transaction) -> dict[str, int | None]:
     """Per open queue how many more of its jobs may run; None: any number. Locks the rows of limited ones."""
     touched = sorted({queue for queue, _ in tx.tallies})
-    if len(touched) <= AT_MOST:
-        rows = tx.connection.execute(_locking(tx, _QUEUES_WITH_WORK), {"touched": touched})
-    else:  # In portions their rows would not be locked in one order.
-        rows = tx.connection.execute(_locking(tx, _OPEN_QUEUES))
     quotas: dict[str, int | None] = {}
-    for row in rows:
+    for row in _QUEUES_WITH_WORK.rows(tx.connection, {"touched": touched}):
         live = row.live + tx.tallies[row.name, Tally.LIVE]
         quotas[row.name] = None if row.max_running is None else max(0, row.max_running - live)
     return quotas
 
 
-def _locking(tx: Transaction, queues: sa.Select[str, int | None, int]) -> sa.Select[str, int | None, int]:
-    # NO KEY: who inserts jobs holds its queue by the foreign key, and neither has to wait for the other. All open
-    # queues, and in order of name, because their tallies are written in that order too.
-    return queues.with_for_update(key_share=True) if tx.is_postgresql else queues
-
-
 def _candidates(tx: Transaction, wish: Claim, queue: str, quota: int | None) -> list[Candidate]:
     slots = wish.room.slots if quota is None else min(quota, wish.room.slots)
-    # SQLite has one writer at a time, so nothing else can hold these rows.
-    statement = _CANDIDATES_LOCKING if tx.is_postgresql else _CANDIDATES
-    rows = tx.connection.execute(
-        statement,
+    rows = _CANDIDATES.rows(
+        tx.connection,
         {
             "of_site": wish.site,
             "of_queue": queue,
@@ -189,9 +184,9 @@ def passed_over(connection: sa.Connection, site: str, room: Room, total: Room) -
     return None if row is None else Candidate(*row)
 
 
-_TAKE = (
+_TAKE = Prepared(
     sa.update(Job)
-    .where(Job.id.in_(sa.bindparam("ids", expanding=True)), Job.status == sa.literal_column("'queued'"))
+    .where(listed(Job.id, "ids"), Job.status == sa.literal_column("'queued'"))
     .values(
         status=Status.CLAIMED.value,
         attempt=Job.attempt + 1,
@@ -200,18 +195,23 @@ _TAKE = (
     )
     .returning(Job.id, Job.job_id, Job.user, Job.v, Job.attempt, Job.queue)
 )
-_INSERT_ATTEMPTS = sa.insert(Attempt)
+_INSERT_ATTEMPTS = Prepared(
+    sa.insert(Attempt),
+    (
+        "job", "number", "token", "lease", "dispatcher", "claimed_by", "counted", "claimed_at", "leftovers",
+        "allocated_gpus",
+    ),
+)  # fmt: skip
 
 
 def _take(tx: Transaction, wish: Claim, chosen: Sequence[Candidate]) -> list[Claimed]:
-    rows: dict[int, AnyRow] = {}
-    for portion in portions([candidate.job for candidate in chosen]):
-        rows |= {row.id: row for row in tx.connection.execute(_TAKE, {"ids": portion})}
+    taken = _TAKE.rows(tx.connection, {"ids": [candidate.job for candidate in chosen]})
+    rows = {row.id: row for row in taken}
     tokens = {key: secrets.token_hex(16) for key in rows}
     free_gpus = iter(wish.room.gpus)
     gpus = {candidate.job: list(islice(free_gpus, candidate.gpus)) for candidate in chosen}
-    tx.connection.execute(
-        _INSERT_ATTEMPTS,
+    _INSERT_ATTEMPTS.run(
+        tx.connection,
         [
             {
                 "job": key,
@@ -222,6 +222,7 @@ def _take(tx: Transaction, wish: Claim, chosen: Sequence[Candidate]) -> list[Cla
                 "claimed_by": wish.dispatcher,
                 "counted": True,
                 "claimed_at": tx.now,
+                "leftovers": 0,
                 "allocated_gpus": gpus[key],
             }
             for key, row in rows.items()
@@ -230,12 +231,12 @@ def _take(tx: Transaction, wish: Claim, chosen: Sequence[Candidate]) -> list[Cla
     for candidate in chosen:
         row = rows[candidate.job]
         tx.move(row.queue, Status.QUEUED, Status.CLAIMED)
-        tx.record("claimed", row, status=Status.CLAIMED, attempt=row.attempt)
+        tx.record("claimed", about_row(row, row.v), status=Status.CLAIMED, attempt=row.attempt)
     by_job = {claimed.job: claimed for claimed in load(tx.connection, list(rows))}
     return [by_job[candidate.job] for candidate in chosen]
 
 
-_LIVE_ATTEMPTS = (
+_LIVE_ATTEMPTS = Prepared(
     sa.select(
         Attempt.job,
         Job.job_id,
@@ -255,21 +256,17 @@ _LIVE_ATTEMPTS = (
     )
     .join(Job, Job.id == Attempt.job)
     .join(Spec, Spec.job == Attempt.job)
-    .where(Attempt.finished_at.is_(None), Attempt.job.in_(sa.bindparam("jobs", expanding=True)))
+    .where(Attempt.finished_at.is_(None), listed(Attempt.job, "jobs"))
 )
 
 
 def load(connection: sa.Connection, jobs: Sequence[int]) -> list[Claimed]:
     """The live attempts of these jobs, with everything needed to run and judge them."""
-    found = []
-    for portion in portions(jobs):
-        rows = connection.execute(_LIVE_ATTEMPTS, {"jobs": portion})
-        found += [_claimed(row) for row in rows]
-    return found
+    return [_claimed(row) for row in _LIVE_ATTEMPTS.rows(connection, {"jobs": jobs})]
 
 
-def _claimed(row: AnyRow) -> Claimed:
-    values = dict(row._mapping)
+def _claimed(row: Any) -> Claimed:
+    values = row._asdict()
     for name in ("command", "gpus", "required_files"):
         # Without gpus: an attempt of a version that named none.
         values[name] = tuple(values[name] or ())

@@ -13,8 +13,9 @@ from jobmgr.domain.status import Status
 from jobmgr.errors import DependencyCycle, InvalidRequest
 from jobmgr.store import waiting
 from jobmgr.store.portion import portions
+from jobmgr.store.prepared import Prepared, listed
 from jobmgr.store.tables import Dependency, Job
-from jobmgr.store.transaction import AnyRow, Transaction
+from jobmgr.store.transaction import AnyRow, Transaction, about_row
 
 _FAILED = "dependency_failed"
 
@@ -102,18 +103,18 @@ def resolve(
         among = None
 
 
-_UNSETTLED = sa.select(Dependency.child, Dependency.parent, Dependency.condition).where(
-    Dependency.parent.in_(sa.bindparam("parents", expanding=True)), Dependency.met.is_(None)
+_UNSETTLED = Prepared(
+    sa.select(Dependency.child, Dependency.parent, Dependency.condition).where(
+        listed(Dependency.parent, "parents"), Dependency.met.is_(None)
+    )
 )
 
 
 def _resolve_generation(
     tx: Transaction, ended: Mapping[int, Status], among: Collection[int] | None
 ) -> list[tuple[int, Status]]:
-    unsettled: list[AnyRow] = []
-    for portion in portions(sorted(ended)):
-        rows = tx.connection.execute(_UNSETTLED, {"parents": portion})
-        unsettled += [row for row in rows if among is None or row.child in among]
+    found = _UNSETTLED.rows(tx.connection, {"parents": sorted(ended)})
+    unsettled = [row for row in found if among is None or row.child in among]
     if not unsettled:
         return []
     met = {(row.child, row.parent): When(row.condition).is_met_by(ended[row.parent]) for row in unsettled}
@@ -209,7 +210,9 @@ def _cancel_dependants(tx: Transaction, children: Sequence[int]) -> list[tuple[i
     for row in rows:
         error = {"code": _FAILED, "message": row.error_message}
         tx.move(row.queue, Status.PENDING, Status.CANCELLED)
-        tx.record("cancelled", row, status=Status.CANCELLED, finished_at=tx.now, error=error)
+        tx.record(
+            "cancelled", about_row(row, row.v), status=Status.CANCELLED, finished_at=tx.now, error=error
+        )
     return [(row.id, Status.CANCELLED) for row in rows]
 
 

@@ -7,22 +7,48 @@ the job as it is in their own commit.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import sqlalchemy as sa
 
 from jobmgr.domain.job import Job as JobView
 from jobmgr.domain.job import NewJob
+from jobmgr.domain.resources import Resources
 from jobmgr.domain.status import Status, waiting_status
 from jobmgr.errors import IllegalTransition, InvalidRequest, JobExists, JobNotFound, QueueNotFound
 from jobmgr.store import dependencies, idempotency, listing, sites
 from jobmgr.store.portion import portions
+from jobmgr.store.prepared import Prepared, listed
 from jobmgr.store.tables import Attempt, Job, JobTag, Queue, Spec
 from jobmgr.store.transaction import AnyRow, Topic, Transaction
 
-_INSERT_JOBS = sa.insert(Job).returning(Job.id, sort_by_parameter_order=True)
-_INSERT_SPECS = sa.insert(Spec)
+_INSERT_JOBS = Prepared(
+    sa.insert(Job),
+    (
+        "id", "job_id", "status", "v", "queue", "site", "priority", "user", "key", "name", "description", "cpus",
+        "memory_bytes", "gpus", "draft", "due_at", "deps_left", "attempt", "attempts_counted", "created_at",
+        "queued_at", "extended_properties",
+    ),
+)  # fmt: skip
+_INSERT_SPECS = Prepared(
+    sa.insert(Spec),
+    (
+        "job", "command", "env", "cwd", "walltime_s", "resources", "max_attempts", "backoff_s", "retry_on", "on_lost",
+        "exit_codes", "required_files", "fingerprint",
+    ),
+)  # fmt: skip
+# Taken before the insert, because what an insert returns comes in no order. SQLite has no sequences, but one writer.
+_NEXT_KEYS = Prepared(
+    sa.select(sa.func.nextval(sa.func.pg_get_serial_sequence("jobs", "id")).label("key")).select_from(
+        sa.func.generate_series(1, sa.bindparam("count", type_=sa.Integer))
+    )
+)
+_LAST_KEY = Prepared(
+    sa.select(sa.column("seq", sa.Integer))
+    .select_from(sa.table("sqlite_sequence"))
+    .where(sa.column("name") == sa.literal_column("'jobs'"))
+)
 _INSERT_TAGS = sa.insert(JobTag)
 
 
@@ -72,6 +98,11 @@ def _insert(tx: Transaction, jobs: list[NewJob]) -> dict[str, Stored]:
     return {job_id: Stored(job_id, statuses[key]) for job_id, key in ids.items()}
 
 
+_QUEUES = Prepared(sa.select(Queue.name).where(listed(Queue.name, "names")))
+_TAKEN = Prepared(sa.select(Job.job_id).where(listed(Job.job_id, "job_ids")))
+_RESOURCES = tuple(field.name for field in fields(Resources))
+
+
 def _check_keys(jobs: Sequence[NewJob]) -> None:
     seen: set[tuple[str, str]] = set()
     for job in jobs:
@@ -100,8 +131,7 @@ def waiting_status_of(job: NewJob, tx: Transaction) -> Status:
 
 def _check_queues(tx: Transaction, jobs: Sequence[NewJob]) -> None:
     missing = {job.queue for job in jobs}
-    for portion in portions(sorted(missing)):
-        missing -= set(tx.connection.execute(sa.select(Queue.name).where(Queue.name.in_(portion))).scalars())
+    missing -= {row.name for row in _QUEUES.rows(tx.connection, {"names": sorted(missing)})}
     if missing:
         job = next(job for job in jobs if job.queue in missing)
         raise QueueNotFound(job.queue, job.at + "queue")
@@ -113,28 +143,36 @@ def _check_new(tx: Transaction, jobs: Sequence[NewJob]) -> None:
         if job.job_id in seen:
             raise JobExists(job.job_id)
         seen.add(job.job_id)
-    for portion in portions(list(seen)):
-        statement = sa.select(Job.job_id).where(Job.job_id.in_(portion))
-        # Not a loop that is left by raising: while the error lives, so would the open statement, and on SQLite
-        # with it the transaction's view, from which nothing can be written once another process has written.
-        taken = tx.connection.execute(statement).scalars().first()
-        if taken is not None:
-            raise JobExists(taken)
+    for taken in _TAKEN.rows(tx.connection, {"job_ids": list(seen)}):
+        raise JobExists(taken.job_id)
 
 
 def _insert_rows(tx: Transaction, jobs: Sequence[NewJob]) -> list[int]:
-    keys = list(tx.connection.execute(_INSERT_JOBS, [_job_row(job, tx) for job in jobs]).scalars())
-    tx.connection.execute(_INSERT_SPECS, [_spec_row(key, job) for key, job in zip(keys, jobs, strict=True)])
+    keys = _next_keys(tx, len(jobs))
+    _INSERT_JOBS.run(tx.connection, [_job_row(key, job, tx) for key, job in zip(keys, jobs, strict=True)])
+    _INSERT_SPECS.run(tx.connection, [_spec_row(key, job) for key, job in zip(keys, jobs, strict=True)])
     tags = [{"job": key, "tag": tag} for key, job in zip(keys, jobs, strict=True) for tag in job.tags]
     if tags:
         tx.connection.execute(_INSERT_TAGS, tags)
     return keys
 
 
-def _job_row(job: NewJob, tx: Transaction) -> dict[str, Any]:
+def _next_keys(tx: Transaction, count: int) -> list[int]:
+    if tx.is_postgresql:
+        return [row.key for row in _NEXT_KEYS.rows(tx.connection, {"count": count})]
+    last = _LAST_KEY.rows(tx.connection, {})
+    first = last[0].seq + 1 if last else 1
+    return list(range(first, first + count))
+
+
+def _job_row(key: int, job: NewJob, tx: Transaction) -> dict[str, Any]:
     resources = job.spec.resources
     status = waiting_status_of(job, tx)
     return {
+        "id": key,
+        "v": 1,
+        "attempt": 0,
+        "attempts_counted": 0,
         "job_id": job.job_id,
         "status": status.value,
         "queue": job.queue,
@@ -164,7 +202,9 @@ def _spec_row(key: int, job: NewJob) -> dict[str, Any]:
         "env": spec.env,
         "cwd": spec.cwd,
         "walltime_s": spec.resources.walltime_s,
-        "resources": {name: value for name, value in asdict(spec.resources).items() if value is not None},
+        "resources": {
+            name: value for name in _RESOURCES if (value := getattr(spec.resources, name)) is not None
+        },
         "max_attempts": spec.retry.max_attempts,
         "backoff_s": spec.retry.backoff_s,
         "retry_on": sorted(spec.retry.on),

@@ -17,7 +17,7 @@ from jobmgr.store import attempts, jobs, listing
 from jobmgr.store.claims import Claimed, load_adopted
 from jobmgr.store.portion import portions
 from jobmgr.store.tables import Attempt, Job
-from jobmgr.store.transaction import AnyRow, Transaction
+from jobmgr.store.transaction import AnyRow, Transaction, about_row
 
 
 def adopt(tx: Transaction, wishes: Sequence[tuple[str, Sequence[str]]]) -> list[list[Claimed]]:
@@ -139,7 +139,7 @@ def retry_assuming_dead(tx: Transaction, wishes: Sequence[AssumeDead]) -> list[J
             raise IllegalTransition(job.job_id, job.status, "assumed dead; it has no unreachable attempt")
         tx.record(
             "assumed_dead",
-            attempts.about_row(row, row.v),
+            about_row(row, row.v),
             status=row.status,
             attempt=row.number,
             by=wish.user,

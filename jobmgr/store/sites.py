@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from jobmgr.domain.job import NewJob
 from jobmgr.errors import InvalidRequest
-from jobmgr.store.portion import portions
+from jobmgr.store.prepared import Prepared, listed
 from jobmgr.store.tables import Site
 from jobmgr.store.transaction import Transaction
 
@@ -37,14 +37,15 @@ def place(tx: Transaction, jobs: list[NewJob]) -> list[NewJob]:
 
 
 def _read(tx: Transaction, names: set[str], kinds: set[str]) -> _Kinds:
-    found: dict[str, frozenset[str]] = {}
-    for name_or_kind in portions(sorted(names | kinds)):
-        wanted: sa.ColumnElement[bool] = Site.name.in_(name_or_kind)
-        if kinds:
-            wanted = sa.or_(wanted, of_kind(name_or_kind))
-        rows = tx.connection.execute(sa.select(Site.name, Site.executor, Site.dialect).where(wanted))
-        found |= {row.name: frozenset(filter(None, (row.executor, row.dialect))) for row in rows}
-    return found
+    rows = _NAMED_OR_OF_KIND.rows(tx.connection, {"names": sorted(names), "kinds": sorted(kinds)})
+    return {row.name: frozenset(filter(None, (row.executor, row.dialect))) for row in rows}
+
+
+_NAMED_OR_OF_KIND = Prepared(
+    sa.select(Site.name, Site.executor, Site.dialect).where(
+        sa.or_(listed(Site.name, "names"), listed(Site.executor, "kinds"), listed(Site.dialect, "kinds"))
+    )
+)
 
 
 def _site_of(tx: Transaction, job: NewJob, sites: _Kinds) -> str:

@@ -7,7 +7,7 @@ import contextlib
 import math
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,7 +25,15 @@ from jobmgr.errors import (
     StoreError,
     StoreUnavailable,
 )
-from jobmgr.store.backend import MAY_TAKE, READERS, STATEMENT_TIMEOUT_S, TOO_SLOW, UNSTORABLE, json_text
+from jobmgr.store.backend import (
+    DEADLINE,
+    MAY_TAKE,
+    READERS,
+    STATEMENT_TIMEOUT_S,
+    TOO_SLOW,
+    UNSTORABLE,
+    json_text,
+)
 from jobmgr.store.place import Place
 
 T = TypeVar("T")
@@ -63,11 +71,12 @@ class Sqlite:
         self._write_engine = _sqlite_engine(url, self._place, "BEGIN IMMEDIATE", 1, statement_s)
         self._read_engine = _sqlite_engine(url, self._place, "BEGIN", READERS, statement_s)
         self._seen_version: int | None = None
+        self._connection: sa.Connection | None = None  # the writer's own; only its thread touches it
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(
-                self._readers, _run_sqlite, self._read_engine, self._place, work
+                self._readers, _read, self._read_engine, self._place, work
             )
         except StoreUnavailable as error:
             if _error_code(error.__cause__) == sqlite3.SQLITE_INTERRUPT:
@@ -75,14 +84,46 @@ class Sqlite:
             raise
 
     async def write(self, work: Callable[[sa.Connection], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(
-            self._writer, _run_sqlite, self._write_engine, self._place, work
-        )
+        return await asyncio.get_running_loop().run_in_executor(self._writer, self._write, work)
+
+    def _write(self, work: Callable[[sa.Connection], T]) -> T:
+        with _translated(self._write_engine, self._place):
+            connection = self._writing()
+            try:
+                with connection.begin():
+                    return work(connection)
+            except sa.exc.DBAPIError:
+                self._hang_up()
+                raise
+
+    def _writing(self) -> sa.Connection:
+        # Kept, because to take it from a pool and to put it back costs as much as two statements. Not with a time
+        # limit of its own, which was meant for one transaction.
+        if self._connection is not None and MAY_TAKE in self._connection.get_execution_options():
+            self._hang_up()
+        if self._connection is None:
+            self._connection = self._write_engine.connect()
+        return self._connection
+
+    def _hang_up(self) -> None:
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            connection.close()
+
+    def _data_version(self) -> int:
+        try:
+            connection = self._writing().connection.driver_connection
+            assert isinstance(connection, sqlite3.Connection)
+            self._place.save(connection)
+            self._place.check()
+            return int(connection.execute("PRAGMA data_version").fetchone()[0])
+        except (sqlite3.Error, sa.exc.DBAPIError) as error:
+            raise StoreUnavailable(f"the database cannot be read: {error}") from error
 
     async def was_changed(self) -> bool:
         # data_version as the writer's own connection sees it changes only by commits of others.
         loop = asyncio.get_running_loop()
-        version = await loop.run_in_executor(self._writer, _data_version, self._write_engine, self._place)
+        version = await loop.run_in_executor(self._writer, self._data_version)
         # The first look has nothing to compare with: what was committed before it may be news to its caller.
         changed = version != self._seen_version
         self._seen_version = version
@@ -95,6 +136,7 @@ class Sqlite:
         loop = asyncio.get_running_loop()
         for pool, engine in ((self._readers, self._read_engine), (self._writer, self._write_engine)):
             await loop.run_in_executor(None, pool.shutdown)
+            self._hang_up()
             engine.dispose()
 
 
@@ -130,51 +172,42 @@ def _sqlite_engine(url: sa.URL, place: Place, begin: str, pool_size: int, statem
     return engine
 
 
-_DEADLINE = "jobmgr_deadline"
-
-
 def _interrupt_long_statements(engine: sa.Engine, statement_s: float) -> None:
     """Let a statement that takes longer fail with SQLITE_INTERRUPT. For locks the driver has its own limit."""
 
     @event.listens_for(engine, "connect")
     def _connect(connection: sqlite3.Connection, record: Any) -> None:
         info = record.info
-        connection.set_progress_handler(lambda: time.monotonic() > info.get(_DEADLINE, math.inf), _STEPS)
+        connection.set_progress_handler(lambda: time.monotonic() > info.get(DEADLINE, math.inf), _STEPS)
 
     @event.listens_for(engine, "before_cursor_execute")
     def _execute(connection: sa.Connection, *_: object) -> None:
         may_take_s = connection.get_execution_options().get(MAY_TAKE, statement_s)
-        connection.info[_DEADLINE] = time.monotonic() + may_take_s
+        connection.info[DEADLINE] = time.monotonic() + may_take_s
 
     # What ends a transaction is never interrupted: a rollback has to come through.
     @event.listens_for(engine, "commit")
     @event.listens_for(engine, "rollback")
     def _end(connection: sa.Connection) -> None:
-        connection.info.pop(_DEADLINE, None)
+        connection.info.pop(DEADLINE, None)
 
 
-def _run_sqlite(engine: sa.Engine, place: Place, work: Callable[[sa.Connection], T]) -> T:
+def _read(engine: sa.Engine, place: Place, work: Callable[[sa.Connection], T]) -> T:
+    with _translated(engine, place), engine.connect() as connection, connection.begin():
+        return work(connection)
+
+
+@contextlib.contextmanager
+def _translated(engine: sa.Engine, place: Place) -> Iterator[None]:
+    """One transaction: only on the file that was opened, and with its errors as ours."""
     # Costs microseconds; a look now and then would let answered writes of the time between be lost.
     place.check()
     try:
-        with engine.connect() as connection, connection.begin():
-            return work(connection)
+        yield
     except (sa.exc.DBAPIError, UnicodeEncodeError) as error:
         if _error_code(error) in _DAMAGED:
             place.condemn(str(getattr(error, "orig", error)))
         raise translate_sqlite(error, engine.url.database) from error
-
-
-def _data_version(engine: sa.Engine, place: Place) -> int:
-    try:
-        with contextlib.closing(engine.raw_connection()) as raw:
-            connection = raw.driver_connection
-            assert isinstance(connection, sqlite3.Connection)
-            place.save(connection)
-            place.check()
-            return int(connection.execute("PRAGMA data_version").fetchone()[0])
-    except sqlite3.Error as error:
-        raise StoreUnavailable(f"the database cannot be read: {error}") from error
 
 
 def translate_sqlite(

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from jobmgr.domain.queue import Tally
 from jobmgr.domain.status import Status, may_follow
-from jobmgr.store.portion import portions
+from jobmgr.store.prepared import Prepared, listed
 from jobmgr.store.tables import Event, Queue
 
 # A row whatever its columns; what a statement selects stands beside it.
@@ -22,6 +22,11 @@ AnyRow: TypeAlias = sa.Row[*tuple[Any, ...]]
 NOTIFY_CHANNEL = "jobmgr"
 # Serialises the tail of all transactions that write events, so that numbers are visible in order of commit.
 EVENT_LOCK = 0x6A6F626D6772
+
+
+def about_row(row: Any, version: int) -> dict[str, Any]:
+    """What an event says about the job of `row`, at this version."""
+    return {"id": row.id, "job_id": row.job_id, "user": row.user, "v": version}
 
 
 class Topic(StrEnum):
@@ -49,13 +54,12 @@ class Transaction:
         """Whether rows must be locked one by one; SQLite has one writer, so nothing else changes them."""
         return self.connection.dialect.name == "postgresql"
 
-    def record(self, kind: str, job: AnyRow | Mapping[str, Any] | None, **data: Any) -> None:
+    def record(self, kind: str, job: Mapping[str, Any] | None, **data: Any) -> None:
         """Add an event about `job`, which needs `id`, `job_id`, `user` and `v` (the version after the change)."""
         if job is None:
             about = {"job": None, "job_id": None, "user": "", "v": 0}
         else:
-            row = job if isinstance(job, Mapping) else job._mapping
-            about = {"job": row["id"], "job_id": row["job_id"], "user": row["user"], "v": row["v"]}
+            about = {"job": job["id"], "job_id": job["job_id"], "user": job["user"], "v": job["v"]}
         self.events.append({"at": self.now, "kind": kind, **about, "data": data})
 
     def move(self, queue: str, old: Status | str | None, new: Status | str | None) -> None:
@@ -79,7 +83,7 @@ class Transaction:
         self.topics.add(Topic.EVENT)
         if self.is_postgresql:
             self.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(EVENT_LOCK)))
-        self.connection.execute(_INSERT_EVENTS, self.events)
+        _INSERT_EVENTS.run(self.connection, self.events)
         if self.is_postgresql:
             self.connection.execute(sa.select(sa.func.pg_notify(NOTIFY_CHANNEL, self.sender)))
 
@@ -93,26 +97,23 @@ class Transaction:
             {"of_queue": queue, **{f"by_{tally.value}": deltas.get(tally.value, 0) for tally in Tally}}
             for queue, deltas in sorted(moved.items())
         ]
-        if rows:
-            self.connection.execute(_ADD_TALLIES, rows)
+        _ADD_TALLIES.run(self.connection, rows)
         self._wake_limited([queue for queue, deltas in moved.items() if deltas.get(Tally.LIVE, 0) < 0])
 
     def _wake_limited(self, queues: Sequence[str]) -> None:
         # Where live jobs are limited in number, the end of one lets another start.
-        for portion in portions(queues):
-            if self.connection.execute(_LIMITED_BACKLOG, {"of_queues": portion}).first() is not None:
-                self.topics.add(Topic.WORK)
+        if queues and _LIMITED_BACKLOG.rows(self.connection, {"of_queues": queues}):
+            self.topics.add(Topic.WORK)
 
 
-_INSERT_EVENTS = sa.insert(Event)
-_ADD_TALLIES = (
+_INSERT_EVENTS = Prepared(sa.insert(Event), ("at", "kind", "job", "job_id", "user", "v", "data"))
+_ADD_TALLIES = Prepared(
     sa.update(Queue)
     .where(Queue.name == sa.bindparam("of_queue"))
     .values({tally.value: getattr(Queue, tally.value) + sa.bindparam(f"by_{tally.value}") for tally in Tally})
-    .execution_options(synchronize_session=None)
 )
-_LIMITED_BACKLOG = sa.select(Queue.name).where(
-    Queue.name.in_(sa.bindparam("of_queues", expanding=True)),
-    Queue.max_running.is_not(None),
-    Queue.queued > 0,
+_LIMITED_BACKLOG = Prepared(
+    sa.select(Queue.name).where(
+        listed(Queue.name, "of_queues"), Queue.max_running.is_not(None), Queue.queued > sa.literal_column("0")
+    )
 )

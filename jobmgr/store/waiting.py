@@ -12,7 +12,7 @@ from sqlalchemy.ext.compiler import compiles
 from jobmgr.domain.status import Status
 from jobmgr.store.portion import portions
 from jobmgr.store.tables import Job
-from jobmgr.store.transaction import Transaction
+from jobmgr.store.transaction import Transaction, about_row
 
 
 class _Likely(sa.sql.functions.GenericFunction[Any]):
@@ -74,8 +74,9 @@ def queue_waiting(tx: Transaction, ids: Sequence[int]) -> None:
         rows = tx.connection.execute(_QUEUE, {"ids": portion, "now": tx.now})
         for row in sorted(rows, key=lambda row: int(row.id)):
             tx.move(row.queue, Status.PENDING, Status.QUEUED)
+            about = about_row(row, row.v)
             tx.record(
-                "queued", row, status=Status.QUEUED, name=row.name, queue=row.queue, priority=row.priority
+                "queued", about, status=Status.QUEUED, name=row.name, queue=row.queue, priority=row.priority
             )
 
 
