@@ -65,8 +65,7 @@ def _front(guard: Guard) -> Middleware:
         except JobmgrError as error:
             return problems.from_error(error)
         except ConnectionError:
-            # The client is gone; aiohttp closes the connection.
-            raise
+            return problems.from_loss()
         except Exception:  # boundary: a bug is answered and logged, the service goes on
             logger.exception("%s %s failed", request.method, _route_of(request))
             return problems.from_bug()

@@ -118,21 +118,24 @@ async def _read(request: web.Request) -> bytes:
 
 
 async def _read_lines(request: web.Request) -> AsyncIterator[bytes]:
-    size, rest = 0, b""
+    size, begun = 0, bytearray()
     async for chunk in request.content.iter_any():
         idempotency.add(request, chunk)
         size += len(chunk)
         if size > MAX_LINES_BYTES:
             raise _too_large(MAX_LINES_BYTES)
-        lines = (rest + chunk).split(b"\n")
-        rest = lines.pop()
-        if len(rest) > MAX_BODY_BYTES:
+        *ended, rest = chunk.split(b"\n")
+        if ended:
+            ended[0] = bytes(begun) + ended[0]
+            begun.clear()
+        begun += rest
+        if len(begun) > MAX_BODY_BYTES:
             raise _too_large(MAX_BODY_BYTES)
-        for line in lines:
+        for line in ended:
             if line.strip():
                 yield line
-    if rest.strip():
-        yield rest
+    if begun.strip():
+        yield bytes(begun)
 
 
 def _too_large(limit_bytes: int) -> Refusal:

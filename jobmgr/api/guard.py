@@ -67,17 +67,16 @@ class Guard:
 
     def _check_host(self, request: web.Request) -> None:
         # A web page whose name was rebound to our address still sends its own name here.
-        host = request.headers.get("Host", "").lower()
-        if self.hosts and host not in self.hosts:
-            names = ", ".join(sorted(self.hosts))
-            raise Refusal(
-                421, "wrong_host", f"the Host header {host!r} is not a name of this service ({names})"
-            )
+        for host in request.headers.getall("Host", [""]):
+            if self.hosts and host.lower() not in self.hosts:
+                names = ", ".join(sorted(self.hosts))
+                raise Refusal(
+                    421, "wrong_host", f"the Host header {host!r} is not a name of this service ({names})"
+                )
 
     def _check_browser(self, request: web.Request) -> None:
         headers = request.headers
-        origin = headers.get("Origin")
-        if origin is not None:
+        for origin in headers.getall("Origin", []):
             authority = origin.lower().removeprefix("http://").removeprefix("https://")
             if authority not in (self.hosts or {headers.get("Host", "").lower()}):
                 raise Refusal(403, "wrong_origin", f"pages of {origin!r} may not use this service")

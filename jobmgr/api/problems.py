@@ -87,6 +87,11 @@ def from_http(error: web.HTTPException, request: web.Request) -> web.Response:
     )
 
 
+def from_loss() -> web.Response:
+    """What nobody reads: the client went away in the middle of its request, which is no error of the service."""
+    return problem(400, "cut_off", "the connection ended before the request did")
+
+
 def from_bug() -> web.Response:
     """The problem document of an exception that nobody expected; what it was is for the log only."""
     return problem(500, "internal_error", "the service failed to answer this; its log says why")

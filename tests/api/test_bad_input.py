@@ -9,7 +9,7 @@ import json
 import logging
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +242,36 @@ async def test_many_jobs_of_which_the_last_is_wrong_store_nothing(
     answer = await api.post_bytes(body, "application/x-ndjson")
 
     answer.problem(422, "invalid_request", "jobs[50000].cwd")
+
+
+@pytest.mark.parametrize("media_type", ["application/json", "application/x-ndjson"])
+async def test_upload_that_is_cut_off_stores_nothing_and_is_no_error(
+    api: Api, caplog: pytest.LogCaptureFixture, media_type: str
+) -> None:
+    host, port = api.url.removeprefix("http://").split(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    head = f"POST /api/v1/jobs HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: {media_type}\r\n"
+    writer.write(f'{head}Content-Length: 1000\r\n\r\n{{"command": ["true"]}}\n'.encode())
+    await writer.drain()
+    await asyncio.sleep(0.1)  # It is being read.
+    writer.transport.abort()
+    await asyncio.sleep(0.1)
+
+    assert await api.count() == 0
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_line_that_comes_in_many_pieces_is_put_together(api: Api) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        body = json.dumps({"command": ["true", "x" * 3000], "draft": True}).encode()
+        for piece in (body[:10], body[10:2000], body[2000:] + b"\n" + body[:5], body[5:]):
+            yield piece
+            await asyncio.sleep(0.01)
+
+    answer = await api.post("/api/v1/jobs", data=pieces(), headers={"Content-Type": "application/x-ndjson"})
+
+    assert answer.status == 201
+    assert len(answer.json["job_ids"]) == 2
 
 
 async def test_line_of_ten_megabytes_is_refused(api: Api) -> None:

@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from multidict import CIMultiDict
 
 from jobmgr.api.app import make_app
 from jobmgr.api.guard import Guard, is_loopback, own_hosts, own_uid
@@ -264,6 +265,8 @@ async def test_page_of_another_site_is_refused(api: Api, origin: str) -> None:
     headers = {"Origin": origin}
 
     (await api.get("/api/v1/jobs", headers=headers)).problem(403, "wrong_origin")
+    after_ours = CIMultiDict([("Origin", api.url), ("Origin", origin)])
+    (await api.get("/api/v1/jobs", headers=after_ours)).problem(403, "wrong_origin")
     (await api.post("/api/v1/jobs", json=JOB, headers=headers)).problem(403, "wrong_origin")
     (await api.post("/api/v1/jobs/x/cancel", headers=headers)).problem(403, "wrong_origin")
     (await api.get("/socket.io/?EIO=4&transport=polling", headers=headers)).problem(403, "wrong_origin")
