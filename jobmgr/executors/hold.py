@@ -22,6 +22,12 @@ _RESCAN_S = (
 )
 
 
+NEVER_STARTED = {
+    "code": "keeper_died_before_start",
+    "message": "the process that was to start the command, or to become it, was killed; the command never ran",
+}
+
+
 class Family(Protocol):
     """The processes of one attempt, as its holder can find them."""
 
@@ -88,21 +94,35 @@ class Hold:
             self._paused_since = note.paused_since
 
     def leader_exited(self, child: process.Exited) -> None:
-        """The leader ended: note its status, so that no death of ours loses it, and only then reap it."""
+        """The leader ended: note its status, so that no death of ours loses it, and only then reap it.
+
+        Raises OSError if it cannot be seen now; then it is still there.
+        """
+        never_started = self._never_became_the_command(child)
         self._status = Status(child.exit_code, child.signal)
         if self._note is not None:
             self._note.left(self._status)
             fault.reach("hold.left")
+        if never_started:
+            self._status, self._error = Status(None, None), NEVER_STARTED
+            process.reap(child.pid)
+            return
         self.child_exited(child.pid)
         if self._note is not None and self._cpu_s is not None and self._peak_memory_bytes is not None:
             self._note.reaped(self._cpu_s, self._peak_memory_bytes)
             fault.reach("hold.reaped")
 
-    def never_started(self, error: Message, child: process.Exited) -> None:
-        """What was taken for the leader ended before it had become the command."""
-        self._status = Status(None, None)
-        self._error = error
-        process.reap(child.pid)
+    def _never_became_the_command(self, child: process.Exited) -> bool:
+        # Who started it was told by posix_spawn of an exec that failed, but not of a kill before it.
+        if self._note is not None and child.signal is None:
+            return False
+        try:
+            seen = process.read_stat(child.pid)
+        except OSError:
+            if self._note is None:
+                raise
+            return False  # Started and killed is nearly always the truth.
+        return seen is not None and not seen.has_executed
 
     def child_exited(self, pid: int) -> None:
         """A process of the tree ended and is ours to reap; what it used counts for the attempt."""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from jobmgr import fault
 from jobmgr.executors import gate, process
-from jobmgr.executors.hold import Hold, exit_record, log
+from jobmgr.executors.hold import NEVER_STARTED, Hold, exit_record, log
 from jobmgr.executors.keeper import Keeper
 from jobmgr.executors.messages import Message, Peer
 from jobmgr.executors.note import Assignment, Leader, Note, Status, Step
@@ -24,12 +24,6 @@ from jobmgr.executors.note import Assignment, Leader, Note, Status, Step
 FIRST_CONNECTION_S = 30.0
 _SHORTAGE_S = 0.1
 _KEEPERS_WAITING = 64  # Connections a keeper or warden has not accepted yet.
-
-
-_NEVER_STARTED = {
-    "code": "keeper_died_before_start",
-    "message": "the process that was to start the command was killed; the command never ran",
-}
 
 
 class _Kept(NamedTuple):
@@ -204,10 +198,6 @@ class Warden:
             owner = next((hold for hold in self._holds.values() if hold.pid == child.pid), None)
             if owner is None:
                 process.reap(child.pid)
-                continue
-            seen = process.read_stat(child.pid)
-            if seen is not None and not seen.has_executed:
-                owner.never_started(_NEVER_STARTED, child)
             else:
                 owner.leader_exited(child)
 
@@ -246,7 +236,7 @@ class Warden:
         leader = note.leader if note.step >= Step.RUNNING else self._find_leader(kept, assignment)
         space = gate.ExitSpace(assignment.control, assignment.nonce, again=True)
         if leader is None:
-            space.publish(exit_record(assignment.token, Status(None, None), error=_NEVER_STARTED))
+            space.publish(exit_record(assignment.token, Status(None, None), error=NEVER_STARTED))
             return
         hold = Hold(assignment, leader, _Adopted(self, assignment.token, leader.pid), space)
         hold.take_over(note)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from jobmgr.executors import gate, process
+from jobmgr.executors.hold import Hold
+from jobmgr.executors.note import Assignment, Leader, Note
 from jobmgr.executors.protocol import ExitRecord, Launch, NeverRan
 
 from .conftest import Service, Site, eventually
@@ -218,3 +222,42 @@ async def test_fork_storm_is_ended(site: Site, service: Service, grace_s: float)
 
     assert record.ended_by == "cancel"
     assert site.commands() == []
+
+
+class _Nobody:
+    """The family of a leader that was all there was."""
+
+    def members(self) -> list[process.ProcessStat]:
+        return []
+
+    def is_gone(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("is_keeper", [True, False], ids=["keeper", "warden"])
+def test_child_that_is_killed_before_it_is_the_command_never_started(
+    tmp_path: Path, *, is_keeper: bool
+) -> None:
+    control = str(tmp_path / "1")
+    gate.make(control, "token")
+    child = os.fork()
+    if child == 0:
+        while True:
+            signal.pause()
+    leader = Leader(child, process.start_ticks(child), time.time_ns(), 0.0)
+    assignment = Assignment(control, "token", "nonce", None, 1.0, 1.0)
+    note = Note() if is_keeper else None
+    if note is not None:
+        note.assign(assignment)
+    hold = Hold(assignment, leader, _Nobody(), gate.ExitSpace(control, "nonce"), note)
+    os.kill(child, signal.SIGKILL)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+
+    hold.leader_exited(process.Exited(child, None, signal.SIGKILL))
+
+    record = hold.advance()
+    assert record is not None
+    assert record["error"]["code"] == "keeper_died_before_start"
+    assert record["signal"] is None
+    assert gate.read_exit(control) == record
+    assert process.read_stat(child) is None
