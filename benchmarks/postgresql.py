@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks import scratch
+from benchmarks.skip import Skipped
 
 _SUPERUSER = "postgres"
 _INITDB = ("--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", f"--username={_SUPERUSER}")
@@ -21,13 +22,9 @@ _STARTS_WITHIN_S = 60.0
 _STOPS_WITHIN_S = 60.0
 
 
-class NoServer(Exception):
-    """There is no PostgreSQL server program on this machine, or it does not start; the text says which."""
-
-
 @contextmanager
 def server() -> Iterator[str]:
-    """The URL of an empty database on a server of this run, reached by a Unix socket only. Raises NoServer."""
+    """The URL of an empty database on a server of this run, reached by a Unix socket only. Raises Skipped."""
     binaries = _binaries()
     directory = scratch.new_directory()
     user = _hand_over(directory)
@@ -64,7 +61,7 @@ def _binaries() -> Path:
         return Path(on_path).resolve().parent
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     if not found:
-        raise NoServer("no PostgreSQL server is installed: initdb is not on the PATH")
+        raise Skipped("no PostgreSQL server is installed: initdb is not on the PATH")
     return found[-1].parent
 
 
@@ -93,7 +90,7 @@ def _run(command: list[str], directory: Path, user: str | None) -> None:
         check=False,
     )
     if done.returncode != 0:
-        raise NoServer(f"{command[0]} failed: {done.stderr}")
+        raise Skipped(f"{command[0]} failed: {done.stderr}")
 
 
 def _await_ready(binaries: Path, directory: Path, process: subprocess.Popen[bytes]) -> None:
@@ -102,5 +99,5 @@ def _await_ready(binaries: Path, directory: Path, process: subprocess.Popen[byte
     while subprocess.run(ask, check=False).returncode != 0:
         if process.poll() is not None or time.monotonic() > deadline:
             log = (directory / "log").read_text(errors="replace")
-            raise NoServer(f"PostgreSQL did not start:\n{log}")
+            raise Skipped(f"PostgreSQL did not start:\n{log}")
         time.sleep(0.05)

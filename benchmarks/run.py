@@ -1,41 +1,46 @@
 """Measures a real service on this machine: `python -m benchmarks.run`. Quiet the machine first.
 
-Each figure stands beside its limit, measured in the same run: what the machine does without jobmgr. The
-service is a process of its own; the callers are this process.
+Each figure stands beside its limit, measured in the same run: what the machine does without jobmgr. The ratio
+of the two is what has a goal. The service is a process of its own; the callers are this process. Without
+options the parts run on SQLite and those that have a goal for it on PostgreSQL too, on a private server. What
+cannot be measured here is named.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import uvloop
 
-from benchmarks import bulk, endtoend, idle, latency, service, store, submit, table
-from benchmarks.service import Service
+from benchmarks import bulk, endtoend, idle, latency, postgresql, service, store, submit, table
+from benchmarks.service import Engine, Service
+from benchmarks.skip import Skipped
 from benchmarks.table import Figure
 
 Measure = Callable[[Service, int], Awaitable[list[Figure]]]
 
 
 class Part(NamedTuple):
-    """One measurement, and how large it is: jobs, or seconds for `idle`."""
+    """One measurement, on which databases, and how large it is: jobs, or seconds for `idle`."""
 
     measure: Measure
     full: int
     quick: int
     rounds: int = 3
+    engines: Sequence[Engine] = ("SQLite",)
 
 
 _PARTS = {
     "submit": Part(submit.measure, full=4000, quick=800),
     "bulk": Part(bulk.measure, full=20_000, quick=5000),
     "store": Part(store.measure, full=100_000, quick=5000, rounds=1),
-    "endtoend": Part(endtoend.measure, full=2000, quick=500),
+    "endtoend": Part(endtoend.measure, full=5000, quick=500, engines=("SQLite", "PostgreSQL")),
     "latency": Part(latency.measure, full=100, quick=20),
     "idle": Part(idle.measure, full=10, quick=5, rounds=1),
 }
@@ -44,23 +49,57 @@ _PARTS = {
 def main() -> None:
     """Run the parts asked for and print the table."""
     asked = _arguments()
-    about = {**table.machine(), "database": "postgresql" if asked.database else "sqlite"}
+    about = table.machine()
     print(", ".join(f"{name} {value}" for name, value in about.items()), flush=True)
     figures: list[Figure] = []
-    with service.running(asked.database) as running:
-        for name in asked.only or _PARTS:
-            figures += _median_of_rounds(name, running, is_quick=asked.quick)
+    skipped: dict[str, str] = {}
+    for engine, parts in _plan(asked):
+        with _skipping(skipped, engine), _serving(engine, asked.database) as running:
+            for name, part in parts.items():
+                with _skipping(skipped, name):
+                    figures += _median_of_rounds(name, part, running, is_quick=asked.quick)
     print(table.text(figures))
+    for name, reason in skipped.items():
+        print(f"{name} was skipped: {reason}")
     if asked.json is not None:
-        asked.json.write_text(json.dumps(table.document(figures, about), indent=2) + "\n")
+        document = table.document(figures, {**about, "skipped": skipped})
+        asked.json.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
-def _median_of_rounds(name: str, running: Service, *, is_quick: bool) -> list[Figure]:
-    part = _PARTS[name]
+def _plan(asked: argparse.Namespace) -> Iterator[tuple[Engine, dict[str, Part]]]:
+    """What runs on which database; with a database given, all of it there."""
+    chosen = {name: _PARTS[name] for name in (_PARTS if asked.only is None else asked.only)}
+    if asked.database is not None:
+        yield "PostgreSQL", chosen
+        return
+    engines: tuple[Engine, ...] = ("SQLite", "PostgreSQL")
+    for engine in engines:
+        parts = {name: part for name, part in chosen.items() if engine in part.engines}
+        if parts:
+            yield engine, parts
+
+
+@contextlib.contextmanager
+def _serving(engine: Engine, database: str | None) -> Iterator[Service]:
+    with contextlib.ExitStack() as stack:
+        if engine == "PostgreSQL" and database is None:
+            database = stack.enter_context(postgresql.server())
+        yield stack.enter_context(service.running(database))
+
+
+@contextlib.contextmanager
+def _skipping(skipped: dict[str, str], name: str) -> Iterator[None]:
+    try:
+        yield
+    except Skipped as reason:
+        skipped[name] = str(reason)
+
+
+def _median_of_rounds(name: str, part: Part, running: Service, *, is_quick: bool) -> list[Figure]:
     rounds = 1 if is_quick else part.rounds
     results = []
     for number in range(1, rounds + 1):
-        print(f"{name}, round {number} of {rounds}", file=sys.stderr, flush=True)
+        print(f"{name}, {running.engine}, round {number} of {rounds}", file=sys.stderr, flush=True)
         results.append(uvloop.run(_run(part.measure, running, part.quick if is_quick else part.full)))
     return table.medians(results)
 
@@ -70,16 +109,20 @@ async def _run(measure: Measure, running: Service, size: int) -> list[Figure]:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="smaller sizes, one round, under a minute")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.run",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, one round, about a minute")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument(
         "--database",
         metavar="URL",
-        help="serve this PostgreSQL database, made for the purpose: jobs and limits stay in it "
-        "(default: a temporary SQLite file)",
+        help="run everything on this PostgreSQL database, made for the purpose: jobs and limits stay in it "
+        "(default: temporary databases of this run, SQLite and PostgreSQL)",
     )
-    parser.add_argument("--only", nargs="+", choices=_PARTS, metavar="PART", help=f"of {', '.join(_PARTS)}")
+    parser.add_argument("--only", nargs="*", choices=_PARTS, metavar="PART", help=f"of {', '.join(_PARTS)}")
     return parser.parse_args()
 
 

@@ -7,11 +7,15 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+from benchmarks import scratch
+
+Engine = Literal["SQLite", "PostgreSQL"]
 
 WIDTH = 8
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,20 +26,25 @@ _STOPS_WITHIN_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Where the service answers, and its process."""
+    """Where the service answers, its process, and the URL of its database (None: SQLite, in its home)."""
 
     url: str
     pid: int
+    database: str | None
+
+    @property
+    def engine(self) -> Engine:
+        """What keeps its jobs."""
+        return "SQLite" if self.database is None else "PostgreSQL"
 
 
 @contextlib.contextmanager
 def running(database: str | None) -> Iterator[Service]:
     """A service that runs up to WIDTH jobs at once, on `database` or on an SQLite file in a home of its own."""
-    with tempfile.TemporaryDirectory(prefix="jobmgr-benchmark-") as directory:
-        home = Path(directory)
-        with serving(home, database, WIDTH) as service:
-            yield service
-        _await_keepers(home)
+    home = scratch.new_directory()
+    with serving(home, database, WIDTH) as service:
+        yield service
+    _await_keepers(home)
 
 
 @contextlib.contextmanager
@@ -51,7 +60,7 @@ def serving(home: Path, database: str | None, width: int) -> Iterator[Service]:
             _command("serve", *arguments), cwd=home, env=_environment(home), stdout=log, stderr=log
         )
     try:
-        yield Service(_await_url(process, home), process.pid)
+        yield Service(_await_url(process, home), process.pid, database)
     finally:
         _stop(process)
 
@@ -63,9 +72,9 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def python(module: str, *arguments: str) -> list[str]:
-    """The command that runs a module of this source tree with this Python; needs `environment()`."""
-    return [sys.executable, "-m", module, *arguments]
+def python(module: str, *arguments: str, interpreter: Path | str = sys.executable) -> list[str]:
+    """The command that runs a module of this source tree, with this Python or another; needs `environment()`."""
+    return [str(interpreter), "-m", module, *arguments]
 
 
 def environment() -> dict[str, str]:

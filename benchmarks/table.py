@@ -6,10 +6,33 @@ import os
 import platform
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, assert_never
 
-_COLUMNS = ("figure", "measured", "limit", "ratio", "the limit is")
+_COLUMNS = ("figure", "measured", "limit", "ratio", "goal", "met", "the limit is")
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What the ratio of a figure shall be."""
+
+    relation: Literal["≥", "≤", "<"]
+    ratio: float
+
+    def is_met(self, ratio: float) -> bool:
+        """Whether a figure with this ratio reaches the goal."""
+        match self.relation:
+            case "≥":
+                return ratio >= self.ratio
+            case "≤":
+                return ratio <= self.ratio
+            case "<":
+                return ratio < self.ratio
+            case _:
+                assert_never(self.relation)
+
+    def __str__(self) -> str:
+        return f"{self.relation} {self.ratio:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,22 +44,26 @@ class Figure:
     value: float
     limit: float
     limit_name: str
+    goal: Goal | None = None
 
     @property
     def ratio(self) -> float:
         """The value as a multiple of the limit."""
         return self.value / self.limit
 
+    @property
+    def is_met(self) -> bool | None:
+        """Whether the figure reaches its goal; None if it has none."""
+        return None if self.goal is None else self.goal.is_met(self.ratio)
+
 
 def medians(rounds: Iterable[Sequence[Figure]]) -> list[Figure]:
     """Each figure's median over the rounds; its ratio is that of the medians."""
     return [
-        Figure(
-            first.name,
-            first.unit,
-            statistics.median(figure.value for figure in (first, *others)),
-            statistics.median(figure.limit for figure in (first, *others)),
-            first.limit_name,
+        replace(
+            first,
+            value=statistics.median(figure.value for figure in (first, *others)),
+            limit=statistics.median(figure.limit for figure in (first, *others)),
         )
         for first, *others in zip(*rounds, strict=True)
     ]
@@ -59,18 +86,25 @@ def machine() -> dict[str, Any]:
 
 
 def text(figures: Iterable[Figure]) -> str:
-    """The table: one line per figure, columns (figure, measured, limit, ratio, the limit is)."""
+    """The table: one line per figure, columns (figure, measured, limit, ratio, goal, met, the limit is)."""
     rows = [_COLUMNS]
     for figure in figures:
         value, limit = (f"{_short(number)} {figure.unit}" for number in (figure.value, figure.limit))
-        rows.append((figure.name, value, limit, f"{figure.ratio:.2f}", figure.limit_name))
+        goal = "" if figure.goal is None else str(figure.goal)
+        met = {None: "", True: "yes", False: "NO"}[figure.is_met]
+        rows.append((figure.name, value, limit, f"{figure.ratio:.2f}", goal, met, figure.limit_name))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(_line(row, widths) for row in rows)
 
 
 def document(figures: Iterable[Figure], about: dict[str, Any]) -> dict[str, Any]:
     """The same for programs."""
-    return {**about, "figures": [{**asdict(figure), "ratio": figure.ratio} for figure in figures]}
+    return {**about, "figures": [_record(figure) for figure in figures]}
+
+
+def _record(figure: Figure) -> dict[str, Any]:
+    goal = None if figure.goal is None else str(figure.goal)
+    return {**asdict(figure), "ratio": figure.ratio, "goal": goal, "is_met": figure.is_met}
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:
