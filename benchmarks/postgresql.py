@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks import scratch
-from benchmarks.skip import Skipped
+from benchmarks.skip import Skipped, last_lines
 
 _SUPERUSER = "postgres"
 _INITDB = ("--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", f"--username={_SUPERUSER}")
@@ -90,7 +90,7 @@ def _run(command: list[str], directory: Path, user: str | None) -> None:
         check=False,
     )
     if done.returncode != 0:
-        raise Skipped(f"{command[0]} failed: {done.stderr}")
+        raise Skipped(f"{command[0]} failed: {last_lines(done.stderr)}")
 
 
 def _await_ready(binaries: Path, directory: Path, process: subprocess.Popen[bytes]) -> None:
@@ -99,5 +99,5 @@ def _await_ready(binaries: Path, directory: Path, process: subprocess.Popen[byte
     while subprocess.run(ask, check=False).returncode != 0:
         if process.poll() is not None or time.monotonic() > deadline:
             log = (directory / "log").read_text(errors="replace")
-            raise Skipped(f"PostgreSQL did not start:\n{log}")
+            raise Skipped(f"PostgreSQL did not start: {last_lines(log)}")
         time.sleep(0.05)

@@ -1,15 +1,17 @@
 """Measures a real service on this machine: `python -m benchmarks.run`. Quiet the machine first.
 
-Each figure stands beside its limit, measured in the same run: what the machine does without jobmgr. The ratio
-of the two is what has a goal. The service is a process of its own; the callers are this process. Without
-options the parts run on SQLite and those that have a goal for it on PostgreSQL too, on a private server. What
-cannot be measured here is named.
+Each figure stands beside its limit, measured in the same run: what the machine does without jobmgr, or what a
+peer does. The ratio of the two is what has a goal. The service is a process of its own; the callers are this
+process. Without options the parts run on SQLite and those that have a goal for it on PostgreSQL too, on a
+private server. `--peers` runs other programs of this kind beside ours: each is installed with pip into an
+environment of its own below ~/.cache/jobmgr-benchmarks, once. What cannot be measured here is named.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -19,6 +21,8 @@ from typing import NamedTuple
 import uvloop
 
 from benchmarks import bulk, endtoend, idle, latency, postgresql, service, store, submit, table
+from benchmarks.peers import comparison
+from benchmarks.peers.catalogue import PEERS
 from benchmarks.service import Engine, Service
 from benchmarks.skip import Skipped
 from benchmarks.table import Figure
@@ -43,6 +47,16 @@ _PARTS = {
     "endtoend": Part(endtoend.measure, full=5000, quick=500, engines=("SQLite", "PostgreSQL")),
     "latency": Part(latency.measure, full=100, quick=20),
     "idle": Part(idle.measure, full=10, quick=5, rounds=1),
+}
+_PEERS = {
+    name: Part(
+        functools.partial(comparison.measure, name, peer),
+        full=5000,
+        quick=300,
+        rounds=1,
+        engines=(peer.engine,),
+    )
+    for name, peer in PEERS.items()
 }
 
 
@@ -69,6 +83,7 @@ def main() -> None:
 def _plan(asked: argparse.Namespace) -> Iterator[tuple[Engine, dict[str, Part]]]:
     """What runs on which database; with a database given, all of it there."""
     chosen = {name: _PARTS[name] for name in (_PARTS if asked.only is None else asked.only)}
+    chosen |= {name: _PEERS[name] for name in asked.peers}
     if asked.database is not None:
         yield "PostgreSQL", chosen
         return
@@ -123,6 +138,14 @@ def _arguments() -> argparse.Namespace:
         "(default: temporary databases of this run, SQLite and PostgreSQL)",
     )
     parser.add_argument("--only", nargs="*", choices=_PARTS, metavar="PART", help=f"of {', '.join(_PARTS)}")
+    parser.add_argument(
+        "--peers",
+        nargs="+",
+        choices=PEERS,
+        metavar="PEER",
+        default=[],
+        help=f"of {', '.join(PEERS)}: the same work by these too, as large as `endtoend`",
+    )
     return parser.parse_args()
 
 
