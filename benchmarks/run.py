@@ -63,11 +63,12 @@ _PEERS = {
 def main() -> None:
     """Run the parts asked for and print the table."""
     asked = _arguments()
-    about = table.machine()
+    plan = list(_plan(asked))
+    about = {**table.machine(), "databases": " and ".join(engine for engine, _ in plan)}
     print(", ".join(f"{name} {value}" for name, value in about.items()), flush=True)
     figures: list[Figure] = []
     skipped: dict[str, str] = {}
-    for engine, parts in _plan(asked):
+    for engine, parts in plan:
         with _skipping(skipped, engine), _serving(engine, asked.database) as running:
             for name, part in parts.items():
                 with _skipping(skipped, name):
@@ -137,7 +138,13 @@ def _arguments() -> argparse.Namespace:
         help="run everything on this PostgreSQL database, made for the purpose: jobs and limits stay in it "
         "(default: temporary databases of this run, SQLite and PostgreSQL)",
     )
-    parser.add_argument("--only", nargs="*", choices=_PARTS, metavar="PART", help=f"of {', '.join(_PARTS)}")
+    parser.add_argument(
+        "--only",
+        nargs="*",
+        choices=_PARTS,
+        metavar="PART",
+        help=f"of {', '.join(_PARTS)}; without a name none, for `--peers` alone",
+    )
     parser.add_argument(
         "--peers",
         nargs="+",

@@ -21,10 +21,11 @@ async def _nothing_more(_title: str, _python: Path, _service: Service, _count: i
 class Peer:
     """One peer: what it is, how it is installed, and what is measured of it.
 
-    `package` names its version. `installs` are the arguments of each `pip install`, in order. `rate` takes the
-    Python of its environment and a number of no-op jobs, runs them WIDTH at a time and answers jobs per second,
-    from the first submission to the last end; it raises Skipped if the peer does not start. `compare` makes
-    further figures beside ours, if there are any. `engine` is what ours runs on beside it.
+    `keeps` says where its jobs are, and so what a crash takes away. `package` names its version. `installs` are
+    the arguments of each `pip install`, in order. `rate` takes the Python of its environment and a number of
+    no-op jobs, runs them WIDTH at a time and answers jobs per second, from the first submission to the last end;
+    it raises Skipped if the peer does not start. `compare` makes further figures beside ours, if there are any.
+    `engine` is what ours runs on beside it.
     """
 
     title: str
