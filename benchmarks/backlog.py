@@ -42,12 +42,13 @@ async def post_lines(session: aiohttp.ClientSession, body: bytes) -> None:
 
 async def await_ends(session: aiohttp.ClientSession, queue: str, count: int) -> None:
     """Wait until `count` jobs of the queue have completed. Raises AssertionError if one ends otherwise."""
-    while (counts := await _counts(session, queue))["completed"] < count:
+    while (counts := await count_statuses(session, queue))["completed"] < count:
         assert not counts["failed"] + counts["cancelled"], f"no-op jobs did not complete: {counts}"
         await asyncio.sleep(_LOOK_S)
 
 
-async def _counts(session: aiohttp.ClientSession, queue: str) -> dict[str, int]:
+async def count_statuses(session: aiohttp.ClientSession, queue: str) -> dict[str, int]:
+    """How many jobs of the queue there are in each status."""
     async with session.get("/api/v1/queues") as answer:
         queues: Iterable[dict[str, Any]] = (await _expect(answer))["queues"]
     counts: dict[str, int] = next(found["counts"] for found in queues if found["name"] == queue)

@@ -61,7 +61,7 @@ def _binaries() -> Path:
         return Path(on_path).resolve().parent
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     if not found:
-        raise Skipped("no PostgreSQL server is installed: initdb is not on the PATH")
+        raise Skipped("initdb is neither on the PATH nor below /usr/lib/postgresql: install PostgreSQL")
     return found[-1].parent
 
 

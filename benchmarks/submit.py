@@ -33,13 +33,11 @@ class Load:
 
 
 async def measure(service: Service, count: int) -> list[Figure]:
-    """Submissions per second and their answer times. The queue is paused, so that nothing runs beside them."""
-    async with session(service.url) as caller:
-        queue = await backlog.new_queue(caller, paused=True)
-    bodies = [backlog.one(queue, index) for index in range(WARM_UP + count)]
+    """Submissions per second and their answer times."""
+    queue, bodies = await prepare(service, count)
     with parser.running() as url:
         before = await load(url, parser.PATH, bodies)
-        ours = await load(service.url, parser.PATH, bodies)
+        ours = await load_ours(service, queue, bodies)
         bare = mean(before, await load(url, parser.PATH, bodies))
     name = f"submit one by one, {CONNECTIONS} connections"
     return [
@@ -48,6 +46,22 @@ async def measure(service: Service, count: int) -> list[Figure]:
         Figure(f"{name}, p99", "ms", ours.answer_ms(0.99), bare.answer_ms(0.99), _LIMIT),
         Figure(f"{name}, p99 to p50", "ms", ours.answer_ms(0.99), ours.answer_ms(0.5), "its p50", _TAIL_GOAL),
     ]
+
+
+async def prepare(service: Service, count: int) -> tuple[str, list[bytes]]:
+    """A new queue, paused, so that nothing runs beside the submissions, and WARM_UP + `count` jobs for it."""
+    async with session(service.url) as caller:
+        queue = await backlog.new_queue(caller, paused=True)
+    return queue, [backlog.one(queue, index) for index in range(WARM_UP + count)]
+
+
+async def load_ours(service: Service, queue: str, bodies: Sequence[bytes]) -> Load:
+    """What the callers of the service see; all jobs are in the queue then."""
+    seen = await load(service.url, parser.PATH, bodies)
+    async with session(service.url) as caller:
+        stored = (await backlog.count_statuses(caller, queue))["queued"]
+    assert stored == len(bodies), f"{stored} of {len(bodies)} jobs are stored"
+    return seen
 
 
 async def load(url: str, path: str, bodies: Sequence[bytes]) -> Load:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 
 from benchmarks import postgresql
 from benchmarks.peers import program
@@ -11,17 +12,24 @@ from benchmarks.peers.peer import Peer
 from benchmarks.service import WIDTH
 from benchmarks.spawn import NOTHING
 
+
+async def _rate(interpreter: Path, count: int) -> float:
+    # Our server: its files stay until the run ends.
+    with postgresql.server() as url:
+        return await program.rate("benchmarks.peers.procrastinate", interpreter, count, url)
+
+
 PEER = Peer(
     title="Procrastinate",
     keeps="PostgreSQL",
     package="procrastinate",
     installs=(("procrastinate", "psycopg[binary]"),),
-    rate=program.runs("benchmarks.peers.procrastinate"),
+    rate=_rate,
     engine="PostgreSQL",
 )
 
 
-async def _measure_on(url: str, count: int) -> float:
+async def _work(count: int, url: str) -> float:
     from procrastinate import App, PsycopgConnector  # noqa: PLC0415 -- installed in the peer's environment only
 
     app = App(connector=PsycopgConnector(conninfo=url))
@@ -42,9 +50,8 @@ async def _measure_on(url: str, count: int) -> float:
     return rate
 
 
-def _measure(count: int) -> float:
-    with postgresql.server() as url:
-        return asyncio.run(_measure_on(url, count))
+def _measure(count: int, url: str) -> float:
+    return asyncio.run(_work(count, url))
 
 
 if __name__ == "__main__":

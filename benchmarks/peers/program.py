@@ -1,4 +1,4 @@
-"""A peer's module as a program in the peer's environment: `python -m MODULE COUNT`, which prints jobs per second."""
+"""A peer's module as a program in the peer's environment: `python -m MODULE COUNT …`, which prints jobs per second."""
 
 from __future__ import annotations
 
@@ -16,15 +16,21 @@ from benchmarks.skip import Skipped, last_lines
 def runs(module: str) -> Rate:
     """How to measure a peer: run its module, in an empty directory."""
 
-    async def rate(interpreter: Path, count: int) -> float:
-        return float((await _output(python(module, str(count), interpreter=interpreter))).splitlines()[-1])
+    async def of_module(interpreter: Path, count: int) -> float:
+        return await rate(module, interpreter, count)
 
-    return rate
+    return of_module
 
 
-def answer(measure: Callable[[int], float]) -> None:
+async def rate(module: str, interpreter: Path, count: int, *arguments: str) -> float:
+    """What the module prints last, as a program of the peer's Python. Raises Skipped if it fails."""
+    command = python(module, str(count), *arguments, interpreter=interpreter)
+    return float((await _output(command)).splitlines()[-1])
+
+
+def answer(measure: Callable[..., float]) -> None:
     """The other side, in the peer's environment: measure as many jobs as were asked for, and print the rate."""
-    print(measure(int(sys.argv[1])))
+    print(measure(int(sys.argv[1]), *sys.argv[2:]))
 
 
 async def _output(command: list[str]) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from benchmarks import backlog, scratch, submit
+from benchmarks import scratch, submit
 from benchmarks.parser import PATH as OUR_PATH
 from benchmarks.peers.peer import Peer
 from benchmarks.service import WIDTH, Service, environment, python
@@ -66,9 +66,10 @@ async def _compare(title: str, interpreter: Path, service: Service, count: int) 
 
 
 async def _compare_submissions(title: str, interpreter: Path, service: Service, count: int) -> list[Figure]:
-    before = await _our_load(service, count)
+    before = await submit.load_ours(service, *await submit.prepare(service, count))
     theirs = await _their_load(interpreter, count)
-    ours = submit.mean(before, await _our_load(service, count))
+    after = await submit.load_ours(service, *await submit.prepare(service, count))
+    ours = submit.mean(before, after)
     name = f"submit one by one, {submit.CONNECTIONS} connections, beside PyEDB"
     return [
         Figure(name, "/s", ours.per_s, theirs.per_s, title, _RATE_GOAL),
@@ -77,18 +78,16 @@ async def _compare_submissions(title: str, interpreter: Path, service: Service, 
     ]
 
 
-async def _our_load(service: Service, count: int) -> submit.Load:
-    async with submit.session(service.url) as session:
-        queue = await backlog.new_queue(session, paused=True)
-    bodies = [backlog.one(queue, number) for number in range(submit.WARM_UP + count)]
-    return await submit.load(service.url, OUR_PATH, bodies)
-
-
 async def _their_load(interpreter: Path, count: int) -> submit.Load:
     with _serving(interpreter, 1) as (url, home):
         bodies = [_body(home, NOTHING, f"job-{number}") for number in range(submit.WARM_UP + count)]
         async with _slot_held(url, home):
-            return await submit.load(url, _PATH, bodies)
+            seen = await submit.load(url, _PATH, bodies)
+            async with submit.session(url) as session:
+                queued, _ = await _queue(session)
+    if queued != len(bodies):
+        raise Skipped(f"{queued} of {len(bodies)} jobs are in its queue")
+    return seen
 
 
 @contextlib.asynccontextmanager
