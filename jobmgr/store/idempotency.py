@@ -15,10 +15,12 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from jobmgr.domain.job import NewJob
 from jobmgr.domain.once import Once
 from jobmgr.errors import KeyReused
+from jobmgr.store.backend import json_text
 from jobmgr.store.portion import portions
 from jobmgr.store.tables import Idempotency, Job, Spec
 from jobmgr.store.transaction import AnyRow, Transaction
@@ -63,13 +65,39 @@ def _rows(
     keys: dict[str, list[str]] = {}
     for user, key in sorted(wanted):
         keys.setdefault(user, []).append(key)
-    found: list[AnyRow] = []
+    finding = _finding(table, is_postgresql=tx.is_postgresql)
+    ids: list[int] = []
     for user, of_user in keys.items():
         for portion in portions(of_user):
-            # For a column that may be null its index is a partial one, which has to be named by its condition.
-            narrowed = statement.where(table.user == user, table.key.in_(portion), table.key.is_not(None))
-            found += tx.connection.execute(narrowed)
-    return found
+            # PostgreSQL takes them as an array, SQLite as JSON: one parameter, so that the text is always the same.
+            many = portion if tx.is_postgresql else json_text(portion)
+            found = tx.connection.execute(finding, {"of_user": user, "keys": many}).scalars()
+            ids += [row for row in found if row is not None]
+    rows: list[AnyRow] = []
+    for few in portions(ids):
+        rows += tx.connection.execute(statement.where(table.id.in_(few)))
+    return rows
+
+
+@functools.cache
+def _finding(table: Any, *, is_postgresql: bool) -> sa.Select[Any]:
+    """The ids of the rows under the keys of one user, null for each key that nothing is under.
+
+    One look into the unique index per key, whatever a planner believes. To a list of keys PostgreSQL without
+    statistics prefers all rows of the user, of whom there may be one.
+    """
+    if is_postgresql:
+        array = sa.bindparam("keys", type_=postgresql.ARRAY(sa.Text))
+        each = sa.func.unnest(array).table_valued("value").render_derived()
+    else:
+        each = sa.func.json_each(sa.bindparam("keys", type_=sa.Text())).table_valued("value")
+    one = sa.select(table.id).where(
+        table.user == sa.bindparam("of_user"),
+        table.key == each.c.value,
+        # The index of a column that may be null is a partial one, which has to be named by its condition.
+        table.key.is_not(None),
+    )
+    return sa.select(one.scalar_subquery()).select_from(each)
 
 
 def _row(once: Once, tx: Transaction) -> dict[str, Any]:

@@ -191,6 +191,8 @@ PINNED = (
         "events of a job", lambda tx: events.of_job(tx.connection, 17, 0, 100), "ix_events_job", _ONE_JOBS
     ),
     # Changes that are made once
+    Pinned("requests asked again", _repeat_requests, _KEY),
+    Pinned("submissions asked again", _repeat_submissions, _KEY),
     # Changes by users
     Pinned("submission of dependants", _submit_dependants, "", _FEW),
     Pinned("cancel what waits", _change(jobs.cancel, _QUEUED), "", _ONE_JOBS),
