@@ -119,7 +119,7 @@ def end(tx: Transaction, answers: Mapping[Once, str]) -> None:
         for once, answer in sorted(answers.items(), key=lambda pair: (pair[0].user, pair[0].key))
     ]
     tx.connection.execute(_STORE_ANSWER, rows)
-    tx.connection.execute(_FORGET, {"before": tx.now - KEPT, "at_most": _FORGOTTEN_PER_KEY * len(answers)})
+    _forget(tx, _FORGOTTEN_PER_KEY * len(answers))
 
 
 _STORE_ANSWER = (
@@ -128,6 +128,15 @@ _STORE_ANSWER = (
     .values(answer=sa.bindparam("given"))
     .execution_options(synchronize_session=None)
 )
+
+
+def _forget(tx: Transaction, at_most: int) -> None:
+    # In two statements: in one, PostgreSQL may read all keys to find those few.
+    old = tx.connection.execute(_OLD, {"before": tx.now - KEPT, "at_most": at_most}).scalars().all()
+    if old:
+        tx.connection.execute(_FORGET_ONE, [{"row": row} for row in old])
+
+
 # Not those that another service is about to forget: it holds other rows, too, and would be waited for crosswise.
 _OLD = (
     sa.select(Idempotency.id)
@@ -136,7 +145,6 @@ _OLD = (
     .limit(sa.bindparam("at_most"))
     .with_for_update(skip_locked=True)
 )
-_FORGET = sa.delete(Idempotency).where(Idempotency.id.in_(_OLD))
 
 
 def written(answers: Sequence[Any]) -> str:

@@ -192,6 +192,7 @@ PINNED = (
     ),
     # Changes that are made once
     Pinned("requests asked again", _repeat_requests, _KEY),
+    Pinned("new requests", _take_keys, "ix_idempotency_created_at"),
     Pinned("submissions asked again", _repeat_submissions, _KEY),
     # Changes by users
     Pinned("submission of dependants", _submit_dependants, "", _FEW),
