@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from jobmgr.dispatch.admission import choose
 from jobmgr.domain.job import EventPosition
 from jobmgr.domain.once import Once
 from jobmgr.domain.outcome import End, Outcome
@@ -25,7 +26,7 @@ from jobmgr.store import (
     waiting,
 )
 from jobmgr.store.attempts import Finish, Key, Start, Turn
-from jobmgr.store.claims import Room
+from jobmgr.store.claims import Claim, Room
 from jobmgr.store.ownership import Unreachable
 from jobmgr.store.transaction import Transaction
 from tests.store import history, plans
@@ -113,12 +114,18 @@ def _change(
 
 
 _MACHINE = Room(8, 8, 2**33, ())
+_FREE = Room(8, 8, 2**30, ())
 _FEW = "as many as are live or were asked for"
 _ONE_JOBS = "what belongs to one job"
 _KEY = r'user=\? AND key=\?|"user" = .*key = '
 
 PINNED = (
     # The dispatcher
+    Pinned(
+        "claim",
+        lambda tx: claims.claim(tx, [Claim(history.DISPATCHER, "local", _FREE, choose)]),
+        "ix_jobs_queued",
+    ),
     Pinned(
         "passed over",
         lambda tx: claims.passed_over(tx.connection, "local", Room(8, 1, 2**30, ()), _MACHINE),
