@@ -20,7 +20,19 @@ from typing import NamedTuple
 
 import uvloop
 
-from benchmarks import bulk, endtoend, idle, latency, postgresql, service, store, submit, table, watchers
+from benchmarks import (
+    bulk,
+    endtoend,
+    idle,
+    latency,
+    postgresql,
+    report,
+    service,
+    store,
+    submit,
+    table,
+    watchers,
+)
 from benchmarks.peers import comparison
 from benchmarks.peers.catalogue import PEERS
 from benchmarks.service import Engine, Service
@@ -46,6 +58,7 @@ _PARTS = {
     "store": Part(store.measure, full=100_000, quick=5000, rounds=1),
     "endtoend": Part(endtoend.measure, full=5000, quick=500, engines=("SQLite", "PostgreSQL")),
     "watchers": Part(watchers.measure, full=5000, quick=300, rounds=1),
+    "report": Part(report.measure, full=5000, quick=300, rounds=1, engines=("SQLite", "PostgreSQL")),
     "latency": Part(latency.measure, full=100, quick=20),
     "idle": Part(idle.measure, full=10, quick=5, rounds=1),
 }

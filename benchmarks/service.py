@@ -26,10 +26,11 @@ _STOPS_WITHIN_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Where the service answers, its process, and the URL of its database (None: SQLite, in its home)."""
+    """Where the service answers, its process, its home, and the URL of its database (None: SQLite, in its home)."""
 
     url: str
     pid: int
+    home: Path
     database: str | None
 
     @property
@@ -60,7 +61,7 @@ def serving(home: Path, database: str | None, width: int) -> Iterator[Service]:
             _command("serve", *arguments), cwd=home, env=_environment(home), stdout=log, stderr=log
         )
     try:
-        yield Service(_await_url(process, home), process.pid, database)
+        yield Service(_await_url(process, home), process.pid, home, database)
     finally:
         _stop(process)
 
