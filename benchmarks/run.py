@@ -55,7 +55,7 @@ class Part(NamedTuple):
 _PARTS = {
     "submit": Part(submit.measure, full=4000, quick=800),
     "bulk": Part(bulk.measure, full=20_000, quick=5000),
-    "store": Part(store.measure, full=100_000, quick=5000, rounds=1),
+    "store": Part(store.measure, full=100_000, quick=5000, rounds=1, engines=("SQLite", "PostgreSQL")),
     "endtoend": Part(endtoend.measure, full=5000, quick=500, engines=("SQLite", "PostgreSQL")),
     "watchers": Part(watchers.measure, full=5000, quick=300, rounds=1),
     "report": Part(report.measure, full=5000, quick=300, rounds=1, engines=("SQLite", "PostgreSQL")),
@@ -149,7 +149,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--database",
         metavar="URL",
-        help="run everything on this PostgreSQL database, made for the purpose: jobs and limits stay in it "
+        help="run everything on this PostgreSQL database, made for the purpose: jobs and limits stay in it, "
+        "and others stay beside it, named jobmgr-benchmark-… "
         "(default: temporary databases of this run, SQLite and PostgreSQL)",
     )
     parser.add_argument(
