@@ -22,6 +22,7 @@ from jobmgr.domain.once import Once
 from jobmgr.errors import KeyReused
 from jobmgr.store.backend import json_text
 from jobmgr.store.portion import portions
+from jobmgr.store.prepared import Prepared
 from jobmgr.store.tables import Idempotency, Job, Spec
 from jobmgr.store.transaction import AnyRow, Transaction
 
@@ -48,15 +49,16 @@ def begin(tx: Transaction, asked: Iterable[Once]) -> dict[Once, str]:
             raise KeyReused(once.key, f"another request, {_when(row.created_at)}")
         answers[once] = row.answer
     if too_old:
-        tx.connection.execute(_FORGET_ONE, too_old)
+        _FORGET_ONE.run(tx.connection, too_old)
     if wanted:
         # Another service that has the same key now waits here for our commit, and looks again after it: the unique
         # key, not the look above, decides. In order, so that two never wait for each other crosswise.
-        tx.connection.execute(sa.insert(Idempotency), [_row(wanted[key], tx) for key in sorted(wanted)])
+        _TAKE.run(tx.connection, [_row(wanted[key], tx) for key in sorted(wanted)])
     return answers
 
 
-_FORGET_ONE = sa.delete(Idempotency).where(Idempotency.id == sa.bindparam("row"))
+_FORGET_ONE = Prepared(sa.delete(Idempotency).where(Idempotency.id == sa.bindparam("row")))
+_TAKE = Prepared(sa.insert(Idempotency), ("user", "key", "fingerprint", "answer", "created_at"))
 
 
 def _rows(
@@ -118,27 +120,25 @@ def end(tx: Transaction, answers: Mapping[Once, str]) -> None:
         {"of_user": once.user, "of_key": once.key, "given": answer}
         for once, answer in sorted(answers.items(), key=lambda pair: (pair[0].user, pair[0].key))
     ]
-    tx.connection.execute(_STORE_ANSWER, rows)
+    _STORE_ANSWER.run(tx.connection, rows)
     _forget(tx, _FORGOTTEN_PER_KEY * len(answers))
 
 
-_STORE_ANSWER = (
+_STORE_ANSWER = Prepared(
     sa.update(Idempotency)
     .where(Idempotency.user == sa.bindparam("of_user"), Idempotency.key == sa.bindparam("of_key"))
     .values(answer=sa.bindparam("given"))
-    .execution_options(synchronize_session=None)
 )
 
 
 def _forget(tx: Transaction, at_most: int) -> None:
     # In two statements: in one, PostgreSQL may read all keys to find those few.
-    old = tx.connection.execute(_OLD, {"before": tx.now - KEPT, "at_most": at_most}).scalars().all()
-    if old:
-        tx.connection.execute(_FORGET_ONE, [{"row": row} for row in old])
+    old = _OLD.rows(tx.connection, {"before": tx.now - KEPT, "at_most": at_most})
+    _FORGET_ONE.run(tx.connection, [{"row": row.id} for row in old])
 
 
 # Not those that another service is about to forget: it holds other rows, too, and would be waited for crosswise.
-_OLD = (
+_OLD = Prepared(
     sa.select(Idempotency.id)
     .where(Idempotency.created_at < sa.bindparam("before"))
     .order_by(Idempotency.created_at)
