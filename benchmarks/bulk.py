@@ -15,7 +15,7 @@ from benchmarks.service import Service
 from benchmarks.spawn import NOTHING
 from benchmarks.table import Figure, Goal
 from jobmgr.domain.job import JobSpec, NewJob
-from jobmgr.store import jobs
+from jobmgr.store import submissions
 from jobmgr.store.engine import Database
 
 _GOAL = Goal("≥", 0.3)
@@ -46,7 +46,7 @@ async def _store_template(file: Path) -> None:
     await database.start()
     try:
         await database.upgrade()
-        await database.write(jobs.insert, [NewJob("template", JobSpec((NOTHING,)), name="job 0")])
+        await database.write(submissions.insert, [NewJob("template", JobSpec((NOTHING,)), name="job 0")])
     finally:
         await database.close()
 

@@ -20,7 +20,7 @@ from jobmgr.dispatch.admission import choose
 from jobmgr.dispatch.roster import key_of
 from jobmgr.domain.job import JobSpec, NewJob
 from jobmgr.domain.outcome import End, decide
-from jobmgr.store import attempts, claims, dispatchers, jobs
+from jobmgr.store import attempts, claims, dispatchers, submissions
 from jobmgr.store.attempts import Finish, Start
 from jobmgr.store.claims import Claim, Claimed, Room
 from jobmgr.store.engine import Database
@@ -69,7 +69,7 @@ async def _fill(count: int, url: str) -> None:
         for start in range(0, count, _BULK):
             names = range(start, min(start + _BULK, count))
             await database.write(
-                jobs.insert,
+                submissions.insert,
                 [NewJob(f"job-{name}", JobSpec((NOTHING,)), name=f"job {name}") for name in names],
             )
 

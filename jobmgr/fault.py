@@ -18,7 +18,7 @@ VARIABLE: Final = "JOBMGR_FAULTS"
 # an error as soon as faults are on, so a test that goes through the list goes through all of them.
 STEPS: Final = (
     # The service writes. `committing`: all statements are done, the COMMIT is not; `committed`: nobody was told yet.
-    "jobs.insert:committing", "jobs.insert:committed",
+    "submissions.insert:committing", "submissions.insert:committed",
     "claims.claim:committing", "claims.claim:committed",
     "attempts.start:committing", "attempts.start:committed",
     "attempts.finish:committing", "attempts.finish:committed",

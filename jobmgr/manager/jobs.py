@@ -17,8 +17,9 @@ from jobmgr.domain.why import Parent, Reason, Surroundings, explain
 from jobmgr.errors import InvalidRequest, WaitTimeout
 from jobmgr.executors import directories
 from jobmgr.manager.core import Core
-from jobmgr.store import dependencies, events, jobs, listing, ownership, queues
-from jobmgr.store.jobs import Change, Stored
+from jobmgr.store import dependencies, events, jobs, listing, ownership, queues, submissions
+from jobmgr.store.jobs import Change
+from jobmgr.store.submissions import Stored
 from jobmgr.wire.mismatch import invalid
 from jobmgr.wire.submission import (
     JobChange,
@@ -65,7 +66,7 @@ class Jobs(Core):
         if not new:
             return []
         self.dispatcher.expect_work()
-        return await self._write(jobs.insert, new)
+        return await self._write(submissions.insert, new)
 
     async def get(self, job_id: str) -> Job:
         """One job. Raises JobNotFound."""

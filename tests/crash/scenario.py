@@ -247,7 +247,7 @@ _SERVICE, _KEEPER, _WARDEN = Role.SERVICE, Role.KEEPER, Role.WARDEN
 
 # Who reaches each step, and how: the first scenario in the short form, all of them in the long one.
 _WAYS: tuple[tuple[Role, tuple[str, ...], tuple[type[Scenario], ...]], ...] = (
-    (_SERVICE, _of("jobs.insert:"), (Ordinary,)),
+    (_SERVICE, _of("submissions.insert:"), (Ordinary,)),
     (_SERVICE, _of("claims.claim:"), (Ordinary, Repeated)),
     (_SERVICE, _of("attempts.start:"), (Lasting,)),
     (_SERVICE, _of("attempts.finish:"), (Ordinary, Repeated, Lasting)),

@@ -13,7 +13,7 @@ from jobmgr.domain.status import Status
 from jobmgr.errors import InvalidRequest
 from jobmgr.service import JobManager, ResourceLimits
 from jobmgr.store.engine import Database
-from jobmgr.store.jobs import insert
+from jobmgr.store.submissions import insert
 from jobmgr.wire.submission import JobSubmission
 from tests.ledger import most_at_once, signatures, signing, span_of, spanning
 from tests.patience import eventually

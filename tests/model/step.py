@@ -14,7 +14,7 @@ from jobmgr.domain.job import Dependency, JobSpec, NewJob, OnLost, When
 from jobmgr.domain.outcome import Outcome, Rules, decide
 from jobmgr.domain.resources import Resources
 from jobmgr.domain.retry import Retry
-from jobmgr.store import attempts, claims, jobs, ownership, queues, waiting
+from jobmgr.store import attempts, claims, jobs, ownership, queues, submissions, waiting
 from jobmgr.store.attempts import Finish, Key, Start, Turn
 from jobmgr.store.claims import Claim, Claimed
 from jobmgr.store.queues import QueueChange
@@ -99,7 +99,7 @@ def submission(plan: Plan, job_id: str, known: Sequence[str]) -> Submission:
 def insertion(bulk: Sequence[Submission]) -> Step:
     """Store a bulk."""
     return Step(
-        jobs.insert,
+        submissions.insert,
         [new.job for new in bulk],
         lambda twin, _: twin.insert(bulk),
         lambda answer: [(stored.job_id, stored.status) for stored in answer],

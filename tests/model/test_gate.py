@@ -27,7 +27,7 @@ from jobmgr.errors import IllegalTransition
 from jobmgr.executors import evidence, gate
 from jobmgr.executors.evidence import Finding
 from jobmgr.executors.protocol import Ended, Launch
-from jobmgr.store import jobs, waiting
+from jobmgr.store import jobs, submissions, waiting
 from tests.model import campaign
 from tests.model.law import LAWS
 from tests.model.service import Service, started
@@ -82,7 +82,7 @@ class GateMachine(RuleBasedStateMachine):
         self.names.append(f"j{len(self.names)}")
         spec = JobSpec(("/bin/true",), retry=Retry(max_attempts, 0.0), on_lost=on_lost)
         job = new_job(self.names[-1], spec=spec, max_attempts=max_attempts, backoff_s=0.0)
-        self.stage.run(self.stage.databases[0].write(jobs.insert, [job]))
+        self.stage.run(self.stage.databases[0].write(submissions.insert, [job]))
 
     @rule(verb=st.sampled_from(["cancel", "retry"]), index=_ANY_INDEX)
     def ask(self, verb: str, index: int) -> None:

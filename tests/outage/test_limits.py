@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 import jobmgr
 from jobmgr.errors import StoreUnavailable
-from jobmgr.store import address, jobs, listing, schema
+from jobmgr.store import address, listing, schema, submissions
 from jobmgr.store.backend import Backend
 from jobmgr.store.engine import Database
 from jobmgr.store.observer import Observer
@@ -39,7 +39,7 @@ def ask(connection: sa.Connection) -> Any:
 
 def insert(connection: sa.Connection) -> None:
     transaction = Transaction(connection, datetime.now(UTC))
-    jobs.insert(transaction, [[new_job()]])
+    submissions.insert(transaction, [[new_job()]])
     transaction.finish()
 
 

@@ -45,7 +45,7 @@ async def die_at(node: Node, step: str, change: Callable[[Client], Awaitable[T]]
         return await changing
 
 
-@pytest.mark.parametrize("step", ["jobs.insert:committing", "jobs.insert:committed"])
+@pytest.mark.parametrize("step", ["submissions.insert:committing", "submissions.insert:committed"])
 async def test_jobs_submitted_to_a_dying_service_are_stored_once(
     node: Node, tmp_path: Path, step: str
 ) -> None:

@@ -23,6 +23,7 @@ from jobmgr.store import (
     listing,
     ownership,
     queues,
+    submissions,
     waiting,
 )
 from jobmgr.store.attempts import Finish, Key, Start, Turn
@@ -99,7 +100,9 @@ def _mostly_new(known: Sequence[int]) -> list[str]:
 
 
 def _submit_dependants(tx: Transaction) -> object:
-    return jobs.insert(tx, [[new_job(f"child-{number}", after=("j7", _QUEUED)) for number in range(20)]])
+    return submissions.insert(
+        tx, [[new_job(f"child-{number}", after=("j7", _QUEUED)) for number in range(20)]]
+    )
 
 
 def _page_of_events(tx: Transaction) -> object:

@@ -14,7 +14,7 @@ from jobmgr.dispatch.admission import choose
 from jobmgr.domain.job import JobSpec
 from jobmgr.domain.resources import Resources
 from jobmgr.domain.status import Status
-from jobmgr.store import claims, jobs, listing, ownership
+from jobmgr.store import claims, listing, ownership, submissions
 from jobmgr.store.claims import Claim, Claimed
 from jobmgr.store.engine import Database
 from jobmgr.store.tables import Attempt
@@ -62,7 +62,7 @@ async def test_claim_sees_the_queues_that_its_own_transaction_filled(worker: Wor
         for number in range(touched):
             tx.move(f"q{number}", None, Status.QUEUED)
             tx.move(f"q{number}", Status.QUEUED, None)
-        jobs.insert(tx, [[new_job("a", queue="second"), new_job("b", queue="paused")]])
+        submissions.insert(tx, [[new_job("a", queue="second"), new_job("b", queue="paused")]])
         return [ids(claimed) for claimed in claims.claim(tx, [Claim(worker.id, "local", PLENTY, choose)])]
 
     assert await worker.database.write(fill_and_claim, None) == ["a"]

@@ -14,7 +14,7 @@ from jobmgr.domain.outcome import End
 from jobmgr.domain.queue import Tally
 from jobmgr.domain.status import Status
 from jobmgr.errors import DependencyCycle, IllegalTransition
-from jobmgr.store import attempts, dependencies, events, jobs, listing
+from jobmgr.store import attempts, dependencies, events, jobs, listing, submissions
 from jobmgr.store.engine import Database
 from jobmgr.store.transaction import Transaction
 from tests.store.worker import Worker, child_of, ending, new_job, now
@@ -64,7 +64,8 @@ async def test_submission_is_answered_with_where_the_dependant_is_after_its_pare
     await worker.run("parent")
 
     stored = await worker.database.write(
-        jobs.insert, [child_of("parent", When.SUCCESS, "free"), child_of("parent", When.FAILURE, "never")]
+        submissions.insert,
+        [child_of("parent", When.SUCCESS, "free"), child_of("parent", When.FAILURE, "never")],
     )
 
     assert [item.status for item in stored] == [FREED, NEVER]

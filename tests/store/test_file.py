@@ -25,7 +25,7 @@ from jobmgr.errors import (
     StoreError,
     StoreUnavailable,
 )
-from jobmgr.store import jobs, listing
+from jobmgr.store import listing, submissions
 from jobmgr.store.engine import Database
 from jobmgr.store.lock import FileLock, make_file
 from tests.postgresql import Cluster
@@ -76,7 +76,7 @@ from jobmgr.store.engine import Database
 async def insert():
     await database.start()
     try:
-        await database.write(jobs.insert, [NewJob("a", JobSpec(("true",)))])
+        await database.write(submissions.insert, [NewJob("a", JobSpec(("true",)))])
     except StoreError as error:
         print(error)
     await database.close()
@@ -130,11 +130,11 @@ async def test_database_locked_by_another_program_is_said_to_be_busy(sqlite_url:
     with pytest.raises(
         StoreUnavailable, match="is busy, out of space, or takes too long: database is locked"
     ):
-        await database.write(jobs.insert, [new_job("a")])
+        await database.write(submissions.insert, [new_job("a")])
     readable = await database.read(listing.unfinished, None)
     holder.execute("COMMIT")
     holder.close()
-    stored = await database.write(jobs.insert, [new_job("a")])
+    stored = await database.write(submissions.insert, [new_job("a")])
     await database.close()
 
     assert readable == []
@@ -147,7 +147,7 @@ async def test_writer_waits_for_another_program_that_writes(sqlite_url: str) -> 
     holder = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     holder.execute("UPDATE queues SET max_running = 7")
-    writing = asyncio.create_task(database.write(jobs.insert, [new_job("a")]))
+    writing = asyncio.create_task(database.write(submissions.insert, [new_job("a")]))
     await asyncio.wait([writing], timeout=0.1)
     waited = not writing.done()
 
@@ -163,7 +163,7 @@ async def test_writer_waits_for_another_program_that_writes(sqlite_url: str) -> 
 async def test_other_program_may_write_while_the_service_runs(sqlite_url: str) -> None:
     database = Database(sqlite_url)
     await database.start()
-    await database.write(jobs.insert, [new_job("a")])
+    await database.write(submissions.insert, [new_job("a")])
 
     with contextlib.closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as program:
         program.execute("UPDATE jobs SET name = 'from outside'")
@@ -178,14 +178,14 @@ async def test_refused_bulk_does_not_lock_the_service_out(sqlite_url: str) -> No
     database = Database(sqlite_url)
     await database.start()
     bulk = [new_job("a"), new_job("b"), new_job("c")]
-    await database.write(jobs.insert, bulk)
+    await database.write(submissions.insert, bulk)
     with pytest.raises(JobExists):
-        await database.write(jobs.insert, bulk)
+        await database.write(submissions.insert, bulk)
 
     with contextlib.closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as program:
         program.execute("UPDATE jobs SET name = 'from outside'")
         program.commit()
-    stored = await database.write(jobs.insert, [new_job("d")])
+    stored = await database.write(submissions.insert, [new_job("d")])
     await database.close()
 
     assert [job.job_id for job in stored] == ["d"]
@@ -271,7 +271,7 @@ async def test_second_service_in_one_process_does_not_drop_the_locks_of_the_firs
     lock.acquire()
     database = Database(sqlite_url)
     await database.start()
-    await database.write(jobs.insert, [new_job("a")])
+    await database.write(submissions.insert, [new_job("a")])
 
     with pytest.raises(DatabaseInUse):
         FileLock(file).acquire()
@@ -315,11 +315,11 @@ async def test_outage_is_warned_of_once_and_its_end_is_said(
     with caplog.at_level(logging.INFO, "jobmgr.store"):
         for _ in range(3):
             with pytest.raises(StoreUnavailable):
-                await database.write(jobs.insert, [new_job("a")])
+                await database.write(submissions.insert, [new_job("a")])
             await database.read(listing.unfinished, None)
         holder.execute("COMMIT")
         holder.close()
-        await database.write(jobs.insert, [new_job("a")])
+        await database.write(submissions.insert, [new_job("a")])
     await database.close()
 
     warning, end = caplog.messages

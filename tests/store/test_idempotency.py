@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from jobmgr.domain.job import NewJob
 from jobmgr.domain.once import Once
 from jobmgr.errors import IllegalTransition, InvalidRequest, JobNotFound, KeyReused
-from jobmgr.store import jobs, ownership, queues
+from jobmgr.store import jobs, ownership, queues, submissions
 from jobmgr.store.engine import Database
 from jobmgr.store.idempotency import KEPT
 from jobmgr.store.ownership import AssumeDead
@@ -40,8 +40,8 @@ async def keys(worker: Worker) -> list[str]:
 
 
 async def test_a_submission_asked_for_again_stores_nothing_and_is_answered_alike(worker: Worker) -> None:
-    first = await worker.database.write(jobs.insert, [new_job("a"), new_job("b")], ONCE)
-    again = await worker.database.write(jobs.insert, [new_job("c"), new_job("d")], ONCE)
+    first = await worker.database.write(submissions.insert, [new_job("a"), new_job("b")], ONCE)
+    again = await worker.database.write(submissions.insert, [new_job("c"), new_job("d")], ONCE)
 
     assert again == first
     assert [job.job_id for job in await worker.all()] == ["a", "b"]
@@ -72,17 +72,17 @@ async def test_a_retry_asked_for_again_does_not_run_the_job_again(worker: Worker
 
 
 async def test_another_change_under_a_used_key_is_refused(worker: Worker) -> None:
-    await worker.database.write(jobs.insert, [new_job("a")], ONCE)
+    await worker.database.write(submissions.insert, [new_job("a")], ONCE)
 
     with pytest.raises(KeyReused, match="'k' was used for another request"):
-        await worker.database.write(jobs.insert, [new_job("b")], Once("me", "k", "another"))
+        await worker.database.write(submissions.insert, [new_job("b")], Once("me", "k", "another"))
 
     assert [job.job_id for job in await worker.all()] == ["a"]
 
 
 async def test_users_have_keys_of_their_own(worker: Worker) -> None:
-    await worker.database.write(jobs.insert, [new_job("a")], ONCE)
-    await worker.database.write(jobs.insert, [new_job("b")], Once("you", "k", "another"))
+    await worker.database.write(submissions.insert, [new_job("a")], ONCE)
+    await worker.database.write(submissions.insert, [new_job("b")], Once("you", "k", "another"))
 
     assert [job.job_id for job in await worker.all()] == ["a", "b"]
 
@@ -99,9 +99,10 @@ async def test_what_was_refused_is_not_remembered(worker: Worker) -> None:
 
 
 async def test_of_many_at_once_one_is_made_and_all_are_answered(worker: Worker) -> None:
-    one = [worker.database.write(jobs.insert, [new_job(f"a{n}")], ONCE) for n in range(20)]
+    one = [worker.database.write(submissions.insert, [new_job(f"a{n}")], ONCE) for n in range(20)]
     others = [
-        worker.database.write(jobs.insert, [new_job(f"b{n}")], Once("me", str(n), "f")) for n in range(20)
+        worker.database.write(submissions.insert, [new_job(f"b{n}")], Once("me", str(n), "f"))
+        for n in range(20)
     ]
 
     answers = await asyncio.gather(*one, *others)
@@ -112,8 +113,8 @@ async def test_of_many_at_once_one_is_made_and_all_are_answered(worker: Worker) 
 
 async def test_of_two_different_at_once_one_is_refused(worker: Worker) -> None:
     results = await asyncio.gather(
-        worker.database.write(jobs.insert, [new_job("a")], ONCE),
-        worker.database.write(jobs.insert, [new_job("b")], Once("me", "k", "another")),
+        worker.database.write(submissions.insert, [new_job("a")], ONCE),
+        worker.database.write(submissions.insert, [new_job("b")], Once("me", "k", "another")),
         return_exceptions=True,
     )
 
@@ -141,7 +142,7 @@ async def test_an_answer_that_is_not_understood_any_more_changes_nothing(worker:
 async def test_two_services_make_one_change(worker: Worker, other: Worker) -> None:
     async def submit(database: Database, number: int) -> str:
         (stored,) = await database.write(
-            jobs.insert, [new_job(f"j{number}")], Once("me", str(number % 30), "f")
+            submissions.insert, [new_job(f"j{number}")], Once("me", str(number % 30), "f")
         )
         return stored.job_id
 
@@ -168,7 +169,7 @@ async def test_every_change_comes_back_as_it_was_answered(worker: Worker) -> Non
         (jobs.delete, "gone"),
         (queues.change, QueueChange("line", {"max_running": 3})),
         (queues.set_limits, LimitsChange("host", {"max_cpu_percent": 50.0})),
-        (jobs.insert, [new_job("new")]),
+        (submissions.insert, [new_job("new")]),
     ]
     for number, (batch, item) in enumerate(changes):
         once = Once("me", str(number), "f")
@@ -191,15 +192,15 @@ async def test_assuming_an_attempt_dead_is_done_once(worker: Worker) -> None:
 
 async def test_keys_are_kept_for_seven_days_and_forgotten_some_at_a_time(worker: Worker) -> None:
     for number in range(6):
-        await worker.database.write(jobs.insert, [new_job()], Once("me", f"old-{number}", "f"))
+        await worker.database.write(submissions.insert, [new_job()], Once("me", f"old-{number}", "f"))
     await worker.database.write(_age, (["old-0", "old-1", "old-2", "old-3"], KEPT + timedelta(minutes=1)))
     # Of the first one stored the clock was wrong: it keeps no others.
     await worker.database.write(_age, (["old-4", "old-5"], KEPT - timedelta(minutes=1)))
     await worker.database.write(_age, (["old-0"], -timedelta(days=300)))
 
-    await worker.database.write(jobs.insert, [new_job()], Once("me", "new-0", "f"))
+    await worker.database.write(submissions.insert, [new_job()], Once("me", "new-0", "f"))
     assert len(await keys(worker)) == 5
-    await worker.database.write(jobs.insert, [new_job()], Once("me", "new-1", "f"))
+    await worker.database.write(submissions.insert, [new_job()], Once("me", "new-1", "f"))
 
     assert await keys(worker) == ["new-0", "new-1", "old-0", "old-4", "old-5"]
 
@@ -240,7 +241,7 @@ async def test_a_job_with_a_key_is_known_after_it_ended(worker: Worker) -> None:
     await worker.insert(keyed("a"))
     await worker.run("a")
 
-    (stored,) = await worker.database.write(jobs.insert, [keyed("b")])
+    (stored,) = await worker.database.write(submissions.insert, [keyed("b")])
 
     assert (stored.job_id, stored.status) == ("a", "completed")
 
@@ -277,7 +278,7 @@ async def test_one_key_in_two_bulks_at_once_is_one_job(worker: Worker, other: Wo
     databases = [worker.database, worker.database, other.database]
 
     answers = await asyncio.gather(
-        *(databases[n % 3].write(jobs.insert, [keyed(f"a{n}")]) for n in range(30))
+        *(databases[n % 3].write(submissions.insert, [keyed(f"a{n}")]) for n in range(30))
     )
 
     assert len({stored.job_id for (stored,) in answers}) == 1

@@ -14,7 +14,7 @@ from jobmgr.domain.resources import Resources
 from jobmgr.domain.retry import Retry
 from jobmgr.domain.status import Status
 from jobmgr.errors import InvalidRequest, JobExists, JobNotFound, QueueNotFound
-from jobmgr.store import jobs
+from jobmgr.store import jobs, submissions
 from jobmgr.store.engine import Database
 from tests.store.worker import Worker, new_job, now
 
@@ -29,7 +29,7 @@ async def test_bulk_keeps_the_order_of_submission(worker: Worker) -> None:
 
 async def test_insert_answers_where_each_job_is(worker: Worker) -> None:
     stored = await worker.database.write(
-        jobs.insert,
+        submissions.insert,
         [
             new_job("a"),
             new_job("b", draft=True),
@@ -141,10 +141,10 @@ async def test_refused_submission_leaves_those_beside_it_alone(worker: Worker) -
     await worker.add("taken")
     good = [new_job(f"good-{number}") for number in range(20)]
     bad = {3: new_job("taken"), 11: new_job("b", queue="nowhere"), 17: new_job("c", after=["nobody"])}
-    submissions = [[bad[number]] if number in bad else [job] for number, job in enumerate(good)]
+    bulks = [[bad[number]] if number in bad else [job] for number, job in enumerate(good)]
 
     answers = await asyncio.gather(
-        *(worker.database.write(jobs.insert, bulk) for bulk in submissions), return_exceptions=True
+        *(worker.database.write(submissions.insert, bulk) for bulk in bulks), return_exceptions=True
     )
 
     refused = {number: type(answer) for number, answer in enumerate(answers) if isinstance(answer, Exception)}
@@ -172,7 +172,7 @@ async def test_refused_jobs_of_one_commit_are_named_by_their_own_place(worker: W
 
     # All of them wait for the same commit, which fails and is split.
     answers = await asyncio.gather(
-        *(worker.database.write(jobs.insert, bulk) for bulk in bulks), return_exceptions=True
+        *(worker.database.write(submissions.insert, bulk) for bulk in bulks), return_exceptions=True
     )
 
     assert [getattr(answer, "field", None) for answer in answers] == [
@@ -217,7 +217,7 @@ async def test_write_after_close_is_refused(database_url: str) -> None:
 async def test_close_commits_what_waits(database_url: str) -> None:
     database = Database(database_url)
     await database.start()
-    submitting = asyncio.create_task(database.write(jobs.insert, [new_job("last")]))
+    submitting = asyncio.create_task(database.write(submissions.insert, [new_job("last")]))
     await asyncio.sleep(0)
 
     await database.close()

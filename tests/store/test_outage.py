@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from jobmgr.domain.queue import Tally
 from jobmgr.domain.status import Status
 from jobmgr.errors import QueueNotFound, StoreUnavailable
-from jobmgr.store import address, dependencies, jobs, listing, ownership, waiting
+from jobmgr.store import address, dependencies, listing, ownership, submissions, waiting
 from jobmgr.store.engine import Database
 from jobmgr.store.postgresql import CONNECTIONS, Postgresql, TimeLimits
 from jobmgr.store.transaction import Transaction
@@ -133,7 +133,7 @@ async def test_bulk_may_name_more_queues_than_fit_in_a_statement(database: Datab
     bulk = [new_job(queue=f"q{number}") for number in range(MANY)]
 
     with pytest.raises(QueueNotFound, match="q0"):
-        await database.write(jobs.insert, bulk)
+        await database.write(submissions.insert, bulk)
 
 
 @pytest.mark.parametrize("exit_code", [0, 1], ids=["freed", "cancelled"])

@@ -19,7 +19,7 @@ from jobmgr.dispatch.admission import choose
 from jobmgr.dispatch.roster import key_of
 from jobmgr.domain.once import Once
 from jobmgr.domain.status import Status
-from jobmgr.store import attempts, claims, events, jobs, ownership
+from jobmgr.store import attempts, claims, events, jobs, ownership, submissions
 from jobmgr.store.attempts import Start
 from jobmgr.store.claims import Claim
 from jobmgr.store.engine import Database
@@ -140,7 +140,7 @@ async def test_claim_does_not_wait_for_a_submission_to_the_same_queue(
     order: list[str] = []
 
     async def submit() -> None:
-        await one.database.write(gate.behind(jobs.insert), [new_job("b")])
+        await one.database.write(gate.behind(submissions.insert), [new_job("b")])
         order.append("submitted")
 
     async def claim() -> None:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from jobmgr.domain.job import JobFilter, NewJob
 from jobmgr.errors import InvalidRequest
-from jobmgr.store import jobs
+from jobmgr.store import submissions
 from jobmgr.store.transaction import Transaction
 from tests.store.worker import Worker, new_job
 
@@ -114,12 +114,12 @@ async def test_jobs_of_one_bulk_go_to_different_sites(cluster: Worker) -> None:
 async def test_sites_of_a_batch_are_read_in_one_statement(cluster: Worker, executor: str | None) -> None:
     statements: list[str] = []
 
-    def watched(tx: Transaction, bulks: Sequence[list[NewJob]]) -> list[list[jobs.Stored]]:
+    def watched(tx: Transaction, bulks: Sequence[list[NewJob]]) -> list[list[submissions.Stored]]:
         @sa.event.listens_for(tx.connection, "before_cursor_execute")
         def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
             statements.append(statement)
 
-        stored = jobs.insert(tx, bulks)
+        stored = submissions.insert(tx, bulks)
         sa.event.remove(tx.connection, "before_cursor_execute", note)
         return stored
 

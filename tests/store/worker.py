@@ -17,7 +17,7 @@ from jobmgr.domain.outcome import End, Outcome, Rules, decide
 from jobmgr.domain.queue import Tally
 from jobmgr.domain.retry import Retry
 from jobmgr.domain.status import Status
-from jobmgr.store import attempts, claims, dispatchers, jobs, listing, queues
+from jobmgr.store import attempts, claims, dispatchers, jobs, listing, queues, submissions
 from jobmgr.store.attempts import Finish, Start
 from jobmgr.store.claims import Claim, Claimed, Room
 from jobmgr.store.engine import Database
@@ -63,7 +63,7 @@ class Worker:
 
     async def insert(self, *new: NewJob) -> list[str]:
         """Store jobs as one bulk; answers their ids."""
-        return [stored.job_id for stored in await self.database.write(jobs.insert, new)]
+        return [stored.job_id for stored in await self.database.write(submissions.insert, new)]
 
     async def add(self, job_id: str | None = None, **fields: Any) -> str:
         (stored,) = await self.insert(new_job(job_id, **fields))
