@@ -26,17 +26,26 @@ _STOPS_WITHIN_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Where the service answers, its process, its home, and the URL of its database (None: SQLite, in its home)."""
+    """Where the service answers, its process and when that was started, its home, and the URL of its database.
+
+    `started_at` is in seconds of the wall clock. Without a `database` it is the SQLite file in `home`.
+    """
 
     url: str
     pid: int
+    started_at: float
     home: Path
     database: str | None
 
     @property
     def engine(self) -> Engine:
         """What keeps its jobs."""
-        return "SQLite" if self.database is None else "PostgreSQL"
+        return engine_of(self.database)
+
+
+def engine_of(database: str | None) -> Engine:
+    """What this URL is of; None is an SQLite file."""
+    return "SQLite" if database is None or database.startswith("sqlite") else "PostgreSQL"
 
 
 @contextlib.contextmanager
@@ -51,17 +60,18 @@ def running(database: str | None) -> Iterator[Service]:
 @contextlib.contextmanager
 def serving(home: Path, database: str | None, width: int) -> Iterator[Service]:
     """A service of `home` that runs up to `width` jobs at once; its keepers outlive it."""
-    if database is not None:
+    if database is not None and engine_of(database) == "PostgreSQL":
         _run(home, "db", "upgrade", "--database", database)
     arguments = ["--port", "0", "--max-concurrent-jobs", str(width)]
     arguments += [] if database is None else ["--database", database]
     (home / "service.json").unlink(missing_ok=True)
+    started_at = time.time()
     with (home / "service.log").open("ab") as log:
         process = subprocess.Popen(
             _command("serve", *arguments), cwd=home, env=_environment(home), stdout=log, stderr=log
         )
     try:
-        yield Service(_await_url(process, home), process.pid, home, database)
+        yield Service(_await_url(process, home), process.pid, started_at, home, database)
     finally:
         _stop(process)
 
@@ -71,6 +81,27 @@ def cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     # The fields after the name are numbered from 3 in proc(5): utime is 14, stime 15.
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_mb(pid: int) -> float:
+    """Memory of the process that is not swapped out, in 10^6 bytes; what it shares with others counts in full."""
+    return _kilobytes(Path(f"/proc/{pid}/smaps_rollup"), "Rss") * 1024 / 1e6
+
+
+def peak_mb(pid: int) -> float:
+    """The highest `resident_mb` since the process was started, or since `forget_peak`."""
+    return _kilobytes(Path(f"/proc/{pid}/status"), "VmHWM") * 1024 / 1e6
+
+
+def forget_peak(pid: int) -> None:
+    """Let `peak_mb` begin anew."""
+    # 5 resets the peak resident set size. Source: proc(5), /proc/pid/clear_refs, since Linux 4.0.
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def _kilobytes(file: Path, name: str) -> int:
+    line = next(line for line in file.read_text().splitlines() if line.startswith(f"{name}:"))
+    return int(line.split()[1])
 
 
 def python(module: str, *arguments: str, interpreter: Path | str = sys.executable) -> list[str]:
