@@ -21,17 +21,19 @@ from typing import NamedTuple
 import uvloop
 
 from benchmarks import (
+    beside,
     bulk,
     endtoend,
+    growth,
     idle,
     latency,
+    memory,
+    page,
     postgresql,
-    report,
     service,
     store,
     submit,
     table,
-    watchers,
 )
 from benchmarks.peers import comparison
 from benchmarks.peers.catalogue import PEERS
@@ -43,7 +45,7 @@ Measure = Callable[[Service, int], Awaitable[list[Figure]]]
 
 
 class Part(NamedTuple):
-    """One measurement, on which databases, and how large it is: jobs, or seconds for `idle`."""
+    """One measurement, on which databases, and how large it is: jobs, stored jobs, or seconds for `idle`."""
 
     measure: Measure
     full: int
@@ -52,14 +54,16 @@ class Part(NamedTuple):
     engines: Sequence[Engine] = ("SQLite",)
 
 
+_BOTH: Sequence[Engine] = ("SQLite", "PostgreSQL")
 _PARTS = {
     "submit": Part(submit.measure, full=4000, quick=800),
-    "bulk": Part(bulk.measure, full=20_000, quick=5000),
-    "store": Part(store.measure, full=100_000, quick=5000, rounds=1, engines=("SQLite", "PostgreSQL")),
-    "endtoend": Part(endtoend.measure, full=5000, quick=500, engines=("SQLite", "PostgreSQL")),
-    "watchers": Part(watchers.measure, full=5000, quick=300, rounds=1),
-    "report": Part(report.measure, full=5000, quick=300, rounds=1, engines=("SQLite", "PostgreSQL")),
+    "bulk": Part(bulk.measure, full=100_000, quick=5000, engines=_BOTH),
+    "store": Part(store.measure, full=100_000, quick=5000, rounds=1),
+    "endtoend": Part(endtoend.measure, full=5000, quick=500, engines=_BOTH),
     "latency": Part(latency.measure, full=100, quick=20),
+    "growth": Part(growth.measure, full=1_000_000, quick=10_000, engines=_BOTH),
+    "page": Part(page.measure, full=1_000_000, quick=10_000, engines=_BOTH),
+    "memory": Part(memory.measure, full=100_000, quick=1000, rounds=1, engines=_BOTH),
     "idle": Part(idle.measure, full=10, quick=5, rounds=1),
 }
 _PEERS = {
@@ -114,7 +118,9 @@ def _serving(engine: Engine, database: str | None) -> Iterator[Service]:
     with contextlib.ExitStack() as stack:
         if engine == "PostgreSQL" and database is None:
             database = stack.enter_context(postgresql.server())
-        yield stack.enter_context(service.running(database))
+        running = stack.enter_context(service.running(database))
+        stack.callback(lambda: uvloop.run(beside.drop_all(running)))
+        yield running
 
 
 @contextlib.contextmanager
@@ -144,13 +150,12 @@ def _arguments() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--quick", action="store_true", help="smaller sizes, one round, about a minute")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, one round, a few minutes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument(
         "--database",
         metavar="URL",
-        help="run everything on this PostgreSQL database, made for the purpose: jobs and limits stay in it, "
-        "and others stay beside it, named jobmgr-benchmark-… "
+        help="run everything on this PostgreSQL database, made for the purpose: jobs and limits stay in it "
         "(default: temporary databases of this run, SQLite and PostgreSQL)",
     )
     parser.add_argument(
