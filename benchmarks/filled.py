@@ -23,7 +23,7 @@ from jobmgr.domain.queue import Tally
 from jobmgr.domain.resources import Resources
 from jobmgr.domain.retry import Retry
 from jobmgr.domain.status import Status
-from jobmgr.store import jobs, queues, waiting
+from jobmgr.store import queues, submissions, waiting
 from jobmgr.store.claims import Claimed
 from jobmgr.store.engine import Database
 from jobmgr.store.queues import QueueChange
@@ -78,7 +78,7 @@ async def _store_mix(database: Database, rng: random.Random) -> None:
     # Every twentieth needs the job before it.
     for number in range(20, len(ended), 20):
         ended[number] = _after(ended[number], ended[number - 1])
-    await database.write(jobs.insert, ended)
+    await database.write(submissions.insert, ended)
     for job in ended[::33]:
         await database.write(jobs.cancel, job.job_id)
     async with working(database, f"mix-{rng.getrandbits(32):x}") as worker:
@@ -88,7 +88,7 @@ async def _store_mix(database: Database, rng: random.Random) -> None:
     queued[::4] = [replace(job, due_at=far) for job in queued[::4]]
     for name in _QUEUES:
         await database.write(queues.change, QueueChange(name, {"paused": True}))
-    await database.write(jobs.insert, queued)
+    await database.write(submissions.insert, queued)
 
 
 async def _run_all(database: Database, worker: Worker, rng: random.Random) -> None:

@@ -21,7 +21,7 @@ from benchmarks.table import Figure, Goal
 from benchmarks.worker import working
 from jobmgr.client import Client
 from jobmgr.domain.job import JobSpec, NewJob
-from jobmgr.store import events, jobs, queues
+from jobmgr.store import events, queues, submissions
 from jobmgr.store.engine import Database
 from jobmgr.store.queues import QueueChange
 from jobmgr.wire.submission import new_job_id
@@ -98,7 +98,7 @@ async def _claim_ms(place: Place) -> float:
     name = f"claims-{secrets.token_hex(4)}"
     async with _opened(place) as database, working(database, name) as worker:
         await database.write(queues.change, QueueChange(name, {}))
-        await database.write(jobs.insert, [_no_op(name) for _ in range(_BATCH * _BATCHES)])
+        await database.write(submissions.insert, [_no_op(name) for _ in range(_BATCH * _BATCHES)])
         for _ in range(_BATCHES):
             before = time.perf_counter()
             claimed = await worker.claim(_BATCH)
@@ -112,7 +112,7 @@ async def _start_ms(place: Place) -> float:
     """From the start of a service's process, its imports with it, until it has claimed what waits."""
     job = _no_op("default")
     async with _opened(place) as database:
-        await database.write(jobs.insert, [job])
+        await database.write(submissions.insert, [job])
         position = await database.read(events.position)
     with serving(place.home, place.database, WIDTH) as service:
         claimed_at = await first_claim(service.url, position)

@@ -70,7 +70,7 @@ _INSERT_AS_NOBODY = """
 import asyncio, os, sys
 from jobmgr.domain.job import JobSpec, NewJob
 from jobmgr.errors import StoreError
-from jobmgr.store import jobs
+from jobmgr.store import submissions
 from jobmgr.store.engine import Database
 
 async def insert():
