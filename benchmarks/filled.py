@@ -23,7 +23,7 @@ from jobmgr.domain.queue import Tally
 from jobmgr.domain.resources import Resources
 from jobmgr.domain.retry import Retry
 from jobmgr.domain.status import Status
-from jobmgr.store import queues, submissions, waiting
+from jobmgr.store import jobs, queues, submissions, waiting
 from jobmgr.store.claims import Claimed
 from jobmgr.store.engine import Database
 from jobmgr.store.queues import QueueChange
