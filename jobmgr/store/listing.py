@@ -21,6 +21,7 @@ from jobmgr.domain.status import TERMINAL, Status
 from jobmgr.errors import InvalidRequest, JobNotFound
 from jobmgr.store import dependencies, events, sites
 from jobmgr.store.portion import portions
+from jobmgr.store.prepared import Prepared, listed
 from jobmgr.store.tables import Attempt, Job, JobTag, Site, Spec
 from jobmgr.store.transaction import AnyRow
 
@@ -34,14 +35,17 @@ _COLUMNS: tuple[Any, ...] = (
     Job.finished_at, Job.handle, Job.work_dir, Job.extended_properties, Job.key, Job.v,
 )  # fmt: skip
 _SHOWN = sa.select(*_COLUMNS).join(Site, Site.name == Job.site)
+_SHOWN_BY_ID = Prepared(_SHOWN.where(listed(Job.job_id, "job_ids")))
+_SHOWN_BY_KEY = Prepared(_SHOWN.where(listed(Job.id, "ids")))
+_TAGS = Prepared(
+    sa.select(JobTag.job, JobTag.tag).where(listed(JobTag.job, "jobs")).order_by(JobTag.job, JobTag.tag)
+)
 
 
 def get(connection: sa.Connection, job_ids: Sequence[str]) -> list[JobView]:
     """These jobs, in the order asked for. Raises JobNotFound."""
-    found: dict[str, JobView] = {}
-    for portion in portions(job_ids):
-        rows = connection.execute(_SHOWN.where(Job.job_id.in_(portion))).all()
-        found.update({job.job_id: job for job in _shown(connection, rows)})
+    rows = _SHOWN_BY_ID.rows(connection, {"job_ids": job_ids})
+    found = {job.job_id: job for job in _shown(connection, rows)}
     for job_id in job_ids:
         if job_id not in found:
             raise JobNotFound(job_id)
@@ -63,18 +67,19 @@ def page(
     """
     if order not in ORDERS:
         raise InvalidRequest("order", f"{order!r} is not one of {', '.join(ORDERS)}")
-    statement = _filtered(_SHOWN, wanted, connection.dialect.name)
+    found = _filtered(sa.select(Job.id), wanted, connection.dialect.name)
     key = _key(wanted)
     mark = _mark(wanted, order)
     if cursor is not None:
-        statement = statement.where(_after(order, key, _decode(cursor, mark)))
+        found = found.where(_after(order, key, _decode(cursor, mark)))
     columns: dict[str, list[Any]] = {
         "-created": [key.desc()],
         "created": [key],
         "-priority": [Job.priority.desc(), key],
     }
-    rows = connection.execute(statement.order_by(*columns[order]).limit(limit + 1)).all()
-    shown, more = rows[:limit], len(rows) > limit
+    # First which ones, from an index alone as far as possible, and then the whole rows of those few.
+    ids = connection.execute(found.order_by(*columns[order]).limit(limit + 1)).scalars().all()
+    shown, more = _rows(connection, ids[:limit]), len(ids) > limit
     counted, is_exact = count(connection, wanted) if total else (None, None)
     return JobPage(
         jobs=_shown(connection, shown),
@@ -85,6 +90,11 @@ def page(
     )
 
 
+def _rows(connection: sa.Connection, ids: Sequence[int]) -> list[AnyRow]:
+    rows = {row.id: row for row in _SHOWN_BY_KEY.rows(connection, {"ids": ids})} if ids else {}
+    return [rows[job] for job in ids]
+
+
 def count(connection: sa.Connection, wanted: JobFilter, at_most: int = MOST_COUNTED) -> tuple[int, bool]:
     """How many jobs there are, counted up to `at_most`, and whether that is all of them."""
     found = _filtered(sa.select(Job.id), wanted, connection.dialect.name).limit(at_most + 1)
@@ -93,8 +103,9 @@ def count(connection: sa.Connection, wanted: JobFilter, at_most: int = MOST_COUN
 
 
 def _filtered(statement: sa.Select[Any], wanted: JobFilter, dialect: str) -> sa.Select[Any]:
-    if wanted.status is not None:
-        statement = statement.where(Job.status.in_(sorted(wanted.status)))
+    statuses = _statuses(wanted, dialect)
+    if statuses is not None:
+        statement = statement.where(Job.status.in_(sorted(statuses)))
     if wanted.ids is not None:
         if len(wanted.ids) > MAX_LISTED_IDS:
             raise InvalidRequest(
@@ -120,6 +131,17 @@ def _filtered(statement: sa.Select[Any], wanted: JobFilter, dialect: str) -> sa.
     if wanted.name is not None:
         statement = statement.where(_named(wanted.name, dialect))
     return statement
+
+
+def _statuses(wanted: JobFilter, dialect: str) -> frozenset[Status] | None:
+    if (
+        wanted.status is None
+        and dialect == "sqlite"
+        and (wanted.user is not None or wanted.queue is not None)
+    ):
+        # All of them: its indexes have the status between these and the order, and it takes a page of each.
+        return frozenset(Status)
+    return wanted.status
 
 
 def _named(pattern: str, dialect: str) -> sa.ColumnElement[bool]:
@@ -201,15 +223,13 @@ def _shown(connection: sa.Connection, rows: Sequence[AnyRow]) -> list[JobView]:
 
 def _tags(connection: sa.Connection, jobs: Sequence[int]) -> dict[int, tuple[str, ...]]:
     found: dict[int, tuple[str, ...]] = {}
-    for portion in portions(jobs):
-        statement = sa.select(JobTag.job, JobTag.tag).where(JobTag.job.in_(portion))
-        for row in connection.execute(statement.order_by(JobTag.job, JobTag.tag)):
-            found[row.job] = (*found.get(row.job, ()), row.tag)
+    for row in _TAGS.rows(connection, {"jobs": jobs}) if jobs else ():
+        found[row.job] = (*found.get(row.job, ()), row.tag)
     return found
 
 
 def _job(row: AnyRow, tags: tuple[str, ...]) -> JobView:
-    values = dict(row._mapping)
+    values = row._asdict()
     del values["id"]
     values["status"] = Status(values["status"])
     values["error"] = _error(values.pop("error_code"), values.pop("error_message"))

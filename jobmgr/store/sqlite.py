@@ -43,6 +43,9 @@ LIBRARY_VERSION = sqlite3.sqlite_version_info
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 # So many steps of its virtual machine SQLite takes between two looks at the clock: some milliseconds.
 _STEPS = 100_000
+# Pages that the writer changes come back; readers' are in the system's cache too, and there are many readers.
+_WRITER_CACHE_KIB = 32 * 1024
+_READER_CACHE_KIB = 4 * 1024
 
 # What passes by itself or when a person has acted; the low byte of SQLite's code. A statement that is wrong is an
 # OperationalError too, and would be asked for ever.
@@ -68,8 +71,8 @@ class Sqlite:
         # The isolation level is ours (BEGIN IMMEDIATE or DEFERRED below); a read that turns into a write
         # would fail with BUSY whatever the timeout, so readers and the writer are separate engines.
         self._place = Place(Path(url.database or ""))
-        self._write_engine = _sqlite_engine(url, self._place, "BEGIN IMMEDIATE", 1, statement_s)
-        self._read_engine = _sqlite_engine(url, self._place, "BEGIN", READERS, statement_s)
+        self._write_engine = _engine(url, self._place, "BEGIN IMMEDIATE", 1, _WRITER_CACHE_KIB, statement_s)
+        self._read_engine = _engine(url, self._place, "BEGIN", READERS, _READER_CACHE_KIB, statement_s)
         self._seen_version: int | None = None
         self._connection: sa.Connection | None = None  # the writer's own; only its thread touches it
 
@@ -140,7 +143,9 @@ class Sqlite:
             engine.dispose()
 
 
-def _sqlite_engine(url: sa.URL, place: Place, begin: str, pool_size: int, statement_s: float) -> sa.Engine:
+def _engine(
+    url: sa.URL, place: Place, begin: str, pool_size: int, cache_kib: int, statement_s: float
+) -> sa.Engine:
     engine = sa.create_engine(
         url,
         poolclass=QueuePool,
@@ -157,7 +162,7 @@ def _sqlite_engine(url: sa.URL, place: Place, begin: str, pool_size: int, statem
         connection.execute("PRAGMA journal_mode = WAL")
         # Group commit pays for FULL: an answered submission survives a power cut.
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA cache_size = -32768")
+        connection.execute(f"PRAGMA cache_size = -{cache_kib}")
         place.note()
 
     @event.listens_for(engine, "close")
