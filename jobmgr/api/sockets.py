@@ -31,6 +31,8 @@ _BEAT_S = 30.0
 _RETRY_S = 1.0
 _GOODBYE_S = 0.5
 _PATIENCE_S = 2.0
+_PAUSE_PER_CLIENT_S = 0.0005
+_LONGEST_PAUSE_S = 0.1
 
 
 class Sockets:
@@ -130,6 +132,8 @@ class Sockets:
                     await self._publish(batch)
                     # Where to go on if the reading breaks off.
                     self._position = EventPosition(position.epoch, batch[-1].seq)
+                    # Events gather meanwhile, so that each client is woken once for all of them.
+                    await asyncio.sleep(min(len(self._clients) * _PAUSE_PER_CLIENT_S, _LONGEST_PAUSE_S))
 
     async def _publish(self, batch: Sequence[Event]) -> None:
         await self._let_clients_read()

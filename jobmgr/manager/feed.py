@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from itertools import chain
 
 from jobmgr.domain.job import Event, EventPosition
 from jobmgr.errors import EventsGone, StoreUnavailable
@@ -16,6 +17,10 @@ logger = logging.getLogger(__name__)
 
 _PAGE = 2000
 _MOST_WAITING = 50_000
+# Between two batches as long as handing one out takes about, so that events gather where many follow: a reader is
+# woken once for all of them. One follower alone waits for next to nothing.
+_PAUSE_PER_FOLLOWER_S = 0.0005
+_LONGEST_PAUSE_S = 0.1
 
 
 class _Follower:
@@ -35,6 +40,11 @@ class _Follower:
             self.batches.append(batch)
             self.waiting += len(batch)
         self.wake.set()
+
+    def take(self) -> list[Event]:
+        """All that is unread: whoever comes late reads it in one go."""
+        batches, self.batches, self.waiting = self.batches, [], 0
+        return batches[0] if len(batches) == 1 else list(chain.from_iterable(batches))
 
 
 class Feed:
@@ -65,6 +75,7 @@ class Feed:
             self._wake.clear()
             try:
                 await self._hand_out()
+                await asyncio.sleep(min(len(self._followers) * _PAUSE_PER_FOLLOWER_S, _LONGEST_PAUSE_S))
             except StoreUnavailable:
                 await self._try_again()
             except Exception:  # boundary: whoever follows would wait for ever
@@ -106,10 +117,8 @@ class Feed:
                 yield missed
             while True:
                 while follower.batches:
-                    batch = follower.batches.pop(0)
-                    follower.waiting -= len(batch)
                     # The feed itself may still be behind a position that was read from the database.
-                    yield [event for event in batch if event.seq > seq]
+                    yield [event for event in follower.take() if event.seq > seq]
                 if follower.is_cut_off:
                     raise EventsGone("this reader is too slow", epoch=self._epoch, seq=self._seq)
                 await follower.wake.wait()
