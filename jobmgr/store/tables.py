@@ -23,7 +23,7 @@ def _utc_text(value: datetime | None) -> str | None:
 
 
 def _of_utc_text(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text).replace(tzinfo=UTC)
+    return None if text is None else datetime.fromisoformat(text + "+00:00")
 
 
 def _in_utc(value: datetime | None) -> datetime | None:
