@@ -30,10 +30,12 @@ from benchmarks import (
     memory,
     page,
     postgresql,
+    report,
     service,
     store,
     submit,
     table,
+    watchers,
 )
 from benchmarks.peers import comparison
 from benchmarks.peers.catalogue import PEERS
@@ -58,8 +60,10 @@ _BOTH: Sequence[Engine] = ("SQLite", "PostgreSQL")
 _PARTS = {
     "submit": Part(submit.measure, full=4000, quick=800),
     "bulk": Part(bulk.measure, full=100_000, quick=5000, engines=_BOTH),
-    "store": Part(store.measure, full=100_000, quick=5000, rounds=1),
+    "store": Part(store.measure, full=100_000, quick=5000, rounds=1, engines=_BOTH),
     "endtoend": Part(endtoend.measure, full=5000, quick=500, engines=_BOTH),
+    "watchers": Part(watchers.measure, full=5000, quick=300, rounds=1),
+    "report": Part(report.measure, full=5000, quick=300, rounds=1, engines=_BOTH),
     "latency": Part(latency.measure, full=100, quick=20),
     "growth": Part(growth.measure, full=1_000_000, quick=10_000, engines=_BOTH),
     "page": Part(page.measure, full=1_000_000, quick=10_000, engines=_BOTH),

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import shutil
-import sqlite3
+import functools
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from benchmarks import scratch
+from benchmarks.bare import Bare, BarePostgresql, BareSqlite, Transaction
 from benchmarks.service import Service
 from benchmarks.spawn import NOTHING
 from benchmarks.table import Figure, Goal
@@ -35,31 +32,29 @@ _ROOM = Room(slots=BATCH, cpus=1, memory_bytes=1, gpus=())
 _END = End(exit_code=0)
 _CHANGES = ("INSERT", "UPDATE", "DELETE")
 
-# One transaction: its statements that change rows, each with its parameters, many of them or one set.
-Transaction = list[tuple[str, Any, bool]]
 
-
-async def measure(_service: Service, count: int) -> list[Figure]:
+async def measure(service: Service, count: int) -> list[Figure]:
     """Jobs per second through claim, start and end, BATCH at a time, three commits for each batch."""
-    directory = scratch.new_directory()
-    template, ours, recorded, bare = (directory / f"{name}.db" for name in "torb")
-    await _fill(template, count)
-    for copy in (ours, recorded, bare):
-        shutil.copy(template, copy)
+    bare: Bare = BareSqlite() if service.database is None else BarePostgresql(service.database)
+    filling = functools.partial(_fill, count)
+    ours, recorded, replayed = await bare.copies(filling, ("ours", "recorded", "replayed"))
     began = time.perf_counter()
     await _run(ours)
     ours_per_s = count / (time.perf_counter() - began)
     with _recording() as transactions:
         await _run(recorded)
-    bare_per_s = count / await asyncio.to_thread(_replay, bare, transactions)
-    _check_alike(ours, bare)
-    name = f"claim, start and finish in the store, {count:,} jobs in batches of {BATCH}"
-    return [Figure(name, "/s", ours_per_s, bare_per_s, "the same row changes, bare sqlite3", _GOAL)]
+    bare_per_s = count / await bare.replay(replayed, transactions)
+    # Both did all of the work: the same rows in the same states.
+    done = await bare.done(ours)
+    assert done == await bare.done(replayed)
+    assert done[1] == count
+    name = f"claim, start and finish in the store, {count:,} jobs in batches of {BATCH}, {service.engine}"
+    return [Figure(name, "/s", ours_per_s, bare_per_s, f"the same row changes, bare {bare.driver}", _GOAL)]
 
 
 @asynccontextmanager
-async def _database(file: Path) -> AsyncIterator[Database]:
-    database = Database(f"sqlite:///{file}")
+async def _database(url: str) -> AsyncIterator[Database]:
+    database = Database(url)
     await database.start()
     try:
         yield database
@@ -67,8 +62,8 @@ async def _database(file: Path) -> AsyncIterator[Database]:
         await database.close()
 
 
-async def _fill(file: Path, count: int) -> None:
-    async with _database(file) as database:
+async def _fill(count: int, url: str) -> None:
+    async with _database(url) as database:
         await database.upgrade()
         await database.write(dispatchers.register, dispatchers.Identity("worker", "host", "boot", "ns", 1, 1))
         for start in range(0, count, _BULK):
@@ -79,9 +74,9 @@ async def _fill(file: Path, count: int) -> None:
             )
 
 
-async def _run(file: Path) -> None:
+async def _run(url: str) -> None:
     wish = Claim("worker", "local", _ROOM, choose)
-    async with _database(file) as database:
+    async with _database(url) as database:
         while claimed := await database.write(claims.claim, wish):
             now = datetime.now(UTC)
             await database.write_all(
@@ -103,7 +98,7 @@ def _finish(claimed: Claimed, now: datetime) -> Finish:
 
 @contextmanager
 def _recording() -> Iterator[list[Transaction]]:
-    """What is sent to SQLite meanwhile to change rows, transaction by transaction."""
+    """What is sent to the database meanwhile to change rows, transaction by transaction."""
     transactions: list[Transaction] = []
 
     def begin(_connection: object) -> None:
@@ -120,28 +115,3 @@ def _recording() -> Iterator[list[Transaction]]:
     finally:
         event.remove(sa.Engine, "begin", begin)
         event.remove(sa.Engine, "before_cursor_execute", execute)
-
-
-def _replay(file: Path, transactions: Sequence[Transaction]) -> float:
-    """Seconds that the bare driver takes for these transactions, as durable as ours."""
-    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA cache_size = -32768")
-        began = time.perf_counter()
-        for statements in transactions:
-            connection.execute("BEGIN IMMEDIATE")
-            for text, values, many in statements:
-                (connection.executemany if many else connection.execute)(text, values).fetchall()
-            connection.execute("COMMIT")
-        return time.perf_counter() - began
-
-
-def _check_alike(*files: Path) -> None:
-    """Both did all of the work: the same rows in the same states."""
-    count = "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM jobs WHERE status = 'completed')"
-    found = []
-    for file in files:
-        with closing(sqlite3.connect(file)) as connection:
-            found.append(connection.execute(count).fetchone())
-    assert found[0] == found[1], found

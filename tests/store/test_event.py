@@ -93,8 +93,7 @@ async def test_reader_misses_nothing_of_two_concurrent_writers(worker: Worker, o
         for number in range(rounds):
             await one.insert(new_job(f"{one.id}-{number}"))
 
-    async def read() -> list[Event]:
-        position = await worker.database.read(events.position)
+    async def read(position: EventPosition) -> list[Event]:
         found: list[Event] = []
         last_look = False
         while not last_look:
@@ -106,7 +105,7 @@ async def test_reader_misses_nothing_of_two_concurrent_writers(worker: Worker, o
         return found
 
     async with asyncio.timeout(60):
-        reading = asyncio.create_task(read())
+        reading = asyncio.create_task(read(await worker.database.read(events.position)))
         await asyncio.gather(write(worker), write(other))
         writing.set()
         found = await reading
