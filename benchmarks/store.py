@@ -6,7 +6,6 @@ import functools
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,33 +15,27 @@ from benchmarks.bare import Bare, BarePostgresql, BareSqlite, Transaction
 from benchmarks.service import Service
 from benchmarks.spawn import NOTHING
 from benchmarks.table import Figure, Goal
-from jobmgr.dispatch.admission import choose
-from jobmgr.dispatch.roster import key_of
+from benchmarks.worker import working
 from jobmgr.domain.job import JobSpec, NewJob
-from jobmgr.domain.outcome import End, decide
-from jobmgr.store import attempts, claims, dispatchers, submissions
-from jobmgr.store.attempts import Finish, Start
-from jobmgr.store.claims import Claim, Claimed, Room
+from jobmgr.store import submissions
 from jobmgr.store.engine import Database
 
 BATCH = 64
 _GOAL = Goal("≥", 0.4)
 _BULK = 10_000
-_ROOM = Room(slots=BATCH, cpus=1, memory_bytes=1, gpus=())
-_END = End(exit_code=0)
 _CHANGES = ("INSERT", "UPDATE", "DELETE")
 
 
 async def measure(service: Service, count: int) -> list[Figure]:
     """Jobs per second through claim, start and end, BATCH at a time, three commits for each batch."""
     bare: Bare = BareSqlite() if service.database is None else BarePostgresql(service.database)
-    filling = functools.partial(_fill, count)
+    filling = functools.partial(fill, count)
     ours, recorded, replayed = await bare.copies(filling, ("ours", "recorded", "replayed"))
     began = time.perf_counter()
-    await _run(ours)
+    await run(ours, "worker")
     ours_per_s = count / (time.perf_counter() - began)
     with _recording() as transactions:
-        await _run(recorded)
+        await run(recorded, "worker")
     bare_per_s = count / await bare.replay(replayed, transactions)
     # Both did all of the work: the same rows in the same states.
     done = await bare.done(ours)
@@ -53,7 +46,8 @@ async def measure(service: Service, count: int) -> list[Figure]:
 
 
 @asynccontextmanager
-async def _database(url: str) -> AsyncIterator[Database]:
+async def open_database(url: str) -> AsyncIterator[Database]:
+    """The store alone, without a service."""
     database = Database(url)
     await database.start()
     try:
@@ -62,10 +56,10 @@ async def _database(url: str) -> AsyncIterator[Database]:
         await database.close()
 
 
-async def _fill(count: int, url: str) -> None:
-    async with _database(url) as database:
+async def fill(count: int, url: str) -> None:
+    """Store so many no-op jobs in the empty database."""
+    async with open_database(url) as database:
         await database.upgrade()
-        await database.write(dispatchers.register, dispatchers.Identity("worker", "host", "boot", "ns", 1, 1))
         for start in range(0, count, _BULK):
             names = range(start, min(start + _BULK, count))
             await database.write(
@@ -74,26 +68,11 @@ async def _fill(count: int, url: str) -> None:
             )
 
 
-async def _run(url: str) -> None:
-    wish = Claim("worker", "local", _ROOM, choose)
-    async with _database(url) as database:
-        while claimed := await database.write(claims.claim, wish):
-            now = datetime.now(UTC)
-            await database.write_all(
-                attempts.start, [Start(key_of(one), "handle", now, "/run") for one in claimed]
-            )
-            await database.write_all(attempts.finish, [_finish(one, now) for one in claimed])
-
-
-def _finish(claimed: Claimed, now: datetime) -> Finish:
-    return Finish(
-        key=key_of(claimed),
-        end=_END,
-        decide=lambda rules, at: decide(_END, rules, (), at, 0.5),
-        started_at=now,
-        finished_at=now,
-        work_dir="/run",
-    )
+async def run(url: str, name: str) -> None:
+    """Claim, start and end BATCH jobs at a time until none is left, as the dispatcher `name`."""
+    async with open_database(url) as database, working(database, name) as worker:
+        while claimed := await worker.claim(BATCH):
+            await worker.end(claimed)
 
 
 @contextmanager
