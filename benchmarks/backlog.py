@@ -23,6 +23,12 @@ async def new_queue(session: aiohttp.ClientSession, *, paused: bool) -> str:
     return name
 
 
+async def resume(session: aiohttp.ClientSession, queue: str) -> None:
+    """Let the jobs of a paused queue run."""
+    async with session.patch(f"/api/v1/queues/{queue}", json={"paused": False}) as answer:
+        await _expect(answer)
+
+
 def lines(queue: str, count: int) -> bytes:
     """`count` no-op jobs as NDJSON."""
     return b"\n".join(one(queue, index) for index in range(count))

@@ -23,6 +23,7 @@ import uvloop
 from benchmarks import (
     beside,
     bulk,
+    costs,
     dispatchers,
     endtoend,
     growth,
@@ -63,6 +64,7 @@ _PARTS = {
     "bulk": Part(bulk.measure, full=100_000, quick=5000, engines=_BOTH),
     "store": Part(store.measure, full=100_000, quick=5000, rounds=1, engines=_BOTH),
     "endtoend": Part(endtoend.measure, full=5000, quick=500, engines=_BOTH),
+    "costs": Part(costs.measure, full=5000, quick=500),
     "dispatchers": Part(dispatchers.measure, full=40_000, quick=2000, rounds=1, engines=("PostgreSQL",)),
     "watchers": Part(watchers.measure, full=5000, quick=300, rounds=1),
     "report": Part(report.measure, full=5000, quick=300, rounds=1, engines=_BOTH),
