@@ -86,15 +86,16 @@ class Completer:
             while self._inbox:
                 await self._gather_more()
                 batch, self._inbox = self._inbox, []
-                # What is claimed into the room that was freed goes into the same commit.
-                self._freed()
+                if any(isinstance(report, Final) for report in batch):
+                    # What is claimed into the room that was freed goes into the same commit.
+                    self._freed()
                 await self._write_until_done(batch)
                 self._written_at = time.monotonic()
             self._idle.set()
 
     async def _gather_more(self) -> None:
         """Where ends come in quick succession, let some more come: a commit costs as much as several jobs in it."""
-        if time.monotonic() - self._written_at < _QUICK_S:
+        if time.monotonic() - self._written_at < _QUICK_S and self._roster.occupied.slots:
             await asyncio.sleep(_GATHER_S)
 
     async def _write_until_done(self, batch: Sequence[Report]) -> None:
@@ -206,9 +207,7 @@ class Completer:
             error = f" ({outcome.error.code})" if outcome.error else ""
             exited = "" if item.end.exit_code is None else f", exit code {item.end.exit_code}"
             ended = f"{outcome.attempt}{error}{exited}"
-            # The event log has them all; a line for each success would cost more than its report.
-            level = logging.DEBUG if outcome.status is Status.COMPLETED else logging.INFO
-            logger.log(level, "job %s is %s: attempt %s %s", name, outcome.status, item.key.number, ended)
+            logger.info("job %s is %s: attempt %s %s", name, outcome.status, item.key.number, ended)
 
     async def _finish(self, claimed: Claimed, report: Final, started: Started | None) -> Finish:
         record = report.record if isinstance(report, Ended) else None

@@ -116,13 +116,14 @@ class Crew:
         if len(paths) < count:
             log = self._work_dir / "keepers.log"
             self.trouble = f"the system lets the warden fork no more keepers, {log} says why"
-            self._dismiss_warden()
         found = await asyncio.gather(*map(self._greet, paths), return_exceptions=True)
         links = [link for link in found if isinstance(link, Link)]
         for failure in found:
             if isinstance(failure, BaseException):
                 self.trouble = f"a new keeper did not answer: {failure}"
                 logger.warning(self.trouble)
+        if len(paths) < count:
+            self._dismiss_warden()
         return links
 
     def release(self, link: Link) -> None:

@@ -74,8 +74,8 @@ class Feed:
             await self._wake.wait()
             self._wake.clear()
             try:
-                await self._hand_out()
-                await asyncio.sleep(min(len(self._followers) * _PAUSE_PER_FOLLOWER_S, _LONGEST_PAUSE_S))
+                if await self._hand_out():
+                    await asyncio.sleep(min(len(self._followers) * _PAUSE_PER_FOLLOWER_S, _LONGEST_PAUSE_S))
             except StoreUnavailable:
                 await self._try_again()
             except Exception:  # boundary: whoever follows would wait for ever
@@ -86,7 +86,9 @@ class Feed:
         await self._database.pause()
         self._wake.set()
 
-    async def _hand_out(self) -> None:
+    async def _hand_out(self) -> bool:
+        """Give all new events to all followers; whether there were any."""
+        begun = self._seq
         while self._followers:
             batch = await self._database.read(events.tail, self._seq, _PAGE)
             if batch:
@@ -94,7 +96,8 @@ class Feed:
                 for follower in self._followers:
                     follower.push(batch)
             if len(batch) < _PAGE:
-                return
+                break
+        return self._seq != begun
 
     async def follow(self, after: EventPosition | None) -> AsyncIterator[list[Event]]:
         """All events after `after` (None: after now) in order, for ever, in batches.
@@ -105,7 +108,10 @@ class Feed:
         follower = _Follower()
         joined = await self._join(follower, after)
         try:
-            seq = joined.seq if after is None else after.seq
+            if after is None:
+                # The feed may be behind: what it still hands out was before now.
+                after = await self._database.read(events.position)
+            seq = after.seq
             yield []
             while seq < joined.seq:
                 missed = await self._database.read(events.tail, seq, _PAGE)

@@ -14,6 +14,8 @@ READERS = 4
 STATEMENT_TIMEOUT_S = 30.0
 # Until when (monotonic clock) a statement on an SQLite connection may take; stands in the connection's `info`.
 DEADLINE = "jobmgr_deadline"
+# How long each of its statements may take; stands beside.
+STATEMENT_S = "jobmgr_statement_s"
 # The execution option of a connection whose statements may take this many seconds instead.
 MAY_TAKE = "jobmgr_may_take_s"
 TOO_SLOW = (

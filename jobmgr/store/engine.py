@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from jobmgr import fault
 from jobmgr.domain.once import Once
 from jobmgr.errors import JobmgrError, QueryTooSlow, StoreUnavailable
-from jobmgr.store import address, idempotency, schema
+from jobmgr.store import address, claims, idempotency, schema
 from jobmgr.store.backend import Backend
 from jobmgr.store.outage import Outage
 from jobmgr.store.postgresql import Postgresql
@@ -222,7 +222,9 @@ def _apply(
     for index, pending in enumerate(taken):
         if index not in repeated:
             groups.setdefault(pending.batch, []).append(index)
-    for batch, members in groups.items():
+    # Claims come last: into the room that ends of this transaction make, and with the locks that they take in the order
+    # in which all others take them.
+    for batch, members in sorted(groups.items(), key=lambda group: group[0] is claims.claim):
         items = [item for index in members for item in taken[index].items]
         results = iter(batch(transaction, items))
         for index in members:

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.compiler import compiles
 
-from jobmgr.store.backend import DEADLINE, STATEMENT_TIMEOUT_S, json_text
+from jobmgr.store.backend import DEADLINE, MAY_TAKE, STATEMENT_S, json_text
 
 Values = Mapping[str, Any]
 Processor = Callable[[Any], Any]
@@ -57,15 +57,15 @@ class _Form:
     """The statement in the language of one database."""
 
     text: str
-    names: Sequence[tuple[str, Any, Processor | None]]  # of the parameters in order, with defaults
+    names: Sequence[tuple[str, Any, Processor | None]]  # of the parameters in order; no name: a constant
     columns: Sequence[tuple[int, Processor]]  # those that have to be translated
     make: Callable[[Sequence[Any]], Any]
 
     def parameters(self, values: Values) -> tuple[Any, ...]:
         return tuple(
             [
-                values.get(name, default) if process is None else process(values.get(name, default))
-                for name, default, process in self.names
+                constant if not name else values[name] if process is None else process(values[name])
+                for name, constant, process in self.names
             ]
         )
 
@@ -110,7 +110,8 @@ def _sqlite_driver(connection: sa.Connection) -> sqlite3.Connection | None:
     # Whoever listens to statements, beside our own time limit, hears of these too.
     if not isinstance(driver, sqlite3.Connection) or len(connection.dispatch.before_cursor_execute) > 1:
         return None
-    pooled.info[DEADLINE] = time.monotonic() + STATEMENT_TIMEOUT_S
+    may_take_s = connection.get_execution_options().get(MAY_TAKE, pooled.info[STATEMENT_S])
+    pooled.info[DEADLINE] = time.monotonic() + may_take_s
     return driver
 
 
@@ -173,6 +174,15 @@ def _result_processor(kind: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> Pr
     return None if isinstance(kind, sa.Float) else kind.dialect_impl(dialect).result_processor(dialect, None)
 
 
+def _parameter(
+    name: str, bind: sa.BindParameter[Any], dialect: sa.Dialect
+) -> tuple[str, Any, Processor | None]:
+    process = bind.type.dialect_impl(dialect).bind_processor(dialect)
+    if bind.required:
+        return name, None, process
+    return "", bind.value if process is None else process(bind.value), None
+
+
 def _compile(statement: Any, columns: Sequence[str] | None, dialect: sa.Dialect) -> _Form:
     compiled = statement.compile(dialect=dialect, column_keys=columns)
     assert not compiled.insert_prefetch, "a column has a default that only SQLAlchemy knows"
@@ -181,7 +191,7 @@ def _compile(statement: Any, columns: Sequence[str] | None, dialect: sa.Dialect)
     translated = [(index, _result_processor(column.type, dialect)) for index, column in enumerate(selected)]
     return _Form(
         compiled.string,
-        [(name, bind.value, bind.type.dialect_impl(dialect).bind_processor(dialect)) for name, bind in binds],
+        [_parameter(name, bind, dialect) for name, bind in binds],
         [(index, process) for index, process in translated if process is not None],
         _record_of([column.key for column in selected]),
     )

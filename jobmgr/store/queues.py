@@ -45,6 +45,7 @@ def _queue(row: AnyRow) -> QueueView:
 def change(tx: Transaction, changes: Sequence[QueueChange]) -> list[QueueView]:
     """Pause, resume or limit queues. Raises InvalidRequest if there is nothing to change on one that exists."""
     tx.topics.add(Topic.WORK)
+    answers = []
     for wanted in changes:
         statement = sa.select(Queue.name).where(Queue.name == wanted.name)
         if tx.connection.execute(statement).scalar() is None:
@@ -54,7 +55,9 @@ def change(tx: Transaction, changes: Sequence[QueueChange]) -> list[QueueView]:
         else:
             tx.connection.execute(sa.update(Queue).where(Queue.name == wanted.name).values(**wanted.values))
         tx.record("queue_updated", None, queue=wanted.name, **wanted.values)
-    return [get(tx.connection, wanted.name) for wanted in changes]
+        # Now, because the same queue may be changed again in this batch.
+        answers.append(get(tx.connection, wanted.name))
+    return answers
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from jobmgr.store.backend import (
     DEADLINE,
     MAY_TAKE,
     READERS,
+    STATEMENT_S,
     STATEMENT_TIMEOUT_S,
     TOO_SLOW,
     UNSTORABLE,
@@ -137,9 +138,11 @@ class Sqlite:
 
     async def close(self) -> None:
         loop = asyncio.get_running_loop()
-        for pool, engine in ((self._readers, self._read_engine), (self._writer, self._write_engine)):
+        # All threads first: what one of them still does must end as a whole, on its connection.
+        for pool in (self._readers, self._writer):
             await loop.run_in_executor(None, pool.shutdown)
-            self._hang_up()
+        self._hang_up()
+        for engine in (self._read_engine, self._write_engine):
             engine.dispose()
 
 
@@ -183,6 +186,7 @@ def _interrupt_long_statements(engine: sa.Engine, statement_s: float) -> None:
     @event.listens_for(engine, "connect")
     def _connect(connection: sqlite3.Connection, record: Any) -> None:
         info = record.info
+        info[STATEMENT_S] = statement_s
         connection.set_progress_handler(lambda: time.monotonic() > info.get(DEADLINE, math.inf), _STEPS)
 
     @event.listens_for(engine, "before_cursor_execute")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import json
 import os
 import re
 import secrets
 import shlex
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -22,8 +21,6 @@ from jobmgr.domain.resources import Resources, parse_duration, parse_memory
 from jobmgr.domain.retry import Retry
 from jobmgr.errors import InvalidRequest
 from jobmgr.failure import Failure
-
-T = TypeVar("T")
 
 QUEUE_NAME = r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}"
 JOB_ID = r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}$"
@@ -281,16 +278,10 @@ def _spec(asked: JobSubmission, at: str) -> JobSpec:
         command=tuple(asked.command),
         env=asked.env or _NO_ENV,
         cwd=asked.cwd,
-        resources=_same(_resources(asked.resources, at)),
-        retry=_same(
-            Retry(
-                max_attempts=asked.retry.max_attempts,
-                backoff_s=_seconds(asked.retry.backoff, at + "retry.backoff"),
-                on=frozenset(code.value for code in asked.retry.on),
-            )
-        ),
+        resources=_resources(asked.resources, at),
+        retry=_retry(asked.retry, at),
         on_lost=OnLost(asked.on_lost),
-        success=_same(Success(tuple(asked.success.exit_codes), tuple(asked.success.required_files))),
+        success=_success(asked.success),
         depends_on=_dependencies(asked.depends_on, at),
     )
 
@@ -298,18 +289,31 @@ def _spec(asked: JobSubmission, at: str) -> JobSpec:
 _NO_ENV: Mapping[str, str] = {}
 
 
-def _same(value: T) -> T:
-    """An equal value, the same one each time: of 100,000 jobs in a bulk most ask alike."""
-    found: T = _first(value)
-    return found
+# Of 100,000 jobs in a bulk most ask for nothing, and share these.
+_ASKS_NOTHING, _NOTHING = ResourcesAsked(), Resources()
+_RETRY_ASKED, _RETRY = RetryAsked(), Retry()
+_SUCCESS_ASKED, _SUCCESS = SuccessAsked(), Success()
 
 
-@functools.lru_cache(maxsize=1000)
-def _first(value: Hashable) -> Any:
-    return value
+def _retry(asked: RetryAsked, at: str) -> Retry:
+    if asked == _RETRY_ASKED:
+        return _RETRY
+    return Retry(
+        max_attempts=asked.max_attempts,
+        backoff_s=_seconds(asked.backoff, at + "retry.backoff"),
+        on=frozenset(code.value for code in asked.on),
+    )
+
+
+def _success(asked: SuccessAsked) -> Success:
+    if asked == _SUCCESS_ASKED:
+        return _SUCCESS
+    return Success(tuple(asked.exit_codes), tuple(asked.required_files))
 
 
 def _resources(asked: ResourcesAsked, at: str) -> Resources:
+    if asked == _ASKS_NOTHING:
+        return _NOTHING
     walltime_s = None
     if asked.walltime is not None:
         walltime_s = _seconds(asked.walltime, at + "resources.walltime")

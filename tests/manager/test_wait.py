@@ -51,6 +51,21 @@ async def test_wait_for_nothing_returns(manager: JobManager) -> None:
     assert await manager.wait_many([], 5) == []
 
 
+async def test_wait_for_a_retried_job_is_not_answered_with_its_former_end(manager: JobManager) -> None:
+    # Many who follow let the feed pause between batches; what happened meanwhile is before the wait.
+    streams = [manager.follow() for _ in range(50)]
+    for stream in streams:
+        await anext(stream)
+    for _ in range(5):
+        job_id = await manager.submit(["true"], draft=True)
+        await manager.cancel(job_id)
+        await manager.retry(job_id)
+
+        job = await manager.wait(job_id, 30)
+
+        assert job.status is Status.COMPLETED
+
+
 async def test_many_may_wait_for_one_job(manager: JobManager) -> None:
     job_id = await manager.submit(["sleep", "0.2"])
 

@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobmgr.errors import IllegalTransition, JobmgrError
+from jobmgr.store import claims
 from jobmgr.store.transaction import Transaction
 from tests.model.stage import Seen, Stage
 from tests.model.step import Step
@@ -69,8 +70,10 @@ def play_together(twin: Twin, steps: Sequence[Step]) -> list[Any]:
     groups: dict[Any, list[int]] = {}
     for index, step in enumerate(steps):
         groups.setdefault(step.batch, []).append(index)
+    # Claims come last, into the room that the others make.
+    ordered = sorted(groups.items(), key=lambda group: group[0] is claims.claim)
     try:
-        for index in itertools.chain.from_iterable(groups.values()):
+        for index in itertools.chain.from_iterable(members for _, members in ordered):
             answers[index] = steps[index].twin(trial, None)
     except JobmgrError as error:
         if len(steps) == 1:

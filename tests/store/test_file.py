@@ -10,10 +10,12 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 import jobmgr
 from jobmgr.errors import (
@@ -28,6 +30,7 @@ from jobmgr.errors import (
 from jobmgr.store import listing, submissions
 from jobmgr.store.engine import Database
 from jobmgr.store.lock import FileLock, make_file
+from jobmgr.store.sqlite import Sqlite
 from tests.postgresql import Cluster
 from tests.store.worker import new_job
 
@@ -325,3 +328,28 @@ async def test_outage_is_warned_of_once_and_its_end_is_said(
     warning, end = caplog.messages
     assert warning.startswith("the database does not answer, writing waits: ")
     assert end == "writing works again"
+
+
+async def test_close_lets_a_transaction_end_whose_caller_gave_up(tmp_path: Path) -> None:
+    """As an upgrade that is interrupted: none of it, or all of it."""
+    file = tmp_path / "jobs.db"
+    backend = Sqlite(sa.make_url(f"sqlite:///{file}"))
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("CREATE TABLE first (x)")
+        begun.set()
+        go_on.wait(30)
+        connection.exec_driver_sql("CREATE TABLE second (x)")
+
+    writing = asyncio.create_task(backend.write(work))
+    await asyncio.to_thread(begun.wait, 30)
+    writing.cancel()
+    closing = asyncio.create_task(backend.close())
+    await asyncio.sleep(0.2)  # In which a close that does not wait would have rolled the first half back.
+    go_on.set()
+    await closing
+
+    with contextlib.closing(sqlite3.connect(file)) as program:
+        rows = program.execute("SELECT name FROM sqlite_master WHERE name IN ('first', 'second')").fetchall()
+    assert len(rows) == 2
