@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import gc
 import importlib
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import click
@@ -45,6 +47,16 @@ class _ReaderGoneError(Exception):
     """Whoever read our output (`| head`) has enough."""
 
 
+def _imported(module: str) -> ModuleType:
+    """Import without looking for garbage: what is imported stays, and searching it took a fifth of the time."""
+    gc.disable()
+    try:
+        return importlib.import_module(module)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 class LazyGroup(click.Group):
     """A group that imports a command's module when the command is used; `--help` needs none of them."""
 
@@ -57,7 +69,7 @@ class LazyGroup(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module, _ = _COMMANDS[cmd_name]
-        command = getattr(importlib.import_module(f"jobmgr.cli.{module}"), cmd_name)
+        command = getattr(_imported(f"jobmgr.cli.{module}"), cmd_name)
         assert isinstance(command, click.Command)
         return command
 
