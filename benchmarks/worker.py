@@ -15,7 +15,7 @@ from jobmgr.store.claims import Claim, Claimed, Room
 from jobmgr.store.dispatchers import Identity
 from jobmgr.store.engine import Database
 
-_RUN_DIR = "/var/lib/jobmgr/work/runs"
+_RUN_DIR = "/srv/jobmgr/runs"
 
 
 class Worker:
