@@ -12,9 +12,9 @@ import uvloop
 from aiohttp import web
 
 from benchmarks import handler
-from jobmgr.domain.job import EventPosition, JobPage
+from jobmgr.domain.job import JobPage
 from jobmgr.wire.answers import JobsAnswer
-from jobmgr.wire.translation import encode, page_answer, to_job
+from jobmgr.wire.translation import encode, job_answer, to_page
 
 PATH = "/api/v1/jobs"
 _TIMES = 500
@@ -25,7 +25,7 @@ def encoding_ms(answer: bytes) -> float:
     page = _page(answer)
     before = time.process_time()
     for _ in range(_TIMES):
-        encode(page_answer(page))
+        _encoded(page)
     return 1000 * (time.process_time() - before) / _TIMES
 
 
@@ -38,17 +38,21 @@ def running(answer: bytes) -> Iterator[str]:
 
 def _page(answer: bytes) -> JobPage:
     known = msgspec.json.decode(answer, type=JobsAnswer)
-    jobs = [to_job(job) for job in known.jobs]
-    page = JobPage(jobs, known.next_cursor, EventPosition(known.epoch, known.seq))
-    assert encode(page_answer(page)) == answer
+    page = to_page(known)
+    assert _encoded(page) == answer
     return page
+
+
+def _encoded(page: JobPage) -> bytes:
+    jobs = [job_answer(job) for job in page.jobs]
+    return encode(JobsAnswer(jobs, page.next_cursor, page.position.epoch, page.position.seq))
 
 
 def _main() -> None:
     page = _page(sys.stdin.buffer.read())
 
     async def serve(_request: web.Request) -> web.Response:
-        return web.Response(body=encode(page_answer(page)), content_type="application/json")
+        return web.Response(body=_encoded(page), content_type="application/json")
 
     uvloop.run(handler.serve("GET", PATH, serve))
 

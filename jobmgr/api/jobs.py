@@ -18,7 +18,7 @@ from jobmgr.manager.manager import Manager
 from jobmgr.wire.answers import AttemptsAnswer, BulkAnswer, SubmittedAnswer
 from jobmgr.wire.requests import JobsQuery, PriorityChange, RetryQuery
 from jobmgr.wire.submission import JobChange
-from jobmgr.wire.translation import attempt_answer, job_answer, page_answer, spec_answer, why_answer
+from jobmgr.wire.translation import attempt_answer, job_answer, spec_answer, why_answer
 
 
 async def submit(request: web.Request) -> web.Response:
@@ -57,10 +57,7 @@ async def list_jobs(request: web.Request, query: JobsQuery) -> web.Response:
         tag=query.tag,
         name=query.name,
     )
-    page = await request.app[MANAGER].list(
-        wanted, order=query.order, limit=query.limit, cursor=query.cursor, total=query.total
-    )
-    return reply(page_answer(page))
+    return reply(await request.app[MANAGER].page_answer(wanted, query))
 
 
 async def get(request: web.Request) -> web.Response:

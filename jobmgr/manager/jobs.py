@@ -20,7 +20,9 @@ from jobmgr.manager.core import Core
 from jobmgr.store import dependencies, events, jobs, listing, ownership, queues, submissions
 from jobmgr.store.jobs import Change
 from jobmgr.store.submissions import Stored
+from jobmgr.wire.answers import JobsAnswer
 from jobmgr.wire.mismatch import invalid
+from jobmgr.wire.requests import JobsQuery
 from jobmgr.wire.submission import (
     JobChange,
     JobSubmission,
@@ -89,6 +91,12 @@ class Jobs(Core):
             raise InvalidRequest("limit", f"{limit} is not between 1 and {_PAGE_LIMIT}")
         return await self.database.read(
             listing.page, wanted or JobFilter(), order, limit, cursor, total=total
+        )
+
+    async def page_answer(self, wanted: JobFilter, query: JobsQuery) -> JobsAnswer:
+        """The page of `wanted` that `query` asks for, as it travels: without the jobs that `list` makes."""
+        return await self.database.read(
+            listing.page_answer, wanted, query.order, query.limit, query.cursor, total=query.total
         )
 
     async def spec(self, job_id: str) -> JobSpec:

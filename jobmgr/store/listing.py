@@ -19,33 +19,20 @@ from jobmgr.domain.resources import Resources
 from jobmgr.domain.retry import Retry
 from jobmgr.domain.status import TERMINAL, Status
 from jobmgr.errors import InvalidRequest, JobNotFound
-from jobmgr.store import dependencies, events, sites
+from jobmgr.store import dependencies, events, sites, view
 from jobmgr.store.portion import portions
-from jobmgr.store.prepared import Prepared, listed
 from jobmgr.store.tables import Attempt, Job, JobTag, Site, Spec
-from jobmgr.store.transaction import AnyRow
+from jobmgr.store.view import Properties
+from jobmgr.wire.answers import JobsAnswer
+from jobmgr.wire.translation import to_job, to_page
 
 ORDERS = ("-created", "created", "-priority")
 MOST_COUNTED = 10_000
 
-_COLUMNS: tuple[Any, ...] = (
-    Job.id, Job.job_id, Job.name, Job.description, Job.status, Job.priority, Job.queue, Job.site, Site.executor,
-    Job.user, Job.draft, Job.attempt, Job.exit_code, Job.error_code, Job.error_message, Job.created_at, Job.due_at,
-    Job.held_at, Job.deps_left, Job.cancel_requested_at, Job.pause_requested_at, Job.queued_at, Job.started_at,
-    Job.finished_at, Job.handle, Job.work_dir, Job.extended_properties, Job.key, Job.v,
-)  # fmt: skip
-_SHOWN = sa.select(*_COLUMNS).join(Site, Site.name == Job.site)
-_SHOWN_BY_ID = Prepared(_SHOWN.where(listed(Job.job_id, "job_ids")))
-_SHOWN_BY_KEY = Prepared(_SHOWN.where(listed(Job.id, "ids")))
-_TAGS = Prepared(
-    sa.select(JobTag.job, JobTag.tag).where(listed(JobTag.job, "jobs")).order_by(JobTag.job, JobTag.tag)
-)
-
 
 def get(connection: sa.Connection, job_ids: Sequence[str]) -> list[JobView]:
     """These jobs, in the order asked for. Raises JobNotFound."""
-    rows = _SHOWN_BY_ID.rows(connection, {"job_ids": job_ids})
-    found = {job.job_id: job for job in _shown(connection, rows)}
+    found = {job.job_id: to_job(job) for job in view.by_id(connection, job_ids, msgspec.json.decode)}
     for job_id in job_ids:
         if job_id not in found:
             raise JobNotFound(job_id)
@@ -65,6 +52,22 @@ def page(
 
     Raises InvalidRequest for an unknown order, too many ids, or a foreign cursor.
     """
+    return to_page(
+        page_answer(connection, wanted, order, limit, cursor, total=total, properties=msgspec.json.decode)
+    )
+
+
+def page_answer(
+    connection: sa.Connection,
+    wanted: JobFilter,
+    order: str,
+    limit: int,
+    cursor: str | None,
+    *,
+    total: bool = False,
+    properties: Properties = msgspec.Raw,
+) -> JobsAnswer:
+    """The same page as it travels; properties that are `Raw` can be encoded, and nothing else."""
     if order not in ORDERS:
         raise InvalidRequest("order", f"{order!r} is not one of {', '.join(ORDERS)}")
     found = _filtered(sa.select(Job.id), wanted, connection.dialect.name)
@@ -79,20 +82,17 @@ def page(
     }
     # First which ones, from an index alone as far as possible, and then the whole rows of those few.
     ids = connection.execute(found.order_by(*columns[order]).limit(limit + 1)).scalars().all()
-    shown, more = _rows(connection, ids[:limit]), len(ids) > limit
+    shown, more = view.by_key(connection, ids[:limit], properties), len(ids) > limit
     counted, is_exact = count(connection, wanted) if total else (None, None)
-    return JobPage(
-        jobs=_shown(connection, shown),
-        next_cursor=_encode([shown[-1].id, shown[-1].priority], mark) if more else None,
-        position=events.position(connection),
+    position = events.position(connection)
+    return JobsAnswer(
+        jobs=shown,
+        next_cursor=_encode([ids[limit - 1], shown[-1].priority], mark) if more else None,
+        epoch=position.epoch,
+        seq=position.seq,
         total=counted,
         total_is_exact=is_exact,
     )
-
-
-def _rows(connection: sa.Connection, ids: Sequence[int]) -> list[AnyRow]:
-    rows = {row.id: row for row in _SHOWN_BY_KEY.rows(connection, {"ids": ids})} if ids else {}
-    return [rows[job] for job in ids]
 
 
 def count(connection: sa.Connection, wanted: JobFilter, at_most: int = MOST_COUNTED) -> tuple[int, bool]:
@@ -214,26 +214,6 @@ def _decode(cursor: str, mark: str) -> list[int]:
     if found_mark != mark:
         raise InvalidRequest("cursor", "belongs to a listing with another filter or order")
     return [job, priority]
-
-
-def _shown(connection: sa.Connection, rows: Sequence[AnyRow]) -> list[JobView]:
-    tags = _tags(connection, [row.id for row in rows])
-    return [_job(row, tags.get(row.id, ())) for row in rows]
-
-
-def _tags(connection: sa.Connection, jobs: Sequence[int]) -> dict[int, tuple[str, ...]]:
-    found: dict[int, tuple[str, ...]] = {}
-    for row in _TAGS.rows(connection, {"jobs": jobs}) if jobs else ():
-        found[row.job] = (*found.get(row.job, ()), row.tag)
-    return found
-
-
-def _job(row: AnyRow, tags: tuple[str, ...]) -> JobView:
-    values = row._asdict()
-    del values["id"]
-    values["status"] = Status(values["status"])
-    values["error"] = _error(values.pop("error_code"), values.pop("error_message"))
-    return JobView(tags=tags, **values)
 
 
 def _error(code: str | None, message: str | None) -> JobError | None:

@@ -128,20 +128,8 @@ def to_job(answer: JobAnswer) -> Job:
     )
 
 
-def page_answer(page: JobPage) -> JobsAnswer:
-    """`page` as it travels."""
-    return JobsAnswer(
-        jobs=[job_answer(job) for job in page.jobs],
-        next_cursor=page.next_cursor,
-        epoch=page.position.epoch,
-        seq=page.position.seq,
-        total=page.total,
-        total_is_exact=page.total_is_exact,
-    )
-
-
 def to_page(answer: JobsAnswer) -> JobPage:
-    """The page that `page_answer` wrote."""
+    """The page that this answer shows."""
     return JobPage(
         jobs=[to_job(job) for job in answer.jobs],
         next_cursor=answer.next_cursor,
