@@ -7,11 +7,18 @@ import sqlalchemy as sa
 from jobmgr.domain.job import Event as EventView
 from jobmgr.domain.job import EventPosition
 from jobmgr.errors import EventsGone
+from jobmgr.store.prepared import Prepared
 from jobmgr.store.tables import Event, Installation
 from jobmgr.store.transaction import AnyRow
 
 _EPOCH = sa.select(Installation.epoch, Installation.pruned_seq)
 _LAST = sa.select(sa.func.max(Event.seq))
+_POSITION = Prepared(
+    sa.select(
+        Installation.epoch,
+        sa.func.coalesce(_LAST.scalar_subquery(), Installation.pruned_seq).label("seq"),
+    )
+)
 _PAGE = (
     sa.select(Event.seq, Event.at, Event.kind, Event.job_id, Event.user, Event.v, Event.data)
     .where(Event.seq > sa.bindparam("after"))
@@ -22,8 +29,8 @@ _PAGE = (
 
 def position(connection: sa.Connection) -> EventPosition:
     """The position after the last event of this read transaction."""
-    installation = connection.execute(_EPOCH).one()
-    return EventPosition(installation.epoch, connection.execute(_LAST).scalar() or installation.pruned_seq)
+    (row,) = _POSITION.rows(connection, {})
+    return EventPosition(row.epoch, row.seq)
 
 
 def page(connection: sa.Connection, after: EventPosition | None, limit: int) -> list[EventView]:

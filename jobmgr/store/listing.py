@@ -7,21 +7,20 @@ import binascii
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
-from jobmgr.domain.job import MAX_LISTED_IDS, JobError, JobFilter, JobPage, JobSpec, OnLost, Success
 from jobmgr.domain.job import Attempt as AttemptView
 from jobmgr.domain.job import Job as JobView
+from jobmgr.domain.job import JobError, JobFilter, JobPage, JobSpec, OnLost, Success
 from jobmgr.domain.resources import Resources
 from jobmgr.domain.retry import Retry
 from jobmgr.domain.status import TERMINAL, Status
 from jobmgr.errors import InvalidRequest, JobNotFound
-from jobmgr.store import dependencies, events, sites, view
+from jobmgr.store import dependencies, events, selection, view
 from jobmgr.store.portion import portions
-from jobmgr.store.tables import Attempt, Job, JobTag, Site, Spec
+from jobmgr.store.tables import Attempt, Job, Spec
 from jobmgr.store.view import Properties
 from jobmgr.wire.answers import JobsAnswer
 from jobmgr.wire.translation import to_job, to_page
@@ -70,18 +69,10 @@ def page_answer(
     """The same page as it travels; properties that are `Raw` can be encoded, and nothing else."""
     if order not in ORDERS:
         raise InvalidRequest("order", f"{order!r} is not one of {', '.join(ORDERS)}")
-    found = _filtered(sa.select(Job.id), wanted, connection.dialect.name)
-    key = _key(wanted)
     mark = _mark(wanted, order)
-    if cursor is not None:
-        found = found.where(_after(order, key, _decode(cursor, mark)))
-    columns: dict[str, list[Any]] = {
-        "-created": [key.desc()],
-        "created": [key],
-        "-priority": [Job.priority.desc(), key],
-    }
+    after = None if cursor is None else _decode(cursor, mark)
     # First which ones, from an index alone as far as possible, and then the whole rows of those few.
-    ids = connection.execute(found.order_by(*columns[order]).limit(limit + 1)).scalars().all()
+    ids = selection.keys(connection, wanted, order, after, limit + 1)
     shown, more = view.by_key(connection, ids[:limit], properties), len(ids) > limit
     counted, is_exact = count(connection, wanted) if total else (None, None)
     position = events.position(connection)
@@ -97,85 +88,8 @@ def page_answer(
 
 def count(connection: sa.Connection, wanted: JobFilter, at_most: int = MOST_COUNTED) -> tuple[int, bool]:
     """How many jobs there are, counted up to `at_most`, and whether that is all of them."""
-    found = _filtered(sa.select(Job.id), wanted, connection.dialect.name).limit(at_most + 1)
-    number = connection.execute(sa.select(sa.func.count()).select_from(found.subquery())).scalar_one()
-    return min(int(number), at_most), number <= at_most
-
-
-def _filtered(statement: sa.Select[Any], wanted: JobFilter, dialect: str) -> sa.Select[Any]:
-    statuses = _statuses(wanted, dialect)
-    if statuses is not None:
-        statement = statement.where(Job.status.in_(sorted(statuses)))
-    if wanted.ids is not None:
-        if len(wanted.ids) > MAX_LISTED_IDS:
-            raise InvalidRequest(
-                "ids", f"{len(wanted.ids)} of them; ask for at most {MAX_LISTED_IDS} at once"
-            )
-        statement = statement.where(Job.job_id.in_(wanted.ids))
-    if wanted.id_prefix is not None:
-        # No character of an id comes after this one.
-        end = wanted.id_prefix + "\x7f"
-        statement = statement.where(Job.job_id >= wanted.id_prefix, Job.job_id < end)
-    for column, value in (
-        (Job.user, wanted.user),
-        (Job.queue, wanted.queue),
-        (Job.site, wanted.site),
-    ):
-        if value is not None:
-            statement = statement.where(column == value)
-    if wanted.executor is not None:
-        of_kind = sa.select(Site.name).where(sites.of_kind([wanted.executor]))
-        statement = statement.where(Job.site.in_(of_kind))
-    if wanted.tag is not None:
-        statement = statement.where(Job.id.in_(sa.select(JobTag.job).where(JobTag.tag == wanted.tag)))
-    if wanted.name is not None:
-        statement = statement.where(_named(wanted.name, dialect))
-    return statement
-
-
-def _statuses(wanted: JobFilter, dialect: str) -> frozenset[Status] | None:
-    if (
-        wanted.status is None
-        and dialect == "sqlite"
-        and (wanted.user is not None or wanted.queue is not None)
-    ):
-        # All of them: its indexes have the status between these and the order, and it takes a page of each.
-        return frozenset(Status)
-    return wanted.status
-
-
-def _named(pattern: str, dialect: str) -> sa.ColumnElement[bool]:
-    if "*" not in pattern:
-        return Job.name == pattern
-    if "\0" in pattern:  # ends the pattern for SQLite, which would find other names then
-        raise InvalidRequest("name", "contains a NUL character")
-    if dialect == "sqlite":  # LIKE ignores case on SQLite, GLOB does not
-        for special in "[?":
-            pattern = pattern.replace(special, f"[{special}]")
-        return Job.name.op("GLOB")(pattern)
-    for special in "\\%_":
-        pattern = pattern.replace(special, f"\\{special}")
-    return Job.name.like(pattern.replace("*", "%"), escape="\\")
-
-
-def _key(wanted: JobFilter) -> sa.ColumnElement[int]:
-    """What pages go by. The few jobs that ids select are found by their ids and sorted then."""
-    if wanted.ids is None and wanted.id_prefix is None:
-        return Job.id.expression
-    # No index holds this sum, so no planner looks for these jobs by walking all others in the order of the page.
-    return Job.id + 0
-
-
-def _after(order: str, key: sa.ColumnElement[int], last: Sequence[int]) -> sa.ColumnElement[bool]:
-    job, priority = last
-    match order:
-        case "created":
-            return key > job
-        case "-created":
-            return key < job
-        case _:
-            # The first condition is implied, and one that an index can start from.
-            return sa.and_(Job.priority <= priority, sa.or_(Job.priority < priority, key > job))
+    number = selection.count(connection, wanted, at_most + 1)
+    return min(number, at_most), number <= at_most
 
 
 def _mark(wanted: JobFilter, order: str) -> str:
@@ -200,7 +114,7 @@ def _encode(key: list[int], mark: str) -> str:
     return base64.urlsafe_b64encode(hashlib.blake2b(body, digest_size=4).digest() + body).decode().rstrip("=")
 
 
-def _decode(cursor: str, mark: str) -> list[int]:
+def _decode(cursor: str, mark: str) -> tuple[int, int]:
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         found_mark, job, priority = msgspec.json.decode(raw[4:], type=tuple[str, int, int])
@@ -213,7 +127,7 @@ def _decode(cursor: str, mark: str) -> list[int]:
         raise InvalidRequest("cursor", "was changed; use next_cursor of the page before as it is")
     if found_mark != mark:
         raise InvalidRequest("cursor", "belongs to a listing with another filter or order")
-    return [job, priority]
+    return job, priority
 
 
 def _error(code: str | None, message: str | None) -> JobError | None:

@@ -70,6 +70,8 @@ class _Form:
         )
 
     def row(self, raw: Sequence[Any]) -> Any:
+        if not self.columns:
+            return self.make(raw)
         values = list(raw)
         for index, process in self.columns:
             values[index] = process(values[index])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import sqlalchemy as sa
@@ -15,11 +15,6 @@ from jobmgr.store.transaction import Transaction
 
 # By name, what each site may be called as the executor of a job: its executor and its dialect.
 _Kinds = Mapping[str, frozenset[str]]
-
-
-def of_kind(kinds: Sequence[str]) -> sa.ColumnElement[bool]:
-    """The condition that a site is of one of these kinds: what `executor` means in a submitted job and in a filter."""
-    return sa.or_(Site.executor.in_(kinds), Site.dialect.in_(kinds))
 
 
 def place(tx: Transaction, jobs: list[NewJob]) -> list[NewJob]:

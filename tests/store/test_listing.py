@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fnmatch
 import hashlib
 import json
 import random
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -105,6 +107,57 @@ async def test_filters_restrict_together(worker: Worker, wanted: JobFilter, expe
     found = await worker.all(wanted)
 
     assert [job.job_id for job in found] == expected
+
+
+PARTS: dict[str, tuple[Any, ...]] = {
+    "status": (frozenset(), frozenset({Status.QUEUED}), frozenset({Status.QUEUED, Status.CANCELLED})),
+    "ids": ((), ("j1", "j2", "j12", "j14")),
+    "id_prefix": ("j1", "j"),
+    "user": ("adam", "eve"),
+    "queue": ("default", "second"),
+    "site": ("local", "elsewhere"),
+    "executor": ("local", "batch"),
+    "tag": ("x", "y"),
+    "name": ("a", "a*", "*b"),
+}
+
+
+def is_selected(job: Job, field: str, value: Any) -> bool:
+    match field:
+        case "status":
+            return job.status in value
+        case "ids":
+            return job.job_id in value
+        case "id_prefix":
+            return job.job_id.startswith(value)
+        case "tag":
+            return value in job.tags
+        case "name":
+            return fnmatch.fnmatchcase(job.name, value)
+        case _:
+            return bool(getattr(job, field) == value)
+
+
+async def test_every_two_filters_select_what_both_select(worker: Worker) -> None:
+    await worker.queue("second")
+    for number in range(16):
+        job_id = await worker.add(
+            f"j{number}",
+            name=("a", "ab", "b")[number % 3],
+            tags=("x", "y", "z")[: number % 4],
+            user="eve" if number % 2 else "adam",
+            queue="second" if number % 5 else "default",
+        )
+        if number % 7 == 0:
+            await worker.cancel(job_id)
+    every = await worker.all()
+    parts = [{field: value} for field, values in PARTS.items() for value in values]
+
+    found = [(one | other, await worker.all(JobFilter(**one | other))) for one in parts for other in parts]
+
+    for wanted, jobs in found:
+        expected = [job for job in every if all(is_selected(job, *part) for part in wanted.items())]
+        assert jobs == expected, wanted
 
 
 @pytest.mark.parametrize(
