@@ -95,7 +95,9 @@ class Jobs(Core):
 
     async def page_answer(self, wanted: JobFilter, query: JobsQuery) -> JobsAnswer:
         """The page of `wanted` that `query` asks for, as it travels: without the jobs that `list` makes."""
-        return await self.database.read(
+        # To count is another statement.
+        read = self.database.read if query.total else self.database.ask
+        return await read(
             listing.page_answer, wanted, query.order, query.limit, query.cursor, total=query.total
         )
 

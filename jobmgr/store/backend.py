@@ -32,6 +32,10 @@ class Backend(Protocol):
         """Run `work` in a read-only transaction: one consistent state. Raises QueryTooSlow."""
         ...
 
+    async def ask(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run `work`, which sends one statement: a consistent state without a transaction. Raises QueryTooSlow."""
+        ...
+
     async def write(self, work: Callable[[sa.Connection], T]) -> T:
         """Run `work` in a write transaction and commit it durably."""
         ...

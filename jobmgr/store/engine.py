@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -96,8 +96,19 @@ class Database:
         self, statements: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run `statements(connection, …)` on one consistent state. Raises StoreUnavailable, QueryTooSlow."""
+        return await self._noted(
+            self._backend.read(lambda connection: statements(connection, *args, **kwargs))
+        )
+
+    async def ask(
+        self, statement: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Like `read` for what sends one statement, which needs no transaction."""
+        return await self._noted(self._backend.ask(lambda connection: statement(connection, *args, **kwargs)))
+
+    async def _noted(self, reading: Awaitable[T]) -> T:
         try:
-            answer = await self._backend.read(lambda connection: statements(connection, *args, **kwargs))
+            answer = await reading
         except QueryTooSlow:
             # Whoever asked too much is told; the database is there.
             raise

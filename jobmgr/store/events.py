@@ -13,12 +13,12 @@ from jobmgr.store.transaction import AnyRow
 
 _EPOCH = sa.select(Installation.epoch, Installation.pruned_seq)
 _LAST = sa.select(sa.func.max(Event.seq))
-_POSITION = Prepared(
-    sa.select(
-        Installation.epoch,
-        sa.func.coalesce(_LAST.scalar_subquery(), Installation.pruned_seq).label("seq"),
-    )
-)
+# There is one row; PostgreSQL without statistics expects a thousand, and of whatever stands beside them too.
+POSITION = sa.select(
+    Installation.epoch,
+    sa.func.coalesce(_LAST.scalar_subquery(), Installation.pruned_seq).label("seq"),
+).limit(1)
+_POSITION = Prepared(POSITION)
 _PAGE = (
     sa.select(Event.seq, Event.at, Event.kind, Event.job_id, Event.user, Event.v, Event.data)
     .where(Event.seq > sa.bindparam("after"))

@@ -18,7 +18,7 @@ from jobmgr.domain.resources import Resources
 from jobmgr.domain.retry import Retry
 from jobmgr.domain.status import TERMINAL, Status
 from jobmgr.errors import InvalidRequest, JobNotFound
-from jobmgr.store import dependencies, events, selection, view
+from jobmgr.store import dependencies, selection, view
 from jobmgr.store.portion import portions
 from jobmgr.store.tables import Attempt, Job, Spec
 from jobmgr.store.view import Properties
@@ -71,14 +71,13 @@ def page_answer(
         raise InvalidRequest("order", f"{order!r} is not one of {', '.join(ORDERS)}")
     mark = _mark(wanted, order)
     after = None if cursor is None else _decode(cursor, mark)
-    # First which ones, from an index alone as far as possible, and then the whole rows of those few.
-    ids = selection.keys(connection, wanted, order, after, limit + 1)
-    shown, more = view.by_key(connection, ids[:limit], properties), len(ids) > limit
+    rows, position = selection.rows(connection, wanted, order, after, limit + 1)
+    shown = [view.answer(row, properties) for row in rows[:limit]]
+    last = rows[limit - 1] if len(rows) > limit else None
     counted, is_exact = count(connection, wanted) if total else (None, None)
-    position = events.position(connection)
     return JobsAnswer(
         jobs=shown,
-        next_cursor=_encode([ids[limit - 1], shown[-1].priority], mark) if more else None,
+        next_cursor=None if last is None else _encode([last.id, last.priority], mark),
         epoch=position.epoch,
         seq=position.seq,
         total=counted,

@@ -13,7 +13,7 @@ import asyncpg
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from jobmgr.errors import InvalidRequest, QueryTooSlow, StoreUnavailable
 from jobmgr.store.backend import MAY_TAKE, READERS, STATEMENT_TIMEOUT_S, TOO_SLOW, UNSTORABLE, json_text
@@ -99,17 +99,16 @@ class Postgresql:
         self._reading = self._engine.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
+        # For what is one statement: BEGIN and COMMIT would be two round trips more.
+        self._asking = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._last_poll = time.monotonic()
         self._listening = Outage("listening for other services")
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
-        try:
-            async with self._reading.connect() as connection, connection.begin():
-                return await connection.run_sync(work)
-        except (*_FAILURES, UnicodeEncodeError) as error:
-            if _sqlstate(error) == _STATEMENT_TIMEOUT:
-                raise QueryTooSlow(TOO_SLOW.format(getattr(error, "orig", error))) from error
-            raise _translate_postgresql(error) from error
+        return await _read(self._reading, work)
+
+    async def ask(self, work: Callable[[sa.Connection], T]) -> T:
+        return await _read(self._asking, work)
 
     async def write(self, work: Callable[[sa.Connection], T]) -> T:
         for attempt in range(_REPEATS + 1):
@@ -167,6 +166,16 @@ class Postgresql:
 
     async def close(self) -> None:
         await self._engine.dispose()
+
+
+async def _read(engine: AsyncEngine, work: Callable[[sa.Connection], T]) -> T:
+    try:
+        async with engine.connect() as connection, connection.begin():
+            return await connection.run_sync(work)
+    except (*_FAILURES, UnicodeEncodeError) as error:
+        if _sqlstate(error) == _STATEMENT_TIMEOUT:
+            raise QueryTooSlow(TOO_SLOW.format(getattr(error, "orig", error))) from error
+        raise _translate_postgresql(error) from error
 
 
 def _milliseconds(time_s: float) -> str:

@@ -1,4 +1,4 @@
-"""Which jobs a filter selects: their keys, in the order of a page, or their number.
+"""Which jobs a filter selects: their rows, in the order of a page, or their number.
 
 Which statement that is depends on which fields are given; their values are its parameters. So each is made and
 compiled once: to do that anew for each page took twice as long as the database.
@@ -7,15 +7,16 @@ compiled once: to do that anew for each page took twice as long as the database.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from jobmgr.domain.job import MAX_LISTED_IDS, JobFilter
+from jobmgr.domain.job import MAX_LISTED_IDS, EventPosition, JobFilter
 from jobmgr.domain.status import Status
 from jobmgr.errors import InvalidRequest
+from jobmgr.store import view
 from jobmgr.store.prepared import Prepared, listed
 from jobmgr.store.tables import Job, JobTag, Site
 
@@ -24,10 +25,11 @@ _KEPT = 256
 _ESCAPE = "\\"
 
 
-def keys(
+def rows(
     connection: sa.Connection, wanted: JobFilter, order: str, after: tuple[int, int] | None, at_most: int
-) -> list[int]:
-    """The keys of the first jobs in this order, or of the first behind the job with this key and priority.
+) -> tuple[list[Any], EventPosition]:
+    """The rows (see view.of_keys) of the first jobs in this order, or of the first behind the job with this key and
+    priority, and the event position at which they were read: with one statement.
 
     Raises InvalidRequest for too many ids, and for text that cannot be found.
     """
@@ -36,11 +38,20 @@ def keys(
     if after is not None:
         values["last"], values["last_priority"] = after
     statement = _page(_Shape.of(wanted, dialect), order, is_next=after is not None)
-    return [row.id for row in statement.rows(connection, values)]
+    found = statement.rows(connection, values)
+    position = EventPosition(found[0].epoch, found[0].seq)
+    return sorted((row for row in found if row.id is not None), key=_PLACE[order]), position
+
+
+_PLACE: Mapping[str, Callable[[Any], Any]] = {
+    "-created": lambda row: -row.id,
+    "created": lambda row: row.id,
+    "-priority": lambda row: (-row.priority, row.id),
+}
 
 
 def count(connection: sa.Connection, wanted: JobFilter, at_most: int) -> int:
-    """How many jobs there are, counted up to `at_most`. Raises InvalidRequest as `keys`."""
+    """How many jobs there are, counted up to `at_most`. Raises InvalidRequest as `rows`."""
     dialect = connection.dialect.name
     values = {**_values(wanted, dialect), "at_most": at_most}
     (row,) = _number(_Shape.of(wanted, dialect)).rows(connection, values)
@@ -119,7 +130,8 @@ def _page(shape: _Shape, order: str, *, is_next: bool) -> Prepared:
         "-priority": [Job.priority.desc(), key],
     }
     found = _filtered(shape).order_by(*columns[order]).limit(sa.bindparam("at_most"))
-    return Prepared(found.where(_after(order, key)) if is_next else found)
+    # First which ones, from an index alone as far as possible, and then the whole rows of those few.
+    return view.of_keys(found.where(_after(order, key)) if is_next else found)
 
 
 @functools.lru_cache(_KEPT)

@@ -10,10 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+import sqlalchemy.orm
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from jobmgr.domain.status import Status
+from jobmgr.store import events
 from jobmgr.store.prepared import Prepared, listed
 from jobmgr.store.tables import Job, JobTag, Moment, Site
 from jobmgr.wire.answers import ErrorAnswer, JobAnswer
@@ -58,45 +60,79 @@ def _as_array(element: _Gathered, compiler: Any, **options: Any) -> str:
     return f"array_agg({compiler.process(element.clauses, **options)})"
 
 
+class _Among(FunctionElement[bool]):
+    """Whether a column is one of the values that a subquery selects, which is run once and before."""
+
+    inherit_cache = True
+    _is_implicitly_boolean = True  # `… = 1` behind it would keep SQLite from its key
+    type = sa.Boolean()
+
+
+@compiles(_Among, "sqlite")
+def _in_list(element: _Among, compiler: Any, **options: Any) -> str:
+    column, found = (compiler.process(part, **options) for part in element.clauses)
+    return f"{column} IN {found}"
+
+
+@compiles(_Among, "postgresql")
+def _in_array(element: _Among, compiler: Any, **options: Any) -> str:
+    # To IN it would join, by reading the whole table if it thinks that this is cheap.
+    column, found = (compiler.process(part, **options) for part in element.clauses)
+    return f"{column} = ANY (ARRAY{found})"
+
+
+# Another name than the table's, which is free for those who select what is shown.
+_JOB = sa.orm.aliased(Job)
+
+
 def _column(name: str) -> Any:
     """What is selected for this field of the answer."""
     match name:
         case "executor":
             return Site.executor
         case "error":
-            return Job.error_code.label("error")
+            return _JOB.error_code.label("error")
         case "tags":
-            return sa.select(_Gathered(JobTag.tag)).where(JobTag.job == Job.id).scalar_subquery().label(name)
+            return sa.select(_Gathered(JobTag.tag)).where(JobTag.job == _JOB.id).scalar_subquery().label(name)
         case "extended_properties":
-            return sa.cast(Job.extended_properties, sa.Text).label(name)
-    column = getattr(Job, name)
+            return sa.cast(_JOB.extended_properties, sa.Text).label(name)
+    column = getattr(_JOB, name)
     return _Travelling(column).label(name) if isinstance(column.type, Moment) else column
 
 
 _FIELDS = JobAnswer.__struct_fields__
 # The columns are the fields of the answer in their order, and behind them what it is made with.
-_SHOWN = sa.select(*map(_column, _FIELDS), Job.error_message, Job.id).join(Site, Site.name == Job.site)
-_BY_ID = Prepared(_SHOWN.where(listed(Job.job_id, "job_ids")))
-_BY_KEY = Prepared(_SHOWN.where(listed(Job.id, "ids")))
+_COLUMNS = (*map(_column, _FIELDS), _JOB.error_message, _JOB.id)
+_BY_ID = Prepared(
+    sa.select(*_COLUMNS).join(Site, Site.name == _JOB.site).where(listed(_JOB.job_id, "job_ids"))
+)
 
 
 def by_id(connection: sa.Connection, job_ids: Sequence[str], properties: Properties) -> list[JobAnswer]:
     """Those of these jobs that there are, in no order."""
-    return [_answer(row, properties) for row in _BY_ID.rows(connection, {"job_ids": job_ids})]
+    return [answer(row, properties) for row in _BY_ID.rows(connection, {"job_ids": job_ids})]
 
 
-def by_key(connection: sa.Connection, ids: Sequence[int], properties: Properties) -> list[JobAnswer]:
-    """The jobs with these keys, in this order; there is one for each."""
-    rows = {row.id: row for row in _BY_KEY.rows(connection, {"ids": ids})} if ids else {}
-    return [_answer(rows[job], properties) for job in ids]
+def of_keys(found: sa.Select[Any]) -> Prepared:
+    """The jobs whose keys `found` selects, in no order, each beside the event position (`epoch`, `seq`).
+
+    That is one row at least; its `id` is null if there is no such job. A statement of its own sees one consistent
+    state, so nothing else has to make one.
+    """
+    position = events.POSITION.subquery()
+    shown = position.outerjoin(_JOB, _Among(_JOB.id, found.correlate(None).scalar_subquery())).outerjoin(
+        Site, Site.name == _JOB.site
+    )
+    return Prepared(sa.select(*_COLUMNS, position.c.epoch, position.c.seq).select_from(shown))
 
 
-def _answer(row: Any, properties: Properties) -> JobAnswer:
-    answer = JobAnswer(*row[: len(_FIELDS)])
-    answer.status = Status(row.status)
+def answer(row: Any, properties: Properties) -> JobAnswer:
+    """The answer that a row of these shows."""
+    shown = JobAnswer(*row[: len(_FIELDS)])
+    shown.status = Status(row.status)
     # In the order of Python, not in that of the database, which is a matter of its locale.
-    answer.tags = sorted(row.tags or ())
-    answer.extended_properties = properties(row.extended_properties)
+    shown.tags = sorted(row.tags or ())
+    shown.extended_properties = properties(row.extended_properties)
     if row.error is not None:
-        answer.error = ErrorAnswer(row.error, row.error_message or "")
-    return answer
+        shown.error = ErrorAnswer(row.error, row.error_message or "")
+    return shown

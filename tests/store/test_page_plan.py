@@ -68,13 +68,26 @@ WITHOUT_INDEX = {
 }
 
 
+# What a page shows, whatever selects it.
+SHOWN = re.compile(
+    r"SEARCH jobs_1 USING INTEGER PRIMARY KEY.*"
+    r"|Index Scan using pk_jobs on jobs jobs_1 .*\n *Index Cond: \(id = ANY.*"
+    r"|Bitmap Heap Scan on jobs jobs_1 .*\n *Recheck Cond: .*\n *-> *Bitmap Index Scan on pk_jobs .*"
+)
+
+
 def page_plan(connection: sa.Connection, wanted: JobFilter, order: str, cursor: str | None) -> str:
-    """The plan of the page itself; what belongs to its jobs is read by their keys."""
+    """The plan of what selects the page: one statement, which reads what it shows by its key."""
 
     def read() -> object:
         return listing.page(connection, wanted, order, 100, cursor)
 
-    return plans.of_work(connection, read, generic=False)[0]
+    (plan,) = plans.of_work(connection, read, generic=False)
+    rest, times = SHOWN.subn("", plan)
+    assert times == 1, plan
+    # What is thought to be dear is compiled first, for longer than it takes.
+    assert "JIT:" not in plan
+    return rest
 
 
 @pytest.mark.parametrize("is_first", [True, False], ids=["first page", "next page"])

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from jobmgr.domain.job import JobFilter
 from jobmgr.domain.status import TERMINAL, Status
-from jobmgr.store import listing
+from jobmgr.store import events, listing
+from jobmgr.store.engine import Database
 from jobmgr.store.tables import Job as JobRow
 from jobmgr.store.transaction import Transaction
 from jobmgr.wire.answers import JobAnswer, JobsAnswer
@@ -147,3 +148,26 @@ async def test_page_is_in_utc_wherever_the_server_is(worker: Worker) -> None:
         return listing.page_answer(connection, JobFilter(), "created", 1000, None)
 
     assert json.loads(encode(await worker.database.read(elsewhere))) == json.loads(await read_page(worker))
+
+
+async def test_page_without_jobs_has_its_event_position(worker: Worker) -> None:
+    await many_jobs(worker)
+
+    page = await worker.database.ask(listing.page_answer, JobFilter(user="nobody"), "created", 10, None)
+
+    position = await worker.database.read(events.position)
+    assert page == JobsAnswer([], None, position.epoch, position.seq)
+    assert position.seq > 0
+
+
+async def test_what_is_one_statement_needs_no_transaction(postgresql_url: str) -> None:
+    database = Database(postgresql_url)
+
+    def beginnings(connection: sa.Connection) -> int:
+        begun = sa.text("SELECT transaction_timestamp()")
+        return len({connection.execute(begun).scalar_one() for _ in range(2)})
+
+    asked, read = await database.ask(beginnings), await database.read(beginnings)
+    await database.close()
+
+    assert (asked, read) == (2, 1)
