@@ -68,6 +68,7 @@ _PARTS = {
     "dispatchers": Part(dispatchers.measure, full=40_000, quick=2000, rounds=1, engines=("PostgreSQL",)),
     "watchers": Part(watchers.measure, full=5000, quick=300, rounds=1),
     "report": Part(report.measure, full=5000, quick=300, rounds=1, engines=_BOTH),
+    "yielding": Part(report.measure_yielding, full=5000, quick=300, rounds=1, engines=_BOTH),
     "latency": Part(latency.measure, full=100, quick=20),
     "growth": Part(growth.measure, full=1_000_000, quick=10_000, engines=_BOTH),
     "page": Part(page.measure, full=1_000_000, quick=10_000, engines=_BOTH),
