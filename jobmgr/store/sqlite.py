@@ -47,6 +47,9 @@ _STEPS = 100_000
 # Pages that the writer changes come back; readers' are in the system's cache too, and there are many readers.
 _WRITER_CACHE_KIB = 32 * 1024
 _READER_CACHE_KIB = 4 * 1024
+# SQLite's log grows as long as some reader is at work, and would stay as large as it ever was. Not less, because what
+# grows a file is synced at twice the cost of what overwrites it.
+LOG_KEPT_BYTES = 64 * 1024 * 1024
 
 # What passes by itself or when a person has acted; the low byte of SQLite's code. A statement that is wrong is an
 # OperationalError too, and would be asked for ever.
@@ -170,6 +173,7 @@ def _engine(
         # Group commit pays for FULL: an answered submission survives a power cut.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA cache_size = -{cache_kib}")
+        connection.execute(f"PRAGMA journal_size_limit = {LOG_KEPT_BYTES}")
         place.note()
 
     @event.listens_for(engine, "close")
