@@ -13,6 +13,8 @@ from jobmgr.store.integrity import Integrity
 from jobmgr.store.schema import Standing
 
 _ROOT = 0
+# The service keeps it at a sixteenth of this, except while somebody reads.
+_MUCH_LOG_BYTES = 10**9
 
 
 def judge_file(facts: SqliteFile, schema: Standing | Trouble, uid: int) -> Iterator[Check]:
@@ -26,7 +28,7 @@ def judge_file(facts: SqliteFile, schema: Standing | Trouble, uid: int) -> Itera
     if file.is_database:
         yield judge_schema(schema, is_server=False)
         yield _integrity(facts.integrity)
-        yield _journal(file.content)
+        yield _journal(file)
         yield _access(file, uid)
     yield _file_system(facts)
     yield _locking(facts, file)
@@ -99,9 +101,18 @@ def _integrity(facts: Integrity | Trouble) -> Check:
     return ok(name, "SQLite found no damage")
 
 
-def _journal(content: Content) -> Check:
-    if content is Content.WAL:
-        return ok("journal", "write-ahead log")
+def _journal(file: File) -> Check:
+    if file.content is Content.WAL and file.log_bytes > _MUCH_LOG_BYTES:
+        found = (
+            f"the write-ahead log has grown to {in_bytes(file.log_bytes)}, as it does while somebody reads"
+        )
+        remedy = (
+            f"find who reads without a pause with `fuser -v {file.path}` and let it end: the service cuts the log back "
+            "at its next write; never remove the log"
+        )
+        return warning("journal", found, remedy)
+    if file.content is Content.WAL:
+        return ok("journal", f"write-ahead log, {in_bytes(file.log_bytes)}")
     remedy = "nothing, if no service was started on it yet; else start `jobmgr serve`, which switches it back"
     return warning("journal", "not in WAL mode, so readers and the writer wait for each other", remedy)
 

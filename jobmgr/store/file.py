@@ -28,7 +28,8 @@ class Content(StrEnum):
 class File:
     """A database file. `owner` is a user id; `may_write` means the file and, for its log, the directory.
 
-    `rescued` is the latest copy of what it held that a service saved when the file was deleted under it.
+    `rescued` is the latest copy of what it held that a service saved when the file was deleted under it; `log_bytes` is
+    the size of the log beside it.
     """
 
     path: Path
@@ -38,6 +39,7 @@ class File:
     mode: int = 0
     may_write: bool = False
     rescued: Path | None = None
+    log_bytes: int = 0
 
     @property
     def is_lost(self) -> bool:
@@ -65,7 +67,15 @@ def look(path: Path) -> File:
         status.st_mode & 0o777,
         all(os.access(one, os.W_OK, effective_ids=True) for one in (path, path.parent)),
         rescued,
+        _size_bytes(path.with_name(f"{path.name}-wal")),
     )
+
+
+def _size_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _content(path: Path) -> Content:

@@ -75,6 +75,16 @@ def test_locks_that_do_not_hold_are_a_problem(failures: tuple[str, ...] | Troubl
     assert of_file(replace(FILE, lock_failures=failures))["locking"].verdict is Verdict.PROBLEM
 
 
+def test_log_that_somebody_keeps_from_being_tidied_up_is_warned() -> None:
+    grown = File(Path("/jobs.db"), Content.WAL, 4096, 1000, 0o600, may_write=True, log_bytes=3 * GB)
+
+    found = of_file(replace(FILE, file=grown))["journal"]
+
+    assert found.verdict is Verdict.WARNING
+    assert "3.0 GB" in found.found
+    assert "never remove" in found.remedy
+
+
 def test_root_on_the_file_of_somebody_else_is_warned() -> None:
     assert of_file(FILE, uid=0)["access"].verdict is Verdict.WARNING
 

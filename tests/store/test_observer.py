@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -226,6 +226,18 @@ def test_the_journal_mode_shows_from_outside(sqlite_url: str) -> None:
     assert in_wal.is_database
     assert in_wal.may_write
     assert in_wal.owner == os.geteuid()
+
+
+def test_the_size_of_the_log_shows_from_outside(sqlite_url: str) -> None:
+    database = in_wal_mode(sqlite_url)
+    without_log = file.look(database)
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE ballast (id INTEGER PRIMARY KEY)")
+
+        with_log = file.look(database)
+
+    assert without_log.log_bytes == 0
+    assert with_log.log_bytes > 4096
 
 
 def _large(database: Path) -> None:
