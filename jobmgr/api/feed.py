@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
 from jobmgr.domain.job import Event, EventPosition
 from jobmgr.manager.manager import Manager
 
 
 async def feed(
-    manager: Manager, after: EventPosition, stop: asyncio.Event, beat_s: float
+    manager: Manager,
+    after: EventPosition,
+    stop: asyncio.Event,
+    beat_s: float,
+    readers: Callable[[], int] = lambda: 1,
 ) -> AsyncGenerator[Sequence[Event], None]:
     """Batches of the events after `after` until `stop` is set; an empty one after each `beat_s` without any.
 
-    The first one is empty and says that the following has begun. Use it in `aclosing`.
+    The first one is empty and says that the following has begun. Use it in `aclosing`. `readers` tells for how many
+    it is followed.
     Raises EventsGone first if `after` cannot be followed, later if the reader lagged too far behind.
     """
-    batches = manager.follow(after)
+    batches = manager.follow(after, readers)
     stopped = asyncio.create_task(stop.wait())
     upcoming: asyncio.Task[Sequence[Event] | None] | None = None
-    seen = after.seq
     try:
         yield await anext(batches)
         while True:
@@ -34,11 +38,7 @@ async def feed(
             batch, upcoming = upcoming.result(), None
             if batch is None:
                 return
-            # A reader who came from a position ahead of the other readers gets some of its past again.
-            fresh = [event for event in batch if event.seq > seen]
-            if fresh:
-                seen = fresh[-1].seq
-                yield fresh
+            yield batch
     finally:
         tasks = [stopped] if upcoming is None else [stopped, upcoming]
         for task in tasks:

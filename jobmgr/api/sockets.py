@@ -31,8 +31,6 @@ _BEAT_S = 30.0
 _RETRY_S = 1.0
 _GOODBYE_S = 0.5
 _PATIENCE_S = 2.0
-_PAUSE_PER_CLIENT_S = 0.0005
-_LONGEST_PAUSE_S = 0.1
 
 
 class Sockets:
@@ -126,14 +124,13 @@ class Sockets:
 
     async def _follow(self) -> None:
         position = self._position or await self._manager.event_position()
-        async with contextlib.aclosing(feed(self._manager, position, self._nobody, _BEAT_S)) as batches:
+        following = feed(self._manager, position, self._nobody, _BEAT_S, self._clients.__len__)
+        async with contextlib.aclosing(following) as batches:
             async for batch in batches:
                 if batch:
                     await self._publish(batch)
                     # Where to go on if the reading breaks off.
                     self._position = EventPosition(position.epoch, batch[-1].seq)
-                    # Events gather meanwhile, so that each client is woken once for all of them.
-                    await asyncio.sleep(min(len(self._clients) * _PAUSE_PER_CLIENT_S, _LONGEST_PAUSE_S))
 
     async def _publish(self, batch: Sequence[Event]) -> None:
         await self._let_clients_read()

@@ -234,9 +234,14 @@ class Jobs(Core):
         """Events after a position. Raises EventsGone."""
         return await self.database.read(events.page, after, limit)
 
-    def follow(self, after: EventPosition | None = None) -> AsyncIterator[Sequence[Event]]:
-        """All events after a position (None: from now on), for ever, in batches; the first may be empty."""
-        return self.feed.follow(after)
+    def follow(
+        self, after: EventPosition | None = None, readers: Callable[[], int] = lambda: 1
+    ) -> AsyncIterator[Sequence[Event]]:
+        """All events after a position (None: from now on), for ever, in batches; the first one is empty.
+
+        `readers` tells for how many this one follows.
+        """
+        return self.feed.follow(after, readers)
 
     async def wait(self, job_id: str, timeout_s: float | None = None) -> Job:
         """Wait until the job has ended. Raises WaitTimeout."""
@@ -268,9 +273,15 @@ class Jobs(Core):
 
     async def wait_until_all_done(self, timeout_s: float | None = None) -> None:
         """Wait until no job is waiting or live any more. Raises WaitTimeout."""
+        seen = -1
         try:
             async with asyncio.timeout(timeout_s):
-                async for _ in self.follow():
+                async for batch in self.follow():
+                    # What was committed before the last look needs no further one: looking slower than jobs end
+                    # does not mean to lag behind.
+                    if batch and batch[-1].seq <= seen:
+                        continue
+                    seen = (await self.event_position()).seq
                     if not await self._has_unfinished():
                         return
         except TimeoutError:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from jobmgr.manager.feed import pause_s
 from jobmgr.service import JobManager, ResourceLimits
 from jobmgr.store.transaction import Topic
 
@@ -35,3 +36,28 @@ async def test_followers_are_fed_again_after_an_error_that_nobody_foresaw(
         async with asyncio.timeout(30):
             batch = await anext(stream)
     assert batch[0].kind == "submitted"
+
+
+def test_events_gather_the_longer_the_more_read_and_one_alone_is_told_at_once() -> None:
+    pauses = [pause_s(readers) for readers in (0, 1, 10, 100, 200, 10_000)]
+
+    assert pauses[1] < 0.002
+    assert pauses == sorted(pauses)
+    # A watcher may be a second behind; most of that is for the time that handing out takes.
+    assert pauses[-1] <= 0.25
+
+
+async def test_follower_counts_for_all_who_read_by_it(sqlite_url: str, tmp_path: Path) -> None:
+    asked = asyncio.Event()
+
+    def readers() -> int:
+        asked.set()
+        return 100
+
+    async with JobManager(ResourceLimits(), database=sqlite_url, work_dir=tmp_path / "work") as manager:
+        stream = manager.follow(None, readers)
+        await anext(stream)
+        await manager.submit(["true"])
+
+        async with asyncio.timeout(30):
+            await asked.wait()
