@@ -21,8 +21,8 @@ MEDIA_TYPE = "text/event-stream"
 HEARTBEAT_S = 15.0
 # A client that reads nothing for so long is gone; what it missed is in the log.
 WRITE_S = 30.0
-# The newest events are what all followers read at about the same time.
-MAX_FRAMES = 5000
+# The newest batches are what all followers are sent at about the same time.
+MAX_TEXTS = 8
 _HEADERS = {"Content-Type": MEDIA_TYPE, "X-Accel-Buffering": "no"}
 
 
@@ -32,17 +32,18 @@ class Streams:
     def __init__(self, heartbeat_s: float = HEARTBEAT_S) -> None:
         self.heartbeat_s = heartbeat_s
         self.closing = asyncio.Event()
-        self._frames: dict[tuple[str, int], bytes] = {}
+        self._texts: dict[tuple[str, int, int], bytes] = {}
 
-    def frame(self, event: Event, epoch: str) -> bytes:
-        """An event as it is sent: made once for all who follow."""
-        key = epoch, event.seq
-        frame = self._frames.get(key)
-        if frame is None:
-            if len(self._frames) >= MAX_FRAMES:
-                del self._frames[next(iter(self._frames))]
-            frame = self._frames[key] = _frame(event.kind, f"{epoch}:{event.seq}", event_answer(event))
-        return frame
+    def text(self, batch: Sequence[Event], epoch: str) -> bytes:
+        """All events of a batch as they are sent: made once for all who follow."""
+        # The log has no gap that is filled later, so first and last event say which are between.
+        key = epoch, batch[0].seq, batch[-1].seq
+        text = self._texts.get(key)
+        if text is None:
+            if len(self._texts) >= MAX_TEXTS:
+                del self._texts[next(iter(self._texts))]
+            text = self._texts[key] = _text(batch, epoch)
+        return text
 
     async def close(self, _app: web.Application) -> None:
         """End all streams. Clients come again with the id of the last event they saw."""
@@ -85,14 +86,19 @@ async def _send(
     job_id: str | None,
 ) -> None:
     async for batch in batches:
-        if batch:
-            after = EventPosition(after.epoch, batch[-1].seq)
-        frames = [streams.frame(event, after.epoch) for event in batch if job_id in (None, event.job_id)]
-        if frames:
-            await _write(response, b"".join(frames))
-        elif not batch:
+        if not batch:
             # The id moves on also for a reader who was sent nothing, so that it never falls behind.
             await _write(response, f": alive\nid: {after}\n\n".encode())
+            continue
+        after = EventPosition(after.epoch, batch[-1].seq)
+        if job_id is None:
+            await _write(response, streams.text(batch, after.epoch))
+        elif own := [event for event in batch if event.job_id == job_id]:
+            await _write(response, _text(own, after.epoch))
+
+
+def _text(batch: Sequence[Event], epoch: str) -> bytes:
+    return b"".join(_frame(event.kind, f"{epoch}:{event.seq}", event_answer(event)) for event in batch)
 
 
 def _frame(kind: str, position: str, data: object) -> bytes:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 from jobmgr.api.app import make_app
 from jobmgr.api.guard import Guard, own_uid
 from jobmgr.api.server import Server
-from jobmgr.api.stream import MAX_FRAMES, Streams
+from jobmgr.api.stream import MAX_TEXTS, Streams
 from jobmgr.domain.job import Event
 from jobmgr.service import JobManager
 from tests.api.conftest import TIMEOUT_S, TOKEN, Api, eventually, serving
@@ -222,14 +222,24 @@ async def test_client_that_hangs_up_leaves_nothing_behind(manager: JobManager) -
         await eventually(nobody_follows)
 
 
-def test_event_is_encoded_once_for_all_who_follow() -> None:
+def test_batch_is_encoded_once_for_all_who_follow() -> None:
     streams = Streams()
-    made = [
-        streams.frame(Event(seq, datetime.now(UTC), "queued", "a", "u", 1, {}), "x")
-        for seq in range(MAX_FRAMES + 1)
-    ]
-    last = Event(MAX_FRAMES, datetime.now(UTC), "queued", "a", "u", 1, {})
+    events = [Event(seq, datetime.now(UTC), "queued", "a", "u", 1, {}) for seq in range(MAX_TEXTS + 2)]
+    made = [streams.text(events[seq : seq + 2], "x") for seq in range(MAX_TEXTS + 1)]
 
-    assert streams.frame(last, "x") is made[-1]
-    assert streams.frame(last, "y") is not made[-1]
-    assert streams.frame(replace(last, seq=0), "x") is not made[0]
+    assert streams.text(events[-2:], "x") is made[-1]
+    assert streams.text(events[-2:], "y") is not made[-1]
+    assert streams.text(events[-2:-1], "x") != made[-1]
+    assert streams.text(events[:2], "x") is not made[0]
+
+
+async def test_followers_are_given_the_same_batch(api: Api) -> None:
+    position = await api.manager.event_position()
+    one, other = api.manager.follow(position), api.manager.follow(position)
+    begun = [await anext(one), await anext(other)]
+
+    await api.submit("true", draft=True)
+
+    assert begun == [[], []]
+    async with asyncio.timeout(TIMEOUT_S):
+        assert await anext(one) is await anext(other)
