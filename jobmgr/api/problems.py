@@ -1,4 +1,4 @@
-"""RFC 9457 problem documents: the one place where errors become HTTP."""
+"""RFC 9457 problem documents: the one place where errors become answers."""
 
 from __future__ import annotations
 
@@ -60,55 +60,53 @@ def status_of(error: type[JobmgrError]) -> int:
     return next(_STATUS[code] for code in codes if code in _STATUS)
 
 
-def from_error(error: JobmgrError) -> web.Response:
+def describe(error: JobmgrError) -> ProblemAnswer:
     """The problem document of an error raised on purpose."""
+    status = error.status if isinstance(error, Refusal) else status_of(type(error))
     if isinstance(error, Refusal):
-        return problem(error.status, error.refusal_code, str(error), field=error.field, headers=error.headers)
-    status = status_of(type(error))
-    if isinstance(error, InvalidRequest):
-        return problem(status, error.code, str(error), field=error.field)
-    if isinstance(error, KeyReused):
-        return problem(status, error.code, str(error), field=error.field)
+        return _document(status, error.refusal_code, str(error), field=error.field)
+    if isinstance(error, InvalidRequest | KeyReused):
+        return _document(status, error.code, str(error), field=error.field)
     if isinstance(error, QueueNotFound) and error.field:
         # Not the address but the body names what is missing.
-        return problem(422, error.code, str(error), field=error.field)
+        return _document(422, error.code, str(error), field=error.field)
     if isinstance(error, EventsGone):
-        return problem(status, error.code, str(error), epoch=error.epoch, seq=error.seq)
-    headers = {"Retry-After": "1"} if status == 503 else None
-    return problem(status, error.code, str(error), headers=headers)
+        return _document(status, error.code, str(error), epoch=error.epoch, seq=error.seq)
+    return _document(status, error.code, str(error))
+
+
+def from_error(error: JobmgrError) -> web.Response:
+    """The answer to an error raised on purpose."""
+    document = describe(error)
+    if isinstance(error, Refusal):
+        return _answer(document, error.headers)
+    return _answer(document, {"Retry-After": "1"} if document.status == 503 else {})
 
 
 def from_http(error: web.HTTPException, request: web.Request) -> web.Response:
     """The problem document of an error that aiohttp found."""
     code, sentence = _HTTP_CODES.get(error.status, ("http_error", error.reason))
-    headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
-    return problem(
-        error.status, code, sentence.format(path=request.path, method=request.method), headers=headers
-    )
+    headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+    detail = sentence.format(path=request.path, method=request.method)
+    return _answer(_document(error.status, code, detail), headers)
 
 
 def from_loss() -> web.Response:
     """What nobody reads: the client went away in the middle of its request, which is no error of the service."""
-    return problem(400, "cut_off", "the connection ended before the request did")
+    return _answer(_document(400, "cut_off", "the connection ended before the request did"), {})
 
 
 def from_bug() -> web.Response:
     """The problem document of an exception that nobody expected; what it was is for the log only."""
-    return problem(500, "internal_error", "the service failed to answer this; its log says why")
+    return _answer(
+        _document(500, "internal_error", "the service failed to answer this; its log says why"), {}
+    )
 
 
-def problem(
-    status: int,
-    code: str,
-    detail: str,
-    *,
-    field: str = "",
-    epoch: str | None = None,
-    seq: int | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> web.Response:
-    """An answer with a problem document."""
-    document = ProblemAnswer(
+def _document(
+    status: int, code: str, detail: str, *, field: str = "", epoch: str | None = None, seq: int | None = None
+) -> ProblemAnswer:
+    return ProblemAnswer(
         type=f"urn:jobmgr:error:{code}",
         title=code.replace("_", " ").capitalize(),
         status=status,
@@ -119,8 +117,11 @@ def problem(
         epoch=epoch,
         seq=seq,
     )
+
+
+def _answer(document: ProblemAnswer, headers: Mapping[str, str]) -> web.Response:
     return web.Response(
-        body=encode(document), status=status, headers={"Content-Type": MEDIA_TYPE, **(headers or {})}
+        body=encode(document), status=document.status, headers={"Content-Type": MEDIA_TYPE, **headers}
     )
 
 
