@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from jobmgr.api.frames import Message
 from jobmgr.domain.job import Event, Job
 from jobmgr.domain.status import Status
 from jobmgr.wire.translation import moment_text
-
-Message = tuple[str, dict[str, Any]]
 
 # Changes after which a job may stand in its queue anew; other events of a queued job only repeat its status.
 _ENQUEUING = frozenset({"submitted", "queued", "released", "unheld", "retrying"})

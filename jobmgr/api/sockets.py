@@ -6,27 +6,26 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-import engineio
-import msgspec
 import socketio
 from aiohttp import web
 
 from jobmgr.api.feed import feed
+from jobmgr.api.frames import Frames, Message
 from jobmgr.api.guard import SOCKET_PATH
-from jobmgr.api.messages import Message, enqueues, message
+from jobmgr.api.listener import Listener, end
+from jobmgr.api.messages import enqueues, message
 from jobmgr.domain.job import Event, EventPosition, Job, JobFilter
 from jobmgr.domain.queue import Tally
 from jobmgr.errors import EventsGone, StoreUnavailable
 from jobmgr.manager.manager import Manager
+from jobmgr.wire.translation import encode
 
 logger = logging.getLogger(__name__)
 
-# With more unsent messages than that a client is waited for, and then disconnected: nothing is buffered without end.
-MAX_BACKLOG = 2000
 _BEAT_S = 30.0
 _RETRY_S = 1.0
 _GOODBYE_S = 0.5
@@ -47,7 +46,8 @@ class Sockets:
         )
         self._server.on("connect", self._connect)
         self._server.on("disconnect", self._disconnect)
-        self._clients: dict[str, Any] = {}
+        self._listeners: dict[str, Listener] = {}
+        self._websockets: dict[str, web.Request] = {}
         self._open: dict[asyncio.Task[Any], asyncio.Transport] = {}
         self._somebody = asyncio.Event()
         self._nobody = asyncio.Event()
@@ -67,10 +67,26 @@ class Sockets:
         if transport is not None:
             self._open[task] = transport
         try:
-            response: web.StreamResponse = await self._server.handle_request(request)
+            with self._upgrading(request):
+                response: web.StreamResponse = await self._server.handle_request(request)
         finally:
             self._open.pop(task, None)
         return response
+
+    @contextlib.contextmanager
+    def _upgrading(self, request: web.Request) -> Iterator[None]:
+        """Keep the request that gives a client, who polled before, its WebSocket."""
+        client = self._server.eio.sockets.get(request.query.get("sid"))
+        # Of a client that has one already Engine.IO refuses another.
+        if client is None or client.upgraded or not _is_upgrade(request):
+            yield
+            return
+        self._websockets[client.sid] = request
+        try:
+            yield
+        finally:
+            if self._websockets.get(client.sid) is request:
+                del self._websockets[client.sid]
 
     async def _life(self, _app: web.Application) -> AsyncIterator[None]:
         task = asyncio.create_task(self._run())
@@ -80,28 +96,38 @@ class Sockets:
 
     async def _say_goodbye(self, _app: web.Application) -> None:
         for client in list(self._server.eio.sockets.values()):
-            await _end(client)
+            await end(client)
         if self._open:
             await asyncio.wait(self._open, timeout=_GOODBYE_S)
         for transport in self._open.values():
             transport.abort()
         await self._server.shutdown()
 
-    async def _connect(self, sid: str, _environ: dict[str, Any]) -> None:
+    async def _connect(self, sid: str, environ: dict[str, Any]) -> None:
         # Taken before the client learns that it is connected: it misses nothing from then on.
         position = await self._manager.event_position()
-        if not self._clients:
+        listener = self._listener(sid, environ["aiohttp.request"])
+        if not self._listeners:
             self._position = position
-        self._clients[sid] = self._server.eio.sockets.get(self._server.manager.eio_sid_from_sid(sid, "/"))
+        self._listeners[sid] = listener
         self._nobody.clear()
         self._somebody.set()
 
+    def _listener(self, sid: str, first: web.Request) -> Listener:
+        client = self._server.eio.sockets.get(self._server.manager.eio_sid_from_sid(sid, "/"))
+        if client is None or client.closed:
+            raise socketio.exceptions.ConnectionRefusedError("the connection is gone")
+
+        def websocket() -> web.Request | None:
+            return first if _is_upgrade(first) else self._websockets.get(client.sid)
+
+        return Listener(client, websocket)
+
     async def _disconnect(self, sid: str, _reason: str) -> None:
-        client = self._clients.pop(sid, None)
-        if client is not None:
-            # What waits for its next packet is told that none will come; a long poll would hang on else.
-            client.queue.put_nowait(None)
-        if not self._clients:
+        listener = self._listeners.pop(sid, None)
+        if listener is not None:
+            listener.left()
+        if not self._listeners:
             self._somebody.clear()
             self._nobody.set()
 
@@ -112,7 +138,9 @@ class Sockets:
                 await self._follow()
             except EventsGone as gone:
                 self._position = EventPosition(gone.epoch, gone.seq)
-                self._send([("reset", {"epoch": gone.epoch, "seq": gone.seq})])
+                reset = Frames([("reset", {"epoch": gone.epoch, "seq": gone.seq})])
+                for listener in self._listeners.values():
+                    listener.send(reset)
             except StoreUnavailable:
                 await asyncio.sleep(_RETRY_S)
             except Exception:  # boundary: one bad event must not silence Socket.IO until the next restart
@@ -124,7 +152,7 @@ class Sockets:
 
     async def _follow(self) -> None:
         position = self._position or await self._manager.event_position()
-        following = feed(self._manager, position, self._nobody, _BEAT_S, self._clients.__len__)
+        following = feed(self._manager, position, self._nobody, _BEAT_S, lambda: len(self._listeners))
         async with contextlib.aclosing(following) as batches:
             async for batch in batches:
                 if batch:
@@ -134,21 +162,15 @@ class Sockets:
 
     async def _publish(self, batch: Sequence[Event]) -> None:
         await self._let_clients_read()
+        frames = Frames(await self._messages(batch))
+        for listener in self._listeners.values():
+            listener.send(frames)
+
+    async def _messages(self, batch: Sequence[Event]) -> Sequence[Message]:
         entering = [event for event in batch if enqueues(event)]
         queued = await self._count_queued() if entering else 0
         jobs = await self._jobs(entering)
-        self._send(found for event in batch if (found := message(event, jobs, queued)))
-
-    def _send(self, messages: Iterable[Message]) -> None:
-        """Queue messages for all clients: encoded once, and without the task per client and message of `emit`."""
-        packets = [self._packet(*message) for message in messages]
-        for client in self._clients.values():
-            for packet in packets:
-                client.queue.put_nowait(packet)
-
-    def _packet(self, name: str, data: dict[str, Any]) -> Any:
-        text = self._server.packet_class(socketio.packet.EVENT, data=[name, data]).encode()
-        return engineio.packet.Packet(engineio.packet.MESSAGE, text)
+        return [found for event in batch if (found := message(event, jobs, queued))]
 
     async def _count_queued(self) -> int:
         return sum(queue.counts.get(Tally.QUEUED, 0) for queue in await self._manager.queues())
@@ -167,27 +189,22 @@ class Sockets:
         behind = self._behind()
         if not behind:
             return
-        reading = [asyncio.create_task(client.queue.join()) for client in behind]
+        reading = [asyncio.create_task(listener.catch_up()) for listener in behind]
         await asyncio.wait(reading, timeout=_PATIENCE_S)
         for task in reading:
             task.cancel()
         await asyncio.gather(*reading, return_exceptions=True)
-        for client in self._behind():
-            logger.warning(
-                "a Socket.IO client lags %d messages behind and is disconnected", client.queue.qsize()
-            )
-            await _end(client)
+        for listener in self._behind():
+            logger.warning("a Socket.IO client lags too far behind and is disconnected")
+            await listener.end()
 
-    def _behind(self) -> list[Any]:
-        return [client for client in self._server.eio.sockets.values() if client.queue.qsize() > MAX_BACKLOG]
+    def _behind(self) -> list[Listener]:
+        return [listener for listener in self._listeners.values() if listener.is_behind]
 
 
-async def _end(client: Any) -> None:
-    """End the connection of an Engine.IO client without waiting for it to read what it was sent."""
-    while not client.queue.empty():
-        client.queue.get_nowait()
-    await client.close(wait=False, abort=True)
+def _is_upgrade(request: web.Request) -> bool:
+    return request.headers.get("Upgrade", "").lower() == "websocket"
 
 
 def _dumps(value: object, **_options: object) -> str:
-    return msgspec.json.encode(value).decode()
+    return encode(value).decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -200,3 +201,44 @@ async def test_shutdown_ends_sockets_at_once(manager: JobManager) -> None:
     async with asyncio.timeout(TIMEOUT_S):
         for listener in listeners:
             await listener.client.wait()
+
+
+async def test_client_that_gets_its_websocket_meanwhile_misses_nothing(api: Api) -> None:
+    await api.patch("/api/v1/queues/slow", json={"paused": True})
+    listeners = [Listener() for _ in range(5)]
+    submitted: list[str] = []
+    enough = asyncio.Event()
+
+    async def submit() -> None:
+        while not enough.is_set() or len(submitted) < 200:
+            submitted.append(await api.submit("true", queue="slow"))
+
+    submitting = asyncio.create_task(submit())
+    for listener in listeners:
+        # Begins with polling, as browsers do, and is told of jobs in both ways.
+        await listener.client.connect(api.url)
+        assert listener.client.transport() == "websocket"
+    enough.set()
+    await submitting
+
+    for listener in listeners:
+        await listener.of(submitted[-1], "job_queued")
+        told = [data["job_id"] for _, data in listener.messages]
+        assert told == submitted[-len(told) :]
+        await listener.client.disconnect()
+
+
+async def test_compressed_websocket_is_told_everything(api: Api) -> None:
+    url = f"{api.url}/socket.io/?EIO=4&transport=websocket"
+    async with api.session.ws_connect(url, compress=15) as websocket:
+        assert websocket.compress
+        await websocket.receive_str()
+        await websocket.send_str("40")
+        assert (await websocket.receive_str()).startswith("40")
+        await api.run("true")
+        told: list[Any] = []
+        async with asyncio.timeout(TIMEOUT_S):
+            while "job_completed" not in [name for name, _ in told]:
+                text = await websocket.receive_str()
+                told += [json.loads(text[2:])] if text.startswith("42") else []
+    assert [name for name, _ in told] == ["job_queued", "job_started", "job_completed"]
