@@ -1,4 +1,4 @@
-"""One connected Socket.IO client, and how it is written to."""
+"""One connected Socket.IO client: what it wants to be told, and how that is written to it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from jobmgr.api.frames import Frames
+from jobmgr.api.rooms import Rooms
 
 # With more unsent messages, or bytes on a WebSocket, a client is waited for, and then disconnected: nothing is buffered
 # without end.
@@ -25,7 +26,8 @@ class Listener:
     (RFC 7692, 6).
     """
 
-    def __init__(self, socket: Any, websocket: Callable[[], web.Request | None]) -> None:
+    def __init__(self, socket: Any, rooms: Rooms | None, websocket: Callable[[], web.Request | None]) -> None:
+        self.rooms = rooms
         self._socket = socket
         self._websocket = websocket
         self._request: web.Request | None = None

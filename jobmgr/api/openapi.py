@@ -25,7 +25,9 @@ _TEMPLATE = "#/components/schemas/{name}"
 _DESCRIPTION = """Jobs are stored and started at most once per attempt. Every path but /healthz asks for a direct
 loopback connection of the service's own user, or for its token. Errors are RFC 9457 problem documents with a stable
 `code`; those of a field name it in `field`. Socket.IO is at /socket.io/ and sends job_queued, job_started,
-job_scheduled, job_completed, job_cancelled and limits_updated."""
+job_scheduled, job_completed, job_cancelled and limits_updated. A client that connects with auth
+`{"rooms": ["events", "job:ID"]}`, or emits `subscribe` with `{"rooms": [...]}`, is sent `events` instead: the events of
+all or of these jobs, in batches. A subscription is acknowledged with `{"rooms", "position"}` or `{"error"}`."""
 _PATH_PARAMETERS: Mapping[str, dict[str, Any]] = {
     "job_id": {"type": "string", "pattern": JOB_ID},
     "name": {"type": "string", "minLength": 1, "maxLength": 128},

@@ -1,4 +1,4 @@
-"""Socket.IO: the event log as messages to everybody who is connected."""
+"""Socket.IO: the event log as messages to everybody who is connected, or as batches to who asks for rooms."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ from jobmgr.api.frames import Frames, Message
 from jobmgr.api.guard import SOCKET_PATH
 from jobmgr.api.listener import Listener, end
 from jobmgr.api.messages import enqueues, message
+from jobmgr.api.problems import describe
+from jobmgr.api.rooms import Rooms, parse_rooms
+from jobmgr.api.tick import Tick
 from jobmgr.domain.job import Event, EventPosition, Job, JobFilter
 from jobmgr.domain.queue import Tally
-from jobmgr.errors import EventsGone, StoreUnavailable
+from jobmgr.errors import EventsGone, JobmgrError, StoreUnavailable
 from jobmgr.manager.manager import Manager
 from jobmgr.wire.translation import encode
 
@@ -42,9 +45,12 @@ class Sockets:
             async_mode="aiohttp",
             cors_allowed_origins=[],
             max_http_buffer_size=64 * 1024,
+            # What a client asks is done in the order in which it asks, and a flood of it one at a time.
+            async_handlers=False,
             json=SimpleNamespace(dumps=_dumps, loads=json.loads),
         )
         self._server.on("connect", self._connect)
+        self._server.on("subscribe", self._subscribe)
         self._server.on("disconnect", self._disconnect)
         self._listeners: dict[str, Listener] = {}
         self._websockets: dict[str, web.Request] = {}
@@ -103,17 +109,25 @@ class Sockets:
             transport.abort()
         await self._server.shutdown()
 
-    async def _connect(self, sid: str, environ: dict[str, Any]) -> None:
-        # Taken before the client learns that it is connected: it misses nothing from then on.
-        position = await self._manager.event_position()
-        listener = self._listener(sid, environ["aiohttp.request"])
+    async def _connect(self, sid: str, environ: dict[str, Any], auth: object) -> None:
+        try:
+            rooms = (
+                await self._rooms({"rooms": auth["rooms"]})
+                if isinstance(auth, dict) and "rooms" in auth
+                else None
+            )
+            # Taken before the client learns that it is connected: it misses nothing from then on.
+            position = await self._manager.event_position()
+        except JobmgrError as error:
+            raise socketio.exceptions.ConnectionRefusedError(str(error), describe(error)) from error
+        listener = self._listener(sid, environ["aiohttp.request"], rooms)
         if not self._listeners:
             self._position = position
         self._listeners[sid] = listener
         self._nobody.clear()
         self._somebody.set()
 
-    def _listener(self, sid: str, first: web.Request) -> Listener:
+    def _listener(self, sid: str, first: web.Request, rooms: Rooms | None) -> Listener:
         client = self._server.eio.sockets.get(self._server.manager.eio_sid_from_sid(sid, "/"))
         if client is None or client.closed:
             raise socketio.exceptions.ConnectionRefusedError("the connection is gone")
@@ -121,7 +135,25 @@ class Sockets:
         def websocket() -> web.Request | None:
             return first if _is_upgrade(first) else self._websockets.get(client.sid)
 
-        return Listener(client, websocket)
+        return Listener(client, rooms, websocket)
+
+    async def _subscribe(self, sid: str, asked: object = None, *_others: object) -> dict[str, Any]:
+        """Tell the client what happens in these rooms, and nothing else; answers what its callback is called with."""
+        try:
+            rooms = await self._rooms(asked)
+            if (listener := self._listeners.get(sid)) is not None:
+                listener.rooms = rooms
+            # What comes after it was not sent to anybody yet.
+            position = self._position or await self._manager.event_position()
+            return {"rooms": rooms.names, "position": str(position)}
+        except JobmgrError as error:
+            return {"error": describe(error)}
+
+    async def _rooms(self, asked: object) -> Rooms:
+        rooms = parse_rooms(asked)
+        for job_id in sorted(rooms.job_ids):
+            await self._manager.get(job_id)
+        return rooms
 
     async def _disconnect(self, sid: str, _reason: str) -> None:
         listener = self._listeners.pop(sid, None)
@@ -156,15 +188,17 @@ class Sockets:
         async with contextlib.aclosing(following) as batches:
             async for batch in batches:
                 if batch:
-                    await self._publish(batch)
+                    await self._publish(position.epoch, batch)
                     # Where to go on if the reading breaks off.
                     self._position = EventPosition(position.epoch, batch[-1].seq)
 
-    async def _publish(self, batch: Sequence[Event]) -> None:
+    async def _publish(self, epoch: str, batch: Sequence[Event]) -> None:
         await self._let_clients_read()
-        frames = Frames(await self._messages(batch))
+        singly = any(listener.rooms is None for listener in self._listeners.values())
+        tick = Tick(epoch, batch, await self._messages(batch) if singly else ())
         for listener in self._listeners.values():
-            listener.send(frames)
+            for frames in tick.frames(listener.rooms):
+                listener.send(frames)
 
     async def _messages(self, batch: Sequence[Event]) -> Sequence[Message]:
         entering = [event for event in batch if enqueues(event)]

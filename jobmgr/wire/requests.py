@@ -11,6 +11,7 @@ from jobmgr.domain.status import Status
 from jobmgr.wire.submission import JobSubmission, Name, Priority
 
 MAX_BULK_JOBS = 100_000
+MAX_ROOMS = 100
 MAX_WINDOW_BYTES = 16 * 1024 * 1024
 
 PageSize = Annotated[int, Meta(ge=1, le=1000)]
@@ -93,6 +94,12 @@ class JobEventsQuery(Struct, forbid_unknown_fields=True):
 
     after: Position | None = None
     limit: PageSize = 1000
+
+
+class Subscription(Struct, forbid_unknown_fields=True):
+    """What a Socket.IO client wants to be told, instead of what it was told before."""
+
+    rooms: Annotated[list[Annotated[str, Meta(max_length=132)]], Meta(max_length=MAX_ROOMS)]
 
 
 class LogQuery(Struct, forbid_unknown_fields=True):

@@ -235,10 +235,15 @@ async def test_compressed_websocket_is_told_everything(api: Api) -> None:
         await websocket.receive_str()
         await websocket.send_str("40")
         assert (await websocket.receive_str()).startswith("40")
-        await api.run("true")
+        job = await api.run("true")
         told: list[Any] = []
         async with asyncio.timeout(TIMEOUT_S):
             while "job_completed" not in [name for name, _ in told]:
                 text = await websocket.receive_str()
                 told += [json.loads(text[2:])] if text.startswith("42") else []
+        # A frame that the library compresses comes after those that are not.
+        await websocket.send_str('421["subscribe",{"rooms":["job:' + job.job_id + '"]}]')
+        answer = await websocket.receive_str()
+
     assert [name for name, _ in told] == ["job_queued", "job_started", "job_completed"]
+    assert json.loads(answer.removeprefix("431"))[0]["rooms"] == [f"job:{job.job_id}"]
