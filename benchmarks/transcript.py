@@ -72,9 +72,9 @@ class Transcript:
         self.content += frame
         self.ends.append(len(self.content))
 
-    def frames(self) -> Iterator[bytes]:
-        """The frames so far."""
-        for start, end in pairwise([0, *self.ends]):
+    def frames(self, first: int = 0) -> Iterator[bytes]:
+        """The frames so far, from number `first` on."""
+        for start, end in pairwise([0, *self.ends][first:]):
             yield bytes(self.content[start:end])
 
 

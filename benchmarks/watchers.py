@@ -19,17 +19,27 @@ _PROMISED = "what was promised"
 _NO_MORE = Goal("≤", 1.0)
 _ALL = Goal("≥", 1.0)
 _RATE = Goal("≥", 0.85)
+_ROOMS = {"in rooms": "events", "plain": ""}
 
 
 async def measure(service: Service, count: int) -> list[Figure]:
-    """Jobs per second with EACH watchers of either kind, beside the same without; and what the watchers saw."""
-    before_per_s = await endtoend.rate(service, count)
-    watched_per_s, seen = await _watched(service, count)
+    """Jobs per second with EACH watchers of either kind, beside the same without; and what the watchers saw.
+
+    Those on Socket.IO are first in the room of all events, then plain clients that get each message singly.
+    """
+    figures = []
     # Before and after, because the machine's other work comes and goes.
-    alone_per_s = (before_per_s + await endtoend.rate(service, count)) / 2
-    name = f"{count:,} no-op jobs end to end with {2 * EACH} watchers"
-    rate = Figure(name, "/s", watched_per_s, alone_per_s, "the same without watchers", _RATE)
-    return [rate, *(figure for kind, found in seen.items() for figure in _figures(kind, found))]
+    before_per_s = await endtoend.rate(service, count)
+    for kind, room in _ROOMS.items():
+        watched_per_s, seen = await _watched(service, count, room)
+        after_per_s = await endtoend.rate(service, count)
+        alone_per_s, before_per_s = (before_per_s + after_per_s) / 2, after_per_s
+        name = f"{count:,} no-op jobs end to end with {2 * EACH} watchers, {kind}"
+        figures += [
+            Figure(name, "/s", watched_per_s, alone_per_s, "the same without watchers", _RATE),
+            *(figure for by, found in seen.items() for figure in _figures(f"{by}, {kind}", found)),
+        ]
+    return figures
 
 
 def _figures(kind: str, seen: Seen) -> list[Figure]:
@@ -41,9 +51,9 @@ def _figures(kind: str, seen: Seen) -> list[Figure]:
     ]
 
 
-async def _watched(service: Service, count: int) -> tuple[float, dict[str, Seen]]:
+async def _watched(service: Service, count: int, room: str) -> tuple[float, dict[str, Seen]]:
     process = await asyncio.create_subprocess_exec(
-        *python("benchmarks.watching", service.url, str(EACH)),
+        *python("benchmarks.watching", service.url, str(EACH), room),
         env=environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

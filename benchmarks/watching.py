@@ -1,7 +1,8 @@
 """A process of watchers: so many on server-sent events, and as many on Socket.IO, of one service.
 
-`python -m benchmarks.watching URL EACH` says `ready` when all are connected. On its input it is told the number of
-the last event that concerns it; when all have got that, or nothing comes any more, it says as JSON what they saw.
+`python -m benchmarks.watching URL EACH ROOM` says `ready` when all are connected. Those on Socket.IO are in ROOM
+(`events`), or get single messages if that is empty. On its input it is told the number of the last event that concerns
+it; when all have got that, or nothing comes any more, it says as JSON what they saw.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -98,13 +100,17 @@ class _Connection(asyncio.Protocol):
 class _Socket(_Connection):
     """Joins when Engine.IO has opened, and answers its pings. Source: Engine.IO protocol 4, Socket.IO protocol 5."""
 
+    def __init__(self, reader: Reader, request: bytes, room: str) -> None:
+        super().__init__(reader, request)
+        self._join = _JOIN + (msgspec.json.encode({"rooms": [room]}) if room else b"")
+
     def answered(self) -> None:
         pass
 
     def told(self, frame: bytes) -> None:
         packet = payload(frame)
         if packet.startswith(b"0"):
-            self.send(_JOIN)
+            self.send(self._join)
         elif packet.startswith(_JOIN):
             self.ready.set_result(None)
         elif packet == _PING:
@@ -118,25 +124,30 @@ class _Crowd:
     transcript: Transcript
     readers: Sequence[Reader]
 
-    async def have_come(self, frames: int) -> None:
-        """Wait until all have so many frames, or nothing comes any more."""
+    async def told(self, facts_of: Callable[[bytes], list[Fact]], count: int) -> list[list[Fact]]:
+        """What each frame said, once all have so many facts, or nothing comes any more."""
         deadline = time.monotonic() + _COMES_WITHIN_S
-        size = -1
-        while len(self.transcript.ends) < frames or not all(one.is_complete for one in self.readers):
-            if len(self.transcript.content) != size:
-                size, deadline = len(self.transcript.content), time.monotonic() + _COMES_WITHIN_S
+        told: list[list[Fact]] = []
+        while sum(map(len, told)) < count or not all(one.is_complete for one in self.readers):
+            if fresh := [facts_of(frame) for frame in self.transcript.frames(len(told))]:
+                told += fresh
+                deadline = time.monotonic() + _COMES_WITHIN_S
             if time.monotonic() > deadline:
-                return
+                break
             await asyncio.sleep(_LOOK_S)
+        return told
 
-    def seen(self, expected: Sequence[Fact], told: Sequence[Fact], committed: Mapping[Fact, float]) -> Seen:
+    def seen(
+        self, expected: Sequence[Fact], told: Sequence[list[Fact]], committed: Mapping[Fact, float]
+    ) -> Seen:
         """What they saw of the facts `expected` of them; `told` is what each frame said."""
         # Whoever has the same as the one who was ahead has everything, if that one has.
-        has_everything = sorted(told) == sorted(expected)
+        has_everything = sorted(chain.from_iterable(told)) == sorted(expected)
         behind = [
             arrived - committed[fact]
             for reader in self.readers
-            for arrived, fact in zip(reader.arrivals(), told, strict=False)
+            for arrived, facts in zip(reader.arrivals(), told, strict=False)
+            for fact in facts
             if fact in committed
         ]
         return Seen(
@@ -147,7 +158,7 @@ class _Crowd:
         )
 
 
-async def _watch(url: str, each: int) -> dict[str, Seen]:
+async def _watch(url: str, each: int, room: str) -> dict[str, Seen]:
     async with aiohttp.ClientSession(url) as session:
         now = await _page(session, limit="1")
         after = f"{now['epoch']}:{now['seq']}"
@@ -157,14 +168,15 @@ async def _watch(url: str, each: int) -> dict[str, Seen]:
         )
         path = "/socket.io/?EIO=4&transport=websocket"
         sockets = await _crowd(
-            url, each, WebSocket(), lambda one: _Socket(one, _get(url, path, "1.1", _UPGRADE))
+            url, each, WebSocket(), lambda one: _Socket(one, _get(url, path, "1.1", _UPGRADE), room)
         )
         print("ready", flush=True)
         last = int(await asyncio.to_thread(sys.stdin.readline))
         happened = [event async for event in _happened(session, after, last)]
+    seen_by_sockets = _seen_in_batches if room else _seen_singly
     return {
         "SSE": await _seen_by_streams(streams, happened),
-        "Socket.IO": await _seen_by_sockets(sockets, happened),
+        "Socket.IO": await seen_by_sockets(sockets, happened),
     }
 
 
@@ -211,27 +223,48 @@ async def _page(session: aiohttp.ClientSession, **query: str) -> dict[str, Any]:
 
 
 async def _seen_by_streams(crowd: _Crowd, happened: Sequence[Mapping[str, Any]]) -> Seen:
-    await crowd.have_come(len(happened))
-    told: list[Fact] = []
-    for frame in crowd.transcript.frames():
-        event = msgspec.json.decode(frame.partition(b"\ndata: ")[2])
-        told.append((event["kind"], str(event["seq"])))
-    committed = {(event["kind"], str(event["seq"])): _at(event) for event in happened}
+    return await _seen_of_all(
+        crowd, happened, lambda frame: [_fact(msgspec.json.decode(frame.partition(b"\ndata: ")[2]))]
+    )
+
+
+async def _seen_in_batches(crowd: _Crowd, happened: Sequence[Mapping[str, Any]]) -> Seen:
+    return await _seen_of_all(
+        crowd, happened, lambda frame: [_fact(event) for event in _message(frame)[1]["events"]]
+    )
+
+
+async def _seen_of_all(
+    crowd: _Crowd, happened: Sequence[Mapping[str, Any]], facts_of: Callable[[bytes], list[Fact]]
+) -> Seen:
+    committed = {_fact(event): _at(event) for event in happened}
+    told = await crowd.told(facts_of, len(committed))
     return crowd.seen(list(committed), told, _not_in_bulk(committed))
 
 
-async def _seen_by_sockets(crowd: _Crowd, happened: Sequence[Mapping[str, Any]]) -> Seen:
+async def _seen_singly(crowd: _Crowd, happened: Sequence[Mapping[str, Any]]) -> Seen:
     committed = {
         (_MESSAGES[event["kind"]], event["job_id"]): _at(event)
         for event in happened
         if event["kind"] in _MESSAGES
     }
-    await crowd.have_come(len(committed))
-    told: list[Fact] = []
-    for frame in crowd.transcript.frames():
-        name, about = msgspec.json.decode(payload(frame)[2:])
-        told.append((name, about["job_id"]))
+
+    def facts_of(frame: bytes) -> list[Fact]:
+        name, about = _message(frame)
+        return [(name, about["job_id"])]
+
+    told = await crowd.told(facts_of, len(committed))
     return crowd.seen(list(committed), told, _not_in_bulk(committed))
+
+
+def _message(frame: bytes) -> tuple[str, Any]:
+    """Name and data of a Socket.IO event."""
+    name, data = msgspec.json.decode(payload(frame)[2:])
+    return name, data
+
+
+def _fact(event: Mapping[str, Any]) -> Fact:
+    return event["kind"], str(event["seq"])
 
 
 def _at(event: Mapping[str, Any]) -> float:
@@ -244,4 +277,4 @@ def _not_in_bulk(committed: Mapping[Fact, float]) -> dict[Fact, float]:
 
 
 if __name__ == "__main__":
-    print(msgspec.json.encode(uvloop.run(_watch(sys.argv[1], int(sys.argv[2])))).decode())
+    print(msgspec.json.encode(uvloop.run(_watch(sys.argv[1], int(sys.argv[2]), sys.argv[3]))).decode())
