@@ -13,7 +13,6 @@ from typing import Any
 import socketio
 from aiohttp import web
 
-from jobmgr.api.feed import feed
 from jobmgr.api.frames import Frames, Message
 from jobmgr.api.guard import SOCKET_PATH
 from jobmgr.api.listener import Listener, end
@@ -24,12 +23,12 @@ from jobmgr.api.tick import Tick
 from jobmgr.domain.job import Event, EventPosition, Job, JobFilter
 from jobmgr.domain.queue import Tally
 from jobmgr.errors import EventsGone, JobmgrError, StoreUnavailable
+from jobmgr.manager.feed import Following
 from jobmgr.manager.manager import Manager
 from jobmgr.wire.translation import encode
 
 logger = logging.getLogger(__name__)
 
-_BEAT_S = 30.0
 _RETRY_S = 1.0
 _GOODBYE_S = 0.5
 _PATIENCE_S = 2.0
@@ -56,7 +55,7 @@ class Sockets:
         self._websockets: dict[str, web.Request] = {}
         self._open: dict[asyncio.Task[Any], asyncio.Transport] = {}
         self._somebody = asyncio.Event()
-        self._nobody = asyncio.Event()
+        self._following: Following | None = None
         self._position: EventPosition | None = None
 
     def attach(self, app: web.Application) -> None:
@@ -124,7 +123,6 @@ class Sockets:
         if not self._listeners:
             self._position = position
         self._listeners[sid] = listener
-        self._nobody.clear()
         self._somebody.set()
 
     def _listener(self, sid: str, first: web.Request, rooms: Rooms | None) -> Listener:
@@ -161,7 +159,8 @@ class Sockets:
             listener.left()
         if not self._listeners:
             self._somebody.clear()
-            self._nobody.set()
+            if self._following is not None:
+                self._following.end()
 
     async def _run(self) -> None:
         while True:
@@ -184,8 +183,11 @@ class Sockets:
 
     async def _follow(self) -> None:
         position = self._position or await self._manager.event_position()
-        following = feed(self._manager, position, self._nobody, _BEAT_S, lambda: len(self._listeners))
-        async with contextlib.aclosing(following) as batches:
+        self._following = self._manager.follow(position, readers=lambda: len(self._listeners))
+        if not self._listeners:
+            # They left meanwhile, and could not end what had not begun.
+            return
+        async with contextlib.aclosing(self._following) as batches:
             async for batch in batches:
                 if batch:
                     await self._publish(position.epoch, batch)

@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator, Sequence
 
 from aiohttp import web
 
-from jobmgr.api.feed import feed
 from jobmgr.api.keys import MANAGER, STREAMS
 from jobmgr.domain.job import Event, EventPosition
 from jobmgr.errors import EventsGone, StoreUnavailable
+from jobmgr.manager.feed import Following
+from jobmgr.manager.manager import Manager
 from jobmgr.wire.translation import encode, event_answer
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,8 @@ class Streams:
 
     def __init__(self, heartbeat_s: float = HEARTBEAT_S) -> None:
         self.heartbeat_s = heartbeat_s
-        self.closing = asyncio.Event()
+        self._open: set[Following] = set()
+        self._has_closed = False
         self._texts: dict[tuple[str, int, int], bytes] = {}
 
     def text(self, batch: Sequence[Event], epoch: str) -> bytes:
@@ -45,9 +47,24 @@ class Streams:
             text = self._texts[key] = _text(batch, epoch)
         return text
 
+    @contextlib.asynccontextmanager
+    async def follow(self, manager: Manager, after: EventPosition) -> AsyncIterator[Following]:
+        """The batches of events after `after` until the application shuts down; an empty one at each heartbeat."""
+        following = manager.follow(after, beat_s=self.heartbeat_s)
+        self._open.add(following)
+        if self._has_closed:
+            following.end()
+        try:
+            async with contextlib.aclosing(following):
+                yield following
+        finally:
+            self._open.discard(following)
+
     async def close(self, _app: web.Application) -> None:
         """End all streams. Clients come again with the id of the last event they saw."""
-        self.closing.set()
+        self._has_closed = True
+        for following in self._open:
+            following.end()
 
 
 async def stream(request: web.Request, after: EventPosition | None, job_id: str | None) -> web.StreamResponse:
@@ -57,7 +74,7 @@ async def stream(request: web.Request, after: EventPosition | None, job_id: str 
     """
     manager, streams = request.app[MANAGER], request.app[STREAMS]
     after = after or await manager.event_position()
-    async with contextlib.aclosing(feed(manager, after, streams.closing, streams.heartbeat_s)) as batches:
+    async with streams.follow(manager, after) as batches:
         # Following has begun before the client learns that it has an answer, so what it reads then is older.
         await anext(batches)
         response = web.StreamResponse(headers=_HEADERS)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from typing import Self
 
 from jobmgr.domain.job import Event, EventPosition
 from jobmgr.errors import EventsGone, StoreUnavailable
@@ -41,6 +42,7 @@ class _Follower:
         self.batches: deque[list[Event]] = deque()
         self.waiting = 0
         self.is_cut_off = False
+        self.has_ended = False
         self.wake = asyncio.Event()
 
     def push(self, batch: list[Event]) -> None:
@@ -57,6 +59,39 @@ class _Follower:
         batch = self.batches.popleft()
         self.waiting -= len(batch)
         return batch
+
+    async def woken(self, within_s: float | None) -> bool:
+        """Wait until there may be something to do; whether there is within this time."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self.wake.wait()
+        except TimeoutError:
+            return False
+        self.wake.clear()
+        return True
+
+
+class Following:
+    """Batches of events in order. Use it in `aclosing`, or to its end."""
+
+    def __init__(self, follower: _Follower, batches: AsyncGenerator[list[Event], None]) -> None:
+        self._follower = follower
+        self._batches = batches
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> list[Event]:
+        return await anext(self._batches)
+
+    def end(self) -> None:
+        """Let there be no further batch."""
+        self._follower.has_ended = True
+        self._follower.wake.set()
+
+    async def aclose(self) -> None:
+        """Follow no longer."""
+        await self._batches.aclose()
 
 
 class Feed:
@@ -111,16 +146,22 @@ class Feed:
                 break
         return self._seq != begun
 
-    async def follow(
-        self, after: EventPosition | None, readers: Callable[[], int] = _one
-    ) -> AsyncIterator[list[Event]]:
-        """All events after `after` (None: after now) in order, for ever, in batches.
+    def follow(
+        self, after: EventPosition | None, *, readers: Callable[[], int] = _one, beat_s: float | None = None
+    ) -> Following:
+        """All events after `after` (None: after now) in order, in batches, until the following is ended.
 
-        `readers` tells for how many this one follows. The first batch is empty and says that the following has
-        begun: what is read after it misses nothing. The others are not, and must not be changed: all get the same.
-        Raises EventsGone if `after` cannot be resumed, or when this reader lags too far behind.
+        The first batch is empty and says that the following has begun: what is read after it misses nothing. Another
+        empty one comes after each `beat_s` without events. All who follow get the same lists: they must not be changed.
+        `readers` tells for how many this one follows.
+        Raises EventsGone first if `after` cannot be resumed, later if this reader lags too far behind.
         """
         follower = _Follower(readers)
+        return Following(follower, self._batches(follower, after, beat_s))
+
+    async def _batches(
+        self, follower: _Follower, after: EventPosition | None, beat_s: float | None
+    ) -> AsyncGenerator[list[Event], None]:
         joined = await self._join(follower, after)
         try:
             if after is None:
@@ -136,14 +177,14 @@ class Feed:
                     break
                 seq = missed[-1].seq
                 yield missed
-            while True:
-                while follower.batches:
+            while not follower.has_ended:
+                if follower.batches:
                     if batch := _after(seq, follower.take()):
                         yield batch
-                if follower.is_cut_off:
+                elif follower.is_cut_off:
                     raise EventsGone("this reader is too slow", epoch=self._epoch, seq=self._seq)
-                await follower.wake.wait()
-                follower.wake.clear()
+                elif not await follower.woken(beat_s):
+                    yield []
         finally:
             self._followers.discard(follower)
 

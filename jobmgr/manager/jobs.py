@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from jobmgr.domain.why import Parent, Reason, Surroundings, explain
 from jobmgr.errors import InvalidRequest, WaitTimeout
 from jobmgr.executors import directories
 from jobmgr.manager.core import Core
+from jobmgr.manager.feed import Following
 from jobmgr.store import dependencies, events, jobs, listing, ownership, queues, submissions
 from jobmgr.store.jobs import Change
 from jobmgr.store.submissions import Stored
@@ -235,13 +236,14 @@ class Jobs(Core):
         return await self.database.read(events.page, after, limit)
 
     def follow(
-        self, after: EventPosition | None = None, readers: Callable[[], int] = lambda: 1
-    ) -> AsyncIterator[Sequence[Event]]:
-        """All events after a position (None: from now on), for ever, in batches; the first one is empty.
-
-        `readers` tells for how many this one follows.
-        """
-        return self.feed.follow(after, readers)
+        self,
+        after: EventPosition | None = None,
+        *,
+        readers: Callable[[], int] = lambda: 1,
+        beat_s: float | None = None,
+    ) -> Following:
+        """All events after a position (None: from now on) in batches, as `Feed.follow` says."""
+        return self.feed.follow(after, readers=readers, beat_s=beat_s)
 
     async def wait(self, job_id: str, timeout_s: float | None = None) -> Job:
         """Wait until the job has ended. Raises WaitTimeout."""

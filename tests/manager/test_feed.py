@@ -55,9 +55,38 @@ async def test_follower_counts_for_all_who_read_by_it(sqlite_url: str, tmp_path:
         return 100
 
     async with JobManager(ResourceLimits(), database=sqlite_url, work_dir=tmp_path / "work") as manager:
-        stream = manager.follow(None, readers)
+        stream = manager.follow(readers=readers)
         await anext(stream)
         await manager.submit(["true"])
 
         async with asyncio.timeout(30):
             await asked.wait()
+
+
+async def test_following_is_ended_from_outside_and_shows_that_it_lives_until_then(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    async with JobManager(ResourceLimits(), database=sqlite_url, work_dir=tmp_path / "work") as manager:
+        following = manager.follow(beat_s=0.01)
+        async with asyncio.timeout(30):
+            beats = [await anext(following) for _ in range(3)]
+            following.end()
+            rest = [batch async for batch in following]
+
+        assert beats == [[], [], []]
+        assert rest == []
+        assert manager.feed.followers == 0
+
+
+async def test_following_that_waits_for_events_ends_at_once(sqlite_url: str, tmp_path: Path) -> None:
+    async with JobManager(ResourceLimits(), database=sqlite_url, work_dir=tmp_path / "work") as manager:
+        following = manager.follow()
+        await anext(following)
+        waiting = asyncio.ensure_future(anext(following))
+        await asyncio.sleep(0)
+
+        following.end()
+
+        async with asyncio.timeout(30):
+            with pytest.raises(StopAsyncIteration):
+                await waiting

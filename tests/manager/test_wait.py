@@ -99,7 +99,7 @@ async def follow_until(
     manager: JobManager, after: EventPosition | None, kind: str, job_id: str
 ) -> list[Event]:
     found: list[Event] = []
-    async with asyncio.timeout(30), aclosing(manager.follow(after)) as batches:  # type: ignore[type-var]
+    async with asyncio.timeout(30), aclosing(manager.follow(after)) as batches:
         async for batch in batches:
             for event in batch:
                 found.append(event)
@@ -145,7 +145,7 @@ async def test_follower_that_comes_back_misses_and_repeats_nothing(manager: JobM
 
 async def test_follower_without_a_position_sees_what_comes(manager: JobManager) -> None:
     before = await manager.submit(["true"], draft=True)
-    async with aclosing(manager.follow()) as batches:  # type: ignore[type-var]
+    async with aclosing(manager.follow()) as batches:
         first = await anext(batches)
         after = await manager.submit(["true"], draft=True)
 
@@ -165,7 +165,7 @@ async def test_position_that_cannot_be_resumed_is_refused(manager: JobManager, e
     wrong = EventPosition(now.epoch, now.seq + 100) if epoch == "own" else EventPosition("elsewhere", 0)
 
     with pytest.raises(EventsGone):
-        async with aclosing(manager.follow(wrong)) as batches:  # type: ignore[type-var]
+        async with aclosing(manager.follow(wrong)) as batches:
             await anext(batches)
 
 
