@@ -18,6 +18,10 @@ DEADLINE = "jobmgr_deadline"
 STATEMENT_S = "jobmgr_statement_s"
 # The execution option of a connection whose statements may take this many seconds instead.
 MAY_TAKE = "jobmgr_may_take_s"
+# The execution option of a connection whose transaction is begun: the driver's own may be asked.
+DIRECT = "jobmgr_direct"
+# What is called then with how many seconds the answer may take; stands in the connection's `info`.
+LIMIT = "jobmgr_limit_answer"
 TOO_SLOW = (
     "the database was at this for longer than it may, and gave it up ({}). Ask again later, or for less: jobs are "
     "found by `ids`, `id_prefix`, `status`, `user`, `queue` or `tag`; `name`, `site` and `executor` look through all"

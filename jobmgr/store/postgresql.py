@@ -5,25 +5,36 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import asyncpg
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from jobmgr.errors import InvalidRequest, QueryTooSlow, StoreUnavailable
-from jobmgr.store.backend import MAY_TAKE, READERS, STATEMENT_TIMEOUT_S, TOO_SLOW, UNSTORABLE, json_text
+from jobmgr.store.backend import (
+    DIRECT,
+    LIMIT,
+    MAY_TAKE,
+    READERS,
+    STATEMENT_TIMEOUT_S,
+    TOO_SLOW,
+    UNSTORABLE,
+    json_text,
+)
 from jobmgr.store.outage import Outage
 from jobmgr.store.transaction import NOTIFY_CHANNEL
 
 T = TypeVar("T")
 
 _OVERFLOW = 4
-CONNECTIONS = READERS + 1 + _OVERFLOW  # of one service, at most
+POOLED = READERS + _OVERFLOW  # shared by reads, and by who listens, at most
+CONNECTIONS = POOLED + 1  # of one service, at most; the writer has one of its own
 _BLIND_POLL_S = 5.0
 _REPEATS = 5
 # What another service's commit of the same instant causes: deadlock_detected, serialization_failure, and
@@ -76,31 +87,17 @@ class Postgresql:
 
     def __init__(self, url: sa.URL, limits: TimeLimits | None = None) -> None:
         self._limits = limits or TimeLimits()
-        self._engine = create_async_engine(
-            url,
-            pool_size=READERS + 1,
-            max_overflow=_OVERFLOW,
-            pool_timeout=self._limits.pool_s,
-            pool_pre_ping=False,
-            json_serializer=json_text,
-            json_deserializer=msgspec.json.decode,
-            connect_args={
-                "timeout": self._limits.connect_s,
-                "server_settings": {
-                    "application_name": "jobmgr",
-                    "statement_timeout": _milliseconds(self._limits.statement_s),
-                    "idle_in_transaction_session_timeout": _milliseconds(self._limits.idle_s),
-                    **_KEEPALIVES,
-                },
-            },
-        )
-        _hang_up_on_silence(self._engine.sync_engine, self._limits)
+        self._engine = _engine(url, self._limits, READERS, _OVERFLOW)
         # What one consistent state means for a page and its event position.
         self._reading = self._engine.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
         # For what is one statement: BEGIN and COMMIT would be two round trips more.
         self._asking = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        # Its transactions are begun and ended by `_transact`, so that statements need not pass SQLAlchemy.
+        self._writing = _engine(
+            url, self._limits, 1, 0, _BY_KEY, isolation_level="AUTOCOMMIT"
+        ).execution_options(**{DIRECT: True})
         self._last_poll = time.monotonic()
         self._listening = Outage("listening for other services")
 
@@ -113,14 +110,31 @@ class Postgresql:
     async def write(self, work: Callable[[sa.Connection], T]) -> T:
         for attempt in range(_REPEATS + 1):
             try:
-                async with self._engine.begin() as connection:
-                    return await connection.run_sync(work)
+                async with self._writing.begin() as connection:
+                    return await self._transact(connection, work)
             except (*_FAILURES, UnicodeEncodeError) as error:
                 # The server rolled it back as a whole, so it may simply go again.
                 if attempt < _REPEATS and _sqlstate(error) in _REPEATED:
                     continue
                 raise _translate_postgresql(error) from error
         raise AssertionError("unreachable")
+
+    async def _transact(self, connection: AsyncConnection, work: Callable[[sa.Connection], T]) -> T:
+        # Kept, because once SQLAlchemy has seen the connection end it gives none of these any more.
+        pooled = await connection.get_raw_connection()
+        driver, limit = pooled.driver_connection, pooled.info[LIMIT]
+        assert driver is not None
+        try:
+            async with driver.transaction():
+                try:
+                    return await connection.run_sync(work)
+                finally:
+                    limit()
+        except BaseException:
+            # What is not there any more, or in doubt, must not be given out again; the server rolls it back.
+            if (driver.is_closed() or driver.is_in_transaction()) and not connection.invalidated:
+                await connection.invalidate()
+            raise
 
     async def was_changed(self) -> bool:
         # The safety net beside LISTEN: a wake-up without knowledge, now and then.
@@ -166,6 +180,45 @@ class Postgresql:
 
     async def close(self) -> None:
         await self._engine.dispose()
+        await self._writing.dispose()
+
+
+# For the writer, whose statements find what they need by key. Its plans are made once and kept, and one that was made
+# while a table was small would read all of it, or all of an index, however large it has become. A plan that cannot do
+# without looks so expensive then that it would be compiled, which costs more than a hundred such statements.
+_BY_KEY = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off"}
+
+
+def _engine(
+    url: sa.URL,
+    limits: TimeLimits,
+    size: int,
+    overflow: int,
+    settings: Mapping[str, str] = MappingProxyType({}),
+    **options: Any,
+) -> AsyncEngine:
+    engine = create_async_engine(
+        url,
+        pool_size=size,
+        max_overflow=overflow,
+        pool_timeout=limits.pool_s,
+        pool_pre_ping=False,
+        json_serializer=json_text,
+        json_deserializer=msgspec.json.decode,
+        connect_args={
+            "timeout": limits.connect_s,
+            "server_settings": {
+                "application_name": "jobmgr",
+                "statement_timeout": _milliseconds(limits.statement_s),
+                "idle_in_transaction_session_timeout": _milliseconds(limits.idle_s),
+                **_KEEPALIVES,
+                **settings,
+            },
+        },
+        **options,
+    )
+    _hang_up_on_silence(engine.sync_engine, limits)
+    return engine
 
 
 async def _read(engine: AsyncEngine, work: Callable[[sa.Connection], T]) -> T:
@@ -182,7 +235,7 @@ def _milliseconds(time_s: float) -> str:
     return str(int(time_s * 1000))
 
 
-_LIMIT = "jobmgr_limit"
+_TIMER = "jobmgr_timer"
 
 
 def _hang_up_on_silence(engine: sa.Engine, limits: TimeLimits) -> None:
@@ -194,7 +247,11 @@ def _hang_up_on_silence(engine: sa.Engine, limits: TimeLimits) -> None:
     # Before SQLAlchemy's own listener, which asks the server for its types and its version.
     @event.listens_for(engine, "connect", insert=True)
     def _connect(connection: Any, record: Any) -> None:
-        _arm(record.info, connection.driver_connection, limits.answer_s)
+        def limit(may_take_s: float | None = None) -> None:
+            _arm(record.info, connection.driver_connection, may_take_s or limits.answer_s)
+
+        record.info[LIMIT] = limit
+        limit()
 
     @event.listens_for(engine, "checkout")
     def _checkout(connection: Any, record: Any, _proxy: object) -> None:
@@ -225,11 +282,11 @@ def _hang_up_on_silence(engine: sa.Engine, limits: TimeLimits) -> None:
 
 def _arm(info: dict[Any, Any], driver_connection: Any, timeout_s: float) -> None:
     _disarm(info)
-    info[_LIMIT] = asyncio.get_running_loop().call_later(timeout_s, driver_connection.terminate)
+    info[_TIMER] = asyncio.get_running_loop().call_later(timeout_s, driver_connection.terminate)
 
 
 def _disarm(info: dict[Any, Any]) -> None:
-    limit = info.pop(_LIMIT, None)
+    limit = info.pop(_TIMER, None)
     if limit is not None:
         limit.cancel()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -15,8 +16,10 @@ from jobmgr.domain.status import Status
 from jobmgr.errors import QueueNotFound, StoreUnavailable
 from jobmgr.store import address, dependencies, listing, ownership, submissions, waiting
 from jobmgr.store.engine import Database
-from jobmgr.store.postgresql import CONNECTIONS, Postgresql, TimeLimits
+from jobmgr.store.postgresql import POOLED, Postgresql, TimeLimits
+from jobmgr.store.prepared import Prepared
 from jobmgr.store.transaction import Transaction
+from tests.postgresql import Cluster
 from tests.store.worker import Worker, new_job
 
 MANY = 33_000  # more values than PostgreSQL takes in one statement
@@ -74,7 +77,7 @@ async def test_read_that_finds_all_connections_in_use_is_told_so(postgresql_url:
 
     readers = [
         server.read(lambda connection: connection.exec_driver_sql("SELECT pg_sleep(1.5)").scalar())
-        for _ in range(CONNECTIONS + 1)
+        for _ in range(POOLED + 1)
     ]
     answers = await asyncio.gather(*readers, return_exceptions=True)
     await server.close()
@@ -84,15 +87,25 @@ async def test_read_that_finds_all_connections_in_use_is_told_so(postgresql_url:
     assert "all connections" in str(refused)
 
 
+_ONE = Prepared(sa.select(sa.literal_column("1").label("one")))
+
+
 @pytest.mark.parametrize("use", ["read", "write"])
-async def test_server_that_falls_silent_is_an_outage(postgresql_url: str, use: str) -> None:
+@pytest.mark.parametrize(
+    "ask",
+    [lambda connection: connection.exec_driver_sql("SELECT 1"), lambda connection: _ONE.rows(connection, {})],
+    ids=["", "prepared"],
+)
+async def test_server_that_falls_silent_is_an_outage(
+    postgresql_url: str, use: str, ask: Callable[[sa.Connection], object]
+) -> None:
     server = Postgresql(address.parse(postgresql_url), TimeLimits(answer_s=0.5))
 
     def stop(connection: sa.Connection) -> None:
         backend = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
         stopped.append(backend)
         os.kill(backend, signal.SIGSTOP)
-        connection.exec_driver_sql("SELECT 1")
+        ask(connection)
 
     stopped: list[int] = []
     try:
@@ -106,6 +119,25 @@ async def test_server_that_falls_silent_is_an_outage(postgresql_url: str, use: s
     answer = await server.read(lambda connection: connection.exec_driver_sql("SELECT 1").scalar())
     await server.close()
     assert answer == 1
+
+
+@pytest.mark.parametrize("use", ["read", "write"])
+async def test_connection_that_ended_while_it_was_idle_is_not_given_out_twice(
+    postgresql: Cluster, postgresql_url: str, use: str
+) -> None:
+    server = Postgresql(address.parse(postgresql_url))
+    call = server.read if use == "read" else server.write
+    pid = await call(lambda connection: connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
+
+    postgresql.execute(f"SELECT pg_terminate_backend({pid}, 10000)")
+    for _ in range(10):
+        await asyncio.sleep(0)  # The news of it has come, and only has to be read.
+    with contextlib.suppress(StoreUnavailable):
+        await call(lambda connection: _ONE.rows(connection, {}))
+    found = await call(lambda connection: _ONE.rows(connection, {}))
+
+    await server.close()
+    assert [row.one for row in found] == [1]
 
 
 @pytest.mark.parametrize(

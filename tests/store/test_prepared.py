@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 
 from jobmgr.errors import QueryTooSlow
+from jobmgr.store import address
 from jobmgr.store.engine import Database
+from jobmgr.store.postgresql import Postgresql
 from jobmgr.store.prepared import Prepared, listed
 from jobmgr.store.sqlite import Sqlite
 from jobmgr.store.tables import Job, Queue
@@ -45,6 +48,32 @@ async def test_time_limit_of_its_connection_holds(tmp_path: Path) -> None:
         await backend.read(lambda connection: _ENDLESS.rows(connection, {}))
 
     await backend.close()
+
+
+async def test_value_that_does_not_fit_is_no_outage(postgresql_url: str) -> None:
+    server = Postgresql(address.parse(postgresql_url))
+
+    with pytest.raises(asyncpg.DataError, match="value out of int32 range"):
+        await server.write(lambda connection: _LIMIT.run(connection, [{"of": "default", "limit": 2**40}]))
+
+    await server.close()
+
+
+async def test_transaction_that_fails_leaves_nothing(postgresql_url: str) -> None:
+    server = Postgresql(address.parse(postgresql_url))
+
+    def change_and_fail(connection: sa.Connection) -> None:
+        _LIMIT.run(connection, [{"of": "default", "limit": 7}])
+        raise KeyError("limit")
+
+    with pytest.raises(KeyError):
+        await server.write(change_and_fail)
+    unchanged = await server.read(
+        lambda connection: connection.scalar(sa.select(Queue.max_running).where(Queue.name == "default"))
+    )
+
+    await server.close()
+    assert unchanged is None
 
 
 async def test_who_listens_hears_of_them(database: Database) -> None:

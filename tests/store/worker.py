@@ -78,7 +78,7 @@ class Worker:
         return claimed
 
     async def start(self, claimed: Claimed) -> bool:
-        return await self.database.write(attempts.start, Start(key_of(claimed), "handle", now(), "/run"))
+        return await self.database.write(attempts.start, begun(claimed))
 
     async def finish(self, claimed: Claimed, exit_code: int | None = 0, **end: Any) -> Outcome | None:
         return await self.database.write(attempts.finish, ending(claimed, End(exit_code, **end)))
@@ -144,6 +144,11 @@ class Worker:
         """What the tallies of a queue say, without zeros."""
         found = await self.database.read(queues.get, queue)
         return {tally: count for tally, count in found.counts.items() if count}
+
+
+def begun(claimed: Claimed) -> Start:
+    """The start of a claimed attempt."""
+    return Start(key_of(claimed), "handle", now(), "/run")
 
 
 def ending(claimed: Claimed, end: End, *, started: bool = True) -> Finish:
