@@ -7,7 +7,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -47,7 +47,9 @@ _TRIES = 3  # What cannot be written as it is so many times is written as far as
 class Completer:
     """Takes reports in, writes starts and ends out. What is not written yet stays here; the truth is on disk."""
 
-    def __init__(self, database: Database, roster: Roster, runs: Path, freed: Callable[[], None]) -> None:
+    def __init__(
+        self, database: Database, roster: Roster, runs: Path, freed: Callable[[], Awaitable[None]]
+    ) -> None:
         self._database = database
         self._roster = roster
         self._runs = runs
@@ -74,6 +76,11 @@ class Completer:
         elif isinstance(report, Final):
             self._roster.free(report.token)
 
+    @property
+    def has_ends(self) -> bool:
+        """Whether ends wait that are not being written yet."""
+        return any(isinstance(report, Final) for report in self._inbox)
+
     async def settle(self) -> None:
         """Wait until everything reported so far is written."""
         await self._idle.wait()
@@ -85,10 +92,10 @@ class Completer:
             self._wake.clear()
             while self._inbox:
                 await self._gather_more()
-                batch, self._inbox = self._inbox, []
-                if any(isinstance(report, Final) for report in batch):
+                if self.has_ends:
                     # What is claimed into the room that was freed goes into the same commit.
-                    self._freed()
+                    await self._freed()
+                batch, self._inbox = self._inbox, []
                 await self._write_until_done(batch)
                 self._written_at = time.monotonic()
             self._idle.set()

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 SITE = "local"
 
 _SAMPLE_S = 1.0
+_HAND_OVER_S = 0.25  # Ends are not kept waiting for longer than this.
 _LOOK_BACK_S = 1.0
 _DUE_AT_ONCE = 1000
 _LONGEST_SLEEP_S = 3600.0
@@ -51,7 +52,7 @@ class Dispatcher:
         self._database = database
         self._monitor = monitor
         self._cancel_grace_s = cancel_grace_s
-        self._completer = Completer(database, self.roster, runs, self._wake_claims)
+        self._completer = Completer(database, self.roster, runs, self._make_ready)
         self._executors: Mapping[str, Executor] = {}
         self._recovery = Recovery(database, identity, self.roster, self._executors)
         self._work = asyncio.Event()
@@ -130,6 +131,16 @@ class Dispatcher:
     def _wake_claims(self) -> None:
         self._work.set()
 
+    async def _make_ready(self) -> None:
+        """Ends are about to be written: what there is room for then is claimed in the same commit.
+
+        Not while attempts are handed over, which takes as long as a commit: the claim would need one of its own.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_HAND_OVER_S), self._claiming:
+                pass
+        self._work.set()
+
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._completer.run())
@@ -169,7 +180,8 @@ class Dispatcher:
     async def _claim(self) -> bool:
         """Claim once and launch; whether there may be more to claim."""
         room = self.admission.room(self.roster.occupied)
-        if room.slots == 0 or self.is_draining:
+        if room.slots == 0 or self.is_draining or self._completer.has_ends:
+            # Ends that wait are written at once, and wake up the claim that goes with them.
             return False
         reserved = self.admission.reserved
         wish = Claim(

@@ -41,6 +41,10 @@ class Desk:
         return Ended(token, record)
 
 
+async def at_once() -> None:
+    """Nothing has to be made ready before ends are written."""
+
+
 @pytest_asyncio.fixture
 async def desk(database: Database, tmp_path: Path) -> AsyncIterator[Desk]:
     worker = await Worker.register(database)
@@ -48,7 +52,7 @@ async def desk(database: Database, tmp_path: Path) -> AsyncIterator[Desk]:
     (claimed,) = await worker.claim()
     roster = Roster()
     roster.add(claimed)
-    completer = Completer(database, roster, tmp_path / os.fsdecode(b"runs-\xff"), lambda: None)
+    completer = Completer(database, roster, tmp_path / os.fsdecode(b"runs-\xff"), at_once)
     task = asyncio.create_task(completer.run())
     yield Desk(completer, roster, worker, claimed)
     task.cancel()

@@ -138,7 +138,7 @@ class Service:
             heartbeat_s=0.0,  # silent is who did not beat between a few looks, however soon they follow each other
         )
         self.roster = Roster()
-        self._completer = Completer(database, self.roster, world.runs, lambda: None)
+        self._completer = Completer(database, self.roster, world.runs, _at_once)
         self.hands = Hands(world, name, self._completer.take)
         self.recovery = Recovery(database, self.identity, self.roster, {"local": self.hands})
         self._is_doubtful = False
@@ -203,3 +203,7 @@ class Service:
     def hear(self, report: Started | Ended) -> None:
         """A keeper tells; what is not in the roster is none of this service's business."""
         self._completer.take(report)
+
+
+async def _at_once() -> None:
+    """The walk decides when claims are made."""
