@@ -19,6 +19,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.compiler import compiles
 
 from jobmgr.store.backend import DEADLINE, DIRECT, LIMIT, MAY_TAKE, STATEMENT_S, json_text
+from jobmgr.store.portion import portions
 
 Values = Mapping[str, Any]
 Processor = Callable[[Any], Any]
@@ -41,7 +42,14 @@ class Prepared:
     def run(self, connection: sa.Connection, many: Sequence[Values]) -> None:
         """Run it for each of `many`; nothing if there are none."""
         form = self._form(connection)
-        if many:
+        if not many:
+            return
+        if form.takes_columns:
+            # In portions, because a statement has a time limit, and a user decides how many jobs are submitted at once.
+            for some in portions(many):
+                columns = {name: [values[name] for values in some] for name, _, _ in form.names}
+                _send(connection, form.text, form.parameters(columns))
+        else:
             _send_many(connection, form.text, [form.parameters(values) for values in many])
 
     def _form(self, connection: sa.Connection) -> _Form:
@@ -61,6 +69,7 @@ class _Form:
     names: Sequence[tuple[str, Any, Processor | None]]  # of the parameters in order; no name: a constant
     columns: Sequence[tuple[int, Processor]]  # those that have to be translated
     make: Callable[[Sequence[Any]], Any]
+    takes_columns: bool = False  # Each parameter has the values of all rows.
 
     def parameters(self, values: Values) -> tuple[Any, ...]:
         return tuple(
@@ -93,7 +102,8 @@ def _send(connection: sa.Connection, text: str, values: tuple[Any, ...]) -> Sequ
             raise _wrapped(error, text, connection) from error
     if (direct := _postgresql_driver(connection)) is not None:
         return direct.run_async(lambda driver: driver.fetch(text, *values))
-    return connection.exec_driver_sql(text, values).fetchall()
+    found = connection.exec_driver_sql(text, values)
+    return found.fetchall() if found.returns_rows else ()
 
 
 def _send_many(connection: sa.Connection, text: str, many: list[tuple[Any, ...]]) -> None:
@@ -205,7 +215,10 @@ def _parameter(
 
 
 def _compile(statement: Any, columns: Sequence[str] | None, dialect: sa.Dialect) -> _Form:
-    compiled = statement.compile(dialect=dialect, column_keys=columns)
+    takes_columns = columns is not None and dialect.name == "postgresql"
+    if columns is not None and takes_columns:
+        statement = _insert_of_columns(statement.table, columns)
+    compiled = statement.compile(dialect=dialect, column_keys=None if takes_columns else columns)
     assert not compiled.insert_prefetch, "a column has a default that only SQLAlchemy knows"
     binds = [(name, compiled.binds[name]) for name in compiled.positiontup]
     selected = list(statement.exported_columns)
@@ -215,4 +228,15 @@ def _compile(statement: Any, columns: Sequence[str] | None, dialect: sa.Dialect)
         [_parameter(name, bind, dialect) for name, bind in binds],
         [(index, process) for index, process in translated if process is not None],
         _record_of([column.key for column in selected]),
+        takes_columns,
     )
+
+
+def _insert_of_columns(table: sa.Table, columns: Sequence[str]) -> sa.Insert:
+    """Rows as one array per column: PostgreSQL takes as long for each set of parameters as for a row."""
+    arrays = [
+        sa.bindparam(name, type_=postgresql.ARRAY(table.c[name].type, dimensions=1)) for name in columns
+    ]
+    rows = sa.func.unnest(*arrays).table_valued(*columns).render_derived(name="given")
+    chosen = sa.select(*(rows.c[name] for name in columns))
+    return sa.insert(table).from_select(list(columns), chosen, include_defaults=False)

@@ -76,16 +76,15 @@ class Transaction:
             self.topics.add(Topic.TIME)
 
     def finish(self) -> None:
-        """Write tallies, then events behind their lock, then the notification: the last statements of all."""
+        """Write tallies, then events behind their lock: the last statements of all."""
         self._write_tallies()
         if not self.events:
             return
         self.topics.add(Topic.EVENT)
         if self.is_postgresql:
-            self.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(EVENT_LOCK)))
+            # The server notifies when it has committed.
+            _LOCK_AND_NOTIFY.rows(self.connection, {"sender": self.sender})
         _INSERT_EVENTS.run(self.connection, self.events)
-        if self.is_postgresql:
-            self.connection.execute(sa.select(sa.func.pg_notify(NOTIFY_CHANNEL, self.sender)))
 
     def _write_tallies(self) -> None:
         moved: dict[str, dict[str, int]] = {}
@@ -106,6 +105,12 @@ class Transaction:
             self.topics.add(Topic.WORK)
 
 
+_LOCK_AND_NOTIFY = Prepared(
+    sa.select(
+        sa.func.pg_advisory_xact_lock(EVENT_LOCK).label("locked"),
+        sa.func.pg_notify(NOTIFY_CHANNEL, sa.bindparam("sender")).label("notified"),
+    )
+)
 _INSERT_EVENTS = Prepared(sa.insert(Event), ("at", "kind", "job", "job_id", "user", "v", "data"))
 _ADD_TALLIES = Prepared(
     sa.update(Queue)

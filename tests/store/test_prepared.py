@@ -14,11 +14,12 @@ from jobmgr.store.engine import Database
 from jobmgr.store.postgresql import Postgresql
 from jobmgr.store.prepared import Prepared, listed
 from jobmgr.store.sqlite import Sqlite
-from jobmgr.store.tables import Job, Queue
+from jobmgr.store.tables import Job, Queue, Site
 
 _LIMIT = Prepared(
     sa.update(Queue).where(Queue.name == sa.bindparam("of")).values(max_running=sa.bindparam("limit"))
 )
+_SITES = Prepared(sa.insert(Site), ("name", "executor", "configuration"))
 _NAMES = Prepared(sa.select(Queue.name).where(listed(Queue.name, "names")).order_by(Queue.name))
 # Counts for longer than anybody waits.
 _COUNT = "(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT -i FROM n) SELECT count(*) FROM n)"
@@ -74,6 +75,33 @@ async def test_transaction_that_fails_leaves_nothing(postgresql_url: str) -> Non
 
     await server.close()
     assert unchanged is None
+
+
+async def test_rows_of_an_insert_are_one_statement_and_stay_in_order(postgresql_url: str) -> None:
+    server = Postgresql(address.parse(postgresql_url))
+    sent: list[tuple[str, bool]] = []
+
+    def insert_two(connection: sa.Connection) -> None:
+        sa.event.listen(
+            connection,
+            "before_cursor_execute",
+            lambda *arguments: sent.append((arguments[2].partition(" ")[0], arguments[5])),
+        )
+        _SITES.run(
+            connection, [{"name": name, "executor": "none", "configuration": value} for name, value in rows]
+        )
+
+    rows: list[tuple[str, object]] = [("b", [[1], []]), ("a", None)]
+    await server.write(insert_two)
+    found = await server.read(
+        lambda connection: connection.execute(
+            sa.select(Site.name, Site.configuration).where(Site.executor == "none").order_by(sa.text("ctid"))
+        ).all()
+    )
+
+    await server.close()
+    assert sent == [("INSERT", False)]
+    assert [tuple(row) for row in found] == rows
 
 
 async def test_who_listens_hears_of_them(database: Database) -> None:
