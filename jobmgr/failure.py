@@ -25,7 +25,8 @@ class Failure(StrEnum):
     SPAWN_FAILED = "spawn_failed"
     DISK_FULL = "disk_full"
     WORK_DIR_UNWRITABLE = "work_dir_unwritable"
-    # A scheduler ended it. Nothing on this machine does; rules that are written for both are taken here too.
+    # A scheduler would not have it, or ended it. Nothing on this machine does; rules for both are taken here too.
+    SUBMIT_REFUSED = "submit_refused"
     OUT_OF_MEMORY = "out_of_memory"
     PREEMPTED = "preempted"
     NODE_FAIL = "node_fail"

@@ -18,6 +18,7 @@ from jobmgr.store.engine import Database
 from tests import remnant
 from tests.patience import eventually
 from tests.postgresql import Cluster, find_binaries, running_cluster
+from tests.slurm import Slurm, running_slurm, why_not
 
 _TEMPLATE = "jobmgr_template"
 _NUMBERS = itertools.count(1)
@@ -48,6 +49,26 @@ def postgresql() -> Iterator[Cluster]:
     if binaries is None:
         pytest.skip("PostgreSQL is not installed (no initdb on the PATH or below /usr/lib/postgresql)")
     with running_cluster(binaries) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[Slurm]:
+    """A running SLURM of our own, with accounting."""
+    yield from _slurm(has_accounting=True)
+
+
+@pytest.fixture(scope="session")
+def slurm_without_accounting() -> Iterator[Slurm]:
+    """A running SLURM of our own that forgets what has ended."""
+    yield from _slurm(has_accounting=False)
+
+
+def _slurm(*, has_accounting: bool) -> Iterator[Slurm]:
+    reason = why_not(has_accounting=has_accounting)
+    if reason is not None:
+        pytest.skip(reason)
+    with running_slurm(has_accounting=has_accounting) as cluster:
         yield cluster
 
 
@@ -120,8 +141,7 @@ def _fresh(kind: str, request: pytest.FixtureRequest, folder: Path, *, is_empty:
     yield cluster.url(name)
     # Fails while anybody is connected, so a leaked connection fails its own test.
     sessions = "SELECT application_name, state, query FROM pg_stat_activity WHERE datname"
-    # The server's own workers, such as that of autovacuum, come and go.
-    left = cluster.execute(f"{sessions} = '{name}' AND backend_type = 'client backend'")
+    left = cluster.execute(f"{sessions} = '{name}'")
     cluster.execute(f"DROP DATABASE {name} WITH (FORCE)")
     assert left == "", f"the test left connections open: {left}"
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 from jobmgr.errors import InvalidRequest
 
@@ -20,7 +22,13 @@ _DURATION_FACTOR = {None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What one attempt asks for. None means: not asked for, so nothing but one slot is reserved."""
+    """What one attempt asks for. None means: not asked for, so nothing but one slot is reserved.
+
+    What follows `walltime_s` only a scheduler can give. `cpus` are those of a task, `memory_bytes` that of a node.
+    `licenses` are as the scheduler names them, with their number (`ansys:2`). `mail_on` are `begin`, `end` and `fail`.
+    `directives` are options in the scheduler's own words, `modules` are loaded and `setup` is run by the script's
+    shell before the command.
+    """
 
     cpus: int | None = None
     memory_bytes: int | None = None
@@ -32,6 +40,44 @@ class Resources:
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
+    memory_per_cpu_bytes: int | None = None
+    reservation: str | None = None
+    constraint: str | None = None
+    exclusive: bool | None = None
+    licenses: tuple[str, ...] = ()
+    mail_to: str | None = None
+    mail_on: tuple[str, ...] = ()
+    directives: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+    setup: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, asked: Mapping[str, Any]) -> Resources:
+        """From what `asked` answered, also after it was JSON."""
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in asked.items()
+        }
+        return cls(**values)
+
+    def over(self, defaults: Resources) -> Resources:
+        """These, and of what they do not ask for what `defaults` do."""
+        asked = {**defaults.asked(), **self.asked()}
+        # One stands instead of the other.
+        for own, other in (
+            ("memory_bytes", "memory_per_cpu_bytes"),
+            ("memory_per_cpu_bytes", "memory_bytes"),
+        ):
+            if getattr(self, own) is not None:
+                asked.pop(other, None)
+        return Resources.of(asked)
+
+    def asked(self) -> dict[str, Any]:
+        """By name, what is asked for."""
+        values = {name: getattr(self, name) for name in _NAMES}
+        return {name: value for name, value in values.items() if value is not None and value != ()}
+
+
+_NAMES = tuple(field.name for field in fields(Resources))
 
 
 def parse_memory(text: str, field: str) -> int:

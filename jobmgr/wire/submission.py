@@ -53,6 +53,10 @@ Duration = (
 )
 
 
+Option = Annotated[str, Meta(min_length=1, max_length=1024)]
+Line = Annotated[str, Meta(min_length=1, max_length=4096)]
+
+
 class ResourcesAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """What one attempt asks for; what is not asked for reserves nothing."""
 
@@ -66,6 +70,20 @@ class ResourcesAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
     partition: Annotated[Name, Meta(description="the scheduler's partition")] | None = None
     account: Annotated[Name, Meta(description="who pays for it, as the scheduler knows them")] | None = None
     qos: Annotated[Name, Meta(description="the scheduler's quality of service")] | None = None
+    memory_per_cpu: Annotated[str, Meta(max_length=32, description="instead of memory: 2GB")] | None = None
+    reservation: Annotated[Name, Meta(description="the scheduler's reservation")] | None = None
+    constraint: Annotated[Name, Meta(description="what the machines must have, in its words")] | None = None
+    exclusive: Annotated[bool, Meta(description="no other job on the same machines")] = False
+    licenses: Annotated[list[Option], Meta(max_length=64, description="with their number: ansys:2")] = []
+    mail_to: Annotated[Name, Meta(description="where the scheduler sends mail")] | None = None
+    mail_on: Annotated[list[Literal["begin", "end", "fail"]], Meta(max_length=3)] = []
+    directives: Annotated[
+        list[Option], Meta(max_length=64, description="options in its words: --nice=100")
+    ] = []
+    modules: Annotated[
+        list[Option], Meta(max_length=64, description="environment modules to load first")
+    ] = []
+    setup: Annotated[list[Line], Meta(max_length=100, description="shell lines to run first")] = []
 
 
 class RetryAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -278,7 +296,7 @@ def _spec(asked: JobSubmission, at: str) -> JobSpec:
         command=tuple(asked.command),
         env=asked.env or _NO_ENV,
         cwd=asked.cwd,
-        resources=_resources(asked.resources, at),
+        resources=to_resources(asked.resources, at + "resources."),
         retry=_retry(asked.retry, at),
         on_lost=OnLost(asked.on_lost),
         success=_success(asked.success),
@@ -311,19 +329,25 @@ def _success(asked: SuccessAsked) -> Success:
     return Success(tuple(asked.exit_codes), tuple(asked.required_files))
 
 
-def _resources(asked: ResourcesAsked, at: str) -> Resources:
+def to_resources(asked: ResourcesAsked, at: str) -> Resources:
+    """What is asked for, checked; `at` is where it stands (`resources.`). Raises InvalidRequest."""
     if asked == _ASKS_NOTHING:
         return _NOTHING
     walltime_s = None
     if asked.walltime is not None:
-        walltime_s = _seconds(asked.walltime, at + "resources.walltime")
+        walltime_s = _seconds(asked.walltime, at + "walltime")
         if walltime_s <= 0:
-            raise InvalidRequest(at + "resources.walltime", "must be longer than zero")
-    for name in ("gpu_type", "partition", "account", "qos"):
-        check_text(getattr(asked, name) or "", f"{at}resources.{name}")
+            raise InvalidRequest(at + "walltime", "must be longer than zero")
+    for name in ("gpu_type", "partition", "account", "qos", "reservation", "constraint", "mail_to"):
+        check_text(getattr(asked, name) or "", f"{at}{name}")
+    for name in ("licenses", "directives", "modules", "setup"):
+        for index, text in enumerate(getattr(asked, name)):
+            check_text(text, f"{at}{name}[{index}]")
+    if asked.memory is not None and asked.memory_per_cpu is not None:
+        raise InvalidRequest(at + "memory_per_cpu", "stands instead of memory, not beside it")
     return Resources(
         cpus=asked.cpus,
-        memory_bytes=None if asked.memory is None else _memory(asked.memory, at + "resources.memory"),
+        memory_bytes=None if asked.memory is None else _memory(asked.memory, at + "memory"),
         gpus=asked.gpus,
         gpu_type=asked.gpu_type,
         walltime_s=walltime_s,
@@ -332,6 +356,18 @@ def _resources(asked: ResourcesAsked, at: str) -> Resources:
         partition=asked.partition,
         account=asked.account,
         qos=asked.qos,
+        memory_per_cpu_bytes=(
+            None if asked.memory_per_cpu is None else _memory(asked.memory_per_cpu, at + "memory_per_cpu")
+        ),
+        reservation=asked.reservation,
+        constraint=asked.constraint,
+        exclusive=asked.exclusive or None,
+        licenses=tuple(asked.licenses),
+        mail_to=asked.mail_to,
+        mail_on=tuple(dict.fromkeys(asked.mail_on)),
+        directives=tuple(asked.directives),
+        modules=tuple(asked.modules),
+        setup=tuple(asked.setup),
     )
 
 

@@ -1,0 +1,1 @@
+"""How schedulers are talked to: pure text and parsing, one scheduler per file."""

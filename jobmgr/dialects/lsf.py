@@ -1,0 +1,216 @@
+"""LSF: IBM Spectrum LSF 10.1 as documented; its relatives OpenLava and volclava as volclava 2.2 was recorded.
+
+bsub copies the environment that it is run in, so it is run with a few variables only; a job has these and LSB_*, LSF_*.
+`-env none` would do the same, but is misread by the relatives.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import assert_never
+
+from jobmgr.dialects import lsf_listing
+from jobmgr.dialects.dialect import (
+    Answer,
+    Busy,
+    Command,
+    Compliance,
+    Doubtful,
+    Listing,
+    Node,
+    NotUnderstood,
+    Order,
+    Partition,
+    Refused,
+    Submission,
+    Submitted,
+    Wish,
+)
+from jobmgr.dialects.lsf_order import Variant, directives
+from jobmgr.dialects.quoting import bare_environment, word
+from jobmgr.errors import InvalidRequest
+
+_SUBMITTED = re.compile(r"Job <(\d+)> is submitted to")
+_BUSY = re.compile(r"LIM is down|Connection refused|Pending job threshold reached")
+_LOST = re.compile(r"LSF library call|timed? ?out|not responding|cannot connect|system call", re.IGNORECASE)
+_PLAIN = re.compile(r"Job not submitted|Request aborted by esub|^Usage: bsub", re.MULTILINE)
+
+_TAKEN = re.compile(r"is being (?:terminated|signaled|stopped|resumed)")
+_GONE = re.compile(r"Job has already finished|No matching job found|is not found")
+_UNWILLING = re.compile(r"permission denied|Illegal|not permitted", re.IGNORECASE)
+
+_DEFAULT_QUEUE = re.compile(r"^\s*DEFAULT_QUEUE\s*=\s*(\S+)", re.MULTILINE)
+_VERSION = re.compile(
+    r"^(?:IBM (?:Spectrum|Platform) LSF|Platform LSF|volclava|openlava)[^,\n]*", re.MULTILINE | re.I
+)
+_IBM_VERSION = re.compile(r"IBM Spectrum LSF.*?\b1\d\.")
+
+# Where LSF is found, and who asks; nothing of what the submitter is doing.
+_KEPT = (
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG",
+    "LSF_ENVDIR", "LSF_SERVERDIR", "LSF_BINDIR", "LSF_LIBDIR",
+)  # fmt: skip
+# bsub reads options from every line of the script, not only from those at its beginning.
+_DIRECTIVE = re.compile(r"^\s*#\s*[BQ]SUB", re.MULTILINE)
+
+
+class Lsf:
+    """LSF's language. `max_array_size` is MAX_JOB_ARRAY_SIZE of bparams: larger arrays are taken for plain jobs."""
+
+    name = "lsf"
+    # The number of a job, for an element of an array with its index: as they are listed.
+    id_word = '"$LSB_JOBID$([ "${LSB_JOBINDEX:-0}" -eq 0 ] || echo "[$LSB_JOBINDEX]")"'
+    restarts_word = ""  # a job does not learn how often it was requeued
+    index_word = "$((LSB_JOBINDEX - 1))"  # arrays begin at 1
+
+    def __init__(self, variant: Variant = Variant.IBM, *, max_array_size: int = 1000) -> None:
+        self.variant = variant
+        self.max_array_size = max_array_size
+
+    def script(self, order: Order) -> str:
+        """See Dialect. In a working directory that is missing LSF would run the job in another one."""
+        lines = "".join(f"#BSUB {line}\n" for line in directives(order, self.variant, self.max_array_size))
+        body = f"unset LSB_NTRIES\ncd -- {word(order.cwd)} || exit 1\n{order.body}"
+        if _DIRECTIVE.search(body) is not None:
+            raise InvalidRequest(
+                "command",
+                "a line of the script (of command, env or setup) begins with #BSUB, which LSF would obey",
+            )
+        return f"#!/bin/sh\n{lines}{body}"
+
+    def submit(self, path: str, order: Order) -> Command:  # noqa: ARG002 - all is in the script
+        """See Dialect. With more than one try bsub sends the job again when an answer is late: one became five."""
+        return Command(("sh", "-c", f'{bare_environment(_KEPT)} LSB_NTRIES=1 bsub < "$0"', path))
+
+    def submitted(self, answer: Answer) -> Submission:
+        """See Dialect. Who tried again may have submitted more than the one job whose id is printed."""
+        said = f"{answer.stdout.strip()}\n{answer.stderr.strip()}".strip()[:2000]
+        numbers = _SUBMITTED.findall(said)
+        has_retried = lsf_listing.NOISE.search(said) is not None
+        if answer.exit_code == 0 and len(numbers) == 1 and not has_retried:
+            return Submitted(numbers[0])
+        if answer.exit_code is None or numbers or has_retried:
+            return Doubtful(said or "bsub did not answer")
+        if _BUSY.search(said) is not None:
+            return Busy(said)
+        is_plain = _PLAIN.search(said) is not None and _LOST.search(said) is None
+        return Refused(said) if is_plain else Doubtful(said or f"bsub ended with {answer.exit_code}")
+
+    def find(self, name: str) -> tuple[Command, ...]:
+        """See Dialect. bjobs forgets ended jobs after CLEAN_PERIOD, an hour by default; bhist does not."""
+        return (self._bjobs("-a", "-J", name), _query("bhist", "-a", "-w", "-n", "0", "-J", name))
+
+    def found(self, name: str, answers: Sequence[Answer]) -> Listing:
+        """See Dialect. With LSB_QUERY_PORT bjobs may be 5 s behind, so an empty listing counts after that time only."""
+        now, then = self._read(answers[0]), lsf_listing.past(answers[1])
+        known = {job.id for job in now.jobs}
+        jobs = now.jobs + tuple(job for job in then.jobs if job.id not in known)
+        return Listing(
+            tuple(job for job in jobs if job.name == name),
+            complete=now.complete and then.complete,
+            why=now.why or then.why,
+        )
+
+    def look(self, ids: Sequence[str]) -> tuple[Command, ...]:
+        """See Dialect. Who is unknown may have been forgotten (CLEAN_PERIOD)."""
+        return (self._bjobs("-a", *ids),)
+
+    def seen(self, answers: Sequence[Answer]) -> Listing:
+        """See Dialect. No state is final: an operator's brequeue turns EXIT and DONE into PEND and RUN again."""
+        (answer,) = answers
+        return self._read(answer)
+
+    def ask(self, wish: Wish, ids: Sequence[str]) -> Command | None:
+        """See Dialect. bstop holds who waits and suspends who runs."""
+        match wish:
+            case Wish.CANCEL:
+                return _query("bkill", *ids)
+            case Wish.HOLD | Wish.SUSPEND:
+                return _query("bstop", *ids)
+            case Wish.RELEASE | Wish.RESUME:
+                return _query("bresume", *ids)
+            case _ as never:
+                assert_never(never)
+
+    def prioritise(self, priority: int, ids: Sequence[str]) -> Command | None:  # noqa: ARG002 - it cannot be said
+        """See Dialect. Users have priorities only where the site defines them (MAX_USER_PRIORITY), from 1 up."""
+        return None
+
+    def complied(self, answer: Answer) -> Compliance:
+        """See Dialect. Of several jobs the least certain counts; one that is gone hinders nothing."""
+        lines = f"{answer.stdout}\n{answer.stderr}".splitlines()
+        each = {
+            _compliance(line) for line in lines if line.strip() and lsf_listing.NOISE.search(line) is None
+        }
+        order = (Compliance.DOUBTFUL, Compliance.REFUSED, Compliance.DONE, Compliance.GONE)
+        return next((compliance for compliance in order if compliance in each), Compliance.DOUBTFUL)
+
+    def partitions(self) -> Command:
+        """See Dialect. Only bparams tells which queue is the default one."""
+        return _query("sh", "-c", "bqueues -w && bparams -l")
+
+    def read_partitions(self, answer: Answer) -> tuple[Partition, ...]:
+        """See Dialect."""
+        default = _DEFAULT_QUEUE.search(answer.stdout)
+        rows = list(lsf_listing.rows(answer.stdout, lsf_listing.QUEUE_HEADINGS))
+        _insist(answer, has_rows=bool(rows))
+        return tuple(lsf_listing.partition(row, default[1] if default else None) for row in rows)
+
+    def nodes(self) -> Command:
+        """See Dialect."""
+        return _query("bhosts", "-w")
+
+    def read_nodes(self, answer: Answer) -> tuple[Node, ...]:
+        """See Dialect."""
+        rows = list(lsf_listing.rows(answer.stdout, lsf_listing.HOST_HEADINGS))
+        _insist(answer, has_rows=bool(rows))
+        return tuple(map(lsf_listing.node, rows))
+
+    def everything(self) -> Command:
+        """See Dialect."""
+        return self._bjobs("-u", "all")
+
+    def read_everything(self, answer: Answer) -> Listing:
+        """See Dialect."""
+        return self._read(answer)
+
+    def version(self) -> Command:
+        """See Dialect."""
+        return Command(("bjobs", "-V"))
+
+    def read_version(self, answer: Answer) -> str | None:
+        """See Dialect. IBM's is printed on stderr."""
+        match = _VERSION.search(f"{answer.stdout}\n{answer.stderr}")
+        return match[0].strip() if match is not None else None
+
+    def _bjobs(self, *arguments: str) -> Command:
+        form = ("-o", lsf_listing.FIELDS, "-json") if self.variant is Variant.IBM else ("-w",)
+        return _query("bjobs", *form, *arguments)
+
+    def _read(self, answer: Answer) -> Listing:
+        return lsf_listing.records(answer) if self.variant is Variant.IBM else lsf_listing.table(answer)
+
+
+def of_version(version: str, *, max_array_size: int = 1000) -> Lsf:
+    """The language of what `read_version` answered."""
+    is_ibm = _IBM_VERSION.search(version) is not None
+    return Lsf(Variant.IBM if is_ibm else Variant.CLASSIC, max_array_size=max_array_size)
+
+
+def _query(*argv: str) -> Command:
+    """Without LSB_NTRIES it would wait for ever while LSF is down."""
+    return Command(("env", "LC_ALL=C", "LSB_NTRIES=1", *argv))
+
+
+def _compliance(line: str) -> Compliance:
+    if _TAKEN.search(line) is not None:
+        return Compliance.DONE
+    if _GONE.search(line) is not None:
+        return Compliance.GONE
+    return Compliance.REFUSED if _UNWILLING.search(line) is not None else Compliance.DOUBTFUL
+
+
+def _insist(answer: Answer, *, has_rows: bool) -> None:
+    if not has_rows or answer.exit_code is None:
+        raise NotUnderstood((answer.stderr.strip() or answer.stdout.strip() or "LSF did not answer")[:500])

@@ -1,0 +1,28 @@
+"""The dialects by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+
+from jobmgr.dialects.dialect import Dialect
+from jobmgr.errors import InvalidRequest
+
+# Where each is; imported when a site needs it.
+_DIALECTS: Mapping[str, tuple[str, str]] = {
+    "slurm": ("slurm", "Slurm"),
+    "shell": ("shell", "Shell"),
+    "pbs": ("pbs", "Pbs"),
+    "lsf": ("lsf", "Lsf"),
+}
+
+
+def dialect(name: str | None) -> Dialect:
+    """The dialect of this name. Raises InvalidRequest."""
+    if name is None or name not in _DIALECTS:
+        raise InvalidRequest(
+            "kind", f"{name!r} is not a scheduler that can be talked to: {', '.join(_DIALECTS)}"
+        )
+    module, kind = _DIALECTS[name]
+    make: Callable[[], Dialect] = getattr(import_module(f"jobmgr.dialects.{module}"), kind)
+    return make()

@@ -1,0 +1,41 @@
+"""What real shells make of what a dialect writes."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from jobmgr.dialects.dialect import Command
+
+
+def insist_on_syntax(script: str) -> None:
+    """Let bash read a script without running it."""
+    read = subprocess.run(
+        ["/bin/bash", "-n"],
+        input=script,
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+        check=False,
+    )
+    assert read.returncode == 0, read.stderr
+
+
+def run(command: Command, programs: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command where `programs` are found before those of the system."""
+    path = f"{programs}:/usr/bin:/bin"
+    return subprocess.run(
+        command.argv,
+        input=command.stdin,
+        env=env | {"PATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+def install(programs: Path, name: str, script: str) -> None:
+    """Put a program there."""
+    programs.mkdir(exist_ok=True)
+    (programs / name).write_text(f"#!/bin/sh\n{script}\n")
+    (programs / name).chmod(0o755)

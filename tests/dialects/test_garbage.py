@@ -1,0 +1,114 @@
+"""No answer, however broken, breaks a dialect or is taken for more than it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobmgr.dialects.dialect import Answer, Dialect, Doubtful, NotUnderstood, Submitted
+from jobmgr.dialects.lsf import Lsf
+from jobmgr.dialects.lsf_order import Variant
+from jobmgr.dialects.pbs import Flavour, Pbs
+from jobmgr.dialects.windows_hpc import WindowsHpc
+from tests.dialects import recording
+
+_DIALECTS: dict[str, Dialect] = {
+    "openpbs": Pbs(),
+    "torque": Pbs(Flavour.TORQUE),
+    "ibm": Lsf(),
+    "classic": Lsf(Variant.CLASSIC),
+    "windows": WindowsHpc(),
+}
+ALL = pytest.mark.parametrize("dialect", _DIALECTS.values(), ids=_DIALECTS.keys())
+
+_IBM_JOBS = (Path(__file__).parent.parent / "data" / "lsf" / "ibm_bjobs.json").read_text()
+_TEXTS = [
+    recording.answer("pbs", name).stdout
+    for name in (
+        "qstat_x_f_text_finished_walltime",
+        "qstat_Q_f",
+        "pbsnodes_a",
+        "torque_qstat_f_all",
+        "qselect_N_dup",
+    )
+] + [
+    recording.answer("lsf", name).stdout
+    for name in ("bjobs_various_exits", "bjobs_o_valid_json", "bqueues_w", "bhosts_w", "bhist", "bparams_l")
+]
+_PIECES = st.text(max_size=12) | st.sampled_from(
+    [
+        "9" * 5000,
+        "1.2.3 seconds",
+        "1.2.3 Mbytes",
+        '"',
+        "{",
+        "}",
+        "\n",
+        "\t",
+        "\0",
+        "\udcff",
+        "[",
+        "[9]",
+        "Job Id: ",
+        "-",
+    ]
+)
+
+
+@st.composite
+def broken(draw: st.DrawFn) -> str:
+    """A recorded text of which a part is missing or is something else."""
+    text = draw(st.sampled_from([*_TEXTS, _IBM_JOBS, ""]))
+    start = draw(st.integers(0, len(text)))
+    end = draw(st.integers(start, min(len(text), start + 40)))
+    return text[:start] + draw(_PIECES) + text[end:] if draw(st.booleans()) else text[:start] + draw(_PIECES)
+
+
+ANSWERS = st.builds(
+    Answer, st.sampled_from([None, 0, 1, 2, 35, 38, 99, 153, 162, 255]), broken(), broken() | st.just("")
+)
+
+
+@ALL
+@settings(deadline=None)
+@given(answer=ANSWERS)
+def test_a_broken_answer_breaks_no_dialect(dialect: Dialect, answer: Answer) -> None:
+    dialect.submitted(answer)
+    dialect.complied(answer)
+    dialect.read_version(answer)
+    for listing in (
+        dialect.found("jm-1", [answer] * len(dialect.find("jm-1"))),
+        dialect.seen([answer] * len(dialect.look(["1"]))),
+        dialect.read_everything(answer),
+    ):
+        assert listing.complete or listing.why
+    for read in (dialect.read_partitions, dialect.read_nodes):
+        try:
+            read(answer)
+        except NotUnderstood as error:
+            assert str(error)
+
+
+@ALL
+@settings(deadline=None)
+@given(stdout=broken(), stderr=broken())
+def test_a_command_that_did_not_end_proves_nothing(dialect: Dialect, stdout: str, stderr: str) -> None:
+    answer = Answer(None, stdout, stderr)
+
+    assert isinstance(dialect.submitted(answer), Doubtful)
+    assert not dialect.found("jm-1", [answer] * len(dialect.find("jm-1"))).complete
+    assert not dialect.seen([answer]).complete
+    for read in (dialect.read_partitions, dialect.read_nodes):
+        with pytest.raises(NotUnderstood):
+            read(answer)
+
+
+@ALL
+def test_silence_is_no_submission(dialect: Dialect) -> None:
+    for exit_code in (None, 0, 1, 2, 38, 162, 255):
+        submission = dialect.submitted(Answer(exit_code))
+        assert not isinstance(submission, Submitted)
+        assert submission.words
