@@ -71,6 +71,16 @@ class QueueNotFound(NotFound):
         self.field = field
 
 
+class SiteNotFound(NotFound):
+    """No site has this name."""
+
+    code = "site_not_found"
+
+    def __init__(self, site: str) -> None:
+        super().__init__(f"there is no site {site!r}; see `jobmgr site ls`")
+        self.site = site
+
+
 class FileMissing(NotFound):
     """The job has no such file (yet)."""
 
@@ -243,3 +253,48 @@ class AddressUnavailable(JobmgrError):
     """The service cannot listen where it was told to."""
 
     code = "address_unavailable"
+
+
+class SiteError(JobmgrError):
+    """Something at a site, reached over `host`."""
+
+    code = "site_error"
+
+    def __init__(self, host: str, reason: str) -> None:
+        super().__init__(f"{host}: {reason}")
+        self.host = host
+        self.reason = reason
+
+
+class SiteUnreachable(SiteError):
+    """A command certainly did not start, because the way to its host could not be opened. Transient."""
+
+    code = "site_unreachable"
+
+    def again_in(self, pause_s: float) -> SiteUnreachable:
+        """The same, for who asks before the next try."""
+        return type(self)(self.host, f"{self.reason} (tried just now, and again in {pause_s:.0f} s)")
+
+
+class HostKeyRefused(SiteUnreachable):
+    """The host did not prove that it is the known one; a person has to look."""
+
+    code = "host_key_refused"
+
+
+class LoginRefused(SiteUnreachable):
+    """The host does not let us in; a person has to give it a key that it takes."""
+
+    code = "login_refused"
+
+
+class SiteSilent(SiteError):
+    """What was asked of the site's files was not answered; it may be asked again."""
+
+    code = "site_silent"
+
+
+class SiteRefused(SiteError):
+    """The site's system refused what was asked of its files, in its own words."""
+
+    code = "site_refused"

@@ -15,6 +15,7 @@ import platformdirs
 from jobmgr.errors import InvalidRequest
 
 CONFIG_FILE = "jobmgr.toml"
+_SECRET_VARIABLES = frozenset({"PGPASSWORD", "PGPASSFILE", "PGSERVICE", "PGSERVICEFILE"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,15 @@ def load(
         # It travels in a header, on one line.
         raise InvalidRequest("token", "it holds a line break or another character that cannot be printed")
     return replace(settings, work_dir=settings.work_dir.absolute())
+
+
+def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment without the service's own settings and secrets, which nothing that it starts may see."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith("JOBMGR_") and name not in _SECRET_VARIABLES
+    }
 
 
 def origins(environment: Mapping[str, str], directory: Path | None = None) -> dict[str, list[str]]:

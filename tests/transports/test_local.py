@@ -1,0 +1,80 @@
+"""What only commands of this machine do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from jobmgr.dialects.dialect import Answer, Command
+from jobmgr.errors import SiteUnreachable
+from jobmgr.transports.local import LocalTransport
+from tests.patience import eventually
+
+_TIMEOUT_S = 60.0
+
+
+async def test_what_holds_the_output_open_keeps_the_answer_back_and_is_left_alone(tmp_path: Path) -> None:
+    transport = LocalTransport(os.environ)
+    script = '(read line <"$1"; echo late >"$1.said") & echo now; exit 3'
+    os.mkfifo(tmp_path / "fifo")
+
+    answer = await transport.run(Command(("sh", "-c", script, "sh", str(tmp_path / "fifo"))), 1.0)
+
+    assert answer.exit_code is None
+    assert answer.stdout == "now\n"
+    assert "it ended with 3, but what it left running holds its output open" in answer.stderr
+    await asyncio.to_thread((tmp_path / "fifo").write_text, "go\n")
+    await eventually((tmp_path / "fifo.said").exists)
+    await transport.close()
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """This process cannot open anything more."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    in_use = max(int(name) for name in os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (in_use, before[1]))
+    held = []
+    with contextlib.suppress(OSError):
+        while True:
+            held.append(os.dup(0))
+    try:
+        yield
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+async def test_shortage_of_descriptors_is_no_answer_of_the_program() -> None:
+    transport = LocalTransport(os.environ)
+
+    with no_descriptors(), pytest.raises(SiteUnreachable, match="no process can be started"):
+        await transport.run(Command(("true",)), _TIMEOUT_S)
+
+
+def test_commands_run_on_uvloop_too() -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def main() -> tuple[Answer, ...]:
+        transport = LocalTransport(os.environ)
+        answers = await asyncio.gather(
+            transport.run(Command(("cat",), "text"), _TIMEOUT_S),
+            transport.run(Command(("sh", "-c", "kill -9 $$")), _TIMEOUT_S),
+            transport.run(Command(("sh", "-c", "sleep 600 & sleep 600")), 0.5),
+            transport.run(Command(("jobmgr-no-such-program",)), _TIMEOUT_S),
+        )
+        await transport.close()
+        return answers
+
+    answers = uvloop.run(main())
+
+    assert [answer.exit_code for answer in answers] == [0, 137, None, 127]
+    assert answers[0].stdout == "text"
