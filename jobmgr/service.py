@@ -20,12 +20,15 @@ import msgspec
 
 from jobmgr import settings as settings_module
 from jobmgr.api.server import Server
+from jobmgr.dialects import registry as dialects
 from jobmgr.dispatch.admission import Admission
 from jobmgr.dispatch.dispatcher import Dispatcher
 from jobmgr.domain.limits import ResourceLimits
 from jobmgr.domain.resources import counted
-from jobmgr.errors import SchemaMissing, StoreError
+from jobmgr.domain.site import Site, Way
+from jobmgr.errors import InvalidRequest, SchemaMissing, StoreError
 from jobmgr.executors import process
+from jobmgr.executors.batch import BatchExecutor
 from jobmgr.executors.local import LocalExecutor
 from jobmgr.executors.protocol import Report
 from jobmgr.manager.core import Parts
@@ -37,6 +40,9 @@ from jobmgr.store import dispatchers, durability, queues, schema
 from jobmgr.store.engine import Database
 from jobmgr.store.lock import FileLock, make_file
 from jobmgr.store.queues import LimitsChange
+from jobmgr.transports.host import SshHost
+from jobmgr.transports.local import LocalTransport
+from jobmgr.transports.transport import Transport
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +127,9 @@ class JobManager(Manager):
             identity = _identity(settings, executor.work_id)
             admission = Admission(machine(), await _limits(database, settings, identity.host))
             monitor = ResourceMonitor(settings.work_dir)
-            dispatcher = Dispatcher(database, identity, admission, monitor, runs, settings.cancel_grace_s)
+            dispatcher = Dispatcher(
+                database, identity, admission, monitor, settings.cancel_grace_s, executor, self._foreign
+            )
             feed = Feed(database)
             self.parts = Parts(database, dispatcher, feed, runs, identity.host, _user_name())
             database.on_commit(feed.notice)
@@ -129,7 +137,7 @@ class JobManager(Manager):
                 _background(feed.run, lambda: database.notice_others(settings.poll_s))
             )
             try:
-                await dispatcher.start({"local": executor})
+                await dispatcher.start()
                 logger.info("started; limits: %s", _said(await self.limits()))
                 yield
             finally:
@@ -138,20 +146,43 @@ class JobManager(Manager):
                 await dispatcher.stop()
                 logger.info("stopped; %s left to run on", counted(len(dispatcher.roster), "running job"))
 
+    def _report(self, report: Report) -> None:
+        self.parts.dispatcher.report(report)
+
+    def _job_env(self) -> Mapping[str, str]:
+        return {"JOBMGR_URL": self.url} if self.url else {}
+
     def _executor(self) -> LocalExecutor:
-        def report(report: Report) -> None:
-            self.parts.dispatcher.report(report)
-
-        def job_env() -> Mapping[str, str]:
-            return {"JOBMGR_URL": self.url} if self.url else {}
-
         return LocalExecutor(
             self.settings.work_dir,
-            report,
+            self._report,
             base_env=os.environ,
-            job_env=job_env,
+            job_env=self._job_env,
             descriptor_limit=self._descriptor_limit,
         )
+
+    def _foreign(self, site: Site) -> BatchExecutor:
+        root = site.work_dir or str(self.settings.work_dir)
+        return BatchExecutor(
+            site.name,
+            dialects.dialect(site.dialect),
+            _transport(site),
+            root,
+            self._report,
+            job_env=self._job_env,
+        )
+
+
+def _transport(site: Site) -> Transport:
+    if site.way is Way.LOCAL:
+        return LocalTransport(os.environ)
+    try:
+        from jobmgr.transports.ssh.transport import SshTransport  # noqa: PLC0415 -- optional
+    except ImportError as error:
+        raise InvalidRequest(
+            "host", f"hosts over SSH need asyncssh ({error}): pip install 'jobmgr[ssh]'"
+        ) from error
+    return SshTransport(SshHost(site.host or "", **site.ssh))
 
 
 @contextlib.asynccontextmanager

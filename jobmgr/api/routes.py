@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobmgr.api import documents, events, health, jobs, logs, queues
+from jobmgr.api import documents, events, health, jobs, logs, queues, sites
 from jobmgr.api.route import Route
 from jobmgr.errors import (
     Conflict,
@@ -13,6 +13,7 @@ from jobmgr.errors import (
     JobExists,
     JobNotFound,
     QueueNotFound,
+    SiteNotFound,
     StoreUnavailable,
 )
 from jobmgr.manager.manager import Manager
@@ -27,8 +28,11 @@ from jobmgr.wire.answers import (
     LimitsAnswer,
     QueueAnswer,
     QueuesAnswer,
+    SiteAnswer,
+    SitesAnswer,
     SpecAnswer,
     SubmittedAnswer,
+    TrialAnswer,
     WhyAnswer,
 )
 from jobmgr.wire.requests import (
@@ -42,6 +46,7 @@ from jobmgr.wire.requests import (
     PriorityChange,
     QueueChange,
     RetryQuery,
+    SiteAsked,
 )
 from jobmgr.wire.submission import JobChange, JobSubmission
 
@@ -220,6 +225,38 @@ _QUEUES = (
     ),
 )
 
+_SITE = "/api/v1/sites/{name}"
+
+_SITES = (
+    Route("GET", "/api/v1/sites", sites.sites, "All sites: where jobs may run", SitesAnswer),
+    Route(
+        "PUT",
+        _SITE,
+        sites.put,
+        "Make a site, or change it to this",
+        SiteAnswer,
+        body=SiteAsked,
+        errors=(InvalidRequest, Conflict),
+    ),
+    Route(
+        "DELETE",
+        _SITE,
+        sites.remove,
+        "Forget a site that no stored job names",
+        None,
+        status=204,
+        errors=(SiteNotFound, Conflict),
+    ),
+    Route(
+        "POST",
+        f"{_SITE}/test",
+        sites.trial,
+        "Try the way to a site, its scheduler and its work directory, until something is wrong",
+        TrialAnswer,
+        errors=(InvalidRequest, SiteNotFound),
+    ),
+)
+
 _SERVICE = (
     Route("GET", "/healthz", health.healthz, "Whether the service lives; open to everybody", HealthAnswer),
     Route(
@@ -238,6 +275,7 @@ ROUTES: tuple[Route, ...] = (
     *_JOBS,
     *_READS,
     *_QUEUES,
+    *_SITES,
     *_limits("/api/v1/limits", "PATCH"),
     *_limits("/pool/limits", "PATCH", "PUT"),
     *_SERVICE,

@@ -36,6 +36,7 @@ _COMMANDS = {
     "wait": ("wait", "Wait until jobs have ended."),
     "watch": ("watch", "Watch the jobs while they run."),
     "queue": ("queues", "List, pause, resume and limit queues."),
+    "site": ("sites", "List, add, test and remove sites: where jobs may run."),
     "limits": ("limits", "List and set the limits of the service."),
     "db": ("database", "Bring the database up to date, or check it."),
     "doctor": ("doctor", "Check this installation, and say what to do."),
@@ -80,7 +81,7 @@ class LazyGroup(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            near = difflib.get_close_matches(args[0], _COMMANDS)
+            near = difflib.get_close_matches(args[0], _COMMANDS, cutoff=0.65)
             hint = f" (Did you mean {' or '.join(near)}?)" if near else ""
             raise click.UsageError(error.message + hint, ctx) from error
 

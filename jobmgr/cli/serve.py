@@ -55,6 +55,8 @@ def _start_logging(level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler])
     # Alembic tells at INFO what it looks at; what it did is in its revision table.
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # At INFO asyncssh tells each command and each channel.
+    logging.getLogger("asyncssh").setLevel(logging.WARNING)
 
 
 class _OneLine(logging.Formatter):

@@ -11,13 +11,14 @@ from typing import Any, BinaryIO
 
 import click
 
-from jobmgr.cli import output
+from jobmgr.cli import assignments, output
 from jobmgr.cli.session import with_client
 from jobmgr.cli.wait import wait_and_tell
 from jobmgr.client import Client
 from jobmgr.domain.job import When
 from jobmgr.domain.resources import parse_duration
 from jobmgr.errors import InvalidRequest, JobmgrError, QueueNotFound
+from jobmgr.wire.submission import ResourcesAsked
 
 _JOB_OF_BULK = re.compile(r"jobs\[(\d+)\](?:\.(.+))?", re.DOTALL)
 
@@ -25,6 +26,7 @@ _JOB_OF_BULK = re.compile(r"jobs\[(\d+)\](?:\.(.+))?", re.DOTALL)
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option("--name", help="What people call the job.")
 @click.option("--queue", help="The queue it stands in.")
+@click.option("--site", help="Where it runs: this machine, or a site of `jobmgr site ls`.")
 @click.option(
     "--priority", type=int, help="Larger runs first; 0 unless given, at most 2147483647 either way."
 )
@@ -36,6 +38,14 @@ _JOB_OF_BULK = re.compile(r"jobs\[(\d+)\](?:\.(.+))?", re.DOTALL)
 @click.option("--memory", help="Memory to reserve: 512MB, 4GB.")
 @click.option("--gpus", type=int, help="GPUs to reserve; their names are in CUDA_VISIBLE_DEVICES.")
 @click.option("--walltime", help="Ended after this time: 90s, 5m, 1:30:00.")
+@click.option(
+    "-R",
+    "--resource",
+    "asked",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="What a scheduler is asked for: partition=long, modules=ansys/2026, setup=LINE, … Repeatable.",
+)
 @click.option("--max-attempts", type=int, help="How often it is tried; once unless given.")
 @click.option("--backoff", help="Pause before the next attempt: 5m; 30s unless given.")
 @click.option(
@@ -117,7 +127,9 @@ async def _submit_file(client: Client, source: BinaryIO) -> Sequence[str]:
 def fields(given: Mapping[str, Any]) -> dict[str, Any]:
     """The options as fields of a submitted job. Raises InvalidRequest for one that cannot be understood."""
     job = {
-        name: given[name] for name in ("name", "queue", "priority", "draft", "job_id", "key") if name in given
+        name: given[name]
+        for name in ("name", "queue", "site", "priority", "draft", "job_id", "key")
+        if name in given
     }
     if "env" in given:
         job["env"] = dict(_variable(text) for text in given["env"])
@@ -135,6 +147,9 @@ def fields(given: Mapping[str, Any]) -> dict[str, Any]:
     ):
         if asked := {name: given[name] for name in names if name in given}:
             job[field] = asked
+    if "asked" in given:
+        more = assignments.fields(given["asked"], ResourcesAsked, "--resource")
+        job["resources"] = {**more, **job.get("resources", {})}
     return job
 
 

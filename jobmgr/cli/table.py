@@ -15,6 +15,7 @@ from jobmgr.domain.job import Attempt, FileEntry, Job, JobError
 from jobmgr.domain.queue import Queue, Tally
 from jobmgr.domain.resources import size_text
 from jobmgr.domain.status import Status
+from jobmgr.wire.answers import SiteAnswer, StepAnswer
 
 _STYLES: Mapping[str, str] = MappingProxyType(
     {
@@ -118,6 +119,27 @@ def queues_table(queues: Iterable[Queue]) -> Table:
         state = cell("paused", "magenta") if queue.paused else cell("open")
         counts = [cell(queue.counts[tally]) for tally in Tally]
         table.add_row(cell(queue.name), state, cell(queue.max_running), *counts)
+    return table
+
+
+def sites_table(sites: Iterable[SiteAnswer]) -> Table:
+    """One row per site."""
+    table = _table("SITE", "KIND", "STATE", "HOST", "WORK DIR", "AT MOST")
+    for site in sites:
+        state = cell("open") if site.enabled else cell("disabled", "magenta")
+        where = (site.host or "here", site.work_dir, site.max_submitted)
+        table.add_row(cell(site.name), cell(site.kind), state, *map(cell, where))
+    return table
+
+
+def steps_table(steps: Iterable[StepAnswer]) -> Table:
+    """One row per step of a trial."""
+    table = _table("STEP", "RESULT", "FOUND")
+    for step in steps:
+        found = cell(step.said)
+        found.no_wrap, found.overflow = False, "fold"
+        result = cell("ok", "green") if step.is_well else cell("failed", "red")
+        table.add_row(cell(step.name), result, found)
     return table
 
 

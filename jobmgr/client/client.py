@@ -313,6 +313,26 @@ class Client:
         )
         return translation.to_queue(answer)
 
+    async def sites(self) -> Sequence[answers.SiteAnswer]:
+        """All sites by name."""
+        return (await self._connection.read(path("sites"), answers.SitesAnswer)).sites
+
+    async def put_site(self, name: str, **fields: Any) -> answers.SiteAnswer:
+        """Make a site (`kind`, `host`, `work_dir`, …), or change it to this. Raises InvalidRequest, Conflict."""
+        return await self._connection.change(
+            "PUT", path("sites", name), answers.SiteAnswer, fields, look="see `jobmgr site ls`"
+        )
+
+    async def remove_site(self, name: str) -> None:
+        """Forget a site that no stored job names. Raises SiteNotFound, Conflict."""
+        await self._connection.change("DELETE", path("sites", name), type(None), look="see `jobmgr site ls`")
+
+    async def try_site(self, name: str) -> answers.TrialAnswer:
+        """Try the way to a site, its scheduler and its work directory, until something is wrong."""
+        return await self._connection.change(
+            "POST", path("sites", name, "test"), answers.TrialAnswer, look="see `jobmgr site ls`"
+        )
+
     async def limits(self) -> ResourceLimits:
         """What the service may use of its machine."""
         return translation.to_limits(await self._connection.read(path("limits"), answers.LimitsAnswer))

@@ -151,7 +151,7 @@ def choose(
 
     `reserved` goes first if it fits; if not, the others must leave room for it.
     """
-    left = [room.slots, room.cpus, room.memory_bytes, len(room.gpus)]
+    left = [room.slots, room.cpus, room.memory_bytes, room.free_gpus]
     quota = dict(quotas)
     chosen: list[Candidate] = []
     ordered = list(candidates)

@@ -4,34 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 
 from jobmgr.dispatch.roster import Roster, key_of
+from jobmgr.dispatch.sites import Sites
 from jobmgr.domain.job import JobError
 from jobmgr.domain.outcome import End, Outcome, Rules, decide
 from jobmgr.domain.status import Status
 from jobmgr.errors import StoreUnavailable
 from jobmgr.executors.protocol import (
     Ended,
+    Executor,
     ExitRecord,
     Final,
+    Launch,
     Lost,
     NeverRan,
     Paused,
     Report,
     Resumed,
+    Scheduled,
     Started,
     Unreachable,
 )
 from jobmgr.store import attempts, ownership
-from jobmgr.store.attempts import Finish, Start, Turn
+from jobmgr.store.attempts import Finish, Schedule, Start, Turn
 from jobmgr.store.claims import Claimed
 from jobmgr.store.engine import Database
 
@@ -48,11 +50,11 @@ class Completer:
     """Takes reports in, writes starts and ends out. What is not written yet stays here; the truth is on disk."""
 
     def __init__(
-        self, database: Database, roster: Roster, runs: Path, freed: Callable[[], Awaitable[None]]
+        self, database: Database, roster: Roster, sites: Sites, freed: Callable[[], Awaitable[None]]
     ) -> None:
         self._database = database
         self._roster = roster
-        self._runs = runs
+        self._sites = sites
         self._freed = freed
         self._inbox: list[Report] = []
         # How often each report was refused that is to be written again later.
@@ -146,6 +148,7 @@ class Completer:
         turns = {report.token: report for report in batch if isinstance(report, Paused | Resumed)}
         # All go into one commit, in this order. Writing any of them twice changes nothing, so each may be repeated.
         results = await asyncio.gather(
+            self._write_schedules([report for report in batch if isinstance(report, Scheduled)]),
             self._write_starts(starts),
             self._write_unreachable([report for report in batch if isinstance(report, Unreachable)]),
             self._write_turns([turn for token, turn in turns.items() if token not in ends]),
@@ -155,6 +158,15 @@ class Completer:
         for result in results:
             if isinstance(result, BaseException):
                 raise result
+
+    async def _write_schedules(self, reports: Sequence[Scheduled]) -> None:
+        items = [
+            Schedule(key_of(claimed), report.handle)
+            for report in reports
+            if (claimed := self._roster.get(report.token)) is not None
+        ]
+        if items:
+            await self._database.write_all(attempts.schedule, items)
 
     async def _write_starts(self, reports: Sequence[Started]) -> None:
         items = [
@@ -221,7 +233,8 @@ class Completer:
         missing: tuple[str, ...] = ()
         directory = self._run_directory(claimed)
         if record is not None and record.exit_code is not None and claimed.required_files:
-            missing = await asyncio.to_thread(_missing, directory, claimed.required_files)
+            executor, launch = self._at(claimed)
+            missing = await executor.missing(launch, claimed.required_files)
         end = _end(report)
         return Finish(
             key=key_of(claimed),
@@ -236,10 +249,14 @@ class Completer:
             leftovers=record.leftovers if record else 0,
         )
 
-    def _run_directory(self, claimed: Claimed) -> Path:
-        if claimed.origin is not None and claimed.origin.work_dir:
-            return Path(claimed.origin.work_dir) / "runs" / claimed.job_id / str(claimed.number)
-        return self._runs / claimed.job_id / str(claimed.number)
+    def _run_directory(self, claimed: Claimed) -> str:
+        executor, launch = self._at(claimed)
+        return executor.run_directory(launch)
+
+    def _at(self, claimed: Claimed) -> tuple[Executor, Launch]:
+        executor = self._sites.executor(claimed.site)
+        assert executor is not None, "only executors report"
+        return executor, self._sites.launch_of(claimed)
 
 
 def _decide(end: End, missing: tuple[str, ...], jitter: float, rules: Rules, now: datetime) -> Outcome:
@@ -250,9 +267,9 @@ def _decide(end: End, missing: tuple[str, ...], jitter: float, rules: Rules, now
     return replace(outcome, error=JobError(code, _storable(message)))
 
 
-def _storable(text: str | Path) -> str:
+def _storable(text: str) -> str:
     """The text without what databases refuse: bytes of names that are not UTF-8 (lone surrogates), and NUL."""
-    return str(text).encode(errors="backslashreplace").decode().replace("\0", "\\x00")
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
 
 
 _INTERNAL = JobError(
@@ -289,8 +306,3 @@ def _end_of_record(record: ExitRecord) -> End:
 
 def _lost(evidence: str) -> JobError:
     return JobError("lost", f"nobody knows how it ended: {evidence}")
-
-
-def _missing(directory: Path, required: Sequence[str]) -> tuple[str, ...]:
-    # A name that is too long, or below a directory that may not be entered, is that of no file we can see.
-    return tuple(name for name in required if not os.path.isfile(directory / name))

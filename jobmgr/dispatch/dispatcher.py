@@ -6,32 +6,41 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
-from jobmgr.dispatch.admission import Admission
+from jobmgr.dispatch.admission import Admission, choose
 from jobmgr.dispatch.completer import Completer
-from jobmgr.dispatch.recovery import Recovery, launch_of
+from jobmgr.dispatch.recovery import Recovery
 from jobmgr.dispatch.roster import Roster
-from jobmgr.errors import StoreUnavailable
+from jobmgr.dispatch.sites import Maker, Sites
+from jobmgr.domain.site import LOCAL, Site, Step
+from jobmgr.errors import InvalidRequest, StoreUnavailable
 from jobmgr.executors.protocol import Executor, NeverRan, Report, Started
 from jobmgr.monitor import ResourceMonitor
-from jobmgr.store import attempts, claims, dispatchers, waiting
-from jobmgr.store.claims import Claim, Claimed
+from jobmgr.store import attempts, claims, dispatchers, sites, waiting
+from jobmgr.store.claims import Claim, Claimed, Room
 from jobmgr.store.dispatchers import Identity
 from jobmgr.store.engine import Database
 from jobmgr.store.transaction import Topic
 
 logger = logging.getLogger(__name__)
 
-SITE = "local"
-
 _SAMPLE_S = 1.0
 _HAND_OVER_S = 0.25  # Ends are not kept waiting for longer than this.
 _LOOK_BACK_S = 1.0
 _DUE_AT_ONCE = 1000
 _LONGEST_SLEEP_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """How many attempts a foreign queue may have, and has; why it gets no more, in sentences."""
+
+    slots: int
+    slots_used: int
+    closed: Sequence[str]
 
 
 class Dispatcher:
@@ -43,8 +52,9 @@ class Dispatcher:
         identity: Identity,
         admission: Admission,
         monitor: ResourceMonitor,
-        runs: Path,
         cancel_grace_s: float,
+        executor: Executor,
+        make: Maker,
     ) -> None:
         self.identity = identity
         self.admission = admission
@@ -52,12 +62,13 @@ class Dispatcher:
         self._database = database
         self._monitor = monitor
         self._cancel_grace_s = cancel_grace_s
-        self._completer = Completer(database, self.roster, runs, self._make_ready)
-        self._executors: Mapping[str, Executor] = {}
-        self._recovery = Recovery(database, identity, self.roster, self._executors)
+        self._sites = Sites(executor, make)
+        self._completer = Completer(database, self.roster, self._sites, self._make_ready)
+        self._recovery = Recovery(database, identity, self.roster, self._sites)
         self._work = asyncio.Event()
         self._time = asyncio.Event()
         self._wish = asyncio.Event()
+        self._site = asyncio.Event()
         self._limits_changed = asyncio.Event()
         self.is_draining = False
         self._claiming = asyncio.Lock()
@@ -77,11 +88,10 @@ class Dispatcher:
                 asyncio.get_running_loop().call_later(pause_s + 0.01, self._wake_claims)  # not early
         self._completer.take(report)
 
-    async def start(self, executors: Mapping[str, Executor]) -> None:
-        """Register, take up what an earlier service left, and begin to claim."""
-        self._executors = executors
-        self._recovery = Recovery(self._database, self.identity, self.roster, executors)
+    async def start(self) -> None:
+        """Register, take up what an earlier service left, and begin to claim. The executor here is started."""
         await self._database.write(dispatchers.register, self.identity)
+        await self._sites.refresh(await self._database.read(sites.listing))
         self._tasks = asyncio.create_task(self._run(), name="jobmgr-dispatcher")
         await self._recovery.look_after_others()
         self._database.on_commit(self.notice)
@@ -95,8 +105,7 @@ class Dispatcher:
     async def stop(self) -> None:
         """Claim no more, and let go: running jobs run on under their keepers."""
         await self._end_claiming()
-        for executor in self._executors.values():
-            await executor.stop()
+        await self._sites.stop()
         if self._tasks is not None:
             with contextlib.suppress(TimeoutError):
                 # Reports that cannot be written now are on disk as exit records; the next start reads them.
@@ -115,7 +124,12 @@ class Dispatcher:
 
     def notice(self, topics: frozenset[Topic]) -> None:
         """Wake up whoever is concerned by a commit."""
-        for topic, event in ((Topic.WORK, self._work), (Topic.TIME, self._time), (Topic.WISH, self._wish)):
+        for topic, event in (
+            (Topic.WORK, self._work),
+            (Topic.TIME, self._time),
+            (Topic.WISH, self._wish),
+            (Topic.SITE, self._site),
+        ):
             if topic in topics:
                 event.set()
 
@@ -148,6 +162,7 @@ class Dispatcher:
                 self._claim_when_woken,
                 self._promote_when_due,
                 self._obey_when_wished,
+                self._follow_sites,
                 self._watch_host,
                 self._look_for_passed_over,
                 self._beat,
@@ -178,33 +193,87 @@ class Dispatcher:
                     return
 
     async def _claim(self) -> bool:
-        """Claim once and launch; whether there may be more to claim."""
-        room = self.admission.room(self.roster.occupied)
-        if room.slots == 0 or self.is_draining or self._completer.has_ends:
-            # Ends that wait are written at once, and wake up the claim that goes with them.
+        """Claim once, at all sites in one commit, and launch; whether there may be more to claim."""
+        if self._completer.has_ends:
+            # They are written at once, and wake up the claim that goes with them.
             return False
-        reserved = self.admission.reserved
-        wish = Claim(
-            self.identity.id,
-            SITE,
-            room,
-            self.admission.chooser(),
-            reserved=reserved.job if reserved else None,
-        )
+        wishes = [
+            wish for wish in (self._wish_here(), *map(self._wish_at, self._sites.open)) if wish.room.slots
+        ]
+        if not wishes or self.is_draining:
+            return False
         try:
-            claimed = await self._database.write(claims.claim, wish)
+            claimed = await asyncio.gather(*(self._database.write(claims.claim, wish) for wish in wishes))
         except StoreUnavailable:
             self._is_doubtful = True
             raise
-        if claimed:
-            await self._launch(claimed)
-        return bool(claimed)
+        for wish, attempts_there in zip(wishes, claimed, strict=True):
+            if attempts_there:
+                await self._launch(wish.site, attempts_there)
+        return any(claimed)
 
-    async def _launch(self, claimed: list[Claimed]) -> None:
+    def _wish_here(self) -> Claim:
+        reserved = self.admission.reserved
+        return Claim(
+            self.identity.id,
+            LOCAL,
+            self.admission.room(self.roster.occupied),
+            self.admission.chooser(),
+            reserved=reserved.job if reserved else None,
+        )
+
+    def _wish_at(self, site: Site) -> Claim:
+        slots = max(0, site.max_submitted - self.roster.count(site.name))
+        return Claim(self.identity.id, site.name, Room.elsewhere(slots), choose)
+
+    async def _launch(self, site: str, claimed: list[Claimed]) -> None:
         for attempt in claimed:
             self.roster.add(attempt)
             logger.debug("job %s attempt %s claimed", attempt.job_id, attempt.number)
-        await self._executors[SITE].launch([launch_of(attempt) for attempt in claimed])
+        executor = self._sites.executor(site)
+        assert executor is not None, "a site without an executor is not claimed for"
+        await executor.launch([self._sites.launch_of(attempt) for attempt in claimed])
+
+    async def _follow_sites(self) -> None:
+        await self._site.wait()
+        self._site.clear()
+        await self._refresh_sites()
+
+    async def _refresh_sites(self) -> None:
+        async with self._claiming:
+            opened = await self._sites.refresh(await self._database.read(sites.listing))
+            for name in opened:
+                await self._recovery.enter(name)
+        if opened:
+            self._work.set()
+
+    async def try_site(self, name: str) -> Sequence[Step]:
+        """Try a foreign queue. Raises InvalidRequest if this service does not serve it."""
+        await self._refresh_sites()  # it may have been stored this moment
+        executor = self._sites.foreign(name)
+        if executor is None:
+            raise InvalidRequest("name", f"this service does not serve the site {name}; its log says why")
+        return await executor.trial()
+
+    def elsewhere(self, name: str) -> Elsewhere:
+        """How a foreign queue stands with this service."""
+        site = self._sites.row(name)
+        if site is None or self._sites.foreign(name) is None:
+            return Elsewhere(0, 0, [f"this service does not serve the site {name}; its log says why"])
+        closed = (
+            []
+            if site.is_enabled
+            else [f"the site {name} is disabled; `jobmgr site add` without --disabled opens it"]
+        )
+        return Elsewhere(site.max_submitted, self.roster.count(name), closed)
+
+    def reason(self, job_id: str) -> str:
+        """Why a foreign queue lets an attempt of this job wait, in its own words; empty if that is not known."""
+        for claimed in self.roster:
+            executor = self._sites.foreign(claimed.site) if claimed.job_id == job_id else None
+            if executor is not None:
+                return executor.reason(claimed.token)
+        return ""
 
     async def _promote_when_due(self) -> None:
         self._time.clear()
@@ -225,14 +294,18 @@ class Dispatcher:
             claimed = self.roster.get(token)
             if claimed is not None:
                 logger.info("job %s attempt %s is being cancelled", claimed.job_id, claimed.number)
-                await self._executors[SITE].cancel(token, self._cancel_grace_s)
+                executor = self._sites.executor(claimed.site)
+                if executor is not None:
+                    await executor.cancel(token, self._cancel_grace_s)
                 self._cancelled.add(token)
         # Only what is still wished needs remembering; an ended attempt never comes back under its token.
         self._cancelled &= wished
         for token, is_wanted in await self._database.read(attempts.pause_wishes, self.identity.id):
             # What the executor does about it comes back as a report; told twice it does no more.
-            executor = self._executors[SITE]
-            await (executor.pause(token) if is_wanted else executor.resume(token))
+            claimed = self.roster.get(token)
+            executor = self._sites.executor(claimed.site) if claimed is not None else None
+            if executor is not None:
+                await (executor.pause(token) if is_wanted else executor.resume(token))
         if wished - self._cancelled:
             # Claimed this instant and not in memory yet.
             await asyncio.sleep(0.02)
@@ -255,7 +328,7 @@ class Dispatcher:
             self.admission.passed_over(None)
             return
         room, total = self.admission.room(occupied), self.admission.total
-        best = await self._database.read(claims.passed_over, SITE, room, total)
+        best = await self._database.read(claims.passed_over, LOCAL, room, total)
         before = self.admission.reserved
         self.admission.passed_over(best)
         if before is not None and self.admission.reserved is None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 
 from jobmgr.dispatch import peers
 from jobmgr.dispatch.peers import Fate, Watch
 from jobmgr.dispatch.roster import Roster, key_of
-from jobmgr.executors.protocol import Executor, Launch
+from jobmgr.dispatch.sites import Sites
 from jobmgr.store import dispatchers, ownership
 from jobmgr.store.claims import Claimed
 from jobmgr.store.dispatchers import Identity
@@ -17,31 +18,14 @@ from jobmgr.store.engine import Database
 logger = logging.getLogger(__name__)
 
 
-def launch_of(claimed: Claimed) -> Launch:
-    """What an executor needs of a claimed attempt."""
-    return Launch(
-        job_id=claimed.job_id,
-        number=claimed.number,
-        token=claimed.token,
-        command=claimed.command,
-        env=claimed.env,
-        cwd=claimed.cwd,
-        walltime_s=claimed.walltime_s,
-        origin=claimed.origin,
-        gpus=claimed.gpus,
-    )
-
-
 class Recovery:
     """One dispatcher's care for attempts that it did not claim in this life, or lost from memory."""
 
-    def __init__(
-        self, database: Database, own: Identity, roster: Roster, executors: Mapping[str, Executor]
-    ) -> None:
+    def __init__(self, database: Database, own: Identity, roster: Roster, sites: Sites) -> None:
         self._database = database
         self._own = own
         self._roster = roster
-        self._executors = executors
+        self._sites = sites
         self._watch = Watch()
 
     async def look_after_others(self) -> None:
@@ -67,7 +51,9 @@ class Recovery:
         for claimed in self._roster:
             if claimed.token not in marked:
                 logger.info("attempt %s of job %s is not ours any more", claimed.number, claimed.job_id)
-                await self._executors["local"].forget(claimed.token)
+                executor = self._sites.executor(claimed.site)
+                if executor is not None:
+                    await executor.forget(claimed.token)
                 self._roster.drop(claimed.token)
             elif marked[claimed.token] and claimed.token not in self._roster.unreachable:
                 # Others said so while we were silent.
@@ -81,4 +67,22 @@ class Recovery:
             self._roster.add(claimed)
         if adopted:
             logger.info("taking up %d live attempts", len(adopted))
-            await self._executors["local"].recover([launch_of(claimed) for claimed in adopted])
+        by_site: dict[str, list[Claimed]] = defaultdict(list)
+        for claimed in adopted:
+            by_site[claimed.site].append(claimed)
+        for site, there in by_site.items():
+            await self._recover(site, there)
+
+    async def enter(self, site: str) -> None:
+        """Hand all attempts at a site to its new executor."""
+        await self._recover(site, [claimed for claimed in self._roster if claimed.site == site])
+
+    async def _recover(self, site: str, there: Sequence[Claimed]) -> None:
+        executor = self._sites.executor(site)
+        if executor is None:
+            # Nothing can be said of them until the site is served again.
+            for claimed in there:
+                why = f"the site {site} is not served by this service"
+                await self._database.write(ownership.unreachable, ownership.Unreachable(key_of(claimed), why))
+            return
+        await executor.recover([self._sites.launch_of(claimed) for claimed in there])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 
+from jobmgr.domain.site import LOCAL
 from jobmgr.store.attempts import Key
 from jobmgr.store.claims import Claimed, Room
 
@@ -17,6 +19,9 @@ class Roster:
         self._occupying: set[str] = set()
         # What an executor said it cannot reach. What others say of our attempts while we are silent is another thing.
         self.unreachable: set[str] = set()
+        # How many of either there are, by site.
+        self._held_at: Counter[str] = Counter()
+        self._occupying_at: Counter[str] = Counter()
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -31,9 +36,14 @@ class Roster:
 
     def add(self, claimed: Claimed) -> None:
         """Take an attempt up."""
+        if claimed.token not in self._held:
+            self._held_at[claimed.site] += 1
+        if claimed.token not in self._occupying:
+            self._occupying_at[claimed.site] += 1
         self._held[claimed.token] = claimed
         self._occupying.add(claimed.token)
-        self._empty.clear()
+        if claimed.site == LOCAL:
+            self._empty.clear()
 
     def get(self, token: str) -> Claimed | None:
         """The attempt with this token, if it is here."""
@@ -41,30 +51,38 @@ class Roster:
 
     def free(self, token: str) -> None:
         """What the attempt occupied is free: it has ended, though that may not be written yet."""
-        self._occupying.discard(token)
+        if token in self._occupying:
+            self._occupying.discard(token)
+            self._occupying_at[self._held[token].site] -= 1
 
     def drop(self, token: str) -> None:
         """Its end is written, or it belongs to somebody else now."""
-        self._held.pop(token, None)
+        self.free(token)
+        claimed = self._held.pop(token, None)
+        if claimed is not None:
+            self._held_at[claimed.site] -= 1
         self.unreachable.discard(token)
-        self._occupying.discard(token)
-        if not self._held:
+        if not self._held_at[LOCAL]:
             self._empty.set()
 
     async def wait_until_empty(self) -> None:
-        """Wait until the end of every attempt here is written."""
+        """Wait until the end of every attempt on this machine is written; foreign queues keep theirs."""
         await self._empty.wait()
 
     @property
     def occupied(self) -> Room:
-        """What is in use now."""
-        rows = [self._held[token] for token in self._occupying]
+        """What is in use here now."""
+        rows = [claimed for token in self._occupying if (claimed := self._held[token]).site == LOCAL]
         return Room(
             slots=len(rows),
             cpus=sum(row.cpus for row in rows),
             memory_bytes=sum(row.memory_bytes for row in rows),
             gpus=tuple(name for row in rows for name in row.gpus),
         )
+
+    def count(self, site: str) -> int:
+        """How many attempts occupy a foreign queue."""
+        return self._occupying_at[site]
 
 
 def key_of(claimed: Claimed) -> Key:

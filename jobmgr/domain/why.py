@@ -9,6 +9,7 @@ from datetime import datetime
 from jobmgr.domain.job import Job, When
 from jobmgr.domain.queue import Queue, Tally
 from jobmgr.domain.resources import counted
+from jobmgr.domain.site import LOCAL
 from jobmgr.domain.status import Status
 
 
@@ -31,7 +32,11 @@ class Parent:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the explanation looks at besides the job. `closed` are the host limits that stop all starts now."""
+    """What the explanation looks at besides the job.
+
+    `slots` are those of this service, or of the foreign queue that the job is for; `closed` says what stops all starts
+    there now. `said_there` is why the foreign queue lets it wait, in that one's words.
+    """
 
     queue: Queue
     unmet: Sequence[Parent]
@@ -43,6 +48,7 @@ class Surroundings:
     waits_for_room: Sequence[str]
     unreachable_at: datetime | None = None
     is_draining: bool = False
+    said_there: str = ""
 
 
 def explain(job: Job, around: Surroundings, now: datetime) -> list[Reason]:
@@ -50,7 +56,7 @@ def explain(job: Job, around: Surroundings, now: datetime) -> list[Reason]:
     if job.status is Status.PENDING:
         return _why_pending(job, around, now)
     if job.status is Status.QUEUED:
-        return _why_queued(around)
+        return _why_queued(job, around)
     if job.status.is_terminal:
         cause = f": {job.error.message}" if job.error else ""
         return [Reason(job.status.value, f"it ended as {job.status}{cause}")]
@@ -58,13 +64,20 @@ def explain(job: Job, around: Surroundings, now: datetime) -> list[Reason]:
         since = f"{around.unreachable_at:%Y-%m-%d %H:%M:%S} UTC"
         advice = "if you know that it is dead, `retry --assume-dead` runs the job again"
         return [Reason("unreachable", f"attempt {job.attempt} cannot be reached since {since}; {advice}")]
+    return [_why_live(job, around)]
+
+
+def _why_live(job: Job, around: Surroundings) -> Reason:
     if job.cancel_requested_at is not None:
-        return [Reason("cancelling", "its cancellation was requested; its processes are being ended")]
+        return Reason("cancelling", "its cancellation was requested; its processes are being ended")
     if job.status is Status.PAUSED:
-        return [Reason("paused", f"attempt {job.attempt} is paused; `resume` lets it go on")]
+        return Reason("paused", f"attempt {job.attempt} is paused; `resume` lets it go on")
     if job.pause_requested_at is not None:
-        return [Reason("pausing", "its pause was requested; its processes are being stopped")]
-    return [Reason(job.status.value, f"attempt {job.attempt} is {job.status}")]
+        return Reason("pausing", "its pause was requested; its processes are being stopped")
+    if job.status is Status.SCHEDULED:
+        why = f": {around.said_there}" if around.said_there else ""
+        return Reason("scheduled", f"attempt {job.attempt} waits at {job.site} as {job.handle}{why}")
+    return Reason(job.status.value, f"attempt {job.attempt} is {job.status}")
 
 
 _AWAITED = {When.SUCCESS: "success", When.FAILURE: "failure", When.ANY: "end"}
@@ -91,7 +104,7 @@ def _why_pending(job: Job, around: Surroundings, now: datetime) -> list[Reason]:
     return reasons or [Reason("due", "it is due now and about to be queued")]
 
 
-def _why_queued(around: Surroundings) -> list[Reason]:
+def _why_queued(job: Job, around: Surroundings) -> list[Reason]:
     queue = around.queue
     reasons = []
     if around.is_draining:
@@ -103,7 +116,8 @@ def _why_queued(around: Surroundings) -> list[Reason]:
     reasons += [Reason("asks_too_much", text) for text in around.asks_too_much]
     reasons += [Reason("host_limit", text) for text in around.closed]
     if around.slots_used >= around.slots:
-        reasons.append(Reason("slots", f"this service has {counted(around.slots, 'slot')}, all in use"))
+        who = "this service" if job.site == LOCAL else f"the site {job.site}"
+        reasons.append(Reason("slots", f"{who} has {counted(around.slots, 'slot')}, all in use"))
     reasons += [Reason("resources", text) for text in around.waits_for_room]
     if around.ahead:
         reasons.append(Reason("order", f"before it in its queue: {counted(around.ahead, 'job')}"))

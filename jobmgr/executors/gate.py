@@ -150,12 +150,12 @@ def void(control: str, token: str, reason: str) -> bool:
 
 def read(control: str) -> Content | None:
     """What was decided; None if nothing (yet). Raises ControlFileGarbled, OSError."""
-    return _load(control + _GATE, _is_gate)
+    return _load(control + _GATE, is_gate)
 
 
 def read_exit(control: str) -> Content | None:
     """The exit record; None if there is none (yet). Raises ControlFileGarbled, OSError."""
-    return _load(control + _EXIT, _is_exit)
+    return _load(control + _EXIT, is_exit)
 
 
 def read_note(control: str, nonce: str) -> Content | None:
@@ -171,7 +171,7 @@ def settle_exit(control: str, nonce: str) -> bool:
     Only for when the last process of the attempt is gone.
     """
     note = read_note(control, nonce)
-    if note is None or not _is_exit(note):
+    if note is None or not is_exit(note):
         return False
     with contextlib.suppress(FileExistsError):
         os.link(_private_exit(control, nonce), control + _EXIT)
@@ -272,14 +272,18 @@ def _private_exit(control: str, nonce: str) -> str:
     return f"{control}{_EXIT}.{nonce}"
 
 
-def _is_gate(content: Content) -> bool:
+def is_gate(content: Content) -> bool:
+    """Whether this is the content of a gate."""
     return (
         content.get("v") == VERSION
         and isinstance(content.get("token"), str)
         and isinstance(content.get("nonce"), str)
         and (
             content.get("decision") == VOID
-            or (content.get("decision") == RUN and _is_holder(content.get("holder")))
+            or (
+                content.get("decision") == RUN
+                and (_is_holder(content.get("holder")) or _is_site_holder(content.get("holder")))
+            )
         )
     )
 
@@ -295,7 +299,17 @@ def _is_holder(holder: object) -> bool:
     )
 
 
-def _is_exit(content: Content) -> bool:
+def _is_site_holder(holder: object) -> bool:
+    """A run in a foreign queue."""
+    return (
+        isinstance(holder, dict)
+        and all(isinstance(holder.get(name), str) for name in ("site", "id", "host", "at"))
+        and isinstance(holder.get("restarts"), int)
+    )
+
+
+def is_exit(content: Content) -> bool:
+    """Whether this is the content of an exit record."""
     ends = [content.get("exit_code"), content.get("signal"), content.get("error")]
     return (
         content.get("v") == VERSION

@@ -33,22 +33,13 @@ from jobmgr.executors.protocol import (
 )
 from jobmgr.executors.pursuit import Live, Pursuit, settled
 from jobmgr.failure import Failure
+from jobmgr.settings import clean_environment
 
 logger = logging.getLogger(__name__)
 
 _FOLLOW_AGAIN_FIRST_S = 0.5
 _FOLLOW_AGAIN_MAX_S = 30.0
 _LAST_WORDS = frozenset({"ended", "refused", "not_started"})  # After these a keeper has no attempt.
-_SECRET_VARIABLES = frozenset({"PGPASSWORD", "PGPASSFILE", "PGSERVICE", "PGSERVICEFILE"})
-
-
-def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment without the service's own settings and secrets; jobs must not see those."""
-    return {
-        name: value
-        for name, value in environ.items()
-        if not name.startswith("JOBMGR_") and name not in _SECRET_VARIABLES
-    }
 
 
 class LocalExecutor:
@@ -211,7 +202,19 @@ class LocalExecutor:
         self._live.clear()
         await self._crew.stop()
 
+    def run_directory(self, launch: Launch) -> str:
+        """See Executor."""
+        return f"{self._root_of(launch)}/runs/{_place(launch)}"
+
+    async def missing(self, launch: Launch, names: Sequence[str]) -> tuple[str, ...]:
+        """See Executor."""
+        return await asyncio.to_thread(_missing, self.run_directory(launch), names)
+
     # Handing over
+
+    def _root_of(self, launch: Launch) -> str | Path:
+        # What an earlier service claimed lies where that one kept its files.
+        return (launch.origin and launch.origin.work_dir) or self._work_dir
 
     def _enter(self, launch: Launch) -> Live:
         known = self._live.get(launch.token)
@@ -219,10 +222,8 @@ class LocalExecutor:
             # Handed in again, because its state is in doubt: the new look tells it all again, once.
             known.is_over = True
             known.kick.set()
-        # What an earlier service claimed lies where that one kept its files.
-        root = (launch.origin and launch.origin.work_dir) or self._work_dir
-        place = f"{launch.job_id}/{launch.number}"
-        live = Live(launch, control=f"{root}/control/{place}", run=f"{root}/runs/{place}")
+        control = f"{self._root_of(launch)}/control/{_place(launch)}"
+        live = Live(launch, control=control, run=self.run_directory(launch))
         self._live[launch.token] = live
         return live
 
@@ -384,6 +385,15 @@ class LocalExecutor:
             if report is not None:
                 self._finish(live, report)
             return
+
+
+def _place(launch: Launch) -> str:
+    return f"{launch.job_id}/{launch.number}"
+
+
+def _missing(directory: str, names: Sequence[str]) -> tuple[str, ...]:
+    # A name that is too long, or below a directory that may not be entered, is that of no file we can see.
+    return tuple(name for name in names if not os.path.isfile(f"{directory}/{name}"))
 
 
 def _make_directories(lives: Iterable[Live]) -> list[Exception | None]:

@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import Protocol
 
 from jobmgr.domain.job import JobError, Origin
+from jobmgr.domain.resources import Resources
+from jobmgr.domain.site import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +19,7 @@ class Launch:
     `cwd` None means the run directory. `env` is what the job asked for; the executor adds the base
     environment and the JOBMGR_* variables. If there are `gpus` their names are CUDA_VISIBLE_DEVICES, whatever
     `env` says about it; if not, it is neither set nor removed. `origin` is that of an attempt which an earlier
-    service claimed.
+    service claimed. `handle` is what is known of it already in a foreign queue, `resources` what it asks of one.
     """
 
     job_id: str
@@ -29,6 +31,8 @@ class Launch:
     walltime_s: float | None = None
     origin: Origin | None = None
     gpus: tuple[str, ...] = ()
+    resources: Resources = field(default_factory=Resources)
+    handle: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,14 @@ class ExitRecord:
     cpu_s: float | None
     peak_memory_bytes: int | None
     leftovers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """A foreign queue has the attempt; `handle` is what it calls it there, all its names with blanks between."""
+
+    token: str
+    handle: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +127,7 @@ class Lost:
 
 Turn = Paused | Resumed
 Final = Ended | NeverRan | Lost
-Report = Started | Turn | Unreachable | Final
+Report = Scheduled | Started | Turn | Unreachable | Final
 
 
 class Executor(Protocol):
@@ -150,6 +162,14 @@ class Executor(Protocol):
         """Let a paused attempt go on. Resumed follows, also if it was not paused."""
         ...
 
+    def run_directory(self, launch: Launch) -> str:
+        """Where the attempt's own files lie."""
+        ...
+
+    async def missing(self, launch: Launch, names: Sequence[str]) -> tuple[str, ...]:
+        """Which of these files, below the run directory, are not there. Raises SiteUnreachable."""
+        ...
+
     async def recover(self, launches: Sequence[Launch]) -> None:
         """Re-enter attempts of an earlier service where they really are.
 
@@ -165,4 +185,16 @@ class Executor(Protocol):
 
     async def stop(self) -> None:
         """Let go: running commands run on under their keepers."""
+        ...
+
+
+class ForeignExecutor(Executor, Protocol):
+    """One that hands attempts to a foreign queue."""
+
+    async def trial(self) -> Sequence[Step]:
+        """Try whatever attempts need there, until something is wrong."""
+        ...
+
+    def reason(self, token: str) -> str:
+        """Why the attempt waits there, in that queue's words; empty if it does not, or that is not known."""
         ...

@@ -12,6 +12,7 @@ import msgspec
 from jobmgr.domain.job import Attempt, Event, EventPosition, Job, JobFilter, JobPage, JobSpec, NewJob
 from jobmgr.domain.queue import Tally
 from jobmgr.domain.resources import counted, size_text
+from jobmgr.domain.site import LOCAL
 from jobmgr.domain.status import WAITING, Status
 from jobmgr.domain.why import Parent, Reason, Surroundings, explain
 from jobmgr.errors import InvalidRequest, WaitTimeout
@@ -187,20 +188,23 @@ class Jobs(Core):
         queue = await self.database.read(queues.get, job.queue)
         unmet = await self.database.read(dependencies.unmet, job_id) if job.status is Status.PENDING else []
         queued = job.status is Status.QUEUED
+        is_here = job.site == LOCAL
         waits = job.status in WAITING
-        asked = await self.database.read(listing.asked, job_id) if waits else (0, 0, 0)
+        asked = await self.database.read(listing.asked, job_id) if waits and is_here else (0, 0, 0)
         too_much, no_room = self._fit(asked)
+        there = None if is_here else self.dispatcher.elsewhere(job.site)
         around = Surroundings(
             queue=queue,
             unmet=[Parent(*parent) for parent in unmet],
             ahead=await self.database.read(listing.ahead, job_id) if queued else 0,
-            slots=self.dispatcher.admission.slots,
-            slots_used=self.dispatcher.roster.occupied.slots,
-            closed=self.dispatcher.admission.closed,
+            slots=there.slots if there else self.dispatcher.admission.slots,
+            slots_used=there.slots_used if there else self.dispatcher.roster.occupied.slots,
+            closed=there.closed if there else self.dispatcher.admission.closed,
             asks_too_much=too_much,
             waits_for_room=no_room,
             unreachable_at=await self.database.read(listing.unreachable_at, job_id),
             is_draining=self.dispatcher.is_draining,
+            said_there="" if is_here else self.dispatcher.reason(job_id),
         )
         return explain(job, around, datetime.now(UTC))
 

@@ -174,6 +174,41 @@ def set_unreachable(tx: Transaction, row: AnyRow, at: datetime | None) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Schedule:
+    """A foreign queue has an attempt, under this handle."""
+
+    key: Key
+    handle: str
+
+
+def schedule(tx: Transaction, items: Sequence[Schedule]) -> list[bool]:
+    """Record that attempts wait in foreign queues. False: the attempt is not the caller's any more."""
+    held = fenced(tx, [item.key for item in items])
+    told: set[Key] = set()
+    for item in items:
+        row = held.get(item.key)
+        if row is None or item.key in told:
+            continue
+        told.add(item.key)
+        tx.connection.execute(
+            sa.update(Attempt)
+            .where(Attempt.job == row.job, Attempt.number == row.number)
+            .values(handle=item.handle)
+        )
+        if row.status != Status.CLAIMED:
+            continue
+        tx.move(row.queue, row.status, Status.SCHEDULED)
+        tx.connection.execute(
+            sa.update(Job)
+            .where(Job.id == row.id)
+            .values(status=Status.SCHEDULED.value, handle=item.handle, v=row.v + 1)
+        )
+        about = about_row(row, row.v + 1)
+        tx.record("scheduled", about, status=Status.SCHEDULED, attempt=row.number, handle=item.handle)
+    return [item.key in held for item in items]
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """The processes of an attempt were seen stopped, or going on again."""
 
@@ -325,7 +360,7 @@ def _job_end(
     finished_at = item.finished_at if status.is_terminal else None
     tx.move(row.queue, row.status, status)
     about = about_row(row, row.v + 1)
-    if item.started_at is not None and row.status == Status.CLAIMED:
+    if item.started_at is not None and row.status in (Status.CLAIMED, Status.SCHEDULED):
         # A fast job: its start and its end are one write, but still two facts.
         tx.record(
             "started",

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from jobmgr.domain.job import Origin
 from jobmgr.domain.queue import Tally
+from jobmgr.domain.resources import Resources
 from jobmgr.domain.status import Status
 from jobmgr.store.portion import portions
 from jobmgr.store.prepared import Prepared, listed
@@ -21,12 +22,26 @@ from jobmgr.store.transaction import Transaction, about_row
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What a claim may take: slots, and for jobs that ask for them free cpus, memory and gpus (by name)."""
+    """What a claim may take: slots, and for jobs that ask for them free cpus, memory and gpus (by name).
+
+    Elsewhere a scheduler gives them; there only slots count.
+    """
 
     slots: int
     cpus: int
     memory_bytes: int
     gpus: tuple[str, ...]
+    is_elsewhere: bool = False
+
+    @classmethod
+    def elsewhere(cls, slots: int) -> Room:
+        """So many slots of a foreign queue."""
+        return cls(slots, 2**31 - 1, 2**63 - 1, (), is_elsewhere=True)
+
+    @property
+    def free_gpus(self) -> int:
+        """How many gpus may be asked for."""
+        return 2**31 - 1 if self.is_elsewhere else len(self.gpus)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +78,7 @@ class Claimed:
     job: int
     job_id: str
     queue: str
+    site: str
     number: int
     token: str
     lease: int
@@ -75,6 +91,8 @@ class Claimed:
     memory_bytes: int
     gpus: tuple[str, ...]
     required_files: tuple[str, ...]
+    resources: Resources
+    handle: str | None = None
     origin: Origin | None = None  # of an attempt that an earlier service claimed
 
 
@@ -146,7 +164,7 @@ def _candidates(tx: Transaction, wish: Claim, queue: str, quota: int | None) -> 
             "of_queue": queue,
             "free_cpus": wish.room.cpus,
             "free_memory": wish.room.memory_bytes,
-            "free_gpus": len(wish.room.gpus),
+            "free_gpus": wish.room.free_gpus,
             "at_most": slots * 2,
         },
     )
@@ -243,6 +261,7 @@ _LIVE_ATTEMPTS = Prepared(
         Attempt.job,
         Job.job_id,
         Job.queue,
+        Job.site,
         Attempt.number,
         Attempt.token,
         Attempt.lease,
@@ -255,6 +274,8 @@ _LIVE_ATTEMPTS = Prepared(
         Job.memory_bytes,
         Attempt.allocated_gpus.label("gpus"),
         Spec.required_files,
+        Spec.resources,
+        Attempt.handle,
     )
     .join(Job, Job.id == Attempt.job)
     .join(Spec, Spec.job == Attempt.job)
@@ -273,6 +294,7 @@ def _claimed(row: Any) -> Claimed:
         # Without gpus: an attempt of a version that named none.
         values[name] = tuple(values[name] or ())
     values["status"] = Status(values["status"])
+    values["resources"] = Resources.of(values["resources"])
     return Claimed(**values)
 
 

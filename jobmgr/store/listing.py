@@ -165,7 +165,7 @@ def spec(connection: sa.Connection, job_id: str) -> JobSpec:
         command=tuple(row.command),
         env=row.env,
         cwd=row.cwd,
-        resources=Resources(**row.resources),
+        resources=Resources.of(row.resources),
         retry=Retry(row.max_attempts, row.backoff_s, frozenset(row.retry_on)),
         on_lost=OnLost(row.on_lost),
         success=Success(tuple(row.exit_codes), tuple(row.required_files)),

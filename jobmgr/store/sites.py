@@ -1,17 +1,20 @@
-"""Statements on sites: where a new job goes, and which sites are of a kind."""
+"""Statements on sites: which there are, and where a new job goes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import sqlalchemy as sa
 
 from jobmgr.domain.job import NewJob
-from jobmgr.errors import InvalidRequest
+from jobmgr.domain.resources import Resources
+from jobmgr.domain.site import LOCAL, MAX_SUBMITTED, Way
+from jobmgr.domain.site import Site as SiteView
+from jobmgr.errors import Conflict, InvalidRequest, SiteNotFound
 from jobmgr.store.prepared import Prepared, listed
-from jobmgr.store.tables import Site
-from jobmgr.store.transaction import Transaction
+from jobmgr.store.tables import Attempt, Job, Site
+from jobmgr.store.transaction import AnyRow, Topic, Transaction
 
 # By name, what each site may be called as the executor of a job: its executor and its dialect.
 _Kinds = Mapping[str, frozenset[str]]
@@ -60,6 +63,98 @@ def _site_of(tx: Transaction, job: NewJob, sites: _Kinds) -> str:
             job.at + "executor", f"there is no site of the kind {kind!r}; there are: {known}"
         )
     return kind if kind in fitting else fitting[0]
+
+
+def listing(connection: sa.Connection) -> list[SiteView]:
+    """All sites by name."""
+    return [_site(row) for row in connection.execute(sa.select(*Site.__table__.c).order_by(Site.name))]
+
+
+def get(connection: sa.Connection, name: str) -> SiteView:
+    """One site. Raises SiteNotFound."""
+    row = connection.execute(sa.select(*Site.__table__.c).where(Site.name == name)).one_or_none()
+    if row is None:
+        raise SiteNotFound(name)
+    return _site(row)
+
+
+def _site(row: AnyRow) -> SiteView:
+    more = row.configuration
+    return SiteView(
+        name=row.name,
+        executor=row.executor,
+        dialect=row.dialect,
+        way=Way(row.transport or Way.LOCAL),
+        host=row.host,
+        work_dir=more.get("work_dir"),
+        is_enabled=more.get("enabled", True),
+        max_submitted=more.get("max_submitted", MAX_SUBMITTED),
+        defaults=Resources.of(more.get("defaults", {})),
+        ssh=more.get("ssh", {}),
+    )
+
+
+def put(tx: Transaction, sites: Sequence[SiteView]) -> list[SiteView]:
+    """Store sites, new ones or instead of those of the same names.
+
+    Raises Conflict if a site with live attempts would be another place than where they are.
+    """
+    return [_put(tx, site) for site in sites]
+
+
+def _put(tx: Transaction, site: SiteView) -> SiteView:
+    row = tx.connection.execute(sa.select(*Site.__table__.c).where(Site.name == site.name)).one_or_none()
+    values = {
+        "executor": site.executor,
+        "dialect": site.dialect,
+        "transport": site.way.value,
+        "host": site.host,
+        "configuration": {
+            "work_dir": site.work_dir,
+            "enabled": site.is_enabled,
+            "max_submitted": site.max_submitted,
+            "defaults": site.defaults.asked(),
+            "ssh": dict(site.ssh),
+        },
+    }
+    if row is None:
+        tx.connection.execute(sa.insert(Site).values(name=site.name, **values))
+    else:
+        if _place_of(_site(row)) != _place_of(site) and (live := _live(tx, site.name)):
+            raise Conflict(
+                f"{live} attempts are live at {site.name}, whose scheduler, host and work directory stay until they end"
+            )
+        tx.connection.execute(sa.update(Site).where(Site.name == site.name).values(**values))
+    tx.record("site_updated", None, site=site.name, enabled=site.is_enabled)
+    tx.topics.update((Topic.SITE, Topic.WORK))
+    return site
+
+
+def remove(tx: Transaction, names: Sequence[str]) -> list[None]:
+    """Forget sites. Raises SiteNotFound, and Conflict for `local` and for sites that stored jobs name."""
+    for name in names:
+        if get(tx.connection, name).name == LOCAL:
+            raise Conflict("the site local always exists")
+        if tx.connection.execute(sa.select(Job.id).where(Job.site == name).limit(1)).first() is not None:
+            raise Conflict(f"jobs of the site {name} are stored; disable it instead, or delete them first")
+        tx.connection.execute(sa.delete(Site).where(Site.name == name))
+        tx.record("site_removed", None, site=name)
+        tx.topics.add(Topic.SITE)
+    return [None] * len(names)
+
+
+def _place_of(site: SiteView) -> tuple[str | None, ...]:
+    return site.executor, site.dialect, site.way, site.host, site.work_dir
+
+
+def _live(tx: Transaction, name: str) -> int:
+    statement = (
+        sa.select(sa.func.count())
+        .select_from(Attempt)
+        .join(Job, Job.id == Attempt.job)
+        .where(Attempt.finished_at.is_(None), Job.site == name)
+    )
+    return int(tx.connection.execute(statement).scalar_one())
 
 
 def _known_kinds(tx: Transaction) -> list[str]:

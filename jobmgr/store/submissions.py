@@ -6,13 +6,12 @@ A batch function of `Database.write`: all submissions that wait are one insert.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from jobmgr.domain.job import NewJob
-from jobmgr.domain.resources import Resources
 from jobmgr.domain.status import Status, waiting_status
 from jobmgr.errors import InvalidRequest, JobExists, QueueNotFound
 from jobmgr.store import dependencies, idempotency, sites
@@ -98,7 +97,6 @@ def _insert(tx: Transaction, jobs: list[NewJob]) -> dict[str, Stored]:
 
 _QUEUES = Prepared(sa.select(Queue.name).where(listed(Queue.name, "names")))
 _TAKEN = Prepared(sa.select(Job.job_id).where(listed(Job.job_id, "job_ids")))
-_RESOURCES = tuple(field.name for field in fields(Resources))
 
 
 def _check_keys(jobs: Sequence[NewJob]) -> None:
@@ -200,9 +198,7 @@ def _spec_row(key: int, job: NewJob) -> dict[str, Any]:
         "env": spec.env,
         "cwd": spec.cwd,
         "walltime_s": spec.resources.walltime_s,
-        "resources": {
-            name: value for name in _RESOURCES if (value := getattr(spec.resources, name)) is not None
-        },
+        "resources": spec.resources.asked(),
         "max_attempts": spec.retry.max_attempts,
         "backoff_s": spec.retry.backoff_s,
         "retry_on": sorted(spec.retry.on),

@@ -150,7 +150,7 @@ class SpecAnswer(Struct):
     command: list[str]
     env: dict[str, str]
     cwd: str | None
-    resources: dict[str, int | float | str]
+    resources: dict[str, bool | int | float | str | list[str]]
     max_attempts: int
     backoff_s: float
     retry_on: list[str]
@@ -203,6 +203,41 @@ class QueuesAnswer(Struct):
     queues: list[QueueAnswer]
     epoch: str
     seq: int
+
+
+class SiteAnswer(Struct):
+    """One configured place to run; `local` is this machine."""
+
+    name: str
+    kind: str
+    host: str | None
+    work_dir: str | None
+    enabled: bool
+    max_submitted: int | None
+    defaults: dict[str, bool | int | float | str | list[str]]
+    ssh: dict[str, int | str]
+
+
+class SitesAnswer(Struct):
+    """All sites."""
+
+    sites: list[SiteAnswer]
+
+
+class StepAnswer(Struct):
+    """One step of the trial of a site."""
+
+    name: str
+    is_well: bool
+    said: str
+
+
+class TrialAnswer(Struct):
+    """What came of the trial of a site, step by step; it ends with the first that did not go well."""
+
+    site: str
+    is_well: bool
+    steps: list[StepAnswer]
 
 
 class LimitsAnswer(Struct):

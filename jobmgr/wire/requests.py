@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from jobmgr.domain.job import MAX_LISTED_IDS, MIN_ID_PREFIX
+from jobmgr.domain.site import MAX_SUBMITTED
 from jobmgr.domain.status import Status
-from jobmgr.wire.submission import JobSubmission, Name, Priority
+from jobmgr.wire.submission import JobSubmission, Name, Priority, ResourcesAsked
 
 MAX_BULK_JOBS = 100_000
 MAX_ROOMS = 100
@@ -19,6 +20,9 @@ AttemptNumber = Annotated[int, Meta(ge=1, le=2**31 - 1, description="the last at
 Position = Annotated[
     str, Meta(max_length=128, description="`epoch:seq` of an earlier answer, or a number alone")
 ]
+
+Kind = Literal["slurm", "pbs", "lsf", "windows_hpc", "shell"]
+Path = Annotated[str, Meta(min_length=1, max_length=4096)]
 
 
 class BulkSubmission(Struct, forbid_unknown_fields=True):
@@ -46,6 +50,39 @@ class QueueChange(Struct, forbid_unknown_fields=True, omit_defaults=True):
 
     paused: bool | UnsetType = UNSET
     max_running: Annotated[int, Meta(ge=0, le=1000000)] | UnsetType | None = UNSET
+
+
+class SshAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """How to connect; what is left out comes from the ssh configuration of the service's user. No secrets."""
+
+    user: Name | None = None
+    port: Annotated[int, Meta(ge=1, le=65535)] | None = None
+    key_file: Path | None = None
+    known_hosts_file: Path | None = None
+    config_file: Path | None = None
+    sessions: Annotated[int, Meta(ge=1, le=100, description="commands at once")] = 8
+
+
+class SiteAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A foreign queue where jobs may run."""
+
+    kind: Annotated[Kind, Meta(description="which scheduler; `shell`: none, processes of a host")]
+    host: Annotated[Name, Meta(description="reached over SSH; this machine unless given")] | None = None
+    work_dir: (
+        Annotated[
+            Path,
+            Meta(description="there, seen by its machines; the service's own unless given, if no host is"),
+        ]
+        | None
+    ) = None
+    enabled: Annotated[bool, Meta(description="if not, it gets no more jobs")] = True
+    max_submitted: Annotated[
+        int, Meta(ge=1, le=100_000, description="of ours its scheduler has at once, at most")
+    ] = MAX_SUBMITTED
+    defaults: Annotated[ResourcesAsked, Meta(description="what jobs ask for that do not say otherwise")] = (
+        field(default_factory=ResourcesAsked)
+    )
+    ssh: SshAsked = field(default_factory=SshAsked)
 
 
 class LimitsChange(Struct, forbid_unknown_fields=True, omit_defaults=True):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,6 +26,7 @@ from jobmgr.domain.limits import ResourceLimits
 from jobmgr.domain.queue import Queue, Tally
 from jobmgr.domain.resources import Resources
 from jobmgr.domain.retry import Retry
+from jobmgr.domain.site import Site, Step
 from jobmgr.domain.why import Reason
 from jobmgr.wire.answers import (
     AttemptAnswer,
@@ -38,7 +38,10 @@ from jobmgr.wire.answers import (
     LimitsAnswer,
     QueueAnswer,
     ReasonAnswer,
+    SiteAnswer,
     SpecAnswer,
+    StepAnswer,
+    TrialAnswer,
     WhyAnswer,
 )
 
@@ -223,7 +226,7 @@ def spec_answer(spec: JobSpec) -> SpecAnswer:
         command=list(spec.command),
         env=dict(spec.env),
         cwd=spec.cwd,
-        resources={name: value for name, value in asdict(spec.resources).items() if value is not None},
+        resources=spec.resources.asked(),
         max_attempts=spec.retry.max_attempts,
         backoff_s=spec.retry.backoff_s,
         retry_on=sorted(spec.retry.on),
@@ -243,7 +246,7 @@ def to_spec(answer: SpecAnswer) -> JobSpec:
         command=tuple(answer.command),
         env=answer.env,
         cwd=answer.cwd,
-        resources=Resources(**answer.resources),  # type: ignore[arg-type]
+        resources=Resources.of(answer.resources),
         retry=Retry(answer.max_attempts, answer.backoff_s, frozenset(answer.retry_on)),
         on_lost=OnLost(answer.on_lost),
         success=Success(tuple(answer.exit_codes), tuple(answer.required_files)),
@@ -279,6 +282,26 @@ def to_queue(answer: QueueAnswer) -> Queue:
     """The queue that `queue_answer` wrote."""
     counts = {tally: answer.counts.get(tally.value, 0) for tally in Tally}
     return Queue(answer.name, answer.paused, answer.max_running, counts)
+
+
+def site_answer(site: Site) -> SiteAnswer:
+    """`site` as it travels."""
+    return SiteAnswer(
+        name=site.name,
+        kind=site.dialect or site.executor,
+        host=site.host,
+        work_dir=site.work_dir,
+        enabled=site.is_enabled,
+        max_submitted=None if site.is_local else site.max_submitted,
+        defaults=site.defaults.asked(),
+        ssh={name: value for name, value in site.ssh.items() if value is not None},
+    )
+
+
+def trial_answer(name: str, steps: Sequence[Step]) -> TrialAnswer:
+    """The trial of a site as it travels."""
+    told = [StepAnswer(step.name, step.is_well, step.said) for step in steps]
+    return TrialAnswer(name, all(step.is_well for step in steps), told)
 
 
 def limits_answer(limits: ResourceLimits) -> LimitsAnswer:

@@ -17,6 +17,7 @@ from jobmgr.monitor import ResourceMonitor, machine
 from jobmgr.store import events
 from jobmgr.store.dispatchers import Identity
 from jobmgr.store.engine import Database
+from tests.dispatch.nowhere import no_other
 from tests.store.worker import Worker
 
 SLOTS = 2
@@ -47,6 +48,12 @@ class Hands:
 
     async def recover(self, launches: Sequence[Launch]) -> None: ...
 
+    def run_directory(self, launch: Launch) -> str:
+        return f"/nowhere/{launch.job_id}"
+
+    async def missing(self, launch: Launch, names: Sequence[str]) -> tuple[str, ...]:
+        raise AssertionError((launch, names))
+
     async def forget(self, token: str) -> None: ...
 
     async def stop(self) -> None: ...
@@ -67,8 +74,8 @@ async def hands() -> Hands:
 async def dispatcher(database: Database, hands: Hands, tmp_path: Path) -> AsyncIterator[Dispatcher]:
     identity = Identity("me", "host", "boot", "namespace", 1, 1)
     admission = Admission(machine(), ResourceLimits(max_concurrent_jobs=SLOTS))
-    dispatcher = Dispatcher(database, identity, admission, ResourceMonitor(tmp_path), tmp_path, 1.0)
-    await dispatcher.start({"local": hands})
+    dispatcher = Dispatcher(database, identity, admission, ResourceMonitor(tmp_path), 1.0, hands, no_other)
+    await dispatcher.start()
     yield dispatcher
     await dispatcher.stop()
 

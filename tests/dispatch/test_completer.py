@@ -14,14 +14,17 @@ import pytest_asyncio
 
 from jobmgr.dispatch.completer import Completer
 from jobmgr.dispatch.roster import Roster
+from jobmgr.dispatch.sites import Sites
 from jobmgr.domain.job import JobError, JobSpec
 from jobmgr.domain.status import Status
+from jobmgr.executors.local import LocalExecutor
 from jobmgr.executors.protocol import Ended, ExitRecord, Final
 from jobmgr.service import JobManager
 from jobmgr.store import ownership
 from jobmgr.store.claims import Claimed
 from jobmgr.store.engine import Database
 from jobmgr.store.transaction import Transaction
+from tests.dispatch.nowhere import no_other
 from tests.store.worker import Worker, new_job
 
 
@@ -52,7 +55,9 @@ async def desk(database: Database, tmp_path: Path) -> AsyncIterator[Desk]:
     (claimed,) = await worker.claim()
     roster = Roster()
     roster.add(claimed)
-    completer = Completer(database, roster, tmp_path / os.fsdecode(b"runs-\xff"), at_once)
+    work = tmp_path / os.fsdecode(b"work-\xff")
+    here = LocalExecutor(work, print, base_env={})
+    completer = Completer(database, roster, Sites(here, no_other), at_once)
     task = asyncio.create_task(completer.run())
     yield Desk(completer, roster, worker, claimed)
     task.cancel()

@@ -17,7 +17,6 @@ import pytest_asyncio
 from jobmgr.errors import ExecutorUnavailable
 from jobmgr.executors import gate, process
 from jobmgr.executors.links import Link
-from jobmgr.executors.local import clean_environment
 from jobmgr.executors.protocol import Lost, NeverRan, Started
 from tests.disk import SmallDisk, mounted
 
@@ -140,19 +139,6 @@ async def test_gpus_of_an_attempt_win_over_base_and_job(
     untouched = {**base, **env}.get("CUDA_VISIBLE_DEVICES", "unset")
     assert service.output(with_gpus) == b"2,GPU-a\n"
     assert service.output(without).decode() == f"{untouched}\n"
-
-
-def test_clean_environment_drops_our_settings_and_secrets() -> None:
-    dirty = {
-        "HOME": "/h",
-        "JOBMGR_TOKEN": "x",
-        "PGPASSFILE": "x",
-        "PGSERVICE": "x",
-        "PGSERVICEFILE": "x",
-        "PGHOST": "h",
-    }
-
-    assert clean_environment(dirty) == {"HOME": "/h", "PGHOST": "h"}
 
 
 async def test_keepers_carry_no_secrets(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,9 @@ from datetime import datetime
 
 from jobmgr.dispatch.admission import choose
 from jobmgr.dispatch.completer import Completer
-from jobmgr.dispatch.recovery import Recovery, launch_of
+from jobmgr.dispatch.recovery import Recovery
 from jobmgr.dispatch.roster import Roster
+from jobmgr.dispatch.sites import Sites
 from jobmgr.errors import StoreUnavailable
 from jobmgr.executors import evidence, gate, process
 from jobmgr.executors.evidence import Finding
@@ -21,6 +22,7 @@ from jobmgr.executors.pursuit import settled
 from jobmgr.store import attempts, claims, dispatchers, ownership
 from jobmgr.store.claims import Claim
 from jobmgr.store.dispatchers import Identity
+from tests.dispatch.nowhere import no_other
 from tests.model.stage import Forgetful
 from tests.model.world import Command, Order, World
 from tests.store.worker import PLENTY
@@ -82,6 +84,14 @@ class Hands:
             self._live[launch.token] = launch
             self.look(launch.token)
 
+    def run_directory(self, launch: Launch) -> str:
+        """See Executor."""
+        return self._world.run_directory(launch)
+
+    async def missing(self, launch: Launch, names: Sequence[str]) -> tuple[str, ...]:
+        """See Executor. These commands are asked for no files."""
+        raise AssertionError((launch, names))
+
     async def forget(self, token: str) -> None:
         """See Executor. What it had in mind to launch it may launch all the same."""
         self._live.pop(token, None)
@@ -138,11 +148,15 @@ class Service:
             heartbeat_s=0.0,  # silent is who did not beat between a few looks, however soon they follow each other
         )
         self.roster = Roster()
-        self._completer = Completer(database, self.roster, world.runs, _at_once)
-        self.hands = Hands(world, name, self._completer.take)
-        self.recovery = Recovery(database, self.identity, self.roster, {"local": self.hands})
+        self.hands = Hands(world, name, self._take)
+        self._sites = Sites(self.hands, no_other)
+        self._completer = Completer(database, self.roster, self._sites, _at_once)
+        self.recovery = Recovery(database, self.identity, self.roster, self._sites)
         self._is_doubtful = False
         self._task: asyncio.Task[None] | None = None
+
+    def _take(self, report: Report) -> None:
+        self._completer.take(report)
 
     async def boot(self) -> None:
         """Register, and take up what services left that are proven gone."""
@@ -172,7 +186,7 @@ class Service:
             return
         for attempt in claimed:
             self.roster.add(attempt)
-        await self.hands.launch([launch_of(attempt) for attempt in claimed])
+        await self.hands.launch([self._sites.launch_of(attempt) for attempt in claimed])
 
     async def beat(self) -> None:
         """Show that it lives."""

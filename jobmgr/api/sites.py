@@ -1,0 +1,34 @@
+"""Sites: where jobs may run."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from jobmgr.api.idempotency import manager_of
+from jobmgr.api.keys import MANAGER
+from jobmgr.api.reply import reply
+from jobmgr.wire.answers import SitesAnswer
+from jobmgr.wire.requests import SiteAsked
+from jobmgr.wire.translation import site_answer, trial_answer
+
+
+async def sites(request: web.Request) -> web.Response:
+    """All sites."""
+    return reply(SitesAnswer([site_answer(site) for site in await request.app[MANAGER].sites()]))
+
+
+async def put(request: web.Request, body: SiteAsked) -> web.Response:
+    """Make a site, or change it."""
+    return reply(site_answer(await manager_of(request).put_site(request.match_info["name"], body)))
+
+
+async def remove(request: web.Request) -> web.Response:
+    """Forget a site."""
+    await manager_of(request).remove_site(request.match_info["name"])
+    return web.Response(status=204)
+
+
+async def trial(request: web.Request) -> web.Response:
+    """Try a site."""
+    name = request.match_info["name"]
+    return reply(trial_answer(name, await request.app[MANAGER].try_site(name)))

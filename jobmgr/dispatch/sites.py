@@ -1,0 +1,90 @@
+"""The executors of this service, by site: `local`, and one for each foreign queue that is stored."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from jobmgr.domain.site import LOCAL, Site
+from jobmgr.errors import InvalidRequest
+from jobmgr.executors.protocol import Executor, ForeignExecutor, Launch
+from jobmgr.store.claims import Claimed
+
+logger = logging.getLogger(__name__)
+
+# Makes the executor of a foreign queue. Raises InvalidRequest for a site that this version cannot serve.
+Maker = Callable[[Site], ForeignExecutor]
+
+
+class Sites:
+    """A cache of the stored sites, each with its executor."""
+
+    def __init__(self, local: Executor, make: Maker) -> None:
+        self._make = make
+        self._rows: Mapping[str, Site] = {}
+        self._local = local
+        self._foreign: dict[str, ForeignExecutor] = {}
+
+    def executor(self, name: str) -> Executor | None:
+        """What runs attempts there; None if this service does not serve that site."""
+        return self._local if name == LOCAL else self._foreign.get(name)
+
+    def foreign(self, name: str) -> ForeignExecutor | None:
+        """What runs attempts in this foreign queue; None if there is none that this service serves."""
+        return self._foreign.get(name)
+
+    def row(self, name: str) -> Site | None:
+        """The stored site; None if there is none of this name."""
+        return self._rows.get(name)
+
+    @property
+    def open(self) -> Sequence[Site]:
+        """The foreign queues that get jobs now."""
+        return [row for name, row in self._rows.items() if row.is_enabled and name in self._foreign]
+
+    def launch_of(self, claimed: Claimed) -> Launch:
+        """What an executor needs of a claimed attempt: at a foreign queue with what its site asks for by default."""
+        row = self._rows.get(claimed.site)
+        resources = claimed.resources if row is None else claimed.resources.over(row.defaults)
+        return Launch(
+            job_id=claimed.job_id,
+            number=claimed.number,
+            token=claimed.token,
+            command=claimed.command,
+            env=claimed.env,
+            cwd=claimed.cwd,
+            walltime_s=claimed.walltime_s,
+            origin=claimed.origin,
+            gpus=claimed.gpus,
+            resources=resources,
+            handle=claimed.handle,
+        )
+
+    async def refresh(self, rows: Iterable[Site]) -> Sequence[str]:
+        """Serve these sites; answers those whose executors are new, which know of no attempt yet."""
+        wanted = {row.name: row for row in rows if not row.is_local}
+        for name in list(self._foreign):
+            old = self._rows[name]
+            if name not in wanted or _connection_of(old) != _connection_of(wanted[name]):
+                await self._foreign.pop(name).stop()
+        self._rows = wanted
+        return [name for name in wanted if name not in self._foreign and await self._open(wanted[name])]
+
+    async def stop(self) -> None:
+        """Stop all executors."""
+        for executor in (self._local, *self._foreign.values()):
+            await executor.stop()
+
+    async def _open(self, site: Site) -> bool:
+        try:
+            executor = self._make(site)
+        except InvalidRequest as error:
+            logger.warning("the site %s is not served: %s", site.name, error)
+            return False
+        await executor.start()
+        self._foreign[site.name] = executor
+        return True
+
+
+def _connection_of(site: Site) -> tuple[object, ...]:
+    return site.dialect, site.way, site.host, site.work_dir, dict(site.ssh)

@@ -1,0 +1,24 @@
+"""How often a foreign queue is looked at, and how long silence has to last before it means something."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Times in seconds. A scheduler is asked in growing pauses while nothing changes, and at once after a change."""
+
+    # Between two looks at the files of attempts, all with one command.
+    files_s: float = 1.0
+    ask_first_s: float = 2.0
+    ask_max_s: float = 30.0
+    # Between two tries while the site cannot be reached, or will not take a job now; doubled each time.
+    again_first_s: float = 2.0
+    again_max_s: float = 120.0
+    # A command that did not answer may hand its job in after us; so long nothing is concluded from its absence.
+    in_doubt_s: float = 20.0
+    # How long a record may be under way on a network file system after the scheduler called a run ended.
+    record_comes_s: float = 15.0
+    # How long a job has to be missing in complete listings before that counts.
+    absent_s: float = 60.0

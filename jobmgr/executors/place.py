@@ -1,0 +1,154 @@
+"""The directories of attempts at a site, reached over its transport: many attempts in one command.
+
+Nothing that is read here decides by being absent: a gate that cannot be seen may be on its way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+
+from jobmgr.dialects.dialect import Answer, Command
+from jobmgr.dialects.holder import GATE
+from jobmgr.errors import SiteUnreachable
+from jobmgr.executors.gate import Content, is_exit, is_gate
+from jobmgr.transports.transport import Transport
+
+_TEXT = GATE + resources.files("jobmgr.executors").joinpath("place.sh").read_text()
+_LOOK_TIMEOUT_S = 60.0
+# What the site's own shell says before the command that hands a script in is run.
+_TROUBLE = "jobmgr-place: "
+
+
+class NotPlaced(Exception):
+    """The script of an attempt could not be stored at the site, so nothing was handed in."""
+
+
+class PlacedForOther(Exception):
+    """The control directory belongs to another attempt: the database is older than the work directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What the control directory of an attempt says. `note` is a record that its holder wrote and did not link.
+
+    `garbled` names files that are there and are not what a holder writes; they decide nothing.
+    """
+
+    token: str = ""
+    gate: Content | None = None
+    record: Content | None = None
+    note: Content | None = None
+    garbled: str = ""
+
+
+class Place:
+    """The work directory of a site."""
+
+    def __init__(self, transport: Transport, root: str) -> None:
+        self._transport = transport
+        self.root = root
+
+    def control(self, place: str) -> str:
+        """The control directory of an attempt (`job/number`)."""
+        return f"{self.root}/control/{place}"
+
+    def run(self, place: str) -> str:
+        """The run directory of an attempt."""
+        return f"{self.root}/runs/{place}"
+
+    def script(self, place: str) -> str:
+        """Where the script of an attempt lies."""
+        return f"{self.control(place)}/script"
+
+    async def make_roots(self) -> None:
+        """Make the directories that all attempts lie in. Raises SiteUnreachable."""
+        answer = await self._run("roots", [], "")
+        if answer.exit_code != 0:
+            raise SiteUnreachable(
+                self._transport.host, f"{self.root}: {answer.stderr.strip() or 'no answer'}"
+            )
+
+    async def submit(self, place: str, token: str, script: str, command: Command, timeout_s: float) -> Answer:
+        """Store the script, and run the command that hands it in.
+
+        Raises NotPlaced or PlacedForOther if it was not run; SiteUnreachable likewise.
+        """
+        arguments = [place, token, self.script(place), *command.argv]
+        answer = await self._run("submit", arguments, script, timeout_s)
+        trouble = [line for line in answer.stderr.splitlines() if line.startswith(_TROUBLE)]
+        if not trouble:
+            return answer
+        kind, _, rest = trouble[0].removeprefix(_TROUBLE).partition(" ")
+        if kind == "other":
+            raise PlacedForOther(rest)
+        if kind == "missing":
+            raise NotPlaced(f"{rest}; if it is not to be mounted, `jobmgr site test` makes it")
+        raise NotPlaced(answer.stderr.replace(_TROUBLE, "").strip())
+
+    async def look(self, places: Iterable[str]) -> Mapping[str, Files]:
+        """What the control directories say. Raises SiteUnreachable."""
+        return await self._told("look", [(place,) for place in places])
+
+    async def void(self, attempts: Iterable[tuple[str, str]]) -> Mapping[str, Files]:
+        """Void the gates of these attempts (place, token) that are not decided; what they say then.
+
+        Raises SiteUnreachable.
+        """
+        return await self._told("void", [(*attempt, os.urandom(8).hex()) for attempt in attempts])
+
+    async def settle(self, attempts: Iterable[tuple[str, str]]) -> Mapping[str, Files]:
+        """Make what dead holders noted (place, nonce) their records. Raises SiteUnreachable."""
+        return await self._told("settle", list(attempts))
+
+    async def missing(self, place: str, names: Sequence[str]) -> tuple[str, ...]:
+        """Which of these files of the run directory are not there. Raises SiteUnreachable."""
+        answer = await self._run("missing", [place, *names], "")
+        if answer.exit_code != 0:
+            raise SiteUnreachable(self._transport.host, answer.stderr.strip() or "no answer")
+        return tuple(names[int(index)] for index in answer.stdout.split())
+
+    async def _told(self, verb: str, lines: Sequence[tuple[str, ...]]) -> Mapping[str, Files]:
+        if not lines:
+            return {}
+        answer = await self._run(verb, [], "".join(f"{' '.join(line)}\n" for line in lines))
+        told = dict(_read(line) for line in answer.stdout.splitlines() if line.count("\t") == 4)
+        missing = [line[0] for line in lines if line[0] not in told]
+        if answer.exit_code != 0 or missing:
+            said = answer.stderr.strip() or "it did not answer for all attempts"
+            raise SiteUnreachable(self._transport.host, f"the control directories below {self.root}: {said}")
+        return told
+
+    async def _run(
+        self, verb: str, arguments: Sequence[str], stdin: str, timeout_s: float = _LOOK_TIMEOUT_S
+    ) -> Answer:
+        command = Command(("sh", "-c", _TEXT, "sh", verb, self.root, *arguments), stdin)
+        return await self._transport.run(command, timeout_s)
+
+
+def _read(line: str) -> tuple[str, Files]:
+    place, token, decided, ended, noted = line.split("\t")
+    decision, record, note = (_content(text, token) for text in (decided, ended, noted))
+    files = Files(
+        token,
+        decision if decision is not None and is_gate(decision) else None,
+        record if record is not None and is_exit(record) else None,
+        note if note is not None and is_exit(note) else None,
+    )
+    spoilt = [
+        name
+        for name, text, content in (("gate", decided, files.gate), ("exit", ended, files.record))
+        if text.strip() and content is None
+    ]
+    return place, replace(files, garbled=" and ".join(spoilt))
+
+
+def _content(text: str, token: str) -> Content | None:
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) and content.get("token") == token else None

@@ -1,0 +1,206 @@
+"""What the files of an attempt and the words of its scheduler say together. Pure: the one place that judges.
+
+The gate says which run holds the attempt, its record how that ended. What the scheduler says of any other run under
+the same name says nothing about the attempt, and what it does not list is absent only when it listed everything, and
+for some time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from jobmgr.dialects.dialect import Cause, Phase, Standing
+from jobmgr.domain.job import JobError
+from jobmgr.executors import gate
+from jobmgr.executors.evidence import exit_record
+from jobmgr.executors.pace import Pace
+from jobmgr.executors.place import Files
+from jobmgr.executors.protocol import Ended, ExitRecord, Final, Lost, NeverRan
+from jobmgr.failure import Failure
+
+_TIMES = re.compile(r"(\d+)m([\d.]+)s\s+(\d+)m([\d.]+)s")
+_FAILURES = {
+    Cause.TIMEOUT: Failure.TIMEOUT,
+    Cause.DEADLINE: Failure.TIMEOUT,
+    Cause.OUT_OF_MEMORY: Failure.OUT_OF_MEMORY,
+    Cause.NODE_FAIL: Failure.NODE_FAIL,
+    Cause.BOOT_FAIL: Failure.NODE_FAIL,
+    Cause.PREEMPTED: Failure.PREEMPTED,
+    Cause.REQUEUED: Failure.PREEMPTED,
+    Cause.REVOKED: Failure.PREEMPTED,
+}
+_LIVE = frozenset({Phase.PENDING, Phase.HELD, Phase.RUNNING, Phase.SUSPENDED, Phase.ENDING})
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing has ended, as far as can be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToVoid:
+    """No run of the attempt is left that could start it. If its gate can be voided that is its end."""
+
+    error: JobError | None
+
+
+@dataclass(frozen=True, slots=True)
+class ToSettle:
+    """The holder is gone and wrote a record that is not linked."""
+
+    nonce: str
+
+
+Verdict = Wait | ToVoid | ToSettle | Final
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of an attempt besides: whether it is to be cancelled, for how long no run of it was seen alive."""
+
+    token: str
+    is_cancelled: bool
+    gone_s: float
+    pace: Pace
+
+
+def is_alive(files: Files, standings: Sequence[Standing]) -> bool:
+    """Whether the scheduler has a run that may yet start the attempt, or that holds it."""
+    holder = _holder(files)
+    return any(one.phase in _LIVE and (holder is None or _is_of(holder, one)) for one in standings)
+
+
+def judge(known: Known, files: Files, standings: Sequence[Standing], *, complete: bool) -> Verdict:
+    """The verdict on one attempt; `standings` are all jobs of its name, `complete` says whether they are all."""
+    if files.token and files.token != known.token:
+        return Lost(known.token, "ran_before_restore")
+    if files.record is not None:
+        return _recorded(known, files.record, _run_of(files, standings))
+    if files.gate is None:
+        return _undecided(known, standings, complete=complete)
+    if files.gate["decision"] == gate.VOID:
+        return NeverRan(known.token, None)
+    return _held(known, files, standings, complete=complete)
+
+
+def _recorded(known: Known, record: gate.Content, run: Standing | None) -> Verdict:
+    end = exit_record(record)
+    cpu_s = _cpu_s(record.get("times", ""))
+    end = replace(end, cpu_s=cpu_s if end.cpu_s is None else end.cpu_s)
+    if not end.exit_code or not (record.get("signals") or end.exit_code > 128):
+        return Ended(known.token, end)
+    # Somebody ended it. Who, the scheduler knows.
+    has_ended = run is not None and run.phase is Phase.ENDED
+    if not has_ended and known.gone_s < known.pace.record_comes_s:
+        return Wait()
+    if run is not None:
+        end = replace(end, peak_memory_bytes=run.peak_memory_bytes)
+    cause = run.cause if run is not None and has_ended else None
+    if cause is Cause.CANCELLED or (known.is_cancelled and cause in (None, Cause.FAILED)):
+        return Ended(known.token, replace(end, ended_by="cancel"))
+    if cause in _FAILURES and run is not None:
+        error = JobError(_FAILURES[cause], _said(run))
+        return Ended(known.token, replace(end, exit_code=None, error=error))
+    return Ended(known.token, end)
+
+
+def _undecided(known: Known, standings: Sequence[Standing], *, complete: bool) -> Verdict:
+    if not complete or any(one.phase is not Phase.ENDED for one in standings):
+        return Wait()
+    if not standings:
+        return ToVoid(None) if known.gone_s >= known.pace.absent_s else Wait()
+    if known.gone_s < known.pace.record_comes_s:
+        return Wait()
+    last = standings[-1]
+    if last.cause is Cause.CANCELLED or known.is_cancelled:
+        return ToVoid(JobError("cancelled", f"cancelled before it started: {_said(last)}"))
+    failure = _FAILURES.get(last.cause) if last.cause else None
+    return ToVoid(JobError(failure or Failure.SPAWN_FAILED, f"it never started: {_said(last)}"))
+
+
+def _held(known: Known, files: Files, standings: Sequence[Standing], *, complete: bool) -> Verdict:
+    run = _run_of(files, standings)
+    holder = _holder(files)
+    assert holder is not None
+    # Requeued by somebody: the run that holds the attempt is over, and the next one is refused.
+    is_requeued = any(
+        one.id == holder["id"] and (one.restarts or 0) > holder["restarts"] for one in standings
+    )
+    if run is not None and run.phase is not Phase.ENDED and not is_requeued:
+        return Wait()
+    if run is None and not is_requeued and not (complete and known.gone_s >= known.pace.absent_s):
+        return Wait()
+    if known.gone_s < known.pace.record_comes_s:
+        return Wait()
+    if files.note is not None:
+        assert files.gate is not None
+        return ToSettle(files.gate["nonce"])
+    if run is None and not is_requeued:
+        where = f"{holder['id']} at {holder['site']}"
+        return Lost(known.token, f"{where} left no record, and the scheduler does not know it any more")
+    return _ended_as(known, holder, run if run is not None and run.phase is Phase.ENDED else None)
+
+
+def _ended_as(known: Known, holder: gate.Content, run: Standing | None) -> Final:
+    """The end of a run that left no record, as its scheduler tells it."""
+    cause = run.cause if run is not None else Cause.REQUEUED
+    said = _said(run) if run is not None else f"{holder['id']} was requeued"
+    if cause is Cause.CANCELLED:
+        return Ended(known.token, _end(known.token, holder, run, JobError("cancelled", said), "cancel"))
+    if cause in _FAILURES:
+        return Ended(known.token, _end(known.token, holder, run, JobError(_FAILURES[cause], said), "self"))
+    return Lost(known.token, f"{said}, and its holder left no record")
+
+
+def _end(
+    token: str, holder: gate.Content, run: Standing | None, error: JobError, ended_by: str
+) -> ExitRecord:
+    return ExitRecord(
+        token=token,
+        exit_code=None,
+        signal=None,
+        error=error,
+        ended_by=ended_by,
+        started_at=datetime.fromisoformat(holder["at"]),
+        ended_at=(run and run.ended_at) or datetime.now(UTC),
+        cpu_s=run.cpu_s if run else None,
+        peak_memory_bytes=run.peak_memory_bytes if run else None,
+        leftovers=0,
+    )
+
+
+def _holder(files: Files) -> gate.Content | None:
+    if files.gate is None or files.gate["decision"] == gate.VOID:
+        return None
+    holder: gate.Content = files.gate["holder"]
+    return holder
+
+
+def _is_of(holder: gate.Content, one: Standing) -> bool:
+    return one.id == holder["id"] and one.restarts in (None, holder["restarts"])
+
+
+def _run_of(files: Files, standings: Sequence[Standing]) -> Standing | None:
+    """The run that holds the attempt, as the scheduler sees it: alive if it says so anywhere."""
+    holder = _holder(files)
+    if holder is None:
+        return None
+    runs = [one for one in standings if _is_of(holder, one)]
+    return min(runs, key=lambda one: one.phase is Phase.ENDED, default=None)
+
+
+def _cpu_s(times: str) -> float | None:
+    match = _TIMES.fullmatch(times.strip())
+    if match is None:
+        return None
+    return float(match[1]) * 60 + float(match[2]) + float(match[3]) * 60 + float(match[4])
+
+
+def _said(one: Standing) -> str:
+    code = "" if one.exit_code is None else f", exit code {one.exit_code}"
+    signal = f", signal {one.signal}" if one.signal else ""
+    reason = f" ({one.reason})" if one.reason else ""
+    return f"job {one.id} is {one.word}{reason}{code}{signal}"

@@ -1,0 +1,209 @@
+"""Sites over REST: made, changed, tried and forgotten, and jobs that run at one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from tests.api.conftest import Api, eventually
+
+HOST = {"kind": "shell"}
+
+
+async def put(api: Api, name: str, **fields: object) -> None:
+    answer = await api.request("PUT", f"/api/v1/sites/{name}", json={**HOST, **fields})
+    assert answer.status == 200, answer
+
+
+async def until_running(api: Api, job_id: str) -> None:
+    async def is_running() -> bool:
+        return (await api.manager.get(job_id)).status == "running"
+
+    await eventually(is_running)
+
+
+async def _is(expected: str, said: Callable[[], Awaitable[str]]) -> bool:
+    return await said() == expected
+
+
+async def test_sites_are_listed_with_what_they_are(api: Api) -> None:
+    await put(api, "lab", max_submitted=7, defaults={"modules": ["ansys"], "setup": ["x=1"]})
+
+    (lab, local) = (await api.get("/api/v1/sites")).json["sites"]
+
+    assert (local["name"], local["kind"], local["max_submitted"]) == ("local", "local", None)
+    assert lab == {
+        "name": "lab",
+        "kind": "shell",
+        "host": None,
+        "work_dir": None,
+        "enabled": True,
+        "max_submitted": 7,
+        "defaults": {"modules": ["ansys"], "setup": ["x=1"]},
+        "ssh": {},
+    }
+
+
+async def test_job_runs_at_a_site_that_was_made_just_now(api: Api) -> None:
+    await put(api, "host", defaults={"setup": ["GREETING=hello", "export GREETING"]})
+    job_id = await api.submit("sh", "-c", 'echo "$GREETING"; exit 3', site="host")
+
+    job = await api.manager.wait(job_id, 30)
+
+    assert (job.status, job.exit_code, job.site) == ("failed", 3, "host")
+    assert (await api.get(f"/api/v1/jobs/{job_id}/logs/stdout")).body == b"hello\n"
+    kinds = [event["kind"] for event in (await api.get(f"/api/v1/jobs/{job_id}/events")).json["events"]]
+    assert kinds == ["submitted", "claimed", "scheduled", "started", "failed"]
+
+
+async def test_what_a_job_asks_for_itself_counts_more_than_the_sites_default(api: Api) -> None:
+    await put(api, "host", defaults={"setup": ["A=site; export A"]})
+    job_id = await api.submit("sh", "-c", 'echo "$A"', site="host", resources={"setup": ["A=job; export A"]})
+
+    await api.manager.wait(job_id, 30)
+
+    assert (await api.get(f"/api/v1/jobs/{job_id}/logs/stdout")).body == b"job\n"
+
+
+async def test_what_a_site_cannot_be_asked_for_fails_the_job_naming_the_field(api: Api) -> None:
+    await put(api, "host")
+    job_id = await api.submit("true", site="host", resources={"partition": "long"})
+
+    job = await api.manager.wait(job_id, 30)
+
+    assert job.error is not None
+    assert job.error.code == "submit_refused"
+    assert "resources.partition" in job.error.message
+
+
+async def test_job_is_cancelled_at_its_site(api: Api) -> None:
+    await put(api, "host")
+    job_id = await api.submit("sleep", "600", site="host")
+    await until_running(api, job_id)
+
+    await api.post(f"/api/v1/jobs/{job_id}/cancel")
+
+    assert (await api.manager.wait(job_id, 30)).status == "cancelled"
+
+
+async def test_site_that_is_disabled_gets_no_jobs_and_why_says_so(api: Api) -> None:
+    await put(api, "host", enabled=False)
+    job_id = await api.submit("true", site="host")
+
+    async def why() -> str:
+        return str((await api.get(f"/api/v1/jobs/{job_id}/why")).json["reasons"][0]["message"])
+
+    # A moment after the answer the dispatcher has the site, too.
+    await eventually(
+        lambda: _is("the site host is disabled; `jobmgr site add` without --disabled opens it", why)
+    )
+    await put(api, "host")
+
+    assert (await api.manager.wait(job_id, 30)).status == "completed"
+
+
+async def test_as_many_jobs_as_the_site_may_have_are_there_at_once(api: Api, tmp_path: Path) -> None:
+    await put(api, "host", max_submitted=2)
+    go = tmp_path / "go"
+    wait = f"while [ ! -e {go} ]; do sleep 0.05; done"
+    job_ids = [await api.submit("sh", "-c", wait, site="host") for _ in range(3)]
+    for job_id in job_ids[:2]:
+        await until_running(api, job_id)
+
+    assert (await api.manager.get(job_ids[2])).status == "queued"
+    (reason,) = (await api.get(f"/api/v1/jobs/{job_ids[2]}/why")).json["reasons"]
+    assert reason == {"code": "slots", "message": "the site host has 2 slots, all in use"}
+
+    go.touch()
+    assert [job.status for job in await api.manager.wait_many(job_ids, 30)] == ["completed"] * 3
+
+
+async def test_trial_tells_step_by_step(api: Api) -> None:
+    await put(api, "host")
+
+    trial = (await api.post("/api/v1/sites/host/test")).json
+
+    assert trial["is_well"]
+    assert [step["name"] for step in trial["steps"]] == [
+        "connection",
+        "scheduler",
+        "work directory",
+        "partitions",
+    ]
+
+
+async def test_trial_of_a_site_without_its_scheduler_says_what_is_missing(api: Api) -> None:
+    await put(api, "far", kind="lsf")
+
+    trial = (await api.post("/api/v1/sites/far/test")).json
+
+    assert not trial["is_well"]
+    assert [(step["name"], step["is_well"]) for step in trial["steps"]] == [
+        ("connection", True),
+        ("scheduler", False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "field"),
+    [
+        ("local", {}, "name"),
+        ("a%20b", {}, "name"),
+        ("x" * 65, {}, "name"),
+        ("s", {"kind": "cron"}, "kind"),
+        ("s", {"work_dir": "here"}, "work_dir"),
+        ("s", {"host": "h"}, "work_dir"),
+        ("s", {"host": "h\n", "work_dir": "/w"}, "host"),
+        ("s", {"max_submitted": 0}, "max_submitted"),
+        ("s", {"defaults": {"memory": "much"}}, "defaults.memory"),
+        ("s", {"defaults": {"partitions": "a"}}, "defaults.partitions"),
+        ("s", {"ssh": {"password": "x"}}, "ssh.password"),
+    ],
+)
+async def test_site_that_does_not_fit_is_not_made(
+    api: Api, name: str, fields: dict[str, object], field: str
+) -> None:
+    answer = await api.request("PUT", f"/api/v1/sites/{name}", json={**HOST, **fields})
+
+    answer.problem(422, "invalid_request", field)
+    assert [site["name"] for site in (await api.get("/api/v1/sites")).json["sites"]] == ["local"]
+
+
+async def test_site_is_forgotten_unless_jobs_name_it(api: Api) -> None:
+    await put(api, "host")
+    await put(api, "other")
+    job_id = await api.submit("true", site="host")
+    await api.manager.wait(job_id, 30)
+
+    assert (await api.request("DELETE", "/api/v1/sites/other")).status == 204
+    (await api.request("DELETE", "/api/v1/sites/host")).problem(409, "conflict")
+    (await api.request("DELETE", "/api/v1/sites/local")).problem(409, "conflict")
+    (await api.request("DELETE", "/api/v1/sites/other")).problem(404, "site_not_found")
+    (await api.post("/api/v1/sites/other/test")).problem(404, "site_not_found")
+
+
+async def test_site_with_live_attempts_stays_where_it_is(api: Api, tmp_path: Path) -> None:
+    await put(api, "host")
+    job_id = await api.submit("sleep", "600", site="host")
+    await until_running(api, job_id)
+
+    moved = await api.request("PUT", "/api/v1/sites/host", json={**HOST, "work_dir": str(tmp_path)})
+    moved.problem(409, "conflict")
+    await put(api, "host", max_submitted=1)
+    await api.post(f"/api/v1/jobs/{job_id}/cancel")
+
+    assert (await api.manager.wait(job_id, 30)).status == "cancelled"
+
+
+async def test_required_files_are_looked_for_at_the_site(api: Api) -> None:
+    await put(api, "host")
+    success = {"required_files": ["result"]}
+    has = await api.submit("touch", "result", site="host", success=success)
+    has_not = await api.submit("true", site="host", success=success)
+
+    assert (await api.manager.wait(has, 30)).status == "completed"
+    job = await api.manager.wait(has_not, 30)
+    assert job.error is not None
+    assert job.error.code == "missing_output"

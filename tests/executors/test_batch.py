@@ -1,0 +1,481 @@
+"""Attempts in a real SLURM, with faults between it and us: each command runs once, and is told as what it was."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import pytest_asyncio
+
+from jobmgr.dialects.slurm import Slurm as Dialect
+from jobmgr.domain.resources import Resources
+from jobmgr.executors.batch import BatchExecutor
+from jobmgr.executors.pace import Pace
+from jobmgr.executors.protocol import (
+    Ended,
+    Final,
+    Launch,
+    Lost,
+    NeverRan,
+    Paused,
+    Report,
+    Resumed,
+    Scheduled,
+    Started,
+)
+from jobmgr.failure import Failure
+from jobmgr.transports.local import LocalTransport
+from tests.patience import eventually
+from tests.slurm import Slurm
+
+pytestmark = pytest.mark.timeout(180)
+
+SMALL = Resources(memory_bytes=10 * 2**20)
+QUICK = Pace(
+    files_s=0.2,
+    ask_first_s=0.3,
+    ask_max_s=1.0,
+    again_first_s=0.3,
+    again_max_s=1.0,
+    in_doubt_s=1.5,
+    record_comes_s=2.0,
+    absent_s=4.0,
+)
+
+R = TypeVar("R", bound=Report)
+
+
+@dataclass
+class Site:
+    """A cluster with a work directory, faults that may stand before its programs, and what executors reported."""
+
+    slurm: Slurm
+    root: Path
+    reports: dict[str, list[Report]] = field(default_factory=dict)
+    open: list[BatchExecutor] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        (self.root / "faults").mkdir(parents=True)
+        (self.root / "control").mkdir()
+        (self.root / "runs").mkdir()
+
+    async def executor(self, pace: Pace = QUICK) -> BatchExecutor:
+        environment = self.slurm.environment
+        environment["PATH"] = f"{self.root}/faults:{environment['PATH']}"
+        transport = LocalTransport(environment)
+        executor = BatchExecutor("lab", Dialect(), transport, str(self.root), self._take, pace=pace)
+        await executor.start()
+        self.open.append(executor)
+        return executor
+
+    def _take(self, report: Report) -> None:
+        self.reports.setdefault(report.token, []).append(report)
+
+    def launch(self, *command: str, **fields: Any) -> Launch:
+        values: dict[str, Any] = {"resources": SMALL, **fields}
+        return Launch(f"job-{secrets.token_hex(4)}", 1, secrets.token_hex(16), command, **values)
+
+    def once(self, script: str, **fields: Any) -> Launch:
+        """A command that says in a file of its own that it ran."""
+        return self.launch("sh", "-c", f"echo ran >> {self.root}/ledger-$JOBMGR_JOB_ID; {script}", **fields)
+
+    def ran(self, launch: Launch) -> int:
+        ledger = self.root / f"ledger-{launch.job_id}"
+        return len(ledger.read_text().split()) if ledger.exists() else 0
+
+    def fault(self, program: str, script: str) -> None:
+        """Let `script` stand before a program of SLURM, which is `$real`."""
+        path = self.root / "faults" / program
+        unfinished = path.with_suffix(".new")
+        unfinished.write_text(
+            f"#!/bin/sh\nreal={self.slurm.programs}/{program}\nhere={self.root}\n{script}\n"
+        )
+        unfinished.chmod(0o755)
+        unfinished.rename(path)
+
+    def mend(self) -> None:
+        """Take all faults away."""
+        for path in (self.root / "faults").iterdir():
+            path.unlink()
+
+    def said(self, launch: Launch, kind: type[R]) -> R | None:
+        """What was reported of this kind."""
+        return next((one for one in self.reports.get(launch.token, []) if isinstance(one, kind)), None)
+
+    async def wait(self, launch: Launch, kind: type[R], timeout_s: float = 60) -> R:
+        found = await eventually(lambda: self.said(launch, kind), timeout_s=timeout_s)
+        assert isinstance(found, kind)
+        return found
+
+    async def end(self, launch: Launch, timeout_s: float = 60) -> Final:
+        found = await eventually(
+            lambda: next((one for one in self.reports.get(launch.token, []) if isinstance(one, Final)), None),
+            timeout_s=timeout_s,
+        )
+        assert isinstance(found, Final)
+        return found
+
+    async def exit(self, launch: Launch, timeout_s: float = 60) -> Ended:
+        found = await self.end(launch, timeout_s)
+        assert isinstance(found, Ended), found
+        return found
+
+    async def until(self, *argv: str, has: str = "", timeout_s: float = 100) -> None:
+        """Wait until a command of SLURM says this; nothing, unless `has` is given."""
+
+        async def is_so() -> bool:
+            said = await asyncio.to_thread(self.slurm.say, *argv)
+            await asyncio.sleep(0.3)
+            return has in said if has else not said.strip()
+
+        await eventually(is_so, timeout_s=timeout_s)
+
+    def jobs_named(self, launch: Launch) -> list[str]:
+        """Ids of all jobs that SLURM has under the attempt's name, ended ones too."""
+        lines = self.slurm.say("sacct", "-X", "-n", "-P", "-D", "-o", "JobID", "--name", f"jm-{launch.token}")
+        return lines.split()
+
+
+@pytest_asyncio.fixture
+async def site(slurm: Slurm) -> AsyncIterator[Site]:
+    # Where the cluster is, because nodes see the same files there.
+    root = slurm.directory / f"work-{secrets.token_hex(4)}"
+    site = Site(slurm, root)
+    yield site
+    for executor in site.open:
+        await executor.stop()
+    slurm.run(["scancel", "--me"])
+    shutil.rmtree(root, ignore_errors=True)
+
+
+async def test_command_runs_and_is_told_of(site: Site) -> None:
+    executor = await site.executor()
+    launch = site.once("echo said; echo complained >&2; exit 3", env={"GREETING": "hello"})
+    await executor.launch([launch])
+    ended = await site.exit(launch)
+    assert (ended.record.exit_code, ended.record.ended_by) == (3, "self")
+    scheduled, started = site.said(launch, Scheduled), site.said(launch, Started)
+    assert scheduled is not None
+    assert started is not None
+    assert scheduled.handle == started.handle
+    run = Path(executor.run_directory(launch))
+    assert (run / "stdout").read_text() == "said\n"
+    assert (run / "stderr").read_text() == "complained\n"
+    assert site.ran(launch) == 1
+    assert len([one for one in site.reports[launch.token] if isinstance(one, Final)]) == 1
+
+
+async def test_many_ends_at_once_are_each_told_as_what_they_were(site: Site) -> None:
+    executor = await site.executor()
+    launches = [site.once(f"exit {code}") for code in range(12)]
+    await executor.launch(launches)
+    codes = [(await site.exit(launch, 100)).record.exit_code for launch in launches]
+    assert codes == list(range(12))
+    assert [site.ran(launch) for launch in launches] == [1] * 12
+
+
+async def test_refusal_fails_the_attempt_with_the_schedulers_own_words(site: Site) -> None:
+    executor = await site.executor()
+    launch = site.once("true", resources=Resources(partition="no-such-partition"))
+    await executor.launch([launch])
+    ended = await site.end(launch)
+    assert isinstance(ended, NeverRan)
+    assert ended.error is not None
+    assert ended.error.code == Failure.SUBMIT_REFUSED
+    assert "Invalid partition name specified" in ended.error.message
+
+
+async def test_what_cannot_be_said_to_the_scheduler_fails_the_attempt_naming_the_field(site: Site) -> None:
+    executor = await site.executor()
+    launch = site.once("true", resources=Resources(partition="a b\n#SBATCH --wrap=x"))
+    await executor.launch([launch])
+    ended = await site.end(launch)
+    assert isinstance(ended, NeverRan)
+    assert ended.error is not None
+    assert "resources.partition" in ended.error.message
+
+
+async def test_running_attempt_is_cancelled(site: Site) -> None:
+    executor = await site.executor()
+    launch = site.once("exec sleep 600")
+    await executor.launch([launch])
+    await site.wait(launch, Started)
+    await executor.cancel(launch.token, 5.0)
+    ended = await site.exit(launch)
+    assert ended.record.ended_by == "cancel"
+
+
+async def test_cancelled_attempt_that_ignores_the_signal_is_killed(site: Site) -> None:
+    executor = await site.executor()
+    launch = site.once("trap '' TERM; while :; do sleep 1; done")
+    await executor.launch([launch])
+    await site.wait(launch, Started)
+    await executor.cancel(launch.token, 5.0)
+    assert (await site.exit(launch)).record.ended_by == "cancel"
+
+
+async def test_waiting_attempt_is_cancelled_before_it_starts(site: Site) -> None:
+    executor = await site.executor()
+    launch = site.once("true", resources=Resources(partition="shut", memory_bytes=2**20))
+    await executor.launch([launch])
+    await site.wait(launch, Scheduled)
+    await eventually(lambda: executor.reason(launch.token), timeout_s=30)
+    assert "PartitionDown" in executor.reason(launch.token)
+    await executor.cancel(launch.token, 5.0)
+    assert await site.end(launch) == NeverRan(launch.token, None)
+    await site.until(
+        "sacct", "-X", "-n", "-P", "-o", "State", "--name", f"jm-{launch.token}", has="CANCELLED"
+    )
+    assert site.ran(launch) == 0
+
+
+async def test_running_attempt_cancelled_at_the_scheduler_is_cancelled(site: Site) -> None:
+    executor = await site.executor()
+    launch = site.once("exec sleep 600")
+    await executor.launch([launch])
+    started = await site.wait(launch, Started)
+    site.slurm.say("scancel", started.handle)
+    assert (await site.exit(launch)).record.ended_by == "cancel"
+
+
+async def test_attempt_is_suspended_and_resumed(site: Site) -> None:
+    executor = await site.executor()
+    launch = site.once("sleep 3; exit 5")
+    await executor.launch([launch])
+    await site.wait(launch, Started)
+    await executor.pause(launch.token)
+    await site.wait(launch, Paused)
+    await executor.resume(launch.token)
+    await site.wait(launch, Resumed)
+    assert (await site.exit(launch)).record.exit_code == 5
+
+
+async def test_missing_files_are_looked_for_where_the_job_ran(site: Site) -> None:
+    executor = await site.executor()
+    launch = site.once("touch there")
+    await executor.launch([launch])
+    await site.exit(launch)
+    assert await executor.missing(launch, ["there", "not there"]) == ("not there",)
+
+
+@pytest.mark.parametrize("knows_handle", [True, False])
+async def test_next_service_takes_up_what_runs(site: Site, *, knows_handle: bool) -> None:
+    first = await site.executor()
+    launch = site.once("sleep 2; exit 7")
+    await first.launch([launch])
+    handle = (await site.wait(launch, Scheduled)).handle
+    await first.stop()
+    site.reports.clear()
+    second = await site.executor()
+    await second.recover([_with_handle(launch, handle if knows_handle else None)])
+    assert (await site.exit(launch)).record.exit_code == 7
+    assert site.ran(launch) == 1
+    await eventually(lambda: site.jobs_named(launch), timeout_s=30)  # accounting is told a little later
+    assert site.jobs_named(launch) == [handle]
+
+
+async def test_next_service_sees_what_ended_meanwhile(site: Site) -> None:
+    first = await site.executor()
+    launch = site.once("exit 7")
+    await first.launch([launch])
+    handle = (await site.wait(launch, Scheduled)).handle
+    await first.stop()
+    await eventually((site.root / "control" / launch.job_id / "1" / "exit").exists, timeout_s=60)
+    second = await site.executor()
+    await second.recover([_with_handle(launch, handle)])
+    assert (await site.exit(launch)).record.exit_code == 7
+
+
+async def test_claim_that_was_never_handed_in_is_handed_in_by_the_next_service(site: Site) -> None:
+    executor = await site.executor()
+    launch = site.once("exit 4")
+    await executor.recover([launch])
+    assert (await site.exit(launch)).record.exit_code == 4
+    assert len(await eventually(lambda: site.jobs_named(launch), timeout_s=30)) == 1
+
+
+def _with_handle(launch: Launch, handle: str | None) -> Launch:
+    return Launch(launch.job_id, 1, launch.token, launch.command, resources=launch.resources, handle=handle)
+
+
+REAL = '"$real" "$@"'
+
+
+def _fails(words: str) -> str:
+    return f'echo "sbatch: error: {words}" >&2; exit 1'
+
+
+def _at_first(name: str, words: str) -> str:
+    return f'if mkdir "$here/{name}" 2>/dev/null; then {_fails(words)}; fi; exec {REAL}'
+
+
+SUBMISSION_FAILED = "Batch job submission failed: "
+# What stands before sbatch in a test.
+FAULTS = {
+    "accepts, and its answer is late": (
+        f"{REAL} >/dev/null; sleep 1; {_fails(SUBMISSION_FAILED + 'Socket timed out on send/recv operation')}"
+    ),
+    "accepts and dies": f"{REAL} >/dev/null; kill -9 $$",
+    "accepts and answers nothing": f"{REAL} >/dev/null",
+    "accepts and answers garbage": f"{REAL} | tr 0-9 a-j",
+    "accepts, names the job, and calls it an error": f"{REAL}; {_fails('slurm_persist_conn_open: failed')}",
+    "hands in twice": f"{REAL} >/dev/null; exec {REAL}",
+    "hands in five and names none": f"for i in 1 2 3 4 5; do {REAL} >/dev/null; done; exit 1",
+    "hands in after its error": (
+        f"( sleep 1; exec {REAL} ) >/dev/null 2>&1 & "
+        f"{_fails('Unable to contact slurm controller (connect failure)')}"
+    ),
+    "is busy at first": _at_first("busy", SUBMISSION_FAILED + "Resource temporarily unavailable"),
+    "cannot reach the controller at first": _at_first(
+        "down", SUBMISSION_FAILED + "Unable to contact slurm controller (connect failure)"
+    ),
+    "is slow": f"sleep 3; exec {REAL}",
+}
+
+
+@pytest.mark.parametrize("fault", list(FAULTS))
+async def test_command_runs_once_when_sbatch(site: Site, fault: str) -> None:
+    site.fault("sbatch", FAULTS[fault])
+    executor = await site.executor()
+    launch = site.once("sleep 1; exit 6")
+    await executor.launch([launch])
+    assert (await site.exit(launch, 120)).record.exit_code == 6
+    # Whatever else waits under its name will be refused.
+    await site.until("squeue", "-h", "--me", "-t", "PD,R,CG")
+    assert site.ran(launch) == 1
+
+
+LOOKS = {
+    "squeue answers nothing": ("squeue", "exit 0"),
+    "squeue fails": (
+        "squeue",
+        'echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1',
+    ),
+    "squeue answers garbage": ("squeue", "head -c 2000 /dev/urandom"),
+    "squeue does not end": ("squeue", "exec sleep 600"),
+    "sacct answers nothing": ("sacct", "exit 0"),
+    "sacct fails": ("sacct", 'echo "sacct: error: Problem talking to the database" >&2; exit 1'),
+}
+
+
+# Each takes its time, because silence has to last; the others run with --long.
+_SHORT = {"squeue answers nothing", "sacct fails"}
+
+
+@pytest.mark.parametrize(
+    "fault", [fault if fault in _SHORT else pytest.param(fault, marks=pytest.mark.slow) for fault in LOOKS]
+)
+async def test_running_attempt_is_left_alone_when(site: Site, fault: str) -> None:
+    executor = await site.executor()
+    launch = site.once(f"while [ ! -e {site.root}/go ]; do sleep 0.1; done; exit 9")
+    await executor.launch([launch])
+    await site.wait(launch, Started)
+    program, script = LOOKS[fault]
+    site.fault(program, script)
+    await asyncio.sleep(2 * (QUICK.absent_s + QUICK.record_comes_s))
+    assert not [one for one in site.reports[launch.token] if isinstance(one, Final)]
+    (site.root / "go").touch()
+    assert (await site.exit(launch, 100)).record.exit_code == 9
+
+
+async def test_waiting_attempt_is_left_alone_when_nothing_is_listed(site: Site) -> None:
+    executor = await site.executor()
+    launch = site.once("exit 2", resources=Resources(partition="shut", memory_bytes=2**20))
+    await executor.launch([launch])
+    handle = (await site.wait(launch, Scheduled)).handle
+    site.fault("squeue", "exit 1")
+    await asyncio.sleep(2 * QUICK.absent_s)
+    site.mend()
+    site.slurm.say("scontrol", "update", f"jobid={handle}", "partition=debug")
+    assert (await site.exit(launch)).record.exit_code == 2
+
+
+async def test_attempt_that_vanished_is_released_and_never_runs(site: Site) -> None:
+    """Its job is gone from the queue, and accounting does not know it."""
+    executor = await site.executor()
+    launch = site.once("true", resources=Resources(partition="shut", memory_bytes=2**20))
+    await executor.launch([launch])
+    handle = (await site.wait(launch, Scheduled)).handle
+    for program in ("squeue", "sacct"):
+        site.fault(program, f'"$real" "$@" | grep -av {launch.token}; exit 0')
+    assert await site.end(launch) == NeverRan(launch.token, None)
+    site.mend()
+    site.slurm.run(["scontrol", "update", f"jobid={handle}", "partition=debug"])
+    await site.until("squeue", "-h", "--me", "-t", "PD,R,CG")
+    assert site.ran(launch) == 0
+
+
+async def test_holder_killed_with_its_command_is_lost(site: Site) -> None:
+    executor = await site.executor()
+    launch = site.once("exec sleep 600")
+    await executor.launch([launch])
+    await site.wait(launch, Started)
+    remnants = [stat for stat in site.slurm.remnants() if launch.token in _arguments(stat.pid)]
+    assert remnants
+    for stat in remnants:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(stat.pid, 9)
+    found = await site.end(launch)
+    assert isinstance(found, Lost), found
+
+
+def _arguments(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace") + Path(
+            f"/proc/{pid}/cmdline"
+        ).read_bytes().decode(errors="replace")
+    return ""
+
+
+async def test_requeued_run_is_preempted_and_the_next_one_is_refused(site: Site) -> None:
+    executor = await site.executor()
+    launch = site.once("exec sleep 600")
+    await executor.launch([launch])
+    handle = (await site.wait(launch, Started)).handle
+    site.slurm.say("scontrol", "update", f"jobid={handle}", "requeue=1")
+    site.slurm.say("scontrol", "requeue", handle)
+    ended = await site.exit(launch, 100)
+    assert ended.record.error is not None
+    assert ended.record.error.code == Failure.PREEMPTED
+    await site.until("squeue", "-h", "--me", "-t", "PD,R,CG")
+    assert site.ran(launch) == 1
+
+
+async def test_one_query_per_look_however_many_attempts(site: Site) -> None:
+    site.fault("squeue", 'echo >> "$here/asked"; exec "$real" "$@"')
+    executor = await site.executor()
+    launches = [
+        site.once("true", resources=Resources(partition="shut", memory_bytes=2**20)) for _ in range(20)
+    ]
+    await executor.launch(launches)
+    for launch in launches:
+        await site.wait(launch, Scheduled)
+    asked = site.root / "asked"
+    before = len(asked.read_text()) if asked.exists() else 0
+    looks = _counted(executor)
+    await asyncio.sleep(5)
+    assert looks() > 1
+    assert len(asked.read_text()) - before <= looks()
+    for launch in launches:
+        await executor.cancel(launch.token, 1.0)
+        assert await site.end(launch) == NeverRan(launch.token, None)
+
+
+def _counted(executor: BatchExecutor) -> Callable[[], int]:
+    count = [0]
+    ask = executor._ask_scheduler
+
+    async def counted(watched: Any) -> None:
+        count[0] += 1
+        await ask(watched)
+
+    executor._ask_scheduler = counted  # type: ignore[method-assign]
+    return lambda: count[0]

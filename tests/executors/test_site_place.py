@@ -1,0 +1,163 @@
+"""The directories of attempts at a site, through a real shell: what is made, read, voided and settled there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from jobmgr.dialects.dialect import Command
+from jobmgr.errors import SiteUnreachable
+from jobmgr.executors import gate
+from jobmgr.executors.place import Files, NotPlaced, Place, PlacedForOther
+from jobmgr.transports.local import LocalTransport
+from tests.executors.test_verdict import RUN, VOID, record
+
+TOKEN = "a" * 32
+PLACE = "job-1/1"
+
+
+@pytest_asyncio.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    transport = LocalTransport(os.environ)
+    place = Place(transport, str(tmp_path / "it's a work directory"))
+    await place.make_roots()
+    yield place
+    await transport.close()
+
+
+async def submit(place: Place, *argv: str, script: str = "#!/bin/sh\n", token: str = TOKEN) -> str:
+    answer = await place.submit(PLACE, token, script, Command(argv), 30.0)
+    assert answer.exit_code == 0, answer
+    return answer.stdout
+
+
+async def look(place: Place) -> Files:
+    return (await place.look([PLACE]))[PLACE]
+
+
+def write(place: Place, name: str, content: object) -> None:
+    text = content if isinstance(content, str) else json.dumps(content)
+    (Path(place.control(PLACE)) / name).write_text(text)
+
+
+async def test_script_is_stored_with_its_token_before_it_is_handed_in(place: Place) -> None:
+    said = await submit(place, "sh", "-c", 'cat "$1"; pwd', "sh", place.script(PLACE), script="echo it's\n")
+    assert said == f"echo it's\n{place.run(PLACE)}\n"
+    gate.check_token(place.control(PLACE), TOKEN)
+    assert await look(place) == Files(TOKEN)
+
+
+async def test_what_the_command_answers_comes_back_as_it_is(place: Place) -> None:
+    answer = await place.submit(PLACE, TOKEN, "", Command(("sh", "-c", "echo no >&2; exit 153")), 30.0)
+    assert (answer.exit_code, answer.stderr) == (153, "no\n")
+
+
+async def test_nothing_is_handed_in_from_the_directory_of_another_attempt(
+    place: Place, tmp_path: Path
+) -> None:
+    await submit(place, "true")
+    with pytest.raises(PlacedForOther, match=TOKEN):
+        await place.submit(PLACE, "b" * 32, "", Command(("touch", str(tmp_path / "ran"))), 30.0)
+    assert not (tmp_path / "ran").exists()
+
+
+async def test_without_the_directory_of_all_attempts_nothing_is_made(place: Place, tmp_path: Path) -> None:
+    (Path(place.root) / "control").rmdir()
+    with pytest.raises(NotPlaced, match="control is not there"):
+        await place.submit(PLACE, TOKEN, "", Command(("touch", str(tmp_path / "ran"))), 30.0)
+    assert not (tmp_path / "ran").exists()
+    assert not Path(place.control(PLACE)).exists()  # noqa: ASYNC240
+
+
+async def test_full_disk_is_told_and_nothing_is_handed_in(place: Place, tmp_path: Path) -> None:
+    await submit(place, "true")
+    Path(place.run(PLACE)).rmdir()  # noqa: ASYNC240
+    Path(place.run(PLACE)).write_text("in the way")  # noqa: ASYNC240
+    with pytest.raises(NotPlaced):
+        await place.submit(PLACE, TOKEN, "", Command(("touch", str(tmp_path / "ran"))), 30.0)
+    assert not (tmp_path / "ran").exists()
+
+
+async def test_gate_record_and_unlinked_record_are_read(place: Place) -> None:
+    await submit(place, "true")
+    write(place, "gate", RUN)
+    write(place, "exit.77", " " * 4096)
+    assert await look(place) == Files(TOKEN, RUN)
+    write(place, "exit.77", json.dumps(record(3)).ljust(4096))
+    assert await look(place) == Files(TOKEN, RUN, None, record(3))
+    assert (await place.settle([(PLACE, "77")]))[PLACE].record == record(3)
+    gate_seen, exit_seen = gate.read(place.control(PLACE)), gate.read_exit(place.control(PLACE))
+    assert (gate_seen, exit_seen) == (RUN, record(3))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"v": 1}', json.dumps({**RUN, "token": "b"})])
+async def test_garbled_gate_decides_nothing(place: Place, text: str) -> None:
+    await submit(place, "true")
+    write(place, "gate", text)
+    files = await look(place)
+    assert files.gate is None
+    assert files.garbled == ("gate" if text.strip() else "")
+
+
+async def test_tabs_in_a_control_file_are_no_answer(place: Place) -> None:
+    await submit(place, "true")
+    write(place, "gate", "\t")
+    with pytest.raises(SiteUnreachable):
+        await look(place)
+
+
+async def test_void_gate_is_written_once_for_attempts_that_have_none(place: Place) -> None:
+    files = (await place.void([(PLACE, TOKEN)]))[PLACE]
+    assert files.gate is not None
+    assert files.gate["decision"] == gate.VOID
+    assert gate.read(place.control(PLACE)) == files.gate
+    assert (await place.void([(PLACE, TOKEN)]))[PLACE] == files
+    assert sorted(os.listdir(place.control(PLACE))) == ["gate", "token"]
+
+
+async def test_gate_that_is_decided_is_not_voided(place: Place) -> None:
+    await submit(place, "true")
+    write(place, "gate", RUN)
+    assert (await place.void([(PLACE, TOKEN)]))[PLACE].gate == RUN
+
+
+async def test_directory_of_another_attempt_is_not_voided(place: Place) -> None:
+    await submit(place, "true")
+    files = (await place.void([(PLACE, "b" * 32)]))[PLACE]
+    assert files == Files(TOKEN)
+    assert gate.read(place.control(PLACE)) is None
+
+
+async def test_one_of_a_void_and_many_runs_decides(place: Place) -> None:
+    await submit(place, "true")
+    voids = [place.void([(PLACE, TOKEN)]) for _ in range(8)]
+    gates = [files[PLACE].gate for files in await asyncio.gather(*voids)]
+    nonces = {found["nonce"] for found in gates if found is not None}
+    assert len(nonces) == 1
+
+
+async def test_a_thousand_attempts_are_read_by_one_command(place: Place) -> None:
+    places = [f"job-{index}/1" for index in range(1000)]
+    for name in places[::2]:
+        gate.make_with_run(place.control(name), place.run(name), TOKEN)
+    told = await place.look(places)
+    assert [bool(told[name].token) for name in places] == [True, False] * 500
+
+
+async def test_missing_files_are_named(place: Place) -> None:
+    await submit(place, "true")
+    (Path(place.run(PLACE)) / "there is one").write_text("")
+    names = ["there is one", "there is\nnone", "sub/none"]
+    assert await place.missing(PLACE, names) == ("there is\nnone", "sub/none")
+    with pytest.raises(SiteUnreachable):
+        await place.missing("job-2/1", names)
+
+
+def test_void_content_is_what_gate_calls_whole() -> None:
+    assert gate.is_gate(VOID)

@@ -1,0 +1,204 @@
+"""What files and a scheduler's words say together, as a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jobmgr.dialects.dialect import Cause, Phase, Standing
+from jobmgr.executors import gate
+from jobmgr.executors.pace import Pace
+from jobmgr.executors.place import Files
+from jobmgr.executors.protocol import Ended, Lost, NeverRan
+from jobmgr.executors.verdict import Known, ToSettle, ToVoid, Verdict, Wait, judge
+from jobmgr.failure import Failure
+
+TOKEN = "a" * 32
+RECORD_COMES_S = Pace().record_comes_s
+ABSENT_S = Pace().absent_s
+AT = "2026-11-21T10:00:00.000000Z"
+RUN: dict[str, Any] = {
+    "v": 1,
+    "token": TOKEN,
+    "decision": "run",
+    "nonce": "77",
+    "holder": {"site": "lab", "id": "12", "restarts": 0, "host": "n1", "at": AT},
+}
+VOID = {"v": 1, "token": TOKEN, "decision": "void", "nonce": "78", "reason": "cancelled"}
+
+
+def record(code: int, signals: str = "") -> dict[str, Any]:
+    return {
+        "v": 1,
+        "token": TOKEN,
+        "exit_code": code,
+        "signal": None,
+        "error": None,
+        "ended_by": "self",
+        "started_at": AT,
+        "ended_at": AT,
+        "signals": signals,
+        "times": "1m2.5s 0m0.5s",
+        "cpu_s": None,
+        "peak_memory_bytes": None,
+        "leftovers": 0,
+    }
+
+
+def standing(phase: Phase, cause: Cause | None = None, **fields: Any) -> Standing:
+    values: dict[str, Any] = {"id": "12", "name": f"jm-{TOKEN}", "word": (cause or phase).name, "restarts": 0}
+    return Standing(phase=phase, cause=cause, **{**values, **fields})
+
+
+def verdict(
+    files: Files,
+    *standings: Standing,
+    gone_s: float = 0.0,
+    is_cancelled: bool = False,
+    complete: bool = True,
+) -> Verdict:
+    return judge(Known(TOKEN, is_cancelled, gone_s, Pace()), files, standings, complete=complete)
+
+
+HELD = Files(TOKEN, RUN)
+UNDECIDED = Files(TOKEN)
+
+
+def test_guards_are_what_gate_calls_whole() -> None:
+    assert gate.is_gate(RUN)
+    assert gate.is_gate(VOID)
+    assert gate.is_exit(record(0))
+
+
+@pytest.mark.parametrize("code", [0, 1, 77])
+def test_record_of_a_command_that_ended_itself_is_enough(code: int) -> None:
+    for standings in ([], [standing(Phase.RUNNING)], [standing(Phase.ENDED, Cause.FAILED, exit_code=9)]):
+        found = verdict(Files(TOKEN, RUN, record(code)), *standings, complete=False)
+        assert isinstance(found, Ended)
+        assert (found.record.exit_code, found.record.ended_by, found.record.cpu_s) == (code, "self", 63.0)
+
+
+def test_record_after_a_signal_waits_for_the_schedulers_reason() -> None:
+    ended = Files(TOKEN, RUN, record(143, "TERM"))
+    assert isinstance(verdict(ended, standing(Phase.RUNNING)), Wait)
+    found = verdict(ended, standing(Phase.RUNNING), gone_s=RECORD_COMES_S)
+    assert isinstance(found, Ended)
+    assert found.record.exit_code == 143
+
+
+@pytest.mark.parametrize(
+    ("cause", "code"),
+    [
+        (Cause.TIMEOUT, Failure.TIMEOUT),
+        (Cause.DEADLINE, Failure.TIMEOUT),
+        (Cause.OUT_OF_MEMORY, Failure.OUT_OF_MEMORY),
+        (Cause.NODE_FAIL, Failure.NODE_FAIL),
+        (Cause.BOOT_FAIL, Failure.NODE_FAIL),
+        (Cause.PREEMPTED, Failure.PREEMPTED),
+        (Cause.REQUEUED, Failure.PREEMPTED),
+        (Cause.REVOKED, Failure.PREEMPTED),
+    ],
+)
+def test_cause_is_told_with_and_without_a_record(cause: Cause, code: Failure) -> None:
+    for files in (Files(TOKEN, RUN, record(143, "TERM")), HELD):
+        found = verdict(files, standing(Phase.ENDED, cause), gone_s=RECORD_COMES_S)
+        assert isinstance(found, Ended)
+        assert found.record.error is not None
+        assert found.record.error.code == code
+
+
+def test_success_stands_whatever_the_scheduler_calls_it() -> None:
+    found = verdict(Files(TOKEN, RUN, record(0)), standing(Phase.ENDED, Cause.TIMEOUT))
+    assert isinstance(found, Ended)
+    assert found.record.exit_code == 0
+
+
+@pytest.mark.parametrize("cause", [Cause.CANCELLED, Cause.FAILED])
+def test_cancelled_run_is_cancelled(cause: Cause) -> None:
+    files = Files(TOKEN, RUN, record(143, "TERM"))
+    found = verdict(files, standing(Phase.ENDED, cause), is_cancelled=True)
+    assert isinstance(found, Ended)
+    assert found.record.ended_by == "cancel"
+
+
+def test_run_cancelled_at_the_scheduler_without_a_record_is_cancelled() -> None:
+    found = verdict(HELD, standing(Phase.ENDED, Cause.CANCELLED), gone_s=RECORD_COMES_S)
+    assert isinstance(found, Ended)
+    assert found.record.ended_by == "cancel"
+
+
+def test_record_is_given_time_after_the_scheduler_called_it_ended() -> None:
+    for cause in Cause:
+        assert isinstance(verdict(HELD, standing(Phase.ENDED, cause), gone_s=RECORD_COMES_S - 1), Wait)
+
+
+@pytest.mark.parametrize("cause", [Cause.COMPLETED, Cause.FAILED])
+def test_schedulers_word_for_a_plain_end_is_not_taken(cause: Cause) -> None:
+    found = verdict(HELD, standing(Phase.ENDED, cause, exit_code=0), gone_s=RECORD_COMES_S)
+    assert isinstance(found, Lost)
+
+
+@pytest.mark.parametrize(
+    "phase", [Phase.PENDING, Phase.HELD, Phase.RUNNING, Phase.SUSPENDED, Phase.ENDING, Phase.UNKNOWN]
+)
+def test_run_that_holds_the_gate_and_has_not_ended_is_waited_for(phase: Phase) -> None:
+    assert isinstance(verdict(HELD, standing(phase), gone_s=1e6), Wait)
+    assert isinstance(verdict(UNDECIDED, standing(phase), gone_s=1e6), Wait)
+
+
+def test_end_of_another_run_of_the_name_says_nothing() -> None:
+    other = standing(Phase.ENDED, Cause.FAILED, id="13", exit_code=119)
+    assert isinstance(verdict(HELD, standing(Phase.RUNNING), other, gone_s=1e6), Wait)
+
+
+def test_requeued_run_is_over_and_was_preempted() -> None:
+    again = standing(Phase.PENDING, restarts=1)
+    assert isinstance(verdict(HELD, again), Wait)
+    found = verdict(HELD, again, gone_s=RECORD_COMES_S)
+    assert isinstance(found, Ended)
+    assert found.record.error is not None
+    assert found.record.error.code == Failure.PREEMPTED
+
+
+def test_requeued_run_is_told_as_what_accounting_calls_it() -> None:
+    runs = standing(Phase.ENDED, Cause.NODE_FAIL), standing(Phase.RUNNING, restarts=1)
+    found = verdict(HELD, *runs, gone_s=RECORD_COMES_S)
+    assert isinstance(found, Ended)
+    assert found.record.error is not None
+    assert found.record.error.code == Failure.NODE_FAIL
+
+
+def test_absent_is_lost_only_if_everything_was_listed_and_for_long() -> None:
+    assert isinstance(verdict(HELD, gone_s=1e6, complete=False), Wait)
+    assert isinstance(verdict(HELD, gone_s=ABSENT_S - 1), Wait)
+    assert isinstance(verdict(HELD, gone_s=ABSENT_S), Lost)
+
+
+def test_unlinked_record_of_a_dead_holder_is_settled() -> None:
+    files = Files(TOKEN, RUN, note=record(3))
+    assert isinstance(verdict(files, standing(Phase.RUNNING), gone_s=1e6), Wait)
+    assert verdict(files, standing(Phase.ENDED, Cause.FAILED), gone_s=RECORD_COMES_S) == ToSettle("77")
+
+
+def test_void_gate_is_the_end() -> None:
+    assert verdict(Files(TOKEN, VOID), standing(Phase.RUNNING)) == NeverRan(TOKEN, None)
+
+
+def test_undecided_attempt_whose_runs_have_all_ended_is_voided_with_the_reason() -> None:
+    ended = standing(Phase.ENDED, Cause.BOOT_FAIL)
+    assert isinstance(verdict(UNDECIDED, ended, complete=False, gone_s=1e6), Wait)
+    found = verdict(UNDECIDED, ended, gone_s=RECORD_COMES_S)
+    assert isinstance(found, ToVoid)
+    assert found.error is not None
+    assert found.error.code == Failure.NODE_FAIL
+
+
+def test_undecided_attempt_nobody_knows_is_released() -> None:
+    assert isinstance(verdict(UNDECIDED, gone_s=ABSENT_S - 1), Wait)
+    assert isinstance(verdict(UNDECIDED, complete=False, gone_s=1e6), Wait)
+    assert verdict(UNDECIDED, gone_s=ABSENT_S) == ToVoid(None)
+
+
+def test_directory_of_another_attempt_was_there_before_the_database() -> None:
+    assert verdict(Files("b" * 32, None)) == Lost(TOKEN, "ran_before_restore")
