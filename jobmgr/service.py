@@ -162,12 +162,13 @@ class JobManager(Manager):
         )
 
     def _foreign(self, site: Site) -> BatchExecutor:
-        root = site.work_dir or str(self.settings.work_dir)
+        if site.work_dir is None:
+            raise InvalidRequest("work_dir", "it has no work directory")
         return BatchExecutor(
             site.name,
             dialects.dialect(site.dialect),
             _transport(site),
-            root,
+            site.work_dir,
             self._report,
             job_env=self._job_env,
         )

@@ -29,7 +29,7 @@ class Recovery:
         self._watch = Watch()
 
     async def look_after_others(self) -> None:
-        """Adopt what nobody looks after; mark what is on other machines as unreachable, until they come back."""
+        """Adopt what nobody looks after; mark what runs on other machines as unreachable, until they come back."""
         found = await self._database.read(dispatchers.peers, self._own.id)
         silent = self._watch.silent(found)
         fates = peers.by_fate(self._own, found, silent, is_only=self._database.is_sqlite)
@@ -37,6 +37,10 @@ class Recovery:
             await self._take_up(
                 await self._database.write(ownership.adopt, (self._own.id, fates[Fate.ADOPT]))
             )
+        if fates[Fate.UNATTENDED] and self._sites.served:
+            # Wherever their service was: the files and the scheduler are seen from here as well.
+            wish = ownership.AdoptAt(self._own.id, fates[Fate.UNATTENDED], self._sites.served)
+            await self._take_up(await self._database.write(ownership.adopt_at, wish))
         for peer in fates[Fate.UNATTENDED]:
             # Again each time: it may have claimed between its last sign of life and its silence.
             await self._database.write(ownership.unattended, peer)

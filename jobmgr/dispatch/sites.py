@@ -33,6 +33,11 @@ class Sites:
         """What runs attempts in this foreign queue; None if there is none that this service serves."""
         return self._foreign.get(name)
 
+    @property
+    def served(self) -> Sequence[str]:
+        """The foreign queues that this service can watch."""
+        return list(self._foreign)
+
     def row(self, name: str) -> Site | None:
         """The stored site; None if there is none of this name."""
         return self._rows.get(name)

@@ -27,9 +27,9 @@ class Site:
     """One row. `local` is this machine, under keepers of ours; the others are foreign queues.
 
     `dialect` says which scheduler it is, `host` where its commands are run (None: on this machine). `work_dir` is the
-    work directory there, an absolute path (None: the service's own, which the machines of the queue see under the same
-    path). A site that is not enabled gets no more jobs; those it has are watched. `defaults` are asked for by jobs
-    that ask for nothing else. `ssh` are options of the connection, by the names of SshHost.
+    work directory there, an absolute path that the machines of the queue see too. A site that is not enabled gets no
+    more jobs; those it has are watched. `defaults` are asked for by jobs that ask for nothing else. `ssh` are options
+    of the connection, by the names of SshHost.
     """
 
     name: str

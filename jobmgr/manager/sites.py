@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 
@@ -27,7 +28,11 @@ class Sites(Core):
 
     async def put_site(self, name: str, asked: SiteAsked) -> Site:
         """Make a site, or change it to this. Raises InvalidRequest, Conflict."""
-        return await self._write(sites.put, _site(name, asked))
+        site = _site(name, asked)
+        if site.work_dir is None:
+            # Written down, because the next service may have another one, and look for its files there.
+            site = replace(site, work_dir=str(self.parts.runs.parent.absolute()))
+        return await self._write(sites.put, site)
 
     async def remove_site(self, name: str) -> None:
         """Forget a site that no stored job names. Raises SiteNotFound, Conflict."""

@@ -9,6 +9,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from jobmgr.domain.site import LOCAL
 from jobmgr.store.dispatchers import Identity
 from jobmgr.store.portion import portions
 from jobmgr.store.tables import Attempt, Dispatcher, Event, Job
@@ -96,7 +97,7 @@ def heartbeats(connection: sa.Connection) -> dict[str, int]:
 
 
 def live_attempts(connection: sa.Connection) -> list[LiveAttempt]:
-    """All live attempts, in the order of their jobs' submission."""
+    """All live attempts that keepers of ours hold, in the order of their jobs' submission."""
     statement = (
         sa.select(
             Job.job_id,
@@ -107,7 +108,7 @@ def live_attempts(connection: sa.Connection) -> list[LiveAttempt]:
             Attempt.work_dir,
         )
         .join(Job, Job.id == Attempt.job)
-        .where(Attempt.finished_at.is_(None))
+        .where(Attempt.finished_at.is_(None), Job.site == LOCAL)
         .order_by(Attempt.job)
     )
     return [LiveAttempt(**row._mapping) for row in connection.execute(statement)]

@@ -28,12 +28,32 @@ def adopt(tx: Transaction, wishes: Sequence[tuple[str, Sequence[str]]]) -> list[
     return [_adopt(tx, owner, formers) for owner, formers in wishes]
 
 
-def _adopt(tx: Transaction, owner: str, formers: Sequence[str]) -> list[Claimed]:
+@dataclass(frozen=True, slots=True)
+class AdoptAt:
+    """A wish to take over what `formers` have in these foreign queues, which anybody can watch who serves them."""
+
+    owner: str
+    formers: Sequence[str]
+    sites: Sequence[str]
+
+
+def adopt_at(tx: Transaction, wishes: Sequence[AdoptAt]) -> list[list[Claimed]]:
+    """Take over live attempts in foreign queues. Raises the leases."""
+    answers = []
+    for wish in wishes:
+        there = Attempt.job.in_(sa.select(Job.id).where(Job.site.in_(wish.sites)))
+        answers.append(_adopt(tx, wish.owner, wish.formers, there))
+    return answers
+
+
+def _adopt(
+    tx: Transaction, owner: str, formers: Sequence[str], *conditions: sa.ColumnElement[bool]
+) -> list[Claimed]:
     taken: list[int] = []
     for portion in portions(formers):
         statement = (
             sa.update(Attempt)
-            .where(Attempt.dispatcher.in_(portion), Attempt.finished_at.is_(None))
+            .where(Attempt.dispatcher.in_(portion), Attempt.finished_at.is_(None), *conditions)
             .values(dispatcher=owner, lease=Attempt.lease + 1)
             .returning(Attempt.job)
         )

@@ -38,7 +38,7 @@ async def test_sites_are_listed_with_what_they_are(api: Api) -> None:
         "name": "lab",
         "kind": "shell",
         "host": None,
-        "work_dir": None,
+        "work_dir": str(api.manager.settings.work_dir),
         "enabled": True,
         "max_submitted": 7,
         "defaults": {"modules": ["ansys"], "setup": ["x=1"]},

@@ -22,6 +22,7 @@ from jobmgr.store import dispatchers
 from jobmgr.store.engine import Database
 from jobmgr.store.tables import Attempt, Dispatcher, Event
 from jobmgr.store.transaction import Transaction
+from jobmgr.wire.requests import SiteAsked
 from tests.doctor.conftest import Visit, holders, kill_holders, stopped
 from tests.patience import eventually
 from tests.postgresql import Cluster
@@ -34,13 +35,13 @@ def manager_of(url: str, work: Path) -> JobManager:
     return JobManager(ResourceLimits(max_concurrent_jobs=2), database=url, work_dir=work)
 
 
-async def running(manager: JobManager, script: str = "sleep 60") -> str:
+async def running(manager: JobManager, script: str = "sleep 60", **fields: str) -> str:
     """A job that was seen to run."""
 
     async def is_running() -> bool:
         return (await manager.get(job_id)).status is Status.RUNNING
 
-    job_id = await manager.submit(["sh", "-c", script])
+    job_id = await manager.submit(["sh", "-c", script], **fields)
     await eventually(is_running)
     return job_id
 
@@ -103,6 +104,20 @@ async def test_a_running_job_is_not_disturbed_by_visits(sqlite_url: str, work: P
 
         assert (await manager.wait(job_id, 30)).exit_code == 7
         assert len(await manager.attempts(job_id)) == 1
+
+
+async def test_a_job_at_another_site_is_no_business_of_this_machine(
+    sqlite_url: str, work: Path, visit: Visit
+) -> None:
+    async with manager_of(sqlite_url, work) as manager:
+        await manager.put_site("host", SiteAsked(kind="shell"))
+        job_id = await running(manager, "sleep 600", site="host")
+
+        checks = await visit(sqlite_url)
+
+        assert checks["attempts"].verdict is Verdict.OK
+        await manager.cancel(job_id)
+        await manager.wait(job_id, 30)
 
 
 async def test_a_busy_service_is_not_slandered(database_url: str, work: Path, visit: Visit) -> None:
