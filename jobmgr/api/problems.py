@@ -26,6 +26,7 @@ _STATUS: Mapping[str, int] = {
     "executor_unavailable": 503,
     "query_too_slow": 504,
     "wait_timeout": 504,
+    "site_error": 502,
 }
 _HTTP_CODES: Mapping[int, tuple[str, str]] = {
     404: ("no_such_route", "there is nothing at {path}; /docs lists what there is"),

@@ -16,7 +16,7 @@ from jobmgr.dispatch.sites import Sites
 from jobmgr.domain.job import JobError
 from jobmgr.domain.outcome import End, Outcome, Rules, decide
 from jobmgr.domain.status import Status
-from jobmgr.errors import StoreUnavailable
+from jobmgr.errors import SiteUnreachable, StoreUnavailable
 from jobmgr.executors.protocol import (
     Ended,
     Executor,
@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 _REPEAT_FIRST_S = 0.25
 _REPEAT_MAX_S = 30.0
+_UNREACHABLE_S = 5.0
 _QUICK_S = 0.02  # Ends that follow a commit within this time come in quick succession,
 _GATHER_S = 0.002  # and then so much is waited for more of them.
 _TRIES = 3  # What cannot be written as it is so many times is written as far as it can be.
@@ -127,11 +128,16 @@ class Completer:
 
     def _repeat_later(self, report: Report, error: Exception) -> None:
         """Take the report in again after a pause: without it its job would seem to run for ever."""
-        tries = self._refused[report] = self._refused.get(report, 0) + 1
         claimed = self._roster.get(report.token)
         name = claimed.job_id if claimed else report.token
-        logger.error("what is reported of job %s cannot be written, try %d", name, tries, exc_info=error)
-        pause_s = min(_REPEAT_FIRST_S * 2 ** (tries - 1), _REPEAT_MAX_S)
+        if isinstance(error, SiteUnreachable):
+            # Its files cannot be looked for now; nothing is wrong with what was reported.
+            logger.warning("the end of job %s cannot be judged now: %s", name, error)
+            pause_s = _UNREACHABLE_S
+        else:
+            tries = self._refused[report] = self._refused.get(report, 0) + 1
+            logger.error("what is reported of job %s cannot be written, try %d", name, tries, exc_info=error)
+            pause_s = min(_REPEAT_FIRST_S * 2 ** (tries - 1), _REPEAT_MAX_S)
         asyncio.get_running_loop().call_later(pause_s, self._take_again, report)
 
     def _take_again(self, report: Report) -> None:

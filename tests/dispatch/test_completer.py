@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 
 from jobmgr.dispatch.completer import Completer
 from jobmgr.dispatch.roster import Roster
 from jobmgr.dispatch.sites import Sites
-from jobmgr.domain.job import JobError, JobSpec
+from jobmgr.domain.job import JobError, JobSpec, Success
 from jobmgr.domain.status import Status
+from jobmgr.errors import SiteUnreachable
 from jobmgr.executors.local import LocalExecutor
-from jobmgr.executors.protocol import Ended, ExitRecord, Final
+from jobmgr.executors.protocol import Ended, ExitRecord, Final, Launch
 from jobmgr.service import JobManager
 from jobmgr.store import ownership
 from jobmgr.store.claims import Claimed
@@ -60,6 +62,44 @@ async def desk(database: Database, tmp_path: Path) -> AsyncIterator[Desk]:
     completer = Completer(database, roster, Sites(here, no_other), at_once)
     task = asyncio.create_task(completer.run())
     yield Desk(completer, roster, worker, claimed)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+class FarAway(LocalExecutor):
+    """One whose files cannot be looked for at first, for longer than a report may be refused."""
+
+    def __init__(self, work: Path) -> None:
+        super().__init__(work, print, base_env={})
+        self.asked = 0
+
+    async def missing(self, launch: Launch, names: Sequence[str]) -> tuple[str, ...]:
+        self.asked += 1
+        if self.asked < 5:
+            raise SiteUnreachable("far", "the way there is closed")
+        return await super().missing(launch, names)
+
+
+async def test_end_waits_until_required_files_can_be_looked_for(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobmgr.dispatch.completer._UNREACHABLE_S", 0.01)
+    worker = await Worker.register(database)
+    await worker.insert(new_job("job", spec=JobSpec(command=("true",), success=Success((0,), ("result",)))))
+    (claimed,) = await worker.claim()
+    (tmp_path / "runs" / "job" / "1").mkdir(parents=True)
+    (tmp_path / "runs" / "job" / "1" / "result").touch()
+    roster = Roster()
+    roster.add(claimed)
+    far = FarAway(tmp_path)
+    completer = Completer(database, roster, Sites(far, no_other), at_once)
+    task = asyncio.create_task(completer.run())
+
+    completer.take(Desk(completer, roster, worker, claimed).ended())
+
+    await asyncio.wait_for(roster.wait_until_empty(), 20)
+    assert (await worker.get("job")).status is Status.COMPLETED
+    assert far.asked == 5
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
