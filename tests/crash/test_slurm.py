@@ -1,0 +1,153 @@
+"""A campaign in a real SLURM while the service is killed, and in the long form SLURM's own daemons go and come."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from jobmgr.client import Client
+from jobmgr.domain.job import Job
+from jobmgr.executors import process
+from tests.crash.service import Service
+from tests.slurm import Slurm
+
+SEED = 20261121
+_POLL_S = 0.5
+_LOOK_AT_ONCE = 50
+_ASKED = {"memory": "10MB"}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a job is to end: by itself with `code`, cancelled while it runs, or by its time limit."""
+
+    number: int
+    code: int = 0
+    is_cancelled: bool = False
+    is_too_long: bool = False
+
+    def submission(self, ledger: Path) -> dict[str, object]:
+        """The job, which first of all says in the ledger that it ran."""
+        lasts = self.is_cancelled or self.is_too_long
+        script = f"echo {self.number} >> {ledger}; " + ("exec sleep 900" if lasts else f"exit {self.code}")
+        return {
+            "job_id": f"job-{self.number}",
+            "command": ["sh", "-c", script],
+            "site": "lab",
+            "resources": {**_ASKED, **({"walltime": "1m"} if self.is_too_long else {})},
+        }
+
+    def is_told(self, job: Job) -> bool:
+        """Whether what is said of the job is what it did."""
+        if self.is_cancelled:
+            return job.status == "cancelled"
+        if self.is_too_long:
+            return job.error is not None and job.error.code == "timeout"
+        return job.exit_code == self.code and job.status == ("failed" if self.code else "completed")
+
+
+def plans(count: int, *, too_long: int) -> list[Plan]:
+    cancelled = max(2, count // 25)
+    ends = [Plan(number, code=number % 7) for number in range(count - cancelled - too_long)]
+    ends += [Plan(len(ends) + index, is_cancelled=True) for index in range(cancelled)]
+    ends += [Plan(len(ends) + index, is_too_long=True) for index in range(too_long)]
+    return ends
+
+
+class Campaign:
+    """Jobs in a cluster, and a service that is killed now and then."""
+
+    def __init__(self, slurm: Slurm, home: Path, wanted: Sequence[Plan]) -> None:
+        self.slurm = slurm
+        self.wanted = wanted
+        self.ledger = home / "ledger"
+        self.ledger.touch()
+        self.service = Service(home, f"sqlite:///{home}/jobs.db", slots=2)
+        self._random = random.Random(SEED)
+
+    async def submit(self) -> None:
+        await self.service.start()
+        async with Client(self.service.url) as client:
+            await client.put_site("lab", kind="slurm")
+            await client.submit_many([plan.submission(self.ledger) for plan in self.wanted])
+
+    async def kill_and_start(self) -> None:
+        """After a while, at any instruction."""
+        await asyncio.sleep(self._random.uniform(0.5, 6.0))
+        process.send_signals([self.service.stat], signal.SIGKILL)
+        self.service.wait()
+        await self.service.start()
+
+    async def jobs(self) -> list[Job]:
+        async with Client(self.service.url) as client:
+            found: list[Job] = []
+            for start in range(0, len(self.wanted), _LOOK_AT_ONCE):
+                part = self.wanted[start : start + _LOOK_AT_ONCE]
+                found += await asyncio.gather(*(client.get(f"job-{plan.number}") for plan in part))
+            return found
+
+    async def finish(self, within_s: float) -> list[Job]:
+        """Cancel what runs and is to be cancelled, and wait until all have ended."""
+        async with asyncio.timeout(within_s):
+            while True:
+                jobs = await self.jobs()
+                if all(job.status.is_terminal for job in jobs):
+                    return jobs
+                for plan, job in zip(self.wanted, jobs, strict=True):
+                    if plan.is_cancelled and job.status == "running" and job.cancel_requested_at is None:
+                        async with Client(self.service.url) as client:
+                            await client.cancel(job.job_id)
+                await asyncio.sleep(_POLL_S)
+
+    def judge(self, jobs: Sequence[Job]) -> None:
+        ran = Counter(int(line) for line in self.ledger.read_text().split())
+        assert {number: times for number, times in ran.items() if times > 1} == {}
+        assert [plan.number for plan in self.wanted if plan.number not in ran] == []
+        told = [
+            (job.job_id, job.status, job.exit_code, job.error)
+            for plan, job in zip(self.wanted, jobs, strict=True)
+            if not plan.is_told(job)
+        ]
+        assert told == []
+
+
+@pytest.fixture
+def home(slurm: Slurm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("PATH", slurm.environment["PATH"])
+    return tmp_path
+
+
+@pytest.mark.timeout(300)
+async def test_service_killed_while_jobs_are_in_the_queue(slurm: Slurm, home: Path) -> None:
+    campaign = Campaign(slurm, home, plans(30, too_long=0))
+    await campaign.submit()
+    for _ in range(2):
+        await campaign.kill_and_start()
+    campaign.judge(await campaign.finish(240))
+    campaign.service.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+async def test_service_and_daemons_that_go_and_come_in_a_long_campaign(slurm: Slurm, home: Path) -> None:
+    campaign = Campaign(slurm, home, plans(500, too_long=4))
+    await campaign.submit()
+    for number in range(10):
+        await campaign.kill_and_start()
+        if number == 2:
+            slurm.stop_slurmctld(is_immediate=True)
+            await campaign.kill_and_start()
+            await asyncio.to_thread(slurm.start_slurmctld)
+        if number == 5:
+            slurm.stop_slurmdbd()
+            await campaign.kill_and_start()
+            await asyncio.to_thread(slurm.start_slurmdbd)
+    campaign.judge(await campaign.finish(1200))
+    campaign.service.stop()
