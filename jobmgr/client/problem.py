@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 
 from jobmgr import errors
@@ -30,6 +31,14 @@ _PLAIN: Mapping[str, type[JobmgrError]] = MappingProxyType(
         )
     }
 )
+_OF_SITES = (
+    errors.SiteError,
+    errors.SiteUnreachable,
+    errors.HostKeyRefused,
+    errors.LoginRefused,
+    errors.SiteSilent,
+    errors.SiteRefused,
+)
 # Malformed, too large, of another media type, unprocessable: what was sent has to be changed.
 _INPUT_STATUSES = frozenset({400, 413, 415, 422})
 
@@ -53,6 +62,10 @@ def _invalid(kind: type[errors.InvalidRequest], problem: ProblemAnswer) -> error
     return kind(field, problem.detail.removeprefix(f"{field}: ") if field else problem.detail)
 
 
+def _at_site(kind: type[errors.SiteError], problem: ProblemAnswer, _subject: str) -> errors.SiteError:
+    return kind("", problem.detail)
+
+
 _WITH_FACTS: Mapping[str, Callable[[ProblemAnswer, str], JobmgrError]] = MappingProxyType(
     {
         errors.InvalidRequest.code: lambda problem, _: _invalid(errors.InvalidRequest, problem),
@@ -61,6 +74,8 @@ _WITH_FACTS: Mapping[str, Callable[[ProblemAnswer, str], JobmgrError]] = Mapping
         errors.QueueNotFound.code: lambda problem, subject: errors.QueueNotFound(
             subject, problem.field or ""
         ),
+        errors.SiteNotFound.code: lambda _, subject: errors.SiteNotFound(subject),
+        **{kind.code: partial(_at_site, kind) for kind in _OF_SITES},
         errors.KeyReused.code: lambda problem, _: errors.KeyReused("", "", problem.field or ""),
         errors.JobExists.code: lambda _, subject: errors.JobExists(subject),
         errors.IllegalTransition.code: lambda _, subject: errors.IllegalTransition(subject, "", ""),

@@ -144,11 +144,20 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a scheduler listed. Who is missing in it is absent only if it is `complete`; else `why` it is not."""
+    """What a scheduler listed. Who is missing in it is absent only if it is `complete`; else `why` it is not.
+
+    `has_queue`: all that waits or runs is listed, though perhaps not what has ended.
+    """
 
     jobs: tuple[Standing, ...]
     complete: bool
     why: str = ""
+    has_queue: bool = False
+
+    @property
+    def has_whole_queue(self) -> bool:
+        """Whether who is missing neither waits nor runs."""
+        return self.complete or self.has_queue
 
 
 class Wish(StrEnum):

@@ -109,6 +109,7 @@ class Lsf:
         return Listing(
             tuple(job for job in jobs if job.name == name),
             complete=now.complete and then.complete,
+            has_queue=now.complete,
             why=now.why or then.why,
         )
 

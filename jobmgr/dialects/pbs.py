@@ -259,7 +259,10 @@ class Pbs:
         if self._history():
             return Listing(jobs, complete=True)
         return Listing(
-            jobs, complete=False, why="PBS keeps no history here: a job that has ended is not listed"
+            jobs,
+            complete=False,
+            why="PBS keeps no history here: a job that has ended is not listed",
+            has_queue=True,
         )
 
 

@@ -274,7 +274,7 @@ class Slurm:
             *([] if is_whole_account else [f"sacct: {_words(accounting)}"]),
         ]
         jobs = _merged(live, runs, is_queue_known=is_whole_queue)
-        return Listing(tuple(jobs), not reasons, "; ".join(reasons))
+        return Listing(tuple(jobs), not reasons, "; ".join(reasons), has_queue=is_whole_queue)
 
     def ask(self, wish: Wish, ids: Sequence[str]) -> Command | None:
         """Only operators may suspend and resume."""

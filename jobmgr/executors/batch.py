@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 _TIMEOUT_S = 60.0
 _TRIAL_S = 20.0
+_FAILURES_SAID = 4  # One look that fails says little.
+_WITHDRAWALS = 3  # A requeued run may show only a little later.
 _ASK_GROWTH = 1.5
 DEFAULT_PACE = Pace()
 
@@ -62,6 +64,7 @@ class _Live:
     said: str = ""
     standings: Sequence[Standing] = ()
     complete: bool = False
+    has_whole_queue: bool = False
 
     @property
     def place(self) -> str:
@@ -249,13 +252,20 @@ class BatchExecutor:
                 continue
             if files.gate is not None and files.gate["decision"] == gate.VOID:
                 self._finish(live, NeverRan(live.launch.token, None if live.is_cancelled else error))
-                # What may still wait under its name would only be refused.
-                await self._ask_about(live.ids or await self._desk.ids_of(live.launch), Wish.CANCEL)
+                await self._withdraw(live)
                 return
-            if files.gate is not None:
+            if files.gate is not None or files.token != live.launch.token:
                 live.is_handed_in = True
                 return
             await asyncio.sleep(pause_s)
+
+    async def _withdraw(self, live: _Live) -> None:
+        """Take back what waits under the name of an attempt that is over, as a requeued run: it would be refused."""
+        for _ in range(_WITHDRAWALS):
+            ids = await self._desk.waiting(live.launch)
+            if ids:
+                await self._ask_about(ids, Wish.CANCEL)
+            await asyncio.sleep(self._pace.ask_first_s)
 
     # Wishes
 
@@ -291,25 +301,25 @@ class BatchExecutor:
         self._wake.set()
 
     async def _watch(self) -> None:
-        trouble_s = self._pace.files_s
+        failures = 0
         while True:
             watched = [live for live in self._lives.values() if live.is_handed_in and not live.is_over]
             if not watched:
+                self._wake.clear()
                 await self._wake.wait()
-            self._wake.clear()
+                continue
             try:
                 await self._look(watched)
-                trouble_s = self._pace.files_s
+                failures = 0
             except SiteUnreachable as error:
-                trouble_s = min(trouble_s * 2, self._pace.again_max_s)
-                for live in watched:
-                    self._tell_unreachable(live, str(error))
+                failures += 1
+                if failures == _FAILURES_SAID:
+                    for live in watched:
+                        self._tell_unreachable(live, str(error))
             except Exception:  # boundary: without this loop no end is seen
                 logger.exception("the attempts at %s could not be looked at", self._site)
-                trouble_s = min(trouble_s * 2, self._pace.again_max_s)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(trouble_s):
-                    await self._wake.wait()
+                failures += 1
+            await asyncio.sleep(min(self._pace.files_s * 2**failures, self._pace.again_max_s))
 
     async def _look(self, watched: Sequence[_Live]) -> None:
         # The scheduler first: what it says has ended has written its record before.
@@ -334,6 +344,7 @@ class BatchExecutor:
                 self._spawn(self._ask_about(live.ids, Wish.CANCEL))
             live.standings = standings
             live.complete = listing.complete
+            live.has_whole_queue = listing.has_whole_queue
         if not listing.complete and listing.why != self._trouble:
             logger.warning("the scheduler of %s did not list everything: %s", self._site, listing.why)
         self._trouble = listing.why
@@ -351,13 +362,15 @@ class BatchExecutor:
     async def _judge(self, live: _Live, files: Files) -> None:
         self._tell_progress(live, files)
         now = self._monotonic()
-        if verdict.is_alive(files, live.standings) or not live.complete:
+        if verdict.is_alive(files, live.standings) or not live.has_whole_queue:
             live.gone_since = None
         elif live.gone_since is None:
             live.gone_since = now
         gone_s = 0.0 if live.gone_since is None else now - live.gone_since
         known = Known(live.launch.token, live.is_cancelled, gone_s, self._pace)
-        found = verdict.judge(known, files, live.standings, complete=live.complete)
+        found = verdict.judge(
+            known, files, live.standings, complete=live.complete, has_queue=live.has_whole_queue
+        )
         if isinstance(found, ToVoid):
             live.is_handed_in = False
             self._spawn(self._void(live, found.error))
@@ -366,10 +379,8 @@ class BatchExecutor:
             self._wake.set()
         elif not isinstance(found, Wait):
             self._finish(live, found)
-            # What still waits under its name, a requeued run or one that was handed in twice, would only be refused.
-            waiting = [one.id for one in live.standings if one.phase in (Phase.PENDING, Phase.HELD)]
-            if waiting:
-                self._spawn(self._ask_about(waiting, Wish.CANCEL))
+            if files.record is None:
+                self._spawn(self._withdraw(live))
 
     def _tell_progress(self, live: _Live, files: Files) -> None:
         token = live.launch.token
@@ -377,11 +388,13 @@ class BatchExecutor:
         if holder is not None and holder["id"] not in live.ids:
             # One command may have handed in several; which of them holds the attempt only the gate knows.
             live.ids = (*live.ids, holder["id"])
-            live.complete = False
+            live.complete = live.has_whole_queue = False
         if holder is not None and (not live.has_started or live.is_unreachable):
             live.has_started, live.is_unreachable = True, False
-            handle = holder["id"] if not holder["restarts"] else f"{holder['id']}+{holder['restarts']}"
-            self._report(Started(token, handle, datetime.fromisoformat(holder["at"])))
+            self._report(Started(token, holder["id"], datetime.fromisoformat(holder["at"])))
+        elif live.is_unreachable:
+            live.is_unreachable = False
+            self._report(Scheduled(token, " ".join(live.ids)))
         is_paused = any(one.phase is Phase.SUSPENDED for one in live.standings)
         if live.has_started and is_paused != live.is_paused:
             live.is_paused = is_paused

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from jobmgr.dialects import holder
-from jobmgr.dialects.dialect import Busy, Dialect, Doubtful, Listing, Order, Refused, Submitted
+from jobmgr.dialects.dialect import Busy, Dialect, Doubtful, Listing, Order, Phase, Refused, Submitted
 from jobmgr.domain.job import JobError
 from jobmgr.errors import InvalidRequest, SiteUnreachable
 from jobmgr.executors import process
 from jobmgr.executors.pace import Pace
-from jobmgr.executors.place import NotPlaced, Place, PlacedForOther
+from jobmgr.executors.place import Files, NotPlaced, Place, PlacedForOther
 from jobmgr.executors.protocol import Launch
 from jobmgr.failure import Failure
 from jobmgr.transports.transport import Transport
@@ -81,9 +81,9 @@ class Desk:
         pause_s = self._pace.again_first_s
         while not is_unwanted():
             if is_doubtful:
-                ids = await self._look_up(launch, is_unwanted, tell)
-                if ids or is_unwanted():
-                    return Given(ids) if ids else Withdrawn()
+                given = await self._look_up(launch, is_unwanted, tell)
+                if given is not None:
+                    return given
             async with self._turns:
                 answer = None if is_unwanted() else await self._submit(launch)
             match answer:
@@ -118,27 +118,48 @@ class Desk:
             case Busy() | Doubtful() as open_:
                 return open_
 
-    async def ids_of(self, launch: Launch) -> tuple[str, ...]:
-        """All ids under which the scheduler knows the attempt now; perhaps not all, or none."""
-        return _ids(await self._find(self.name_of(launch)))
+    async def waiting(self, launch: Launch) -> tuple[str, ...]:
+        """Ids under the name of an attempt that wait to be started, as far as can be seen."""
+        listing = await self._find(self.name_of(launch))
+        return tuple(
+            one.id for one in listing.jobs if one.phase in (Phase.PENDING, Phase.HELD, Phase.UNKNOWN)
+        )
 
     async def _look_up(
         self, launch: Launch, is_unwanted: Callable[[], bool], tell: Callable[[str], None]
-    ) -> tuple[str, ...]:
-        """The ids under the attempt's name; none if several complete listings, over some time, know nothing of it."""
-        name = self.name_of(launch)
+    ) -> Given | Withdrawn | None:
+        """What became of an attempt that may have been handed in; None if it was not, or may be again.
+
+        It may be if the queue was listed several times over some time without it, and nothing of it has passed the
+        gate: should it appear after all, one of the two will be refused.
+        """
         looks, pause_s = 0, self._pace.in_doubt_s / _LOOKS_IN_DOUBT
-        while looks < _LOOKS_IN_DOUBT and not is_unwanted():
-            listing = await self._find(name)
+        while not is_unwanted():
+            async with self._turns:
+                files = await self._files(launch, tell)
+                if files is not None and _is_decided(launch, files):
+                    # The watch knows by the gate whose it is, and says what that means.
+                    return Given(())
+                if files is not None and (not files.token or looks == _LOOKS_IN_DOUBT):
+                    return None
+                listing = await self._find(self.name_of(launch))
             if listing.jobs:
-                return _ids(listing)
-            if listing.complete:
+                return Given(_ids(listing))
+            if listing.has_whole_queue:
                 looks += 1
             else:
                 tell(f"whether it was handed in cannot be found out now: {listing.why}")
                 pause_s = min(pause_s * 2, self._pace.again_max_s)
             await asyncio.sleep(pause_s)
-        return ()
+        return Withdrawn()
+
+    async def _files(self, launch: Launch, tell: Callable[[str], None]) -> Files | None:
+        place = f"{launch.job_id}/{launch.number}"
+        try:
+            return (await self._place.look([place]))[place]
+        except SiteUnreachable as error:
+            tell(f"whether it was handed in cannot be found out now: {error}")
+            return None
 
     async def _find(self, name: str) -> Listing:
         try:
@@ -190,3 +211,8 @@ def _ids(listing: Listing) -> tuple[str, ...]:
 
 def _refusal(words: str) -> Refusal:
     return Refusal(JobError(Failure.SUBMIT_REFUSED, words))
+
+
+def _is_decided(launch: Launch, files: Files) -> bool:
+    is_another = bool(files.token) and files.token != launch.token
+    return is_another or files.gate is not None or files.record is not None

@@ -73,14 +73,19 @@ def is_alive(files: Files, standings: Sequence[Standing]) -> bool:
     return any(one.phase in _LIVE and (holder is None or _is_of(holder, one)) for one in standings)
 
 
-def judge(known: Known, files: Files, standings: Sequence[Standing], *, complete: bool) -> Verdict:
-    """The verdict on one attempt; `standings` are all jobs of its name, `complete` says whether they are all."""
+def judge(
+    known: Known, files: Files, standings: Sequence[Standing], *, complete: bool, has_queue: bool
+) -> Verdict:
+    """The verdict on one attempt.
+
+    `standings` are the jobs of its name; they are all if it is `complete`, and all that wait or run if it `has_queue`.
+    """
     if files.token and files.token != known.token:
         return Lost(known.token, "ran_before_restore")
     if files.record is not None:
         return _recorded(known, files.record, _run_of(files, standings))
     if files.gate is None:
-        return _undecided(known, standings, complete=complete)
+        return _undecided(known, standings, has_queue=has_queue)
     if files.gate["decision"] == gate.VOID:
         return NeverRan(known.token, None)
     return _held(known, files, standings, complete=complete)
@@ -107,8 +112,9 @@ def _recorded(known: Known, record: gate.Content, run: Standing | None) -> Verdi
     return Ended(known.token, end)
 
 
-def _undecided(known: Known, standings: Sequence[Standing], *, complete: bool) -> Verdict:
-    if not complete or any(one.phase is not Phase.ENDED for one in standings):
+def _undecided(known: Known, standings: Sequence[Standing], *, has_queue: bool) -> Verdict:
+    # What is not in the queue may be voided, also where nobody knows what has ended: a late run would be refused.
+    if not has_queue or any(one.phase is not Phase.ENDED for one in standings):
         return Wait()
     if not standings:
         return ToVoid(None) if known.gone_s >= known.pace.absent_s else Wait()

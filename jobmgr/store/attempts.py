@@ -190,6 +190,9 @@ def schedule(tx: Transaction, items: Sequence[Schedule]) -> list[bool]:
         if row is None or item.key in told:
             continue
         told.add(item.key)
+        if row.unreachable_at is not None:
+            mark_reachable(tx, row)
+            row = fenced(tx, [item.key])[item.key]
         tx.connection.execute(
             sa.update(Attempt)
             .where(Attempt.job == row.job, Attempt.number == row.number)

@@ -118,15 +118,12 @@ class Campaign:
         assert told == []
 
 
-@pytest.fixture
-def home(slurm: Slurm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setenv("PATH", slurm.environment["PATH"])
-    return tmp_path
-
-
 @pytest.mark.timeout(300)
-async def test_service_killed_while_jobs_are_in_the_queue(slurm: Slurm, home: Path) -> None:
-    campaign = Campaign(slurm, home, plans(30, too_long=0))
+async def test_service_killed_while_jobs_are_in_the_queue(
+    slurm: Slurm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", slurm.environment["PATH"])
+    campaign = Campaign(slurm, tmp_path, plans(30, too_long=0))
     await campaign.submit()
     for _ in range(2):
         await campaign.kill_and_start()
@@ -136,16 +133,22 @@ async def test_service_killed_while_jobs_are_in_the_queue(slurm: Slurm, home: Pa
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-async def test_service_and_daemons_that_go_and_come_in_a_long_campaign(slurm: Slurm, home: Path) -> None:
-    campaign = Campaign(slurm, home, plans(500, too_long=4))
+@pytest.mark.parametrize("cluster", ["slurm", "slurm_without_accounting"])
+async def test_service_and_daemons_that_go_and_come_in_a_long_campaign(
+    cluster: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    slurm: Slurm = request.getfixturevalue(cluster)
+    monkeypatch.setenv("PATH", slurm.environment["PATH"])
+    campaign = Campaign(slurm, tmp_path, plans(500, too_long=4))
     await campaign.submit()
     for number in range(10):
         await campaign.kill_and_start()
         if number == 2:
-            slurm.stop_slurmctld(is_immediate=True)
+            # Killed, it forgets jobs of its last seconds, and without accounting nobody remembers them.
+            slurm.stop_slurmctld(is_immediate=slurm.has_accounting)
             await campaign.kill_and_start()
             await asyncio.to_thread(slurm.start_slurmctld)
-        if number == 5:
+        if number == 5 and slurm.has_accounting:
             slurm.stop_slurmdbd()
             await campaign.kill_and_start()
             await asyncio.to_thread(slurm.start_slurmdbd)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -139,7 +140,7 @@ async def test_script_knows_its_id_and_gets_nothing_of_the_submitter(slurm: Slur
     assert isinstance(submission, Submitted)
     await seen_as(slurm, submission.id, cause=Cause.COMPLETED)
     output = (slurm.directory / f"{wanted.name}.out").read_text().splitlines()
-    assert output[:-1] == [f"{submission.id} 0 0 ALL <>", str(Path.home())]
+    assert output[:-1] == [f"{submission.id} 0 0 ALL <>", pwd.getpwuid(os.getuid()).pw_dir]
     assert output[-1] != "321"
     assert "Requeue=0" in slurm.say("scontrol", "show", "job", submission.id)
 

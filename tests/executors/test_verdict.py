@@ -57,8 +57,12 @@ def verdict(
     gone_s: float = 0.0,
     is_cancelled: bool = False,
     complete: bool = True,
+    has_queue: bool | None = None,
 ) -> Verdict:
-    return judge(Known(TOKEN, is_cancelled, gone_s, Pace()), files, standings, complete=complete)
+    known = Known(TOKEN, is_cancelled, gone_s, Pace())
+    return judge(
+        known, files, standings, complete=complete, has_queue=complete if has_queue is None else has_queue
+    )
 
 
 HELD = Files(TOKEN, RUN)
@@ -198,6 +202,9 @@ def test_undecided_attempt_nobody_knows_is_released() -> None:
     assert isinstance(verdict(UNDECIDED, gone_s=ABSENT_S - 1), Wait)
     assert isinstance(verdict(UNDECIDED, complete=False, gone_s=1e6), Wait)
     assert verdict(UNDECIDED, gone_s=ABSENT_S) == ToVoid(None)
+    # Where nobody knows what has ended: what is not in the queue is voided all the same, what holds the gate not lost.
+    assert verdict(UNDECIDED, gone_s=ABSENT_S, complete=False, has_queue=True) == ToVoid(None)
+    assert isinstance(verdict(HELD, gone_s=1e6, complete=False, has_queue=True), Wait)
 
 
 def test_directory_of_another_attempt_was_there_before_the_database() -> None:

@@ -13,7 +13,7 @@ from jobmgr.domain.outcome import End
 from jobmgr.domain.queue import Tally
 from jobmgr.domain.status import Status
 from jobmgr.store import attempts, dispatchers, events, jobs, listing, ownership, waiting
-from jobmgr.store.attempts import Start, Turn
+from jobmgr.store.attempts import Schedule, Start, Turn
 from jobmgr.store.claims import Claimed
 from tests.store.worker import RUN, Worker, ending, new_job, now
 
@@ -365,3 +365,64 @@ async def test_a_paused_job_that_fails_within_its_budget_is_tried_again(
 
     job = await worker.get("a")
     assert (job.status, job.pause_requested_at is not None) == (Status.PENDING, is_paused)
+
+
+def scheduled(claimed: Claimed, handle: str = "77") -> Schedule:
+    return Schedule(key_of(claimed), handle)
+
+
+async def test_attempt_in_a_foreign_queue_is_scheduled_under_its_handle(worker: Worker) -> None:
+    await worker.add("a")
+    claimed = await worker.claim_one()
+
+    # Told twice, as after an answer that was lost, it is one fact.
+    assert await worker.database.write_all(attempts.schedule, [scheduled(claimed), scheduled(claimed)]) == [
+        True,
+        True,
+    ]
+    assert await worker.database.write(attempts.schedule, scheduled(claimed)) is True
+
+    job = await worker.get("a")
+    assert (job.status, job.handle, job.v) == (Status.SCHEDULED, "77", 3)
+    (adopted,) = await worker.database.write(ownership.reclaim, (worker.id, [claimed.token]))
+    assert adopted.handle == "77"
+    log = await worker.database.read(events.tail, 0, 100)
+    assert [event.kind for event in log] == ["submitted", "claimed", "scheduled"]
+
+
+async def test_scheduled_attempt_starts_and_ends(worker: Worker) -> None:
+    await worker.add("a")
+    await worker.add("b")
+    first, second = await worker.claim()
+    await worker.database.write_all(attempts.schedule, [scheduled(first), scheduled(second)])
+
+    await worker.start(first)
+    await worker.finish(first)
+    await worker.finish(second)
+
+    assert [await worker.status(job) for job in ("a", "b")] == [Status.COMPLETED, Status.COMPLETED]
+    log = await worker.database.read(events.tail, 0, 100)
+    # Of one that ended before its start was told both facts are told at once.
+    assert [event.kind for event in log if event.job_id == "b"][-3:] == ["scheduled", "started", "completed"]
+
+
+async def test_scheduled_attempt_that_was_unreachable_is_reached_again(worker: Worker) -> None:
+    await worker.add("a")
+    claimed = await worker.claim_one()
+    await worker.database.write(attempts.schedule, scheduled(claimed))
+    await worker.database.write(ownership.unreachable, ownership.Unreachable(key_of(claimed), "no way there"))
+    assert await worker.database.read(listing.unreachable_at, "a") is not None
+
+    await worker.database.write(attempts.schedule, scheduled(claimed))
+
+    assert await worker.database.read(listing.unreachable_at, "a") is None
+
+
+async def test_attempt_of_another_is_not_scheduled(worker: Worker, other: Worker) -> None:
+    await worker.add("a")
+    claimed = await worker.claim_one()
+    await other.database.write(ownership.adopt, (other.id, [worker.id]))
+    before = await state(worker)
+
+    assert await worker.database.write(attempts.schedule, scheduled(claimed)) is False
+    assert await state(worker) == before
