@@ -43,7 +43,8 @@ logger = logging.getLogger(__name__)
 _TIMEOUT_S = 60.0
 _TRIAL_S = 20.0
 _FAILURES_SAID = 4  # One look that fails says little.
-_WITHDRAWALS = 3  # A requeued run may show only a little later.
+_WITHDRAWALS = 12
+_WAITS = frozenset({Phase.PENDING, Phase.HELD, Phase.UNKNOWN})
 _ASK_GROWTH = 1.5
 DEFAULT_PACE = Pace()
 
@@ -261,11 +262,16 @@ class BatchExecutor:
 
     async def _withdraw(self, live: _Live) -> None:
         """Take back what waits under the name of an attempt that is over, as a requeued run: it would be refused."""
+        pause_s = self._pace.ask_first_s
         for _ in range(_WITHDRAWALS):
-            ids = await self._desk.waiting(live.launch)
-            if ids:
-                await self._ask_about(ids, Wish.CANCEL)
-            await asyncio.sleep(self._pace.ask_first_s)
+            listing = await self._desk.listing(live.launch)
+            waiting = [one.id for one in listing.jobs if one.phase in _WAITS]
+            await self._ask_about(waiting, Wish.CANCEL)
+            # While a run is being ended, it may be put back into the queue.
+            if listing.has_whole_queue and all(one.phase is Phase.ENDED for one in listing.jobs):
+                return
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, self._pace.again_max_s)
 
     # Wishes
 
@@ -379,7 +385,8 @@ class BatchExecutor:
             self._wake.set()
         elif not isinstance(found, Wait):
             self._finish(live, found)
-            if files.record is None:
+            if files.record is None or files.record.get("signals"):
+                # Somebody ended it, and may have put it back into the queue.
                 self._spawn(self._withdraw(live))
 
     def _tell_progress(self, live: _Live, files: Files) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from jobmgr.dialects import holder
-from jobmgr.dialects.dialect import Busy, Dialect, Doubtful, Listing, Order, Phase, Refused, Submitted
+from jobmgr.dialects.dialect import Busy, Dialect, Doubtful, Listing, Order, Refused, Submitted
 from jobmgr.domain.job import JobError
 from jobmgr.errors import InvalidRequest, SiteUnreachable
 from jobmgr.executors import process
@@ -118,12 +118,9 @@ class Desk:
             case Busy() | Doubtful() as open_:
                 return open_
 
-    async def waiting(self, launch: Launch) -> tuple[str, ...]:
-        """Ids under the name of an attempt that wait to be started, as far as can be seen."""
-        listing = await self._find(self.name_of(launch))
-        return tuple(
-            one.id for one in listing.jobs if one.phase in (Phase.PENDING, Phase.HELD, Phase.UNKNOWN)
-        )
+    async def listing(self, launch: Launch) -> Listing:
+        """What the scheduler has under the name of an attempt."""
+        return await self._find(self.name_of(launch))
 
     async def _look_up(
         self, launch: Launch, is_unwanted: Callable[[], bool], tell: Callable[[str], None]

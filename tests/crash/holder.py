@@ -35,6 +35,9 @@ def holders(work: Path) -> dict[Role, list[ProcessStat]]:
         stat, role = process.read_stat(pid), _role(pid, paths)
         if stat is not None and role is not None:
             found[role].append(stat)
+    # What a keeper has just forked has its sockets until it becomes the command, and would be killed as that.
+    keepers = {stat.pid for stat in found[Role.KEEPER]}
+    found[Role.KEEPER] = [stat for stat in found[Role.KEEPER] if stat.parent not in keepers]
     for stats in found.values():
         stats.sort(key=lambda stat: stat.start_ticks)
     return found
