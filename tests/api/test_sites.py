@@ -153,6 +153,7 @@ async def test_trial_of_a_site_without_its_scheduler_says_what_is_missing(api: A
         ("a%20b", {}, "name"),
         ("x" * 65, {}, "name"),
         ("s", {"kind": "cron"}, "kind"),
+        ("s", {"kind": "windows_hpc"}, "kind"),
         ("s", {"work_dir": "here"}, "work_dir"),
         ("s", {"host": "h"}, "work_dir"),
         ("s", {"host": "h\n", "work_dir": "/w"}, "host"),
