@@ -121,7 +121,8 @@ class Standing:
     """What a scheduler says about one of its jobs, or one run of it: a hint. Gate and exit record decide.
 
     `word` is its own word for the state, `reason` why the job waits. `restarts` counts earlier runs under the same
-    id. `has_run` is False only where the scheduler says that nothing of it ever ran. Times are UTC.
+    id. `has_run` is False only where the scheduler says that nothing of it ever ran. Times are UTC. `index` is that
+    of an element in its array, from 0.
     """
 
     id: str
@@ -140,6 +141,7 @@ class Standing:
     nodes: str = ""
     cpu_s: float | None = None
     peak_memory_bytes: int | None = None
+    index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,23 @@ class Dialect(Protocol):
     id_word: str
     restarts_word: str
     index_word: str
+
+    @property
+    def array_cap(self) -> int | None:
+        """How many elements an array may have, two at least; None where elements cannot be told apart."""
+        ...
+
+    def probe(self) -> tuple[Command, ...]:
+        """Ask what this installation is and allows; none where nothing depends on it."""
+        ...
+
+    def fitted(self, answers: Sequence[Answer]) -> Dialect:
+        """This language as it is spoken there, after `probe`, in the order of its commands. Raises NotUnderstood."""
+        ...
+
+    def element(self, id_: str, index: int) -> str:
+        """The id under which an element is listed, of the id that `submit` of its array answered."""
+        ...
 
     def script(self, order: Order) -> str:
         """The whole batch script. Raises InvalidRequest, naming the field, for what it cannot say."""

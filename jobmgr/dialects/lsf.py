@@ -41,6 +41,9 @@ _GONE = re.compile(r"Job has already finished|No matching job found|is not found
 _UNWILLING = re.compile(r"permission denied|Illegal|not permitted", re.IGNORECASE)
 
 _DEFAULT_QUEUE = re.compile(r"^\s*DEFAULT_QUEUE\s*=\s*(\S+)", re.MULTILINE)
+_ARRAY_CAP = re.compile(r"^\s*MAX_JOB_ARRAY_SIZE\s*=\s*(\d{1,18})", re.MULTILINE)
+# Unless the cluster says otherwise. Source: lsb.params(5), "MAX_JOB_ARRAY_SIZE".
+_MAX_ARRAY_SIZE = 1000
 _VERSION = re.compile(
     r"^(?:IBM (?:Spectrum|Platform) LSF|Platform LSF|volclava|openlava)[^,\n]*", re.MULTILINE | re.I
 )
@@ -56,7 +59,7 @@ _DIRECTIVE = re.compile(r"^\s*#\s*[BQ]SUB", re.MULTILINE)
 
 
 class Lsf:
-    """LSF's language. `max_array_size` is MAX_JOB_ARRAY_SIZE of bparams: larger arrays are taken for plain jobs."""
+    """LSF's language. Arrays that are larger than the cap, MAX_JOB_ARRAY_SIZE of bparams, are taken for plain jobs."""
 
     name = "lsf"
     # The number of a job, for an element of an array with its index: as they are listed.
@@ -64,13 +67,34 @@ class Lsf:
     restarts_word = ""  # a job does not learn how often it was requeued
     index_word = "$((LSB_JOBINDEX - 1))"  # arrays begin at 1
 
-    def __init__(self, variant: Variant = Variant.IBM, *, max_array_size: int = 1000) -> None:
+    def __init__(self, variant: Variant = Variant.IBM, *, array_cap: int = _MAX_ARRAY_SIZE) -> None:
         self.variant = variant
-        self.max_array_size = max_array_size
+        self.array_cap = array_cap
+
+    def probe(self) -> tuple[Command, ...]:
+        """See Dialect."""
+        return self.version(), _query("bparams", "-l")
+
+    def fitted(self, answers: Sequence[Answer]) -> Lsf:
+        """See Dialect."""
+        version, parameters = answers
+        known = self.read_version(version)
+        if known is None:
+            _insist(version, has_rows=False)
+        cap = _ARRAY_CAP.search(parameters.stdout)
+        _insist(parameters, has_rows=_DEFAULT_QUEUE.search(parameters.stdout) is not None)
+        return Lsf(
+            Variant.IBM if _IBM_VERSION.search(known or "") is not None else Variant.CLASSIC,
+            array_cap=int(cap[1]) if cap is not None else _MAX_ARRAY_SIZE,
+        )
+
+    def element(self, id_: str, index: int) -> str:
+        """See Dialect. LSF counts from 1."""
+        return f"{id_}[{index + 1}]"
 
     def script(self, order: Order) -> str:
         """See Dialect. In a working directory that is missing LSF would run the job in another one."""
-        lines = "".join(f"#BSUB {line}\n" for line in directives(order, self.variant, self.max_array_size))
+        lines = "".join(f"#BSUB {line}\n" for line in directives(order, self.variant, self.array_cap))
         body = f"unset LSB_NTRIES\ncd -- {word(order.cwd)} || exit 1\n{order.body}"
         if _DIRECTIVE.search(body) is not None:
             raise InvalidRequest(
@@ -191,12 +215,6 @@ class Lsf:
 
     def _read(self, answer: Answer) -> Listing:
         return lsf_listing.records(answer) if self.variant is Variant.IBM else lsf_listing.table(answer)
-
-
-def of_version(version: str, *, max_array_size: int = 1000) -> Lsf:
-    """The language of what `read_version` answered."""
-    is_ibm = _IBM_VERSION.search(version) is not None
-    return Lsf(Variant.IBM if is_ibm else Variant.CLASSIC, max_array_size=max_array_size)
 
 
 def _query(*argv: str) -> Command:

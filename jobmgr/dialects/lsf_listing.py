@@ -54,7 +54,7 @@ _ROW = re.compile(
     r"\s+[A-Z][a-z]{2} [ \d]\d (?:\d\d:\d\d|\d{4})\s*"
 )
 _PAST = re.compile(r"(?P<id>\d+(?:\[\d+\])?)\s+\S+\s+(?P<name>.*?)(?:\s+\d+){7}\s*")
-_INDEX = re.compile(r"\[(\d+)\]$")
+_INDEX = re.compile(r"\[(\d{1,18})\]$")
 _REASON = re.compile(r"TERM_\w+")
 _SECONDS = re.compile(r"(\d{1,15}(?:\.\d{1,9})?) second")
 _BYTES = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT]?)bytes")
@@ -101,7 +101,7 @@ def past(answer: Answer) -> Listing:
     """What `bhist -a -w` answered: it knows jobs that bjobs has forgotten, but not how they stand."""
     lines = _lines(answer)
     jobs = tuple(
-        Standing(match["id"], _base(match["name"]), Phase.UNKNOWN, "")
+        Standing(match["id"], _base(match["name"]), Phase.UNKNOWN, "", index=_index(match["id"]))
         for line in lines.rest
         if (match := _PAST.fullmatch(line)) is not None
     )
@@ -175,13 +175,15 @@ def _listing(answer: Answer, jobs: tuple[Standing, ...], strange: list[str], *, 
 
 def _row(match: re.Match[str]) -> Standing:
     phase = _PHASES.get(match["word"], Phase.UNKNOWN)
+    id_ = _id(match["id"], match["name"])
     return Standing(
-        id=_id(match["id"], match["name"]),
+        id=id_,
         name=_base(match["name"]),
         phase=phase,
         word=match["word"],
         cause=_cause(match["word"], ""),
         nodes=match["host"].strip("-"),
+        index=_index(id_),
     )
 
 
@@ -194,8 +196,9 @@ def _record(record: Mapping[str, Any]) -> Standing:
     cpu = _SECONDS.search(str(record.get("CPU_USED", "")))
     memory = _BYTES.search(str(record.get("MAX_MEM", "")))
     hosts = re.findall(r"(?:\d+\*)?([^:\s]+)", str(record.get("EXEC_HOST", "")))
+    id_ = f"{record['JOBID']}[{index}]" if (_number(index) or 0) > 0 else _id(str(record["JOBID"]), name)
     return Standing(
-        id=f"{record['JOBID']}[{index}]" if (_number(index) or 0) > 0 else _id(str(record["JOBID"]), name),
+        id=id_,
         name=_base(name),
         phase=phase,
         word=word,
@@ -205,6 +208,7 @@ def _record(record: Mapping[str, Any]) -> Standing:
         nodes=",".join(dict.fromkeys(host for host in hosts if host != "-")),
         cpu_s=float(cpu[1]) if cpu is not None else None,
         peak_memory_bytes=int(float(memory[1]) * _FACTOR[memory[2]]) if memory is not None else None,
+        index=_index(id_),
     )
 
 
@@ -222,6 +226,12 @@ def _id(number: str, name: str) -> str:
     """All elements of an array have its number; the index is told in their names."""
     match = _INDEX.search(name)
     return number if match is None else f"{number}[{match[1]}]"
+
+
+def _index(id_: str) -> int | None:
+    """Of an element. LSF counts from 1."""
+    match = _INDEX.search(id_)
+    return int(match[1]) - 1 if match is not None else None
 
 
 def _base(name: str) -> str:

@@ -72,6 +72,7 @@ _SBATCH_REFUSED = re.compile(
 )
 _SBATCH_BUSY = re.compile(r"submission failed: (?:Unable to contact|Slurm temporarily unable)")
 
+_MAX_ARRAY_SIZE = 10000  # unless the server says otherwise. Source: OpenPBS 23.06, "max_array_size"
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "SLURM_CONF")
 
 
@@ -86,11 +87,41 @@ class Pbs:
     restarts_word = ""  # a job does not learn its run_count
     index_word = "$PBS_ARRAY_INDEX"
 
-    def __init__(self, flavour: Flavour = Flavour.OPENPBS, *, keeps_history: bool = True) -> None:
+    def __init__(
+        self,
+        flavour: Flavour = Flavour.OPENPBS,
+        *,
+        keeps_history: bool = True,
+        array_cap: int = _MAX_ARRAY_SIZE,
+    ) -> None:
         self.flavour = flavour
+        self.array_cap = array_cap if flavour is Flavour.OPENPBS else None
         # Jobs handed in by the wrapper of SLURM have no PBS_* of their own.
         self.id_word = "$PBS_JOBID" if flavour is Flavour.OPENPBS else "${PBS_JOBID:-$SLURM_JOB_ID}"
         self.keeps_history = keeps_history
+
+    def probe(self) -> tuple[Command, ...]:
+        """See Dialect. The server tells what it keeps and allows."""
+        return self.version(), _listing("qstat", "-B", "-f")
+
+    def fitted(self, answers: Sequence[Answer]) -> Pbs:
+        """See Dialect."""
+        version, server = answers
+        known = self.read_version(version)
+        if known is None:
+            raise NotUnderstood(_why(version, "qsub --version"))
+        if known.startswith("Torque"):
+            return Pbs(Flavour.TORQUE, keeps_history=False)
+        _insist(server)
+        facts = next((block.facts for block in pbs_listing.blocks(server.stdout, pbs_listing.QUEUE)), {})
+        return Pbs(
+            keeps_history=facts.get("job_history_enable") == "True",
+            array_cap=int(facts.get("max_array_size", _MAX_ARRAY_SIZE)),
+        )
+
+    def element(self, id_: str, index: int) -> str:
+        """See Dialect. Of `65[].server`, `65[4].server`."""
+        return id_.replace("[]", f"[{index}]", 1)
 
     def script(self, order: Order) -> str:
         """See Dialect. `cd` ends the lines in which qsub looks for directives; PBS starts in the home directory."""
@@ -264,12 +295,6 @@ class Pbs:
             why="PBS keeps no history here: a job that has ended is not listed",
             has_queue=True,
         )
-
-
-def of_version(version: str, *, keeps_history: bool = True) -> Pbs:
-    """The language of what `read_version` answered."""
-    flavour = Flavour.TORQUE if version.startswith("Torque") else Flavour.OPENPBS
-    return Pbs(flavour, keeps_history=keeps_history and flavour is Flavour.OPENPBS)
 
 
 def _listing(*argv: str) -> Command:

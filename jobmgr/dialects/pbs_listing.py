@@ -40,7 +40,7 @@ _DELETED = "91"  # the substate of jobs that were deleted
 _SIZE = re.compile(r"(\d{1,18})(b|kb|mb|gb|tb)?")
 _SIZE_BYTES = {None: 1, "b": 1, "kb": 1024, "mb": 1024**2, "gb": 1024**3, "tb": 1024**4}
 _CLOCK = re.compile(r"(\d{1,18}):(\d\d):(\d\d)")
-_ELEMENT = re.compile(r"\[\d+\]")
+_ELEMENT = re.compile(r"\[(\d{1,18})\]")
 _COUNT = re.compile(r"(\w{1,32}):(\d{1,18})")
 _DOWN = re.compile(r"down|offline|unknown|stale|unresolvable|provisioning|drain|fail|maint")
 
@@ -116,6 +116,7 @@ def standing(block: Block, *, is_torque: bool = False) -> Standing:
         nodes=_nodes(facts.get("exec_host", "")),
         cpu_s=_clock_s(facts.get("resources_used.cput")),
         peak_memory_bytes=_size_bytes(facts.get("resources_used.mem")),
+        index=int(element[1]) if (element := _ELEMENT.search(block.name)) is not None else None,
     )
 
 

@@ -164,6 +164,19 @@ class Shell:
     )
     restarts_word = "0"
     index_word = "0"
+    array_cap: int | None = None
+
+    def probe(self) -> tuple[Command, ...]:
+        """Nothing depends on the installation."""
+        return ()
+
+    def fitted(self, answers: Sequence[Answer]) -> Shell:  # noqa: ARG002 - there are none
+        """See Dialect."""
+        return self
+
+    def element(self, id_: str, index: int) -> str:
+        """There are no arrays here. Raises ValueError."""
+        raise ValueError(f"{id_} has no element {index}")
 
     def script(self, order: Order) -> str:
         """Only what the body itself does (modules, setup) can be asked for."""

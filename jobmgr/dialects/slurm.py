@@ -225,6 +225,26 @@ class Slurm:
     restarts_word = "${SLURM_RESTART_COUNT:-0}"
     index_word = "${SLURM_ARRAY_TASK_ID:-0}"
 
+    def __init__(self, *, array_cap: int = 1001) -> None:
+        self.array_cap = array_cap
+
+    def probe(self) -> tuple[Command, ...]:
+        """Ask how long an array may be."""
+        return (_command("scontrol", "show", "config"),)
+
+    def fitted(self, answers: Sequence[Answer]) -> Slurm:
+        """Indices have to be below MaxArraySize; `max_array_tasks` bounds their number."""
+        (answer,) = answers
+        size = _MAX_ARRAY_SIZE.search(_plain(answer))
+        if size is None:
+            raise NotUnderstood(f"scontrol does not say MaxArraySize: {answer.stdout[:200]!r}")
+        tasks = _MAX_ARRAY_TASKS.search(answer.stdout)
+        return Slurm(array_cap=min(int(size[1]), int(tasks[1])) if tasks else int(size[1]))
+
+    def element(self, id_: str, index: int) -> str:
+        """As squeue and sacct write it."""
+        return f"{id_}_{index}"
+
     def script(self, order: Order) -> str:
         """The job's steps (`srun`) get its environment, which `--export=NONE` would keep from them."""
         # Of an option that is said twice the last one counts: ours come last.
@@ -302,18 +322,6 @@ class Slurm:
         kinds = {_compliance(line) for line in said}
         worst = (Compliance.DOUBTFUL, Compliance.REFUSED, Compliance.GONE)
         return next(kind for kind in worst if kind in kinds)
-
-    def array_cap(self) -> Command | None:
-        """Ask how long an array may be."""
-        return _command("scontrol", "show", "config")
-
-    def read_array_cap(self, answer: Answer) -> int:
-        """Indices have to be below MaxArraySize; `max_array_tasks` bounds their number."""
-        match = _MAX_ARRAY_SIZE.search(_plain(answer))
-        if match is None:
-            raise NotUnderstood(f"scontrol does not say MaxArraySize: {answer.stdout[:200]!r}")
-        tasks = _MAX_ARRAY_TASKS.search(answer.stdout)
-        return min(int(match[1]), int(tasks[1])) if tasks else int(match[1])
 
     def partitions(self) -> Command:
         """List the partitions."""
@@ -561,6 +569,7 @@ def _queued(fields: list[str]) -> Standing:
         # Of what runs this is when its time will be over.
         ended_at=_time(end) if cause else None,
         nodes=nodes,
+        index=_index(id_),
     )
 
 
@@ -666,6 +675,7 @@ def _accounted(id_: str, record: _Record, earlier: int) -> Standing:
         ended_at=_time(record.end) if cause else None,
         nodes=nodes,
         cpu_s=_cpu_s(record.cpu) if cause else None,
+        index=_index(id_),
     )
 
 
@@ -698,6 +708,12 @@ def _merged(
 def _unseen(standing: Standing) -> Standing:
     """What accounting takes for alive, and the queue does not know: it has ended, and how is not told yet."""
     return standing if standing.cause is not None else replace(standing, phase=Phase.UNKNOWN)
+
+
+def _index(id_: str) -> int | None:
+    """Of an element (`12_4`)."""
+    index = id_.partition("_")[2]
+    return int(index) if index.isdecimal() else None
 
 
 def _time(text: str) -> datetime | None:

@@ -81,6 +81,19 @@ class WindowsHpc:
     id_word = "%CCP_JOBID%"
     restarts_word = "%CCP_RETRY_COUNT%"
     index_word = "%CCP_TASKINSTANCEID%"
+    array_cap: int | None = None
+
+    def probe(self) -> tuple[Command, ...]:
+        """Nothing depends on the installation."""
+        return ()
+
+    def fitted(self, answers: Sequence[Answer]) -> WindowsHpc:  # noqa: ARG002 - there are none
+        """See Dialect."""
+        return self
+
+    def element(self, id_: str, index: int) -> str:
+        """There are no arrays here. Raises ValueError."""
+        raise ValueError(f"{id_} has no element {index}")
 
     def script(self, order: Order) -> str:
         """See Dialect. All options are on the command line, so that one file does."""

@@ -61,8 +61,7 @@ class _Recorder:
 
     def record_config(self) -> None:
         """Only what is read of it: the rest tells more about the machine than about SLURM."""
-        command = DIALECT.array_cap()
-        assert command is not None
+        (command,) = DIALECT.probe()
         chosen = f"grep -E '^({'|'.join(_CONFIG)}) '"
         filtered = Command(("sh", "-c", f"{shlex.join(command.argv)} | {chosen}"))
         self.record("config", filtered, shown=f"{_shown(command)} | {chosen}")

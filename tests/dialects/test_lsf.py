@@ -29,7 +29,7 @@ from jobmgr.dialects.dialect import (
     Submitted,
     Wish,
 )
-from jobmgr.dialects.lsf import Lsf, of_version
+from jobmgr.dialects.lsf import Lsf
 from jobmgr.dialects.lsf_order import Variant
 from jobmgr.domain.resources import Resources
 from jobmgr.errors import InvalidRequest
@@ -423,9 +423,22 @@ def test_the_version_tells_what_the_commands_know() -> None:
         "IBM Spectrum LSF Standard 10.1.0.0"
     )
     assert IBM.read_version(Answer(127, "", "sh: bjobs: not found")) is None
-    assert of_version("IBM Spectrum LSF Standard 10.1.0.0").variant is Variant.IBM
-    assert of_version("volclava project 2.2").variant is Variant.CLASSIC
-    assert of_version("Platform LSF 9.1.3.0", max_array_size=5).variant is Variant.CLASSIC
+
+
+def test_what_answers_tells_which_lsf_it_is_and_what_it_allows() -> None:
+    parameters = recorded("bparams_l")
+    few = replace(parameters, stdout=parameters.stdout.replace("SIZE = 1000", "SIZE = 5"))
+    ibm = Answer(0, "", "IBM Spectrum LSF Standard 10.1.0.0, Apr 01 2016\n")
+    platform = Answer(0, "Platform LSF 9.1.3.0, Jul 04 2014\n")
+
+    fitted = Lsf().fitted([recorded("bjobs_V"), parameters])
+    assert (fitted.variant, fitted.array_cap) == (Variant.CLASSIC, 1000)
+    assert Lsf(Variant.CLASSIC).fitted([ibm, parameters]).variant is Variant.IBM
+    assert Lsf().fitted([platform, few]).variant is Variant.CLASSIC
+    assert Lsf().fitted([platform, few]).array_cap == 5
+    for answers in ([Answer(127, "", "no bjobs"), parameters], [ibm, recorded("lim_down_ntries1")]):
+        with pytest.raises(NotUnderstood):
+            IBM.fitted(answers)
 
 
 # --- Scripts
@@ -463,7 +476,7 @@ def test_arrays_that_lsf_would_take_for_plain_jobs_are_refused(elements: int) ->
 
 
 def test_the_limit_of_arrays_is_the_sites() -> None:
-    assert "[1-1001]" in Lsf(max_array_size=2000).script(replace(ORDER, elements=1001))
+    assert "[1-1001]" in Lsf(array_cap=2000).script(replace(ORDER, elements=1001))
 
 
 @pytest.mark.parametrize(("index", "id"), [("0", "27"), ("3", "27[3]")])

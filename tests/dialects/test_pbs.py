@@ -28,7 +28,7 @@ from jobmgr.dialects.dialect import (
     Submitted,
     Wish,
 )
-from jobmgr.dialects.pbs import Flavour, Pbs, of_version
+from jobmgr.dialects.pbs import Flavour, Pbs
 from jobmgr.domain.resources import Resources
 from jobmgr.errors import InvalidRequest
 from tests.dialects import recording, shell
@@ -503,7 +503,21 @@ def test_everything_is_complete_without_history_and_not_without_a_server() -> No
 def test_the_version_tells_the_flavour() -> None:
     assert PBS.read_version(recorded("qsub_version")) == "PBS 23.06.06"
     assert PBS.read_version(Answer(127, "", "sh: qsub: not found")) is None
-    assert of_version("PBS 23.06.06").flavour is Flavour.OPENPBS
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_the_server_tells_what_it_keeps_and_allows(keeps: bool) -> None:
+    server = recorded("qstat_B_f")
+    text = server.stdout.replace("job_history_enable = True", f"job_history_enable = {keeps}")
+
+    fitted = Pbs().fitted([recorded("qsub_version"), replace(server, stdout=text)])
+
+    assert (fitted.flavour, fitted.keeps_history) == (Flavour.OPENPBS, keeps)
+    assert fitted.array_cap == 10000
+    with pytest.raises(NotUnderstood):
+        PBS.fitted([recorded("qsub_version"), recorded("down_qstat")])
+    with pytest.raises(NotUnderstood):
+        PBS.fitted([Answer(127, "", "sh: qsub: not found"), server])
 
 
 # --- Scripts
@@ -790,7 +804,8 @@ def test_queues_machines_and_version_are_read_through_the_wrapper() -> None:
     assert (queue.name, queue.is_up) == ("debug", True)
     assert (node.name, node.is_up, node.cpus) == ("n1", True, 2)
     assert version == "Torque commands of SLURM"
-    assert of_version(version).flavour is Flavour.TORQUE
+    fitted = Pbs().fitted([recorded("torque_qsub_version"), recorded("torque_down_qstat")])
+    assert (fitted.flavour, fitted.array_cap) == (Flavour.TORQUE, None)
     with pytest.raises(NotUnderstood, match="Problem loading node"):
         TORQUE.read_nodes(recorded("torque_down_pbsnodes"))
 

@@ -361,7 +361,7 @@ def test_cluster_is_described() -> None:
     assert nodes["n1"].partitions == ("debug", "short")
     assert nodes["n1"].gpus == 2
     assert [name for name, node in nodes.items() if not node.is_up] == ["n2"]
-    assert DIALECT.read_array_cap(recorded("config")) == 1001
+    assert DIALECT.fitted([recorded("config")]).array_cap == 1001
     assert DIALECT.read_version(recorded("version")) == "slurm-wlm 22.05.8"
 
 
@@ -392,7 +392,7 @@ def test_what_is_not_understood_is_said() -> None:
         with pytest.raises(NotUnderstood):
             DIALECT.read_nodes(answer)
         with pytest.raises(NotUnderstood):
-            DIALECT.read_array_cap(answer)
+            DIALECT.fitted([answer])
     assert DIALECT.read_version(Answer(0, "something else 1.0")) is None
 
 

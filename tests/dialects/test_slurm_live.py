@@ -170,9 +170,8 @@ async def test_paths_with_blanks_and_signs_are_taken_as_they_are(slurm: Slurm) -
 
 
 def test_array_is_as_long_as_the_cap_and_no_longer(slurm: Slurm) -> None:
-    command = DIALECT.array_cap()
-    assert command is not None
-    cap = DIALECT.read_array_cap(slurm.answer(command))
+    cap = DIALECT.fitted([slurm.answer(command) for command in DIALECT.probe()]).array_cap
+    assert cap is not None
 
     longest = submit(slurm, order(slurm, elements=cap, is_held=True))
     longer = submit(slurm, order(slurm, elements=cap + 1, is_held=True))
