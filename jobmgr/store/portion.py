@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -11,10 +12,11 @@ T = TypeVar("T")
 AT_MOST = 500
 
 
-def portions(items: Sequence[T]) -> Iterator[Sequence[T]]:
+def portions(items: Iterable[T]) -> Iterator[Sequence[T]]:
     """`items` in order, some at a time: every list whose length a user decides is looked up this way.
 
     None for no items, so that nothing is asked then.
     """
-    for start in range(0, len(items), AT_MOST):
-        yield items[start : start + AT_MOST]
+    rest = iter(items)
+    while some := list(islice(rest, AT_MOST)):
+        yield some

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import namedtuple
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,18 +39,16 @@ class Prepared:
         found = _send(connection, form.text, form.parameters(values))
         return [form.row(raw) for raw in found]
 
-    def run(self, connection: sa.Connection, many: Sequence[Values]) -> None:
+    def run(self, connection: sa.Connection, many: Iterable[Values]) -> None:
         """Run it for each of `many`; nothing if there are none."""
         form = self._form(connection)
-        if not many:
-            return
-        if form.takes_columns:
-            # In portions, because a statement has a time limit, and a user decides how many jobs are submitted at once.
-            for some in portions(many):
+        # In portions, because a statement has a time limit, and a user decides how many jobs are submitted at once.
+        for some in portions(many):
+            if form.takes_columns:
                 columns = {name: [values[name] for values in some] for name, _, _ in form.names}
                 _send(connection, form.text, form.parameters(columns))
-        else:
-            _send_many(connection, form.text, [form.parameters(values) for values in many])
+            else:
+                _send_many(connection, form.text, [form.parameters(values) for values in some])
 
     def _form(self, connection: sa.Connection) -> _Form:
         name = connection.dialect.name

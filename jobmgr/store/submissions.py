@@ -18,7 +18,7 @@ from jobmgr.store import dependencies, idempotency, sites
 from jobmgr.store.portion import portions
 from jobmgr.store.prepared import Prepared, listed
 from jobmgr.store.tables import Job, JobTag, Queue, Spec
-from jobmgr.store.transaction import Transaction
+from jobmgr.store.transaction import Fact, Transaction
 
 _INSERT_JOBS = Prepared(
     sa.insert(Job),
@@ -79,20 +79,27 @@ def _insert(tx: Transaction, jobs: list[NewJob]) -> dict[str, Stored]:
     jobs = sites.place(tx, jobs)
     _check_new(tx, jobs)
     keys = _insert_rows(tx, jobs)
-    ids = {job.job_id: key for job, key in zip(jobs, keys, strict=True)}
-    statuses = {key: waiting_status_of(job, tx) for job, key in zip(jobs, keys, strict=True)}
-    for job, key in zip(jobs, keys, strict=True):
-        tx.move(job.queue, None, statuses[key])
-        about = {"id": key, "job_id": job.job_id, "user": job.user, "v": 1}
-        tx.record(
-            "submitted", about, status=statuses[key], name=job.name, queue=job.queue, priority=job.priority
-        )
-    dependants = [(ids[job.job_id], job) for job in jobs if job.spec.depends_on]
+    for job in jobs:
+        tx.move(job.queue, None, waiting_status_of(job, tx))
+    tx.record_all(_submitted(job, key, tx) for job, key in zip(jobs, keys, strict=True))
+    stored = {job.job_id: Stored(job.job_id, waiting_status_of(job, tx)) for job in jobs}
+    dependants = [(key, job) for job, key in zip(jobs, keys, strict=True) if job.spec.depends_on]
     if dependants:
-        dependencies.insert(tx, dependants, ids)
+        dependencies.insert(tx, dependants, dict(zip(stored, keys, strict=True)))
         # Parents that have ended already may have queued or cancelled some.
-        statuses |= _statuses(tx, [key for key, _ in dependants])
-    return {job_id: Stored(job_id, statuses[key]) for job_id, key in ids.items()}
+        statuses = _statuses(tx, [key for key, _ in dependants])
+        stored |= {job.job_id: Stored(job.job_id, statuses[key]) for key, job in dependants}
+    return stored
+
+
+def _submitted(job: NewJob, key: int, tx: Transaction) -> Fact:
+    about = {
+        "status": waiting_status_of(job, tx),
+        "name": job.name,
+        "queue": job.queue,
+        "priority": job.priority,
+    }
+    return Fact("submitted", key, job.job_id, job.user, 1, about)
 
 
 _QUEUES = Prepared(sa.select(Queue.name).where(listed(Queue.name, "names")))
@@ -145,8 +152,9 @@ def _check_new(tx: Transaction, jobs: Sequence[NewJob]) -> None:
 
 def _insert_rows(tx: Transaction, jobs: Sequence[NewJob]) -> list[int]:
     keys = _next_keys(tx, len(jobs))
-    _INSERT_JOBS.run(tx.connection, [_job_row(key, job, tx) for key, job in zip(keys, jobs, strict=True)])
-    _INSERT_SPECS.run(tx.connection, [_spec_row(key, job) for key, job in zip(keys, jobs, strict=True)])
+    # One after the other, because a row takes more memory than its job.
+    _INSERT_JOBS.run(tx.connection, (_job_row(key, job, tx) for key, job in zip(keys, jobs, strict=True)))
+    _INSERT_SPECS.run(tx.connection, (_spec_row(key, job) for key, job in zip(keys, jobs, strict=True)))
     tags = [{"job": key, "tag": tag} for key, job in zip(keys, jobs, strict=True) for tag in job.tags]
     if tags:
         tx.connection.execute(_INSERT_TAGS, tags)
