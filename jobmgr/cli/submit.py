@@ -36,7 +36,7 @@ _JOB_OF_BULK = re.compile(r"jobs\[(\d+)\](?:\.(.+))?", re.DOTALL)
 @click.option("--cwd", type=click.Path(), help="Where it runs; its run directory unless given.")
 @click.option("--cpus", type=int, help="Cores to reserve.")
 @click.option("--memory", help="Memory to reserve: 512MB, 4GB.")
-@click.option("--gpus", type=int, help="GPUs to reserve; their names are in CUDA_VISIBLE_DEVICES.")
+@click.option("--gpus", type=int, help="GPUs to reserve, of each node; CUDA_VISIBLE_DEVICES names them.")
 @click.option("--walltime", help="Ended after this time: 90s, 5m, 1:30:00.")
 @click.option(
     "-R",

@@ -51,7 +51,7 @@ def _resource_options(asked: Resources) -> list[str]:
     options = [
         ("cpus-per-task", None if asked.cpus is None else str(asked.cpus)),
         ("mem", _mebibytes(asked.memory_bytes)),
-        ("gpus", _gpus(asked)),
+        ("gpus-per-node", _gpus(asked)),
         ("time", None if asked.walltime_s is None else _clock(asked.walltime_s)),
         ("nodes", None if asked.nodes is None else str(asked.nodes)),
         ("ntasks", None if asked.tasks is None else str(asked.tasks)),

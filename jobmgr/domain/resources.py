@@ -24,10 +24,10 @@ _DURATION_FACTOR = {None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 class Resources:
     """What one attempt asks for. None means: not asked for, so nothing but one slot is reserved.
 
-    What follows `walltime_s` only a scheduler can give. `cpus` are those of a task, `memory_bytes` that of a node.
-    `licenses` are as the scheduler names them, with their number (`ansys:2`). `mail_on` are `begin`, `end` and `fail`.
-    `directives` are options in the scheduler's own words, `modules` are loaded and `setup` is run by the script's
-    shell before the command.
+    What follows `walltime_s` only a scheduler can give. `cpus` are those of a task, `memory_bytes` and `gpus` those of
+    a node. `licenses` are as the scheduler names them, with their number (`ansys:2`). `mail_on` are `begin`, `end` and
+    `fail`. `directives` are options in the scheduler's own words, `modules` are loaded and `setup` is run by the
+    script's shell before the command.
     """
 
     cpus: int | None = None

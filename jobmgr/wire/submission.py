@@ -62,7 +62,9 @@ class ResourcesAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
 
     cpus: Annotated[Count, Meta(description="cores")] | None = None
     memory: Annotated[str, Meta(max_length=32, description="4GB, 512MB")] | None = None
-    gpus: Annotated[Count, Meta(description="whole GPUs; CUDA_VISIBLE_DEVICES names them")] | None = None
+    gpus: (
+        Annotated[Count, Meta(description="whole, of each node; CUDA_VISIBLE_DEVICES names them")] | None
+    ) = None
     gpu_type: Annotated[Name, Meta(description="the model, as schedulers name it")] | None = None
     walltime: Duration | None = None
     nodes: Annotated[Count, Meta(description="machines, where a scheduler gives out several")] | None = None

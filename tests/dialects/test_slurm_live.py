@@ -71,8 +71,8 @@ OPTIONS = [
     (Resources(cpus=2), "CPUs/Task=2"),
     (Resources(memory_bytes=300 * 2**20 + 1), "MinMemoryNode=301M"),
     (Resources(memory_per_cpu_bytes=2**20), "MinMemoryCPU=1M"),
-    (Resources(gpus=2), "TresPerJob=gres:gpu:2"),
-    (Resources(gpus=1, gpu_type="a100"), "TresPerJob=gres:gpu:a100:1"),
+    (Resources(gpus=2), "TresPerNode=gres:gpu:2"),
+    (Resources(gpus=1, gpu_type="a100"), "TresPerNode=gres:gpu:a100:1"),
     (Resources(walltime_s=90061), "TimeLimit=1-01:02:00"),
     (Resources(walltime_s=1), "TimeLimit=00:01:00"),
     (Resources(nodes=2), "NumNodes=2-2"),
@@ -111,6 +111,16 @@ def test_what_is_asked_for_reaches_the_job(slurm: Slurm, resources: Resources, s
     told = slurm.say("scontrol", "show", "job", id_).replace("\n", " ").split()
     assert shown in told
     assert {f"JobName={wanted.name}", "Requeue=0", f"WorkDir={slurm.directory}"} <= set(told)
+    slurm.say("scancel", id_)
+
+
+def test_gpus_are_those_of_a_node(slurm: Slurm) -> None:
+    id_ = accepted(slurm, order(slurm, is_held=True, resources=Resources(nodes=2, gpus=2)))
+
+    told = slurm.say("scontrol", "show", "job", id_).split()
+
+    (asked,) = (word for word in told if word.startswith("TRES="))
+    assert {"node=2", "gres/gpu=4"} <= set(asked.removeprefix("TRES=").split(","))
     slurm.say("scancel", id_)
 
 
