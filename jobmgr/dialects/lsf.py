@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from jobmgr.dialects import lsf_listing
+from jobmgr.dialects.answers import said, words
 from jobmgr.dialects.dialect import (
     Answer,
     Busy,
@@ -109,17 +110,17 @@ class Lsf:
 
     def submitted(self, answer: Answer) -> Submission:
         """See Dialect. Who tried again may have submitted more than the one job whose id is printed."""
-        said = f"{answer.stdout.strip()}\n{answer.stderr.strip()}".strip()[:2000]
-        numbers = _SUBMITTED.findall(said)
-        has_retried = lsf_listing.NOISE.search(said) is not None
+        heard, told = said(answer), words(answer, "bsub")
+        numbers = _SUBMITTED.findall(heard)
+        has_retried = lsf_listing.NOISE.search(heard) is not None
         if answer.exit_code == 0 and len(numbers) == 1 and not has_retried:
             return Submitted(numbers[0])
         if answer.exit_code is None or numbers or has_retried:
-            return Doubtful(said or "bsub did not answer")
-        if _BUSY.search(said) is not None:
-            return Busy(said)
-        is_plain = _PLAIN.search(said) is not None and _LOST.search(said) is None
-        return Refused(said) if is_plain else Doubtful(said or f"bsub ended with {answer.exit_code}")
+            return Doubtful(told)
+        if _BUSY.search(heard) is not None:
+            return Busy(told)
+        is_plain = _PLAIN.search(heard) is not None and _LOST.search(heard) is None
+        return Refused(told) if is_plain else Doubtful(told)
 
     def find(self, name: str) -> tuple[Command, ...]:
         """See Dialect. bjobs forgets ended jobs after CLEAN_PERIOD, an hour by default; bhist does not."""
@@ -232,4 +233,4 @@ def _compliance(line: str) -> Compliance:
 
 def _insist(answer: Answer, *, has_rows: bool) -> None:
     if not has_rows or answer.exit_code is None:
-        raise NotUnderstood((answer.stderr.strip() or answer.stdout.strip() or "LSF did not answer")[:500])
+        raise NotUnderstood(words(answer, "LSF"))

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from jobmgr.dialects.answers import number
 from jobmgr.dialects.dialect import Answer, Cause, Listing, Node, Partition, Phase, Standing
 
 # Source: bjobs(1) of IBM Spectrum LSF 10.1, "Job states".
@@ -137,9 +138,9 @@ def partition(row: Mapping[str, str], default: str | None) -> Partition:
         is_up=row["STATUS"] == "Open:Active",
         max_walltime_s=None,
         nodes=None,
-        cpus=_number(row["MAX"]),
-        jobs_running=_number(row["RUN"]),
-        jobs_pending=_number(row["PEND"]),
+        cpus=number(row["MAX"]),
+        jobs_running=number(row["RUN"]),
+        jobs_pending=number(row["PEND"]),
     )
 
 
@@ -149,8 +150,8 @@ def node(row: Mapping[str, str]) -> Node:
         name=row["HOST_NAME"],
         state=row["STATUS"],
         is_up=not row["STATUS"].startswith(_DOWN),
-        cpus=_number(row["MAX"]),
-        cpus_used=_number(row["NJOBS"]),
+        cpus=number(row["MAX"]),
+        cpus_used=number(row["NJOBS"]),
         memory_bytes=None,
         gpus=None,
         partitions=(),
@@ -191,12 +192,12 @@ def _record(record: Mapping[str, Any]) -> Standing:
     word = str(record["STAT"])
     name = str(record.get("JOB_NAME", ""))
     index = str(record.get("JOBINDEX", "0"))
-    code = _number(str(record.get("EXIT_CODE", "")))
+    code = number(str(record.get("EXIT_CODE", "")))
     phase = _PHASES.get(word, Phase.UNKNOWN)
     cpu = _SECONDS.search(str(record.get("CPU_USED", "")))
     memory = _BYTES.search(str(record.get("MAX_MEM", "")))
     hosts = re.findall(r"(?:\d+\*)?([^:\s]+)", str(record.get("EXEC_HOST", "")))
-    id_ = f"{record['JOBID']}[{index}]" if (_number(index) or 0) > 0 else _id(str(record["JOBID"]), name)
+    id_ = f"{record['JOBID']}[{index}]" if (number(index) or 0) > 0 else _id(str(record["JOBID"]), name)
     return Standing(
         id=id_,
         name=_base(name),
@@ -237,7 +238,3 @@ def _index(id_: str) -> int | None:
 def _base(name: str) -> str:
     """The name as it was given; what is in brackets is the index, or an array's specification that was not taken."""
     return name.partition("[")[0]
-
-
-def _number(text: str) -> int | None:
-    return int(text) if text.isdecimal() and len(text) < 19 else None

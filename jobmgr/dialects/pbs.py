@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import assert_never
 
 from jobmgr.dialects import pbs_listing
+from jobmgr.dialects.answers import number, printed, said, why, words
 from jobmgr.dialects.dialect import (
     Answer,
     Busy,
@@ -109,14 +110,14 @@ class Pbs:
         version, server = answers
         known = self.read_version(version)
         if known is None:
-            raise NotUnderstood(_why(version, "qsub --version"))
+            raise NotUnderstood(why(version, "qsub --version"))
         if known.startswith("Torque"):
             return Pbs(Flavour.TORQUE, keeps_history=False)
-        _insist(server)
-        facts = next((block.facts for block in pbs_listing.blocks(server.stdout, pbs_listing.QUEUE)), {})
+        told = pbs_listing.blocks(printed(server, "qstat"), pbs_listing.QUEUE)
+        facts = next((block.facts for block in told), {})
         return Pbs(
             keeps_history=facts.get("job_history_enable") == "True",
-            array_cap=int(facts.get("max_array_size", _MAX_ARRAY_SIZE)),
+            array_cap=number(facts.get("max_array_size")) or _MAX_ARRAY_SIZE,
         )
 
     def element(self, id_: str, index: int) -> str:
@@ -146,21 +147,21 @@ class Pbs:
 
     def submitted(self, answer: Answer) -> Submission:
         """See Dialect. What qsub says is the reason only; the exit code decides."""
-        said = (answer.stderr.strip() or answer.stdout.strip())[:2000]
+        told = words(answer, "qsub")
         if answer.exit_code == 0:
             lines = answer.stdout.split()
             is_id = len(lines) == 1 and _ID.fullmatch(lines[0]) is not None
-            return Submitted(lines[0]) if is_id else Doubtful(said or "qsub printed no id")
+            return Submitted(lines[0]) if is_id else Doubtful(told)
         if answer.exit_code is None:
-            return Doubtful(said or "qsub did not answer")
+            return Doubtful(told)
         if self.flavour is Flavour.TORQUE:
-            return _torque_submission(answer.exit_code, answer.stdout + answer.stderr)
+            return _torque_submission(answer)
         if answer.exit_code in _REFUSED:
-            return Refused(said or f"qsub ended with {answer.exit_code}")
+            return Refused(told)
         is_unsent = answer.exit_code in _NO_SERVER and _NEVER_SENT.search(answer.stderr) is not None
         if answer.exit_code in _TOO_MANY or is_unsent:
-            return Busy(said or f"qsub ended with {answer.exit_code}")
-        return Doubtful(said or f"qsub ended with {answer.exit_code}")
+            return Busy(told)
+        return Doubtful(told)
 
     def find(self, name: str) -> tuple[Command, ...]:
         """See Dialect. qselect takes the whole name, and answers ids alone."""
@@ -181,7 +182,7 @@ class Pbs:
             Standing(line, name, Phase.UNKNOWN, "") for line in lines if _ID.fullmatch(line) is not None
         )
         if answer.exit_code != 0 or answer.stderr.strip():
-            return Listing(jobs, complete=False, why=_why(answer, "qselect"))
+            return Listing(jobs, complete=False, why=why(answer, "qselect"))
         if len(jobs) < len(lines):
             return Listing(jobs, complete=False, why=f"qselect printed what is no id: {answer.stdout[:200]}")
         return self._listed(jobs)
@@ -199,7 +200,7 @@ class Pbs:
         jobs = tuple(pbs_listing.standing(block, is_torque=is_torque) for block in blocks)
         strange = [line for line in answer.stderr.splitlines() if line and _MISSING.fullmatch(line) is None]
         if strange or answer.exit_code not in (0, _UNKNOWN_JOB, _HAS_FINISHED):
-            return Listing(jobs, complete=False, why=_why(answer, "qstat"))
+            return Listing(jobs, complete=False, why=why(answer, "qstat"))
         return self._listed(jobs)
 
     def ask(self, wish: Wish, ids: Sequence[str]) -> Command | None:
@@ -245,9 +246,8 @@ class Pbs:
 
     def read_partitions(self, answer: Answer) -> tuple[Partition, ...]:
         """See Dialect."""
-        _insist(answer)
         indent = "\t" if self.flavour is Flavour.TORQUE else "    "
-        blocks = list(pbs_listing.blocks(answer.stdout, pbs_listing.QUEUE, indent))
+        blocks = list(pbs_listing.blocks(printed(answer, "qstat"), pbs_listing.QUEUE, indent))
         default = next((block.facts.get("default_queue") for block in blocks if block.kind == "Server"), None)
         return tuple(pbs_listing.partition(block, default) for block in blocks if block.kind == "Queue")
 
@@ -257,8 +257,8 @@ class Pbs:
 
     def read_nodes(self, answer: Answer) -> tuple[Node, ...]:
         """See Dialect."""
-        _insist(answer)
-        return tuple(map(pbs_listing.node, pbs_listing.blocks(answer.stdout, pbs_listing.NODE)))
+        blocks = pbs_listing.blocks(printed(answer, "pbsnodes"), pbs_listing.NODE)
+        return tuple(map(pbs_listing.node, blocks))
 
     def everything(self) -> Command:
         """See Dialect."""
@@ -268,7 +268,7 @@ class Pbs:
         """See Dialect. Complete without history too: only jobs that have not ended are asked for."""
         listing = self.seen([answer])
         is_whole = answer.exit_code == 0 and not answer.stderr.strip()
-        return Listing(listing.jobs, complete=is_whole, why="" if is_whole else _why(answer, "qstat"))
+        return Listing(listing.jobs, complete=is_whole, why="" if is_whole else why(answer, "qstat"))
 
     def version(self) -> Command:
         """See Dialect."""
@@ -276,12 +276,12 @@ class Pbs:
 
     def read_version(self, answer: Answer) -> str | None:
         """See Dialect. The wrapper for SLURM is known by its not knowing the option."""
-        said = answer.stdout + answer.stderr
-        if (openpbs := re.search(r"pbs_version = (\S+)", said)) is not None:
+        told = said(answer)
+        if (openpbs := re.search(r"pbs_version = (\S+)", told)) is not None:
             return f"PBS {openpbs[1]}"
-        if (torque := re.search(r"^Version: (\S+)", said, re.MULTILINE)) is not None:
+        if (torque := re.search(r"^Version: (\S+)", told, re.MULTILINE)) is not None:
             return f"Torque {torque[1]}"
-        return "Torque commands of SLURM" if "Unknown option: version" in said and "qsub" in said else None
+        return "Torque commands of SLURM" if "Unknown option: version" in told and "qsub" in told else None
 
     def _history(self) -> tuple[str, ...]:
         return ("-x",) if self.keeps_history and self.flavour is Flavour.OPENPBS else ()
@@ -302,19 +302,9 @@ def _listing(*argv: str) -> Command:
     return Command(("env", "LC_ALL=C", "TZ=UTC0", *argv))
 
 
-def _why(answer: Answer, program: str) -> str:
-    ending = "did not answer" if answer.exit_code is None else f"ended with {answer.exit_code}"
-    return answer.stderr.strip()[:500] or f"{program} {ending}"
-
-
-def _insist(answer: Answer) -> None:
-    if answer.exit_code != 0:
-        raise NotUnderstood(_why(answer, "PBS"))
-
-
-def _torque_submission(exit_code: int, said: str) -> Submission:
+def _torque_submission(answer: Answer) -> Submission:
     """The wrapper prints what sbatch said, after its own words."""
-    words = said[-2000:].strip() or f"qsub ended with {exit_code}"
-    if _SBATCH_REFUSED.search(said) is not None or exit_code == 2:
-        return Refused(words)
-    return Busy(words) if _SBATCH_BUSY.search(said) is not None else Doubtful(words)
+    told = words(answer, "qsub")
+    if _SBATCH_REFUSED.search(said(answer)) is not None or answer.exit_code == 2:
+        return Refused(told)
+    return Busy(told) if _SBATCH_BUSY.search(said(answer)) is not None else Doubtful(told)

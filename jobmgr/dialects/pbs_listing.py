@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from jobmgr.dialects.answers import number
 from jobmgr.dialects.dialect import Cause, Node, Partition, Phase, Standing
 
 # Source: qstat(1B), "job_state", OpenPBS 23.06; C and U as SLURM 22.05's contribs/torque/qstat.pl writes them.
@@ -98,7 +99,7 @@ def standing(block: Block, *, is_torque: bool = False) -> Standing:
     phase = phases.get(word, Phase.UNKNOWN)
     facts = _own(block)
     has_ended = phase is Phase.ENDED
-    status = _number(facts.get("Exit_status"))
+    status = _exit_status(facts.get("Exit_status", ""))
     return Standing(
         id=block.name,
         name=block.facts.get("Job_Name", ""),
@@ -134,7 +135,7 @@ def _own(block: Block) -> dict[str, str]:
 def partition(block: Block, default: str | None) -> Partition:
     """What is said about a queue."""
     facts = block.facts
-    counts = {word: int(number) for word, number in _COUNT.findall(facts.get("state_count", ""))}
+    counts = {word: int(count) for word, count in _COUNT.findall(facts.get("state_count", ""))}
     return Partition(
         name=block.name,
         is_default=block.name == default,
@@ -151,14 +152,14 @@ def node(block: Block) -> Node:
     """What is said about a machine."""
     facts = block.facts
     state = facts.get("state", "")
-    cpus = _number(facts.get("resources_available.ncpus") or facts.get("np") or facts.get("pcpus"))
-    gpus = _number(facts.get("resources_available.ngpus") or facts.get("gpus"))
+    cpus = number(facts.get("resources_available.ncpus") or facts.get("np") or facts.get("pcpus"))
+    gpus = number(facts.get("resources_available.ngpus") or facts.get("gpus"))
     return Node(
         name=block.name,
         state=state,
         is_up=bool(state) and _DOWN.search(state) is None,
         cpus=cpus,
-        cpus_used=_number(facts.get("resources_assigned.ncpus")),
+        cpus_used=number(facts.get("resources_assigned.ncpus")),
         memory_bytes=_size_bytes(facts.get("resources_available.mem")),
         gpus=gpus,
         partitions=tuple(word for word in facts.get("queue", "").split(",") if word),
@@ -166,7 +167,7 @@ def node(block: Block) -> Node:
 
 
 def _has_run(facts: Mapping[str, str], phase: Phase) -> bool | None:
-    if phase in (Phase.RUNNING, Phase.SUSPENDED, Phase.ENDING) or _number(facts.get("run_count")):
+    if phase in (Phase.RUNNING, Phase.SUSPENDED, Phase.ENDING) or number(facts.get("run_count")):
         return True
     never = facts.get("job_state") == "F" and "Exit_status" not in facts and "stime" not in facts
     return False if never else None
@@ -186,8 +187,14 @@ def _cause(phase: Phase, status: int | None, facts: Mapping[str, str]) -> Cause 
     return _CAUSES.get(status, Cause.FAILED)
 
 
+def _exit_status(text: str) -> int | None:
+    """Below zero PBS itself ended the run."""
+    size = number(text.removeprefix("-"))
+    return -size if size is not None and text.startswith("-") else size
+
+
 def _restarts(facts: Mapping[str, str], phase: Phase) -> int | None:
-    runs = _number(facts.get("run_count"))
+    runs = number(facts.get("run_count"))
     if runs is None:
         return None
     return runs if phase in (Phase.PENDING, Phase.HELD) else max(0, runs - 1)
@@ -196,13 +203,6 @@ def _restarts(facts: Mapping[str, str], phase: Phase) -> int | None:
 def _nodes(text: str) -> str:
     """Names of `n1/0+n1/1*2+n2/0`, each once."""
     return ",".join(dict.fromkeys(part.partition("/")[0] for part in text.split("+") if part))
-
-
-def _number(text: str | None) -> int | None:
-    try:
-        return int(text) if text is not None else None
-    except ValueError:
-        return None
 
 
 def _clock_s(text: str | None) -> float | None:

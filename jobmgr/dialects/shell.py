@@ -14,7 +14,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import assert_never
 
-from jobmgr.dialects import quoting
+from jobmgr.dialects import quoting, request
+from jobmgr.dialects.answers import number, printed, why, words
 from jobmgr.dialects.dialect import (
     Answer,
     Command,
@@ -182,7 +183,7 @@ class Shell:
         """Only what the body itself does (modules, setup) can be asked for."""
         for field, value in order.resources.asked().items():
             if field not in {"modules", "setup", "directives"} and value is not False:
-                raise InvalidRequest(f"resources.{_wire_name(field)}", _REMEDY)
+                raise InvalidRequest(f"resources.{request.asked_as(field)}", _REMEDY)
         if order.directives or order.resources.directives:
             raise InvalidRequest(
                 "resources.directives", "a plain host has no options of its own; leave it away"
@@ -203,8 +204,8 @@ class Shell:
         id_ = answer.stdout.strip()
         if answer.exit_code == 0 and _ID.fullmatch(id_):
             return Submitted(id_)
-        words = answer.stderr.strip()[-2000:] or f"exit code {answer.exit_code}, {id_[:200]!r}"
-        return Refused(words) if answer.exit_code == _REFUSED and not id_ else Doubtful(words)
+        told = words(answer, "the host")
+        return Refused(told) if answer.exit_code == _REFUSED and not id_ else Doubtful(told)
 
     def find(self, name: str) -> tuple[Command, ...]:
         """Only who lives is found."""
@@ -254,7 +255,7 @@ class Shell:
 
     def read_partitions(self, answer: Answer) -> tuple[Partition, ...]:
         """None, if the host answers."""
-        _plain(answer)
+        printed(answer, "the host")
         return ()
 
     def nodes(self) -> Command:
@@ -263,13 +264,14 @@ class Shell:
 
     def read_nodes(self, answer: Answer) -> tuple[Node, ...]:
         """One, which is up because it answers."""
-        lines = _plain(answer).split()
-        if len(lines) != 3 or not (lines[1].isdigit() and lines[2].isdigit()):
+        name, *numbers = printed(answer, "the host").split() or [""]
+        counts = [count for text in numbers if (count := number(text)) is not None]
+        if not len(counts) == len(numbers) == 2:
             raise NotUnderstood(f"not a name, cores and memory: {answer.stdout[:200]!r}")
-        name, cpus, kibibytes = lines
+        cpus, kibibytes = counts
         node = Node(
-            name=name, state="up", is_up=True, cpus=int(cpus), cpus_used=None,
-            memory_bytes=int(kibibytes) * 1024, gpus=None, partitions=(),
+            name=name, state="up", is_up=True, cpus=cpus, cpus_used=None,
+            memory_bytes=kibibytes * 1024, gpus=None, partitions=(),
         )  # fmt: skip
         return (node,)
 
@@ -295,25 +297,12 @@ def _command(text: str, *arguments: str, stdin: str = "") -> Command:
     return Command(("sh", "-c", text, "sh", *arguments), stdin)
 
 
-def _wire_name(field: str) -> str:
-    return {"memory_bytes": "memory", "memory_per_cpu_bytes": "memory_per_cpu", "walltime_s": "walltime"}.get(
-        field, field
-    )
-
-
-def _plain(answer: Answer) -> str:
-    if answer.exit_code != 0:
-        raise NotUnderstood(answer.stderr.strip()[-500:] or f"exit code {answer.exit_code}")
-    return answer.stdout
-
-
 def _listing(answer: Answer) -> Listing:
     lines = answer.stdout.splitlines()
     jobs = tuple(_jobs(lines))
     if answer.exit_code == 0 and lines[:1] != [] and lines[-1] == "end":
         return Listing(jobs, complete=True)
-    why = "no answer in time" if answer.exit_code is None else answer.stderr.strip()[-500:]
-    return Listing(jobs, complete=False, why=why or f"exit code {answer.exit_code}, not understood")
+    return Listing(jobs, complete=False, why=why(answer, "the host"))
 
 
 def _jobs(lines: Sequence[str]) -> Iterator[Standing]:

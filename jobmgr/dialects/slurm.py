@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from jobmgr.dialects import slurm_listing
+from jobmgr.dialects.answers import printed, why, words
 from jobmgr.dialects.dialect import (
     Answer,
     Busy,
@@ -146,8 +147,8 @@ _DENIED = (
     "Invalid job id ",
 )
 
-_MAX_ARRAY_SIZE = re.compile(r"^MaxArraySize\s*=\s*(\d+)", re.MULTILINE)
-_MAX_ARRAY_TASKS = re.compile(r"\bmax_array_tasks=(\d+)")
+_MAX_ARRAY_SIZE = re.compile(r"^MaxArraySize\s*=\s*(\d{1,9})", re.MULTILINE)
+_MAX_ARRAY_TASKS = re.compile(r"\bmax_array_tasks=(\d{1,9})")
 
 
 class Slurm:
@@ -168,7 +169,7 @@ class Slurm:
     def fitted(self, answers: Sequence[Answer]) -> Slurm:
         """Indices have to be below MaxArraySize; `max_array_tasks` bounds their number."""
         (answer,) = answers
-        size = _MAX_ARRAY_SIZE.search(slurm_listing.plain(answer))
+        size = _MAX_ARRAY_SIZE.search(printed(answer, "scontrol"))
         if size is None:
             raise NotUnderstood(f"scontrol does not say MaxArraySize: {answer.stdout[:200]!r}")
         tasks = _MAX_ARRAY_TASKS.search(answer.stdout)
@@ -189,13 +190,12 @@ class Slurm:
 
     def submitted(self, answer: Answer) -> Submission:
         """An id that comes with an error is doubtful: the job is there or not, and its name will tell."""
-        words = (answer.stderr.strip() or answer.stdout.strip())[-2000:]
         match = _SUBMITTED.fullmatch(answer.stdout.strip())
         if answer.exit_code == 0 and match is not None:
             return Submitted(match[1])
         if answer.exit_code in {None, 0} or answer.stdout.strip():
-            return Doubtful(words or f"sbatch answered nothing, exit code {answer.exit_code}")
-        return _refusal(answer, words)
+            return Doubtful(words(answer, "sbatch"))
+        return _refusal(answer)
 
     def find(self, name: str) -> tuple[Command, ...]:
         """Look for all jobs of this name, ended ones too."""
@@ -221,8 +221,8 @@ class Slurm:
         live, is_whole_queue = slurm_listing.read_queue(queue)
         runs, is_whole_account = slurm_listing.read_accounting(accounting)
         reasons = [
-            *([] if is_whole_queue else [f"squeue: {slurm_listing.words(queue)}"]),
-            *([] if is_whole_account else [f"sacct: {slurm_listing.words(accounting)}"]),
+            *([] if is_whole_queue else [why(queue, "squeue")]),
+            *([] if is_whole_account else [why(accounting, "sacct")]),
         ]
         jobs = slurm_listing.merged(live, runs, is_queue_known=is_whole_queue)
         return Listing(tuple(jobs), not reasons, "; ".join(reasons), has_queue=is_whole_queue)
@@ -284,9 +284,7 @@ class Slurm:
     def read_everything(self, answer: Answer) -> Listing:
         """What came of `everything`."""
         live, is_whole = slurm_listing.read_queue(answer)
-        return Listing(
-            tuple(live.values()), is_whole, "" if is_whole else f"squeue: {slurm_listing.words(answer)}"
-        )
+        return Listing(tuple(live.values()), is_whole, "" if is_whole else why(answer, "squeue"))
 
     def version(self) -> Command:
         """Ask which scheduler this is."""
@@ -317,19 +315,20 @@ def _sinfo(option: str, *fields: str) -> Command:
     return _command("sinfo", "--noheader", option, f"--format={FIELD_END.join(fields)}")
 
 
-def _refusal(answer: Answer, words: str) -> Submission:
+def _refusal(answer: Answer) -> Submission:
     """`answer` is one of failure, without an id."""
+    told = words(answer, "sbatch")
     failed = _FAILED.findall(answer.stderr)
     if not failed:
         if answer.exit_code == _NO_SUCH_PROGRAM:
-            return Busy(words)
-        return Refused(words) if _NOT_SENT.search(answer.stderr) else Doubtful(words)
+            return Busy(told)
+        return Refused(told) if _NOT_SENT.search(answer.stderr) else Doubtful(told)
     last = failed[-1].strip()
     if last.startswith(_POLICY):
-        return Busy(words) if _SUBMIT_LIMIT.search(answer.stderr) else Refused(words)
+        return Busy(told) if _SUBMIT_LIMIT.search(answer.stderr) else Refused(told)
     if last.startswith(_BUSY):
-        return Busy(words)
-    return Refused(words) if last.startswith(_REFUSALS) else Doubtful(words)
+        return Busy(told)
+    return Refused(told) if last.startswith(_REFUSALS) else Doubtful(told)
 
 
 def _compliance(line: str) -> Compliance:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from jobmgr.dialects.answers import number, printed
 from jobmgr.dialects.dialect import Answer, Cause, Node, NotUnderstood, Partition, Phase, Standing
 
 # Characters that no name, reason or list of nodes has: Unit Separator and Record Separator of ASCII.
@@ -57,12 +58,16 @@ _LAUNCH_FAILED_SIGNAL = 53
 
 _ARRAY = re.compile(r"(\d+)_\[([0-9,:\-]+)(?:%\d+)?\]")
 _STEP = re.compile(r"[^.\[]+\..+")
-_RANGE = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
-_CPU_TIME = re.compile(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+(?:\.\d+)?)")
-_LIMIT = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
+_RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9})(?::([1-9]\d{0,8}))?)?")
+_CPU_TIME = re.compile(r"(?:(?:(\d{1,9})-)?(\d{1,9}):)?(\d{1,9}):(\d{1,9}(?:\.\d{1,9})?)")
+_LIMIT = re.compile(r"(?:(\d{1,9})-)?(?:(\d{1,9}):)?(\d{1,9}):(\d{1,9})")
 _UP_STATES = frozenset({"idle", "mixed", "allocated", "completing", "reserved", "planned"})
 _STATE = re.compile(r"([a-z_]+)(\*?)")
 _MEBIBYTE = 1024**2
+# As seconds since 1970: the end of the year 9999, after which there are no dates.
+_END_OF_TIME = 253_402_300_800
+# The largest MaxArraySize that there is. Source: slurm.conf(5), "MaxArraySize".
+_MAX_ELEMENTS = 4_000_001
 
 
 def read_queue(answer: Answer) -> tuple[dict[str, Standing], bool]:
@@ -88,7 +93,7 @@ def _queued(fields: list[str]) -> Standing:
     if phase is Phase.PENDING and "held" in reason.lower():
         phase = Phase.HELD
     is_waiting = phase in {Phase.PENDING, Phase.HELD}
-    earlier = int(restarts) if restarts.isdigit() else None
+    earlier = number(restarts)
     has_never_run = earlier == 0 and not nodes and (is_waiting or cause is not None)
     code, signal = (None, None) if has_never_run else _status(cause, status, reason)
     return Standing(
@@ -116,9 +121,9 @@ def _status(cause: Cause | None, text: str, reason: str = "") -> tuple[int | Non
     if cause is None or reason == "JobLaunchFailure":
         return None, None
     if ":" in text:
-        code, signal = (int(part) if part.isdigit() else 0 for part in text.split(":", 1))
-    elif text.isdigit():
-        code, signal = int(text) >> 8 & 0xFF, int(text) & 0x7F
+        code, signal = (number(part) or 0 for part in text.split(":", 1))
+    elif (status := number(text)) is not None:
+        code, signal = status >> 8 & 0xFF, status & 0x7F
     else:
         return None, None
     if signal == _LAUNCH_FAILED_SIGNAL:
@@ -184,8 +189,10 @@ def _expanded(id_: str) -> list[str]:
         bounds = _RANGE.fullmatch(part)
         if bounds is None:
             return []
-        first, last, step = int(bounds[1]), int(bounds[2] or bounds[1]), int(bounds[3] or 1)
-        found += [f"{match[1]}_{index}" for index in range(first, last + 1, step)]
+        indices = range(int(bounds[1]), int(bounds[2] or bounds[1]) + 1, int(bounds[3] or 1))
+        if len(found) + len(indices) > _MAX_ELEMENTS:
+            return []
+        found += [f"{match[1]}_{index}" for index in indices]
     return found
 
 
@@ -219,9 +226,10 @@ def _accounted(id_: str, record: _Record, earlier: int) -> Standing:
 
 def _with_step(run: Standing, step: _Record) -> Standing:
     """The most memory that one of its steps had in use; the script itself is the step `batch`."""
-    if not step.peak.isdigit():
+    peak_bytes = number(step.peak)
+    if peak_bytes is None:
         return run
-    return replace(run, peak_memory_bytes=max(run.peak_memory_bytes or 0, int(step.peak)))
+    return replace(run, peak_memory_bytes=max(run.peak_memory_bytes or 0, peak_bytes))
 
 
 def merged(
@@ -231,9 +239,9 @@ def merged(
     for standing in live.values():
         known = runs.pop((standing.id, standing.name), []) or runs.pop((standing.id, _NAMELESS), [])
         known = [replace(run, name=standing.name) for run in known]
-        number = standing.restarts if standing.restarts is not None else max(0, len(known) - 1)
-        yield from known[:number]
-        last = known[number] if number < len(known) else None
+        earlier = standing.restarts if standing.restarts is not None else max(0, len(known) - 1)
+        yield from known[:earlier]
+        last = known[earlier] if earlier < len(known) else None
         # Accounting lags; but once it knows the end too, it knows more about it.
         if standing.cause is not None and last is not None and last.cause is not None:
             yield replace(last, reason=standing.reason)
@@ -250,13 +258,13 @@ def _unseen(standing: Standing) -> Standing:
 
 def _index(id_: str) -> int | None:
     """Of an element (`12_4`)."""
-    index = id_.partition("_")[2]
-    return int(index) if index.isdecimal() else None
+    return number(id_.partition("_")[2])
 
 
 def _time(text: str) -> datetime | None:
     """A time that is not known is `Unknown`, `None`, `NONE` or `N/A`."""
-    return datetime.fromtimestamp(int(text), UTC) if text.isdigit() else None
+    seconds = number(text)
+    return datetime.fromtimestamp(seconds, UTC) if seconds and 0 < seconds < _END_OF_TIME else None
 
 
 def _cpu_s(text: str) -> float | None:
@@ -268,23 +276,9 @@ def _cpu_s(text: str) -> float | None:
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
-def words(answer: Answer) -> str:
-    """What is wrong with an answer, in the program's own words."""
-    if answer.exit_code is None:
-        return "no answer in time"
-    return answer.stderr.strip()[-500:] or f"exit code {answer.exit_code}, not understood"
-
-
-def plain(answer: Answer) -> str:
-    """What was printed. Raises NotUnderstood for a failure."""
-    if answer.exit_code != 0:
-        raise NotUnderstood(words(answer))
-    return answer.stdout
-
-
 def table(answer: Answer, width: int) -> list[list[str]]:
     """The rows of an answer of sinfo. Raises NotUnderstood if one has not `width` fields."""
-    rows = [line.split(FIELD_END) for line in plain(answer).splitlines() if line.strip()]
+    rows = [line.split(FIELD_END) for line in printed(answer, "sinfo").splitlines() if line.strip()]
     wrong = next((row for row in rows if len(row) != width), None)
     if wrong is not None:
         raise NotUnderstood(f"not {width} fields: {FIELD_END.join(wrong)[:200]!r}")
@@ -299,8 +293,8 @@ def partition(fields: list[str]) -> Partition:
         is_default=marked == f"{name}*",
         is_up=state == "up",
         max_walltime_s=_limit_s(limit),
-        nodes=_number(nodes),
-        cpus=_number(cpus.split("/")[-1]),
+        nodes=number(nodes),
+        cpus=number(cpus.split("/")[-1]),
     )
 
 
@@ -309,22 +303,18 @@ def node(fields: list[str]) -> Node:
     name, partition, state, cpus, memory, resources = fields
     # A star says that the machine does not answer; other marks speak of its power.
     match = _STATE.match(state)
-    used, *_, all_cpus = cpus.split("/")
-    memory_mebibytes = _number(memory)
+    used, all_cpus = cpus.split("/")[0], cpus.split("/")[-1]
+    memory_mebibytes = number(memory)
     return Node(
         name=name,
         state=state,
         is_up=match is not None and match[1] in _UP_STATES and not match[2],
-        cpus=_number(all_cpus),
-        cpus_used=_number(used),
+        cpus=number(all_cpus),
+        cpus_used=number(used),
         memory_bytes=None if memory_mebibytes is None else memory_mebibytes * _MEBIBYTE,
-        gpus=sum(int(found) for found in re.findall(r"\bgpu(?::[^:,(]+)?:(\d+)(?![^,(])", resources)),
+        gpus=sum(int(found) for found in re.findall(r"\bgpu(?::[^:,(]+)?:(\d{1,9})(?![^,(])", resources)),
         partitions=(partition,),
     )
-
-
-def _number(text: str) -> int | None:
-    return int(text) if text.isdigit() else None
 
 
 def _limit_s(text: str) -> float | None:

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from jobmgr.dialects import quoting
+from jobmgr.dialects import quoting, request
 from jobmgr.dialects.dialect import Order
 from jobmgr.domain.resources import Resources
 from jobmgr.errors import InvalidRequest
@@ -90,7 +90,7 @@ def _plain_list(values: Sequence[str], field: str) -> str | None:
 
 def _mebibytes(size_bytes: int | None) -> str | None:
     """SLURM counts in these; more than was asked for is better than less."""
-    return None if size_bytes is None else f"{max(1, math.ceil(size_bytes / _MEBIBYTE))}M"
+    return None if size_bytes is None else f"{request.units(size_bytes, _MEBIBYTE)}M"
 
 
 def _gpus(asked: Resources) -> str | None:

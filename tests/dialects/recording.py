@@ -26,6 +26,12 @@ def answer(scheduler: str, name: str) -> Answer:
     return Answer(None if int(code[1]) == _TIMED_OUT else int(code[1]), parts[1], stderr.lstrip("\n"))
 
 
+def slurm_answer(name: str) -> Answer:
+    """What a command of SLURM answered, as `record_slurm` wrote it down."""
+    kept = json.loads((_DATA / "slurm" / f"{name}.json").read_text())
+    return Answer(kept["exit_code"], kept["stdout"], kept["stderr"])
+
+
 def full_text(name: str) -> Answer:
     """The recorded `qstat -f -F json` as `qstat -f` prints it. A test holds this against both recordings of one job."""
     recorded = answer("pbs", name)

@@ -12,10 +12,14 @@ from jobmgr.dialects.dialect import Answer, Dialect, Doubtful, NotUnderstood, Su
 from jobmgr.dialects.lsf import Lsf
 from jobmgr.dialects.lsf_order import Variant
 from jobmgr.dialects.pbs import Flavour, Pbs
+from jobmgr.dialects.shell import Shell
+from jobmgr.dialects.slurm import Slurm
 from jobmgr.dialects.windows_hpc import WindowsHpc
 from tests.dialects import recording
 
 _DIALECTS: dict[str, Dialect] = {
+    "slurm": Slurm(),
+    "shell": Shell(),
     "openpbs": Pbs(),
     "torque": Pbs(Flavour.TORQUE),
     "ibm": Lsf(),
@@ -38,9 +42,19 @@ _TEXTS = [
     recording.answer("lsf", name).stdout
     for name in ("bjobs_various_exits", "bjobs_o_valid_json", "bqueues_w", "bhosts_w", "bhist", "bparams_l")
 ]
+_SLURM_TEXTS = [
+    recording.slurm_answer(name).stdout
+    for name in ("all-squeue", "all-sacct", "partitions", "nodes", "config", "submitted")
+]
 _PIECES = st.text(max_size=12) | st.sampled_from(
     [
         "9" * 5000,
+        "9" * 18,
+        "²",
+        "[0-999999999]",
+        "[1-5:0]",
+        "\x1f",
+        "\x1e",
         "1.2.3 seconds",
         "1.2.3 Mbytes",
         '"',
@@ -61,7 +75,7 @@ _PIECES = st.text(max_size=12) | st.sampled_from(
 @st.composite
 def broken(draw: st.DrawFn) -> str:
     """A recorded text of which a part is missing or is something else."""
-    text = draw(st.sampled_from([*_TEXTS, _IBM_JOBS, ""]))
+    text = draw(st.sampled_from([*_TEXTS, *_SLURM_TEXTS, _IBM_JOBS, ""]))
     start = draw(st.integers(0, len(text)))
     end = draw(st.integers(start, min(len(text), start + 40)))
     return text[:start] + draw(_PIECES) + text[end:] if draw(st.booleans()) else text[:start] + draw(_PIECES)
@@ -100,7 +114,7 @@ def test_a_command_that_did_not_end_proves_nothing(dialect: Dialect, stdout: str
 
     assert isinstance(dialect.submitted(answer), Doubtful)
     assert not dialect.found("jm-1", [answer] * len(dialect.find("jm-1"))).complete
-    assert not dialect.seen([answer]).complete
+    assert not dialect.seen([answer] * len(dialect.look(["1"]))).complete
     for read in (dialect.read_partitions, dialect.read_nodes):
         with pytest.raises(NotUnderstood):
             read(answer)

@@ -34,6 +34,7 @@ from jobmgr.dialects.dialect import (
 from jobmgr.dialects.slurm import Slurm
 from jobmgr.domain.resources import Resources
 from jobmgr.errors import InvalidRequest
+from tests.dialects.recording import slurm_answer
 
 DIALECT = Slurm()
 FOLDER = Path(__file__).parent.parent / "data" / "slurm"
@@ -42,15 +43,9 @@ ORDER = Order(name="jm-1", body="", stdout="/c/out", stderr="/c/err", cwd="/c")
 FIELD, RECORD = "\x1f", "\x1e"
 
 
-def recorded(name: str) -> Answer:
-    """What a real one answered, as recorded by `record_slurm`."""
-    kept = json.loads((FOLDER / f"{name}.json").read_text())
-    return Answer(kept["exit_code"], kept["stdout"], kept["stderr"])
-
-
 def listed(name: str) -> Listing:
     """What its two answers say."""
-    return DIALECT.seen([recorded(f"{name}-squeue"), recorded(f"{name}-sacct")])
+    return DIALECT.seen([slurm_answer(f"{name}-squeue"), slurm_answer(f"{name}-sacct")])
 
 
 def last(listing: Listing, key: str) -> Standing:
@@ -150,20 +145,20 @@ def test_without_accounting_the_listing_is_not_complete() -> None:
 
 @pytest.mark.parametrize("name", ["no-slurmctld-squeue", "no-slurmdbd-sacct"])
 def test_daemon_that_does_not_answer_decides_nothing(name: str) -> None:
-    queue = recorded(name) if name.endswith("squeue") else recorded("all-squeue")
-    accounting = recorded(name) if name.endswith("sacct") else recorded("all-sacct")
+    queue = slurm_answer(name) if name.endswith("squeue") else slurm_answer("all-squeue")
+    accounting = slurm_answer(name) if name.endswith("sacct") else slurm_answer("all-sacct")
 
     listing = DIALECT.seen([queue, accounting])
 
     assert not listing.complete
-    assert recorded(name).stderr.strip()[-100:] in listing.why
+    assert slurm_answer(name).stderr.strip()[-100:] in listing.why
     assert listing.jobs
 
 
 @pytest.mark.parametrize("name", ["all-squeue", "all-sacct"])
 def test_listing_that_was_cut_off_is_not_complete(name: str) -> None:
-    queue, accounting = recorded("all-squeue"), recorded("all-sacct")
-    whole = recorded(name)
+    queue, accounting = slurm_answer("all-squeue"), slurm_answer("all-sacct")
+    whole = slurm_answer(name)
 
     for length in range(len(whole.stdout) - 1):
         cut = replace(whole, stdout=whole.stdout[:length])
@@ -174,8 +169,8 @@ def test_listing_that_was_cut_off_is_not_complete(name: str) -> None:
 
 
 def test_commands_that_did_not_answer_decide_nothing() -> None:
-    assert not DIALECT.seen([Answer(None), recorded("all-sacct")]).complete
-    assert not DIALECT.seen([recorded("all-squeue"), Answer(None)]).complete
+    assert not DIALECT.seen([Answer(None), slurm_answer("all-sacct")]).complete
+    assert not DIALECT.seen([slurm_answer("all-squeue"), Answer(None)]).complete
 
 
 def test_listing_with_a_line_that_is_not_understood_is_not_complete() -> None:
@@ -287,13 +282,13 @@ def test_elements_in_one_line_are_taken_apart(text: str, elements: list[int] | N
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in FOLDER.glob("refused-*.json")))
 def test_refusals_are_told_in_slurms_words(name: str) -> None:
-    answer = recorded(name)
+    answer = slurm_answer(name)
 
     assert DIALECT.submitted(answer) == Refused(answer.stderr.strip())
 
 
 def test_limit_on_submitted_jobs_is_no_refusal() -> None:
-    assert isinstance(DIALECT.submitted(recorded("busy-submit-limit")), Busy)
+    assert isinstance(DIALECT.submitted(slurm_answer("busy-submit-limit")), Busy)
 
 
 _SAID = "sbatch: error: Batch job submission failed: "
@@ -303,10 +298,10 @@ _POLICY = f"{_SAID}Job violates accounting/QOS policy (job submit limit, user's 
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
-        (recorded("submitted"), Submitted),
+        (slurm_answer("submitted"), Submitted),
         (Answer(0, "12;lab\n"), Submitted),
-        (recorded("frozen-sbatch"), Doubtful),
-        (recorded("no-slurmctld-sbatch"), Doubtful),
+        (slurm_answer("frozen-sbatch"), Doubtful),
+        (slurm_answer("no-slurmctld-sbatch"), Doubtful),
         (Answer(None, "12\n"), Doubtful),
         (Answer(1, "12\n", "sbatch: error: something"), Doubtful),
         (Answer(1, "12\n", f"{_SAID}Invalid partition name specified"), Doubtful),
@@ -345,24 +340,24 @@ def test_answers_to_a_submission(answer: Answer, kind: type[Submission]) -> None
     ],
 )
 def test_answers_to_a_wish(name: str, compliance: Compliance) -> None:
-    assert DIALECT.complied(recorded(name)) is compliance
-    assert DIALECT.complied(replace(recorded(name), exit_code=None)) is Compliance.DOUBTFUL
+    assert DIALECT.complied(slurm_answer(name)) is compliance
+    assert DIALECT.complied(replace(slurm_answer(name), exit_code=None)) is Compliance.DOUBTFUL
 
 
 # The cluster.
 
 
 def test_cluster_is_described() -> None:
-    partitions = {each.name: each for each in DIALECT.read_partitions(recorded("partitions"))}
-    nodes = {each.name: each for each in DIALECT.read_nodes(recorded("nodes"))}
+    partitions = {each.name: each for each in DIALECT.read_partitions(slurm_answer("partitions"))}
+    nodes = {each.name: each for each in DIALECT.read_nodes(slurm_answer("nodes"))}
 
     assert partitions["debug"] == Partition("debug", True, True, 172800.0, 2, 8)
     assert not partitions["shut"].is_up
     assert nodes["n1"].partitions == ("debug", "short")
     assert nodes["n1"].gpus == 2
     assert [name for name, node in nodes.items() if not node.is_up] == ["n2"]
-    assert DIALECT.fitted([recorded("config")]).array_cap == 1001
-    assert DIALECT.read_version(recorded("version")) == "slurm-wlm 22.05.8"
+    assert DIALECT.fitted([slurm_answer("config")]).array_cap == 1001
+    assert DIALECT.read_version(slurm_answer("version")) == "slurm-wlm 22.05.8"
 
 
 @pytest.mark.parametrize(
@@ -394,6 +389,30 @@ def test_what_is_not_understood_is_said() -> None:
         with pytest.raises(NotUnderstood):
             DIALECT.fitted([answer])
     assert DIALECT.read_version(Answer(0, "something else 1.0")) is None
+
+
+NUMBERS = ["²", "9" * 18, "9" * 5000, "-1", ""]
+
+
+@pytest.mark.parametrize("text", NUMBERS)
+def test_what_is_no_number_is_not_taken_for_one(text: str) -> None:
+    """Nor for a time, of which there are none after the year 9999."""
+    queue = FIELD.join(("1", "FAILED", text, text, text, text, "n1", "None", "jm-1")) + RECORD
+    account = "".join(
+        FIELD.join((id_, "FAILED", f"{text}:{text}", text, text, "n1", f"{text}:00", text, "jm-2")) + "\n"
+        for id_ in ("2", "2.batch", f"3_{text}", f"4_[{text}]", f"4_[0-{text}]", f"4_[0-9:{text}]")
+    )
+
+    standings = DIALECT.seen([Answer(0, queue), Answer(0, account)]).jobs
+
+    assert {job.ended_at for job in standings} == {None}
+    assert len(standings) < 20
+
+
+def test_an_array_of_impossible_length_is_not_counted_out() -> None:
+    line = FIELD.join(("4_[0-999999999]", "PENDING", "0:0", "Unknown", "Unknown", "", "0", "", "jm-2")) + "\n"
+
+    assert DIALECT.seen([Answer(0, ""), Answer(0, line)]).jobs == ()
 
 
 def test_one_queue_and_one_account_command_for_any_number_of_jobs() -> None:

@@ -1,0 +1,44 @@
+"""What answers have in common, whoever gave them."""
+
+from __future__ import annotations
+
+import re
+
+from jobmgr.dialects.dialect import Answer, NotUnderstood
+
+# No counter of a scheduler has more digits, and Python takes other characters for digits too.
+_NUMBER = re.compile(r"[0-9]{1,18}")
+
+
+def said(answer: Answer) -> str:
+    """All that was printed."""
+    return f"{answer.stdout.strip()}\n{answer.stderr.strip()}".strip()
+
+
+def words(answer: Answer, program: str) -> str:
+    """What was printed, for people: the end of it, if it is long."""
+    return said(answer)[-2000:] or why(answer, program)
+
+
+def why(answer: Answer, program: str) -> str:
+    """What is wrong with an answer, in the words of `program` if it complained."""
+    match answer.exit_code:
+        case None:
+            ending = "did not answer"
+        case 0:
+            ending = "was not understood"
+        case code:
+            ending = f"ended with {code}"
+    return answer.stderr.strip()[-500:] or f"{program} {ending}"
+
+
+def printed(answer: Answer, program: str) -> str:
+    """What a program printed that ended well. Raises NotUnderstood."""
+    if answer.exit_code != 0:
+        raise NotUnderstood(why(answer, program))
+    return answer.stdout
+
+
+def number(text: str | None) -> int | None:
+    """A whole number, or None for everything else."""
+    return int(text) if text is not None and _NUMBER.fullmatch(text) else None
