@@ -195,9 +195,7 @@ def _run_limit(walltime_s: float) -> str:
 
 
 def _mail(resources: Resources) -> list[str]:
-    occasions = request.mail(resources)
-    if occasions and "fail" in occasions and "end" not in occasions:
-        raise InvalidRequest("resources.mail_on", "LSF cannot mail on failure alone; ask for end too")
+    occasions = request.mail_at_ends(resources, "LSF")
     return (["-B"] if "begin" in occasions else []) + (["-N"] if "end" in occasions else [])
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from jobmgr.errors import InvalidRequest
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_WINDOWS_PATH = re.compile(r"""(?:[A-Za-z]:|\\\\[^\\/:"%!^&|<>*?]+)(?:[\\/][^:"%!^&|<>*?]*)?""")
+_WINDOWS_PATH = re.compile(r"""/[^\\:"%!^&|<>*?]*""")
 
 
 def word(text: str) -> str:
@@ -61,11 +61,15 @@ def bare_environment(kept: Iterable[str]) -> str:
     return "exec env -i " + " ".join(f'${{{name}+"{name}=${name}"}}' for name in kept)
 
 
-def cmd_path(path: str, field: str) -> str:
-    """An absolute path as one word for cmd.exe, which has no way to quote some characters that a path may have."""
+def windows_argument(path: str, field: str) -> str:
+    """An absolute path, as a POSIX shell has it, as one argument on a command line of Windows.
+
+    What starts the program, or the runtime of that shell, would take these characters for something else; the names
+    of files on Windows have few of them.
+    """
     if _WINDOWS_PATH.fullmatch(path) is None or not path.isprintable():
         raise InvalidRequest(
-            field, f'{path[:200]!r} is no absolute path, or has one of " % ! ^ & | < > * ? in it'
+            field, f'{path[:200]!r} is no absolute path, or has one of \\ : " % ! ^ & | < > * ? in it'
         )
     return f'"{path}"'
 

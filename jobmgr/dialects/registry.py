@@ -14,6 +14,7 @@ _DIALECTS: Mapping[str, tuple[str, str]] = {
     "shell": ("shell", "Shell"),
     "pbs": ("pbs", "Pbs"),
     "lsf": ("lsf", "Lsf"),
+    "windows_hpc": ("windows_hpc", "WindowsHpc"),
 }
 
 

@@ -115,6 +115,16 @@ def mail(resources: Resources) -> frozenset[str]:
     return frozenset(resources.mail_on)
 
 
+def mail_at_ends(resources: Resources, scheduler: str) -> frozenset[str]:
+    """As `mail`, for schedulers that mail at a start and at any end: failure alone is refused."""
+    occasions = mail(resources)
+    if "fail" in occasions and "end" not in occasions:
+        raise InvalidRequest(
+            "resources.mail_on", f"{scheduler} cannot mail on failure alone; ask for end too"
+        )
+    return occasions
+
+
 def refuse_unsayable(resources: Resources, scheduler: str, unsayable: dict[str, str]) -> None:
     """Raise InvalidRequest for the first asked field that `scheduler` has no word for; `unsayable` has the remedies."""
     for field, remedy in unsayable.items():

@@ -1,8 +1,9 @@
 """Windows HPC Pack, after Microsoft's documents of its commands; none was at hand to try it on.
 
-A job has the environment of its owner's account on the node, and CCP_*; nothing of the submitter's is copied.
-Scripts are read by cmd.exe, bodies too. Sources: "job submit", "job list", "job cancel", "job modify", "node list",
-"cluscfg view" and Get-HpcGroup on learn.microsoft.com, Microsoft HPC Pack 2012 R2.
+Head node and compute nodes have a POSIX shell (Cygwin, MSYS2, Git for Windows), which runs what is said here and the
+scripts of jobs. A job has the environment of its owner's account on the node, and CCP_*; nothing of the submitter's is
+copied. Sources: "job submit", "job list", "job cancel", "job modify", "node list", "cluscfg view", Get-HpcGroup and
+"Environment Variables" on learn.microsoft.com, Microsoft HPC Pack 2012 R2.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import assert_never
 
 from jobmgr.dialects import request
+from jobmgr.dialects.answers import number, said, words
 from jobmgr.dialects.dialect import (
     Answer,
     Cause,
@@ -30,9 +32,28 @@ from jobmgr.dialects.dialect import (
     Submitted,
     Wish,
 )
-from jobmgr.dialects.quoting import cmd_path
-from jobmgr.domain.resources import Resources
-from jobmgr.errors import InvalidRequest
+from jobmgr.dialects.quoting import windows_argument, word
+from jobmgr.dialects.windows_hpc_order import job_file
+
+# Programs of Windows get their arguments as they are: else MSYS2 takes `/all` for a path, and so does Git for Windows.
+_AS_IT_IS = "export MSYS_NO_PATHCONV=1 MSYS2_ARG_CONV_EXCL='*'\n"
+# The file is named without its directory, which job.exe would know by another path.
+_SUBMIT = """
+cd -- "${1%/*}" && printf '%s\\n' "$2" >job.xml || exit 1
+exec job submit /jobfile:job.xml
+"""
+# The commands take one job each.
+_CANCEL = """
+code=0
+for id in "$@"; do job cancel "$id" || code=$?; done
+exit "$code"
+"""
+_PRIORITISE = """
+code=0 priority=$1
+shift
+for id in "$@"; do job modify "$id" "/priority:$priority" || code=$?; done
+exit "$code"
+"""
 
 # Source: JobState enumeration, Microsoft HPC Pack.
 _STATES: dict[str, tuple[Phase, Cause | None]] = {
@@ -58,29 +79,16 @@ _OVER = re.compile(
 _FACT = re.compile(r"\w[\w .]*")
 _COUNT = re.compile(r"^\s*(\d{1,9}) matching jobs?\b", re.MULTILINE)
 _ID = re.compile(r"\d+")
-_VALUE = re.compile(r"[A-Za-z0-9_.@-]+(?:,[A-Za-z0-9_.@-]+)*")
-_OPTION = re.compile(r"(/[a-z]+):([A-Za-z0-9_.+,-]+)")
-_OPTIONS = frozenset({"/jobtemplate", "/nodegroupop", "/orderby", "/priority", "/requestednodes"})
 _MIDDLE_PRIORITY, _HIGHEST_PRIORITY = 2000, 4000
-_MB = 1024**2
-_UNSAYABLE = {
-    "qos": "name a job template in `directives`, as /jobtemplate:fast",
-    "gpus": "ask for a partition that has them",
-    "gpu_type": "ask for a partition that has them",
-    "memory_per_cpu_bytes": "ask for memory of a node",
-    "reservation": "ask for a partition",
-    "constraint": "ask for a partition, or name nodes in `directives`, as /requestednodes:n1,n2",
-    "modules": "there are no modules on Windows",
-}
 
 
 class WindowsHpc:
     """HPC Pack's language."""
 
     name = "windows_hpc"
-    id_word = "%CCP_JOBID%"
-    restarts_word = "%CCP_RETRY_COUNT%"
-    index_word = "%CCP_TASKINSTANCEID%"
+    id_word = "$CCP_JOBID"
+    restarts_word = "${CCP_RETRY_COUNT:-0}"
+    index_word = "${CCP_TASKINSTANCEID:-0}"
     array_cap: int | None = None
 
     def probe(self) -> tuple[Command, ...]:
@@ -96,24 +104,24 @@ class WindowsHpc:
         raise ValueError(f"{id_} has no element {index}")
 
     def script(self, order: Order) -> str:
-        """See Dialect. All options are on the command line, so that one file does."""
-        _options(order)
-        lines = ["@echo off", f"cd /d {cmd_path(order.cwd, 'cwd')} || exit /b 1", *order.body.splitlines()]
-        return "".join(f"{line}\r\n" for line in lines)
+        """See Dialect. What is asked for stands in the job file; the output goes where the shell puts it."""
+        job_file(order, "")
+        output = f"exec >>{word(order.stdout)} 2>>{word(order.stderr)} || exit 1\n"
+        return f"#!/bin/sh\n{output}cd -- {word(order.cwd)} || exit 1\n{_AS_IT_IS}{order.body}"
 
     def submit(self, path: str, order: Order) -> Command:
-        """See Dialect."""
-        return Command(("job", "submit", *_options(order), "cmd", "/c", path))
+        """See Dialect. The job file lies beside the script."""
+        return _command(_SUBMIT, path, job_file(order, f"sh {windows_argument(path, 'work_dir')}"))
 
     def submitted(self, answer: Answer) -> Submission:
         """See Dialect. Refusals are taken for such by their words; other failures are doubtful."""
-        said = f"{answer.stdout.strip()}\n{answer.stderr.strip()}".strip()[:2000]
-        numbers = _SUBMITTED.findall(said)
+        heard, told = said(answer), words(answer, "job submit")
+        numbers = _SUBMITTED.findall(heard)
         if answer.exit_code == 0 and len(numbers) == 1:
             return Submitted(numbers[0])
-        if answer.exit_code in (0, None) or numbers or _LOST.search(said) is not None:
-            return Doubtful(said or "job submit did not answer")
-        return Refused(said) if _PLAIN.search(said) is not None else Doubtful(said or "job submit failed")
+        if answer.exit_code in (0, None) or numbers or _LOST.search(heard) is not None:
+            return Doubtful(told)
+        return Refused(told) if _PLAIN.search(heard) is not None else Doubtful(told)
 
     def find(self, name: str) -> tuple[Command, ...]:
         """See Dialect."""
@@ -135,14 +143,14 @@ class WindowsHpc:
         count = _COUNT.search(answer.stdout)
         if answer.exit_code == 0 and count is not None and int(count[1]) == len(jobs):
             return Listing(jobs, complete=True)
-        said = answer.stderr.strip() or answer.stdout.strip()[-200:]
-        return Listing(jobs, complete=False, why=f"job list did not tell all: {said}"[:500])
+        told = words(answer, "job list")[-400:]
+        return Listing(jobs, complete=False, why=f"job list did not tell all: {told}")
 
     def ask(self, wish: Wish, ids: Sequence[str]) -> Command | None:
         """See Dialect. Jobs can only be held until a time, and not be suspended."""
         match wish:
             case Wish.CANCEL:
-                return _each("job cancel %i", ids)
+                return _command(_CANCEL, *_checked(ids))
             case Wish.HOLD | Wish.RELEASE | Wish.SUSPEND | Wish.RESUME:
                 return None
             case _ as never:
@@ -150,24 +158,24 @@ class WindowsHpc:
 
     def prioritise(self, priority: int, ids: Sequence[str]) -> Command | None:
         """See Dialect. From 0 to 4000; a job has 2000 by itself."""
-        number = max(0, min(_HIGHEST_PRIORITY, _MIDDLE_PRIORITY + priority))
-        return _each(f"job modify %i /priority:{number}", ids)
+        level = max(0, min(_HIGHEST_PRIORITY, _MIDDLE_PRIORITY + priority))
+        return _command(_PRIORITISE, str(level), *_checked(ids))
 
     def complied(self, answer: Answer) -> Compliance:
         """See Dialect."""
-        said = f"{answer.stdout}\n{answer.stderr}"
-        if answer.exit_code is None or _LOST.search(said) is not None:
+        heard = said(answer)
+        if answer.exit_code is None or _LOST.search(heard) is not None:
             return Compliance.DOUBTFUL
-        if _OVER.search(said) is not None:
+        if _OVER.search(heard) is not None:
             return Compliance.GONE
-        if re.search(r"denied|permission", said, re.IGNORECASE) is not None:
+        if re.search(r"denied|permission", heard, re.IGNORECASE) is not None:
             return Compliance.REFUSED
         return Compliance.DONE if answer.exit_code == 0 else Compliance.DOUBTFUL
 
     def partitions(self) -> Command:
         """See Dialect. Node groups; no command but this one lists them."""
         script = "Add-PSSnapin Microsoft.HPC; Get-HpcGroup | Format-List -Property Name"
-        return Command(("powershell", "-NoProfile", "-NonInteractive", "-Command", script))
+        return _program("powershell", "-NoProfile", "-NonInteractive", "-Command", script)
 
     def read_partitions(self, answer: Answer) -> tuple[Partition, ...]:
         """See Dialect."""
@@ -179,7 +187,7 @@ class WindowsHpc:
 
     def nodes(self) -> Command:
         """See Dialect."""
-        return Command(("node", "list", "/format:list"))
+        return _program("node", "list", "/format:list")
 
     def read_nodes(self, answer: Answer) -> tuple[Node, ...]:
         """See Dialect."""
@@ -195,7 +203,7 @@ class WindowsHpc:
 
     def version(self) -> Command:
         """See Dialect."""
-        return Command(("cluscfg", "view"))
+        return _program("cluscfg", "view")
 
     def read_version(self, answer: Answer) -> str | None:
         """See Dialect."""
@@ -204,14 +212,21 @@ class WindowsHpc:
 
 
 def _list(*options: str) -> Command:
-    return Command(("job", "list", "/format:list", *options))
+    return _program("job", "list", "/format:list", *options)
 
 
-def _each(command: str, ids: Sequence[str]) -> Command:
-    """The commands take one job each."""
+def _program(*argv: str) -> Command:
+    return _command('exec "$@"', *argv)
+
+
+def _command(text: str, *arguments: str) -> Command:
+    return Command(("sh", "-c", _AS_IT_IS + text, "sh", *arguments))
+
+
+def _checked(ids: Sequence[str]) -> Sequence[str]:
     if any(_ID.fullmatch(each) is None for each in ids):
         raise ValueError(f"ids of Windows HPC jobs are numbers: {ids!r}")
-    return Command(("cmd", "/c", f"for %i in ({' '.join(ids)}) do @{command}"))
+    return ids
 
 
 def _blocks(text: str) -> Iterator[dict[str, str]]:
@@ -227,24 +242,23 @@ def _blocks(text: str) -> Iterator[dict[str, str]]:
 
 
 def _standing(facts: dict[str, str]) -> Standing | None:
-    number = facts.get("id") or facts.get("job id") or ""
-    word = facts.get("state", "")
-    if _ID.fullmatch(number) is None or not word:
+    id_ = facts.get("id") or facts.get("job id") or ""
+    state = facts.get("state", "")
+    if _ID.fullmatch(id_) is None or not state:
         return None
-    phase, cause = _STATES.get(word.lower(), (Phase.UNKNOWN, None))
-    return Standing(number, facts.get("name", ""), phase, word, cause)
+    phase, cause = _STATES.get(state.lower(), (Phase.UNKNOWN, None))
+    return Standing(id_, facts.get("name", ""), phase, state, cause)
 
 
 def _node(facts: dict[str, str]) -> Node | None:
     name = facts.get("node name") or facts.get("name")
     if name is None or "state" not in facts:
         return None
-    cores = facts.get("number of cores") or facts.get("cores") or ""
     return Node(
         name=name,
         state=facts["state"],
         is_up=facts["state"].lower() == "online",
-        cpus=int(cores) if cores.isdecimal() and len(cores) < 19 else None,
+        cpus=number(facts.get("number of cores") or facts.get("cores")),
         cpus_used=None,
         memory_bytes=None,
         gpus=None,
@@ -255,92 +269,5 @@ def _node(facts: dict[str, str]) -> Node | None:
 def _insist(answer: Answer) -> list[dict[str, str]]:
     blocks = list(_blocks(answer.stdout))
     if answer.exit_code != 0 or not blocks:
-        raise NotUnderstood(
-            (answer.stderr.strip() or answer.stdout.strip() or "HPC Pack did not answer")[:500]
-        )
+        raise NotUnderstood(words(answer, "HPC Pack"))
     return blocks
-
-
-def _options(order: Order) -> tuple[str, ...]:
-    resources = order.resources
-    request.refuse_unsayable(resources, "Windows HPC", _UNSAYABLE)
-    if order.elements is not None:
-        raise InvalidRequest("elements", "job list does not tell elements apart; submit jobs one by one")
-    if order.is_held:
-        raise InvalidRequest("is_held", "Windows HPC cannot hold a job without a time; submit it at once")
-    options = [f"/jobname:{request.name(order.name)}", "/rerunnable:false"]
-    paths = (
-        ("/stdout", "stdout", order.stdout),
-        ("/stderr", "stderr", order.stderr),
-        ("/workdir", "cwd", order.cwd),
-    )
-    options += [f"{option}:{cmd_path(path, field)[1:-1]}" for option, field, path in paths]
-    options += _size(resources)
-    for option, field in (
-        ("/nodegroup", "partition"),
-        ("/projectname", "account"),
-        ("/emailaddress", "mail_to"),
-    ):
-        value = getattr(resources, field)
-        options += [f"{option}:{_value(value, f'resources.{field}')}"] if value is not None else []
-    options += [f"/runtime:{_runtime(resources.walltime_s)}"] if resources.walltime_s is not None else []
-    licenses = ",".join(f"{name}:{number}" for name, number in request.licenses(resources, frozenset()))
-    options += [f"/license:{licenses}"] if licenses else []
-    options += [f"/exclusive:{str(resources.exclusive).lower()}"] if resources.exclusive is not None else []
-    return (
-        *options,
-        *_mail(resources),
-        *(_option(text) for text in (*resources.directives, *order.directives)),
-    )
-
-
-def _size(resources: Resources) -> list[str]:
-    """Cores, or whole nodes with so many cores. Memory chooses among nodes; nothing of it is reserved."""
-    options = []
-    if resources.nodes is not None:
-        options = [f"/numnodes:{resources.nodes}"]
-        cores = max(share.tasks for share in request.shares(resources)) * (resources.cpus or 1)
-        options += (
-            [f"/corespernode:{cores}"] if resources.tasks is not None or resources.cpus is not None else []
-        )
-    elif request.is_sized(resources):
-        options = [f"/numcores:{request.tasks(resources) * (resources.cpus or 1)}"]
-        options += ["/singlenode:true"] if request.tasks(resources) == 1 else []
-    if resources.memory_bytes is not None:
-        options.append(f"/memorypernode:{request.units(resources.memory_bytes, _MB)}")
-    return options
-
-
-def _runtime(walltime_s: float) -> str:
-    """`hours:minutes`."""
-    minutes = request.minutes(walltime_s)
-    return f"{minutes // 60}:{minutes % 60:02}"
-
-
-def _mail(resources: Resources) -> list[str]:
-    occasions = request.mail(resources)
-    if "fail" in occasions and "end" not in occasions:
-        raise InvalidRequest("resources.mail_on", "Windows HPC cannot mail on failure alone; ask for end too")
-    return [
-        f"{option}:true"
-        for occasion, option in (("begin", "/notifyonstart"), ("end", "/notifyoncompletion"))
-        if occasion in occasions
-    ]
-
-
-def _value(text: str, field: str) -> str:
-    if _VALUE.fullmatch(text) is None:
-        raise InvalidRequest(
-            field, f"{text[:100]!r} has characters that a Windows command line would not take as text"
-        )
-    return text
-
-
-def _option(text: str) -> str:
-    match = _OPTION.fullmatch(text)
-    if match is None or match[1] not in _OPTIONS:
-        allowed = ", ".join(sorted(_OPTIONS))
-        raise InvalidRequest(
-            "resources.directives", f"{text[:40]!r} cannot be set here; only {allowed}, as /priority:7"
-        )
-    return text

@@ -21,8 +21,7 @@ Position = Annotated[
     str, Meta(max_length=128, description="`epoch:seq` of an earlier answer, or a number alone")
 ]
 
-# Those whose jobs have a holder; windows_hpc has only its dialect yet.
-Kind = Literal["slurm", "pbs", "lsf", "shell"]
+Kind = Literal["slurm", "pbs", "lsf", "windows_hpc", "shell"]
 Path = Annotated[str, Meta(min_length=1, max_length=4096)]
 
 

@@ -134,8 +134,9 @@ async def test_trial_tells_step_by_step(api: Api) -> None:
     ]
 
 
-async def test_trial_of_a_site_without_its_scheduler_says_what_is_missing(api: Api) -> None:
-    await put(api, "far", kind="lsf")
+@pytest.mark.parametrize("kind", ["lsf", "windows_hpc"])
+async def test_trial_of_a_site_without_its_scheduler_says_what_is_missing(api: Api, kind: str) -> None:
+    await put(api, "far", kind=kind)
 
     trial = (await api.post("/api/v1/sites/far/test")).json
 
@@ -153,7 +154,6 @@ async def test_trial_of_a_site_without_its_scheduler_says_what_is_missing(api: A
         ("a%20b", {}, "name"),
         ("x" * 65, {}, "name"),
         ("s", {"kind": "cron"}, "kind"),
-        ("s", {"kind": "windows_hpc"}, "kind"),
         ("s", {"work_dir": "here"}, "work_dir"),
         ("s", {"host": "h"}, "work_dir"),
         ("s", {"host": "h\n", "work_dir": "/w"}, "host"),

@@ -21,7 +21,9 @@ def insist_on_syntax(script: str) -> None:
     assert read.returncode == 0, read.stderr
 
 
-def run(command: Command, programs: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def run(
+    command: Command, programs: Path, env: dict[str, str], *, check: bool = True
+) -> subprocess.CompletedProcess[str]:
     """Run a command where `programs` are found before those of the system."""
     path = f"{programs}:/usr/bin:/bin"
     return subprocess.run(
@@ -30,7 +32,7 @@ def run(command: Command, programs: Path, env: dict[str, str]) -> subprocess.Com
         env=env | {"PATH": path},
         capture_output=True,
         text=True,
-        check=True,
+        check=check,
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 from hypothesis import given
@@ -27,9 +28,17 @@ from jobmgr.dialects.dialect import (
 from jobmgr.dialects.windows_hpc import WindowsHpc
 from jobmgr.domain.resources import Resources
 from jobmgr.errors import InvalidRequest
+from tests import hpcpack
+from tests.dialects import shell
 
 HPC: Dialect = WindowsHpc()
-ORDER = Order("jm-0123abcd", "rem gate\ncall run-it\n", r"\\h\w\j 1\out", r"\\h\w\j 1\err", r"C:\w\j 1")
+ORDER = Order("jm-0123abcd", "run it\n", "//h/w/j 1/out", "//h/w/j 1/err", "//h/w/j 1")
+SPACE = "{http://schemas.microsoft.com/HPCS2008R2/scheduler/}"
+EVERYTHING = Resources(
+    cpus=1, memory_bytes=1, walltime_s=1, partition="p", account="a", exclusive=True, licenses=("l",), mail_to="m",
+    mail_on=("begin", "end"),
+    directives=("/jobtemplate:a", "/nodegroupop:Union", "/orderby:Cores", "/priority:1", "/requestednodes:n"),
+)  # fmt: skip
 LIST = """\
 Id                               : 35
 Owner                            : LAB\\ann
@@ -47,23 +56,46 @@ Priority                         : Normal
 """
 
 
-def options(**resources: Any) -> list[str]:
-    """The options of a submission that asks for `resources`, without what every one has."""
-    command = HPC.submit(r"C:\w\s.cmd", replace(ORDER, resources=Resources(**resources)))
-    return list(command.argv[7:-3])
+def job_file(order: Order) -> ET.Element:
+    """The job file that is handed in with a script."""
+    return ET.fromstring(HPC.submit("//h/w/c 1/script", order).argv[-1])
 
 
-def test_a_submission_is_one_command_line_with_the_script() -> None:
-    command = HPC.submit(r"C:\w\s.cmd", ORDER)
-
-    assert command.argv == (
-        "job", "submit", "/jobname:jm-0123abcd", "/rerunnable:false",
-        r"/stdout:\\h\w\j 1\out", r"/stderr:\\h\w\j 1\err", r"/workdir:C:\w\j 1", "cmd", "/c", r"C:\w\s.cmd",
-    )  # fmt: skip
+def asked(**resources: Any) -> dict[str, str]:
+    """The attributes of a job that asks for `resources`, without what every one has."""
+    order = replace(ORDER, resources=Resources(**resources))
+    plain = job_file(ORDER).items()
+    return {name: value for name, value in job_file(order).items() if (name, value) not in plain}
 
 
-def test_a_script_is_for_cmd() -> None:
-    assert HPC.script(ORDER) == '@echo off\r\ncd /d "C:\\w\\j 1" || exit /b 1\r\nrem gate\r\ncall run-it\r\n'
+def said(command: Command) -> tuple[str, ...]:
+    """A program and its arguments, as a shell runs them."""
+    assert command.argv[:2] == ("sh", "-c")
+    assert command.argv[2].endswith('exec "$@"')
+    return command.argv[4:]
+
+
+def test_a_submission_is_a_job_file_beside_the_script() -> None:
+    command = HPC.submit("//h/w/c 1/script", ORDER)
+
+    assert command.argv[-1] == (
+        "<?xml version='1.0' encoding='us-ascii'?>\n"
+        '<Job xmlns="http://schemas.microsoft.com/HPCS2008R2/scheduler/" Version="3.000" Name="jm-0123abcd">\n'
+        "  <Dependencies />\n"
+        "  <Tasks>\n"
+        '    <Task Version="3.000" CommandLine="sh &quot;//h/w/c 1/script&quot;" IsRerunnable="false" />\n'
+        "  </Tasks>\n"
+        "</Job>"
+    )
+    assert command.argv[-2] == "//h/w/c 1/script"
+
+
+def test_a_script_is_for_a_shell() -> None:
+    script = HPC.script(ORDER)
+
+    assert script.startswith("#!/bin/sh\nexec >>'//h/w/j 1/out' 2>>'//h/w/j 1/err' || exit 1\n")
+    assert "\ncd -- '//h/w/j 1' || exit 1\n" in script
+    assert script.endswith("\nrun it\n")
 
 
 def test_the_id_is_read_from_the_documented_words() -> None:
@@ -89,9 +121,8 @@ def test_a_refusal_is_known_by_its_words_and_anything_else_is_doubtful(answer: A
 def test_jobs_are_found_by_their_whole_name_also_ended_ones() -> None:
     listing = HPC.found("jm-0123abcd", [Answer(0, LIST)])
 
-    assert HPC.find("jm-0123abcd") == (
-        Command(("job", "list", "/format:list", "/jobname:jm-0123abcd", "/all")),
-    )
+    (command,) = HPC.find("jm-0123abcd")
+    assert said(command) == ("job", "list", "/format:list", "/jobname:jm-0123abcd", "/all")
     assert listing.complete
     assert [(job.id, job.phase, job.cause) for job in listing.jobs] == [("35", Phase.RUNNING, None)]
 
@@ -126,24 +157,46 @@ def test_an_unheard_of_state_is_unknown_and_not_an_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("resources", "said"),
+    ("resources", "attributes"),
     [
-        ({"cpus": 4}, ["/numcores:4", "/singlenode:true"]),
-        ({"tasks": 3, "cpus": 2}, ["/numcores:6"]),
-        ({"nodes": 2}, ["/numnodes:2"]),
-        ({"nodes": 2, "tasks": 5, "cpus": 2}, ["/numnodes:2", "/corespernode:6"]),
-        ({"memory_bytes": 2**30 + 1}, ["/memorypernode:1025"]),
-        ({"walltime_s": 90_061}, ["/runtime:25:02"]),
-        ({"partition": "fast,big", "account": "p1"}, ["/nodegroup:fast,big", "/projectname:p1"]),
-        ({"licenses": ("ansys:2", "hfss")}, ["/license:ansys:2,hfss:1"]),
-        ({"exclusive": True}, ["/exclusive:true"]),
+        ({"cpus": 4}, {"UnitType": "Core", "MinCores": "4", "MaxCores": "4", "SingleNode": "true"}),
+        ({"tasks": 3, "cpus": 2}, {"UnitType": "Core", "MinCores": "6", "MaxCores": "6"}),
+        ({"nodes": 2}, {"UnitType": "Node", "MinNodes": "2", "MaxNodes": "2"}),
+        ({"nodes": 2, "tasks": 5, "cpus": 2},
+         {"UnitType": "Node", "MinNodes": "2", "MaxNodes": "2", "MinCoresPerNode": "6"}),
+        ({"memory_bytes": 2**30 + 1}, {"MinMemory": "1025"}),
+        ({"walltime_s": 90_060.5}, {"RuntimeSeconds": "90061"}),
+        ({"partition": "fast,Head Nodes", "account": "p & q"}, {"NodeGroups": "fast,Head Nodes", "Project": "p & q"}),
+        ({"licenses": ("ansys:2", "hfss")}, {"SoftwareLicense": "ansys:2,hfss:1"}),
+        ({"exclusive": True}, {"IsExclusive": "true"}),
         ({"mail_to": "a@x.org", "mail_on": ("begin", "end")},
-         ["/emailaddress:a@x.org", "/notifyonstart:true", "/notifyoncompletion:true"]),
-        ({"directives": ("/priority:High", "/jobtemplate:fast")}, ["/priority:High", "/jobtemplate:fast"]),
+         {"EmailAddress": "a@x.org", "NotifyOnStart": "true", "NotifyOnCompletion": "true"}),
+        ({"directives": ("/priority:High", "/jobtemplate:fast")}, {"Priority": "High", "JobTemplate": "fast"}),
     ],
 )  # fmt: skip
-def test_resources_are_said_as_documented(resources: dict[str, Any], said: list[str]) -> None:
-    assert options(**resources) == said
+def test_resources_are_said_as_documented(resources: dict[str, Any], attributes: dict[str, str]) -> None:
+    said = asked(**resources)
+
+    counted = {name: "false" for name in ("AutoCalculateMin", "AutoCalculateMax") if "UnitType" in attributes}
+    assert said == attributes | counted
+
+
+def test_the_only_task_gets_all_that_its_job_has() -> None:
+    job = job_file(replace(ORDER, resources=Resources(cpus=4)))
+    (task,) = job.iter(f"{SPACE}Task")
+
+    for name in ("UnitType", "MinCores", "MaxCores"):
+        assert task.get(name) == job.get(name) is not None
+
+
+def test_attributes_are_those_that_are_documented() -> None:
+    job = job_file(replace(ORDER, resources=EVERYTHING))
+    nodes = job_file(replace(ORDER, resources=replace(EVERYTHING, nodes=2, tasks=4)))
+
+    (task,) = job.iter(f"{SPACE}Task")
+    (task_on_nodes,) = nodes.iter(f"{SPACE}Task")
+    assert set(job.keys()) | set(nodes.keys()) == hpcpack.JOB
+    assert set(task.keys()) | set(task_on_nodes.keys()) == hpcpack.TASK
 
 
 @pytest.mark.parametrize(
@@ -152,17 +205,15 @@ def test_resources_are_said_as_documented(resources: dict[str, Any], said: list[
         ("elements", {"elements": 3}),
         ("is_held", {"is_held": True}),
         ("name", {"name": "a*"}),
-        ("cwd", {"cwd": "relative"}),
-        ("cwd", {"cwd": r"C:\a%PATH%"}),
-        ("stdout", {"stdout": r'C:\a" /user:x'}),
         ("resources.gpus", {"resources": Resources(gpus=1)}),
         ("resources.qos", {"resources": Resources(qos="q")}),
         ("resources.memory_per_cpu", {"resources": Resources(memory_per_cpu_bytes=1)}),
-        ("resources.partition", {"resources": Resources(partition="a&calc")}),
-        ("resources.partition", {"resources": Resources(partition="a /user:x")}),
+        ("resources.partition", {"resources": Resources(partition="a\nb")}),
+        ("resources.account", {"resources": Resources(account=" ")}),
+        ("resources.modules", {"resources": Resources(modules=("gcc",))}),
         ("resources.mail_on", {"resources": Resources(mail_on=("fail",))}),
         ("resources.directives", {"resources": Resources(directives=("/user:x",))}),
-        ("resources.directives", {"resources": Resources(directives=("/priority:1 /user:x",))}),
+        ("resources.directives", {"resources": Resources(directives=("/priority:1\n",))}),
         ("resources.directives", {"resources": Resources(directives=("/rerunnable:true",))}),
     ],
 )
@@ -173,8 +224,27 @@ def test_what_windows_hpc_cannot_say_is_refused_with_the_field(field: str, chang
     assert refused.value.field == field
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "script",
+        r"C:\w\script",
+        '//h/w/a" /x "',
+        "//h/w/%PATH%/script",
+        "//h/w/a\nb",
+        "//h/w/*/s",
+        "//h/w/" + "x" * 480,
+    ],
+)
+def test_a_path_that_a_command_line_of_windows_cannot_hold_is_refused(path: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        HPC.submit(path, ORDER)
+
+    assert refused.value.field == "work_dir"
+
+
 _TEXTS = st.text(max_size=20) | st.sampled_from(
-    ["a&b", "a /user:x", "%PATH%", "/priority:1", "x^", "a b", 'a"b']
+    ["a&b", '"/><Task CommandLine="calc"/>', "&#10;", "%PATH%", "/priority:1", "]]>", "é\u2028", "a b", 'a"b']
 )
 
 
@@ -186,30 +256,44 @@ _TEXTS = st.text(max_size=20) | st.sampled_from(
         | {name: st.integers(1, 99) for name in ("nodes", "tasks", "cpus", "memory_bytes")},
     )
 )
-def test_no_value_is_more_than_one_word_for_a_windows_command_line(values: dict[str, Any]) -> None:
+def test_no_value_is_more_than_the_value_of_its_attribute(values: dict[str, Any]) -> None:
     try:
-        said = options(**values)
+        job = job_file(replace(ORDER, resources=Resources(**values)))
     except InvalidRequest as refused:
         assert refused.field
         return
 
-    for option in said:
-        assert re.fullmatch(r"/[a-z]+:[A-Za-z0-9_.:@+,-]+", option) is not None, option
+    assert [element.tag.removeprefix(SPACE) for element in job.iter()] == [
+        "Job",
+        "Dependencies",
+        "Tasks",
+        "Task",
+    ]
+    assert set(job.keys()) <= hpcpack.JOB
+    for field, name in (("partition", "NodeGroups"), ("account", "Project"), ("mail_to", "EmailAddress")):
+        assert job.get(name) == values.get(field)
 
 
-def test_jobs_are_cancelled_each_and_not_held() -> None:
-    assert HPC.ask(Wish.CANCEL, ["35", "36"]) == Command(("cmd", "/c", "for %i in (35 36) do @job cancel %i"))
+def test_jobs_are_cancelled_each_and_not_held(tmp_path: Path) -> None:
+    command = HPC.ask(Wish.CANCEL, ["35", "36"])
+    shell.install(tmp_path / "bin", "job", 'echo "<$*>"; [ "$2" != 35 ] || exit 3')
+
+    assert command is not None
+    done = shell.run(command, tmp_path / "bin", {}, check=False)
+    assert (done.stdout, done.returncode) == ("<cancel 35>\n<cancel 36>\n", 3)
     assert HPC.ask(Wish.HOLD, ["35"]) is None
     with pytest.raises(ValueError, match="numbers"):
-        HPC.ask(Wish.CANCEL, ["35) & calc ("])
+        HPC.ask(Wish.CANCEL, ["35; calc"])
 
 
 @pytest.mark.parametrize(("priority", "said"), [(0, "2000"), (-9999, "0"), (9999, "4000")])
-def test_a_priority_is_kept_within_what_is_documented(priority: int, said: str) -> None:
-    command = HPC.prioritise(priority, ["35"])
+def test_a_priority_is_kept_within_what_is_documented(tmp_path: Path, priority: int, said: str) -> None:
+    command = HPC.prioritise(priority, ["35", "36"])
+    shell.install(tmp_path / "bin", "job", 'echo "<$*>"')
 
     assert command is not None
-    assert command.argv[2].endswith(f"job modify %i /priority:{said}")
+    done = shell.run(command, tmp_path / "bin", {})
+    assert done.stdout == f"<modify 35 /priority:{said}>\n<modify 36 /priority:{said}>\n"
 
 
 @pytest.mark.parametrize(
