@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
 from jobmgr.dialects.dialect import Command
 
+SHELLS = [name for name in ("bash", "dash") if shutil.which(name)]
+
 
 def insist_on_syntax(script: str) -> None:
-    """Let bash read a script without running it."""
-    read = subprocess.run(
-        ["/bin/bash", "-n"],
-        input=script,
-        capture_output=True,
-        text=True,
-        errors="surrogateescape",
-        check=False,
-    )
-    assert read.returncode == 0, read.stderr
+    """Let bash and dash, as far as they are installed, read a script without running it."""
+    assert SHELLS
+    for name in SHELLS:
+        read = subprocess.run(
+            [name, "-n"], input=script, capture_output=True, text=True, errors="surrogateescape", check=False
+        )
+        assert (read.returncode, read.stderr) == (0, ""), name
 
 
 def run(

@@ -9,24 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobmgr.dialects.dialect import Answer, Dialect, Doubtful, NotUnderstood, Submitted
-from jobmgr.dialects.lsf import Lsf
-from jobmgr.dialects.lsf_order import Variant
-from jobmgr.dialects.pbs import Flavour, Pbs
-from jobmgr.dialects.shell import Shell
-from jobmgr.dialects.slurm import Slurm
-from jobmgr.dialects.windows_hpc import WindowsHpc
 from tests.dialects import recording
-
-_DIALECTS: dict[str, Dialect] = {
-    "slurm": Slurm(),
-    "shell": Shell(),
-    "openpbs": Pbs(),
-    "torque": Pbs(Flavour.TORQUE),
-    "ibm": Lsf(),
-    "classic": Lsf(Variant.CLASSIC),
-    "windows": WindowsHpc(),
-}
-ALL = pytest.mark.parametrize("dialect", _DIALECTS.values(), ids=_DIALECTS.keys())
+from tests.dialects.everyone import ALL
 
 _IBM_JOBS = (Path(__file__).parent.parent / "data" / "lsf" / "ibm_bjobs.json").read_text()
 _TEXTS = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -512,22 +511,6 @@ def test_no_path_makes_an_option_of_its_own(name: str, text: str) -> None:
     assert sum(option.endswith(f'="{written}"') for option in directives(script)) >= 1
     assert len(directives(script)) == len(directives(DIALECT.script(ORDER)))
     assert not set(text) & set('"\\$`\n')
-
-
-@given(st.lists(_HOSTILE, min_size=2, max_size=2))
-def test_scripts_are_those_of_a_shell(texts: list[str]) -> None:
-    """What sbatch reads a shell takes for comments: the body says what it says alone."""
-    resources = Resources(partition="a&b|c(d)[e]*", constraint="[x|y]&z", licenses=("a:1",))
-    order = replace(ORDER, body="echo body\n", cwd="/a b;touch c", resources=resources)
-    for text in texts:
-        try:
-            order = replace(order, resources=replace(resources, constraint=text))
-            script = DIALECT.script(order)
-        except InvalidRequest:
-            continue
-        assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
-        done = subprocess.run(["sh"], input=script, text=True, capture_output=True, check=False)
-        assert (done.stdout, done.stderr, done.returncode) == ("body\n", "", 0)
 
 
 def test_every_resource_is_said_or_refused() -> None:
