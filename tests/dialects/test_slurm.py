@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -511,22 +511,3 @@ def test_no_path_makes_an_option_of_its_own(name: str, text: str) -> None:
     assert sum(option.endswith(f'="{written}"') for option in directives(script)) >= 1
     assert len(directives(script)) == len(directives(DIALECT.script(ORDER)))
     assert not set(text) & set('"\\$`\n')
-
-
-def test_every_resource_is_said_or_refused() -> None:
-    """None is dropped in silence, whatever is added to `Resources`; what the body does itself is not SLURM's."""
-    values: dict[str, Any] = {
-        "cpus": 2, "memory_bytes": 2**30, "gpus": 1, "gpu_type": "x", "walltime_s": 60.0, "nodes": 2, "tasks": 2,
-        "partition": "x", "account": "x", "qos": "x", "memory_per_cpu_bytes": 2**30, "reservation": "x",
-        "constraint": "x", "exclusive": True, "licenses": ("x:1",), "mail_to": "x", "mail_on": ("end",),
-        "directives": ("--nice=1",),
-    }  # fmt: skip
-    needed: dict[str, dict[str, Any]] = {"gpu_type": {"gpus": 1}, "mail_to": {"mail_on": ("end",)}}
-    for field in fields(Resources):
-        if field.name in {"modules", "setup"}:
-            continue
-        base = Resources(**needed.get(field.name, {}))
-        asked = replace(base, **{field.name: values[field.name]})
-        assert DIALECT.script(replace(ORDER, resources=asked)) != DIALECT.script(
-            replace(ORDER, resources=base)
-        )
