@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from jobmgr.dialects.dialect import Answer, NotUnderstood
 
@@ -42,3 +43,11 @@ def printed(answer: Answer, program: str) -> str:
 def number(text: str | None) -> int | None:
     """A whole number, or None for everything else."""
     return int(text) if text is not None and _NUMBER.fullmatch(text) else None
+
+
+def array_cap(limits: Sequence[str]) -> int | None:
+    """How many elements an array may have by all of these limits; None if there may be none. Raises NotUnderstood."""
+    sizes = [size for text in limits if (size := number(text)) is not None]
+    if len(sizes) < len(limits):
+        raise NotUnderstood(f"not how long an array may be: {limits!r}"[:200])
+    return min(sizes) if min(sizes) > 1 else None

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from jobmgr.dialects import lsf_listing
-from jobmgr.dialects.answers import said, words
+from jobmgr.dialects.answers import array_cap, said, words
 from jobmgr.dialects.dialect import (
     Answer,
     Busy,
@@ -42,7 +42,7 @@ _GONE = re.compile(r"Job has already finished|No matching job found|is not found
 _UNWILLING = re.compile(r"permission denied|Illegal|not permitted", re.IGNORECASE)
 
 _DEFAULT_QUEUE = re.compile(r"^\s*DEFAULT_QUEUE\s*=\s*(\S+)", re.MULTILINE)
-_ARRAY_CAP = re.compile(r"^\s*MAX_JOB_ARRAY_SIZE\s*=\s*(\d{1,18})", re.MULTILINE)
+_ARRAY_CAP = re.compile(r"^\s*MAX_JOB_ARRAY_SIZE\s*=\s*(\S+)", re.MULTILINE)
 # Unless the cluster says otherwise. Source: lsb.params(5), "MAX_JOB_ARRAY_SIZE".
 _MAX_ARRAY_SIZE = 1000
 _VERSION = re.compile(
@@ -68,7 +68,7 @@ class Lsf:
     restarts_word = ""  # a job does not learn how often it was requeued
     index_word = "$((LSB_JOBINDEX - 1))"  # arrays begin at 1
 
-    def __init__(self, variant: Variant = Variant.IBM, *, array_cap: int = _MAX_ARRAY_SIZE) -> None:
+    def __init__(self, variant: Variant = Variant.IBM, *, array_cap: int | None = _MAX_ARRAY_SIZE) -> None:
         self.variant = variant
         self.array_cap = array_cap
 
@@ -86,7 +86,7 @@ class Lsf:
         _insist(parameters, has_rows=_DEFAULT_QUEUE.search(parameters.stdout) is not None)
         return Lsf(
             Variant.IBM if _IBM_VERSION.search(known or "") is not None else Variant.CLASSIC,
-            array_cap=int(cap[1]) if cap is not None else _MAX_ARRAY_SIZE,
+            array_cap=array_cap([cap[1]]) if cap is not None else _MAX_ARRAY_SIZE,
         )
 
     def element(self, id_: str, index: int) -> str:
@@ -95,7 +95,7 @@ class Lsf:
 
     def script(self, order: Order) -> str:
         """See Dialect. In a working directory that is missing LSF would run the job in another one."""
-        lines = "".join(f"#BSUB {line}\n" for line in directives(order, self.variant, self.array_cap))
+        lines = "".join(f"#BSUB {line}\n" for line in directives(order, self.variant, self.array_cap or 0))
         body = f"unset LSB_NTRIES\ncd -- {word(order.cwd)} || exit 1\n{order.body}"
         if _DIRECTIVE.search(body) is not None:
             raise InvalidRequest(

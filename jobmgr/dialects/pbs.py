@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import assert_never
 
 from jobmgr.dialects import pbs_listing
-from jobmgr.dialects.answers import number, printed, said, why, words
+from jobmgr.dialects.answers import array_cap, printed, said, why, words
 from jobmgr.dialects.dialect import (
     Answer,
     Busy,
@@ -93,7 +93,7 @@ class Pbs:
         flavour: Flavour = Flavour.OPENPBS,
         *,
         keeps_history: bool = True,
-        array_cap: int = _MAX_ARRAY_SIZE,
+        array_cap: int | None = _MAX_ARRAY_SIZE,
     ) -> None:
         self.flavour = flavour
         self.array_cap = array_cap if flavour is Flavour.OPENPBS else None
@@ -117,7 +117,7 @@ class Pbs:
         facts = next((block.facts for block in told), {})
         return Pbs(
             keeps_history=facts.get("job_history_enable") == "True",
-            array_cap=number(facts.get("max_array_size")) or _MAX_ARRAY_SIZE,
+            array_cap=array_cap([facts.get("max_array_size", str(_MAX_ARRAY_SIZE))]),
         )
 
     def element(self, id_: str, index: int) -> str:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from jobmgr.dialects import slurm_listing
-from jobmgr.dialects.answers import printed, why, words
+from jobmgr.dialects.answers import array_cap, printed, why, words
 from jobmgr.dialects.dialect import (
     Answer,
     Busy,
@@ -147,8 +147,8 @@ _DENIED = (
     "Invalid job id ",
 )
 
-_MAX_ARRAY_SIZE = re.compile(r"^MaxArraySize\s*=\s*(\d{1,9})", re.MULTILINE)
-_MAX_ARRAY_TASKS = re.compile(r"\bmax_array_tasks=(\d{1,9})")
+_MAX_ARRAY_SIZE = re.compile(r"^MaxArraySize\s*=\s*(\S+)", re.MULTILINE)
+_MAX_ARRAY_TASKS = re.compile(r"\bmax_array_tasks=(\w+)")
 
 
 class Slurm:
@@ -159,7 +159,7 @@ class Slurm:
     restarts_word = "${SLURM_RESTART_COUNT:-0}"
     index_word = "${SLURM_ARRAY_TASK_ID:-0}"
 
-    def __init__(self, *, array_cap: int = 1001) -> None:
+    def __init__(self, *, array_cap: int | None = 1001) -> None:
         self.array_cap = array_cap
 
     def probe(self) -> tuple[Command, ...]:
@@ -173,7 +173,7 @@ class Slurm:
         if size is None:
             raise NotUnderstood(f"scontrol does not say MaxArraySize: {answer.stdout[:200]!r}")
         tasks = _MAX_ARRAY_TASKS.search(answer.stdout)
-        return Slurm(array_cap=min(int(size[1]), int(tasks[1])) if tasks else int(size[1]))
+        return Slurm(array_cap=array_cap([size[1], tasks[1]] if tasks else [size[1]]))
 
     def element(self, id_: str, index: int) -> str:
         """As squeue and sacct write it."""

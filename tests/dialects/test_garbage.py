@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobmgr.dialects import registry
 from jobmgr.dialects.dialect import Answer, Dialect, Doubtful, NotUnderstood, Submitted
 from tests.dialects import recording
 from tests.dialects.everyone import ALL
@@ -88,6 +91,30 @@ def test_a_broken_answer_breaks_no_dialect(dialect: Dialect, answer: Answer) -> 
             read(answer)
         except NotUnderstood as error:
             assert str(error)
+
+
+_PROBED = {
+    "slurm": [recording.slurm_answer("config")],
+    "pbs": [recording.answer("pbs", "qsub_version"), recording.answer("pbs", "qstat_B_f")],
+    "lsf": [recording.answer("lsf", "bjobs_V"), recording.answer("lsf", "bparams_l")],
+}
+
+
+@pytest.mark.parametrize("name", _PROBED)
+@pytest.mark.parametrize("size", ["²", "x", "1x", "0", "9" * 5000])
+def test_a_broken_answer_fits_no_dialect_to_what_there_is_not(name: str, size: str) -> None:
+    *version, told = _PROBED[name]
+    limits = re.sub(
+        r"((?:max_array_size|MaxArraySize|MAX_JOB_ARRAY_SIZE) *= *)\d+", rf"\g<1>{size}", told.stdout
+    )
+    assert limits != told.stdout
+
+    try:
+        fitted = registry.dialect(name).fitted([*version, replace(told, stdout=limits)])
+    except NotUnderstood as error:
+        assert str(error)
+    else:
+        assert (size, fitted.array_cap) == ("0", None)
 
 
 @ALL
