@@ -218,6 +218,8 @@ class Dialect(Protocol):
     id_word: str
     restarts_word: str
     index_word: str
+    # The variable in which a job finds the directory that it was handed in from; empty if there is none.
+    directory_variable: str
 
     @property
     def array_cap(self) -> int | None:
@@ -234,6 +236,14 @@ class Dialect(Protocol):
 
     def element(self, id_: str, index: int) -> str:
         """The id under which an element is listed, of the id that `submit` of its array answered."""
+        ...
+
+    def array(self, id_: str) -> str:
+        """The id of the array that an element is of; of any other job its own."""
+        ...
+
+    def installation(self) -> str:
+        """What it was fitted to, for people."""
         ...
 
     def script(self, order: Order) -> str:
@@ -257,7 +267,7 @@ class Dialect(Protocol):
         ...
 
     def look(self, ids: Sequence[str]) -> tuple[Command, ...]:
-        """Look at these jobs, all with the same few commands; an array is looked at by its id."""
+        """Look at these jobs, all with the same few commands; elements are looked at by the id of their array."""
         ...
 
     def seen(self, answers: Sequence[Answer]) -> Listing:

@@ -67,6 +67,7 @@ class Lsf:
     id_word = '"$LSB_JOBID$([ "${LSB_JOBINDEX:-0}" -eq 0 ] || echo "[$LSB_JOBINDEX]")"'
     restarts_word = ""  # a job does not learn how often it was requeued
     index_word = "$((LSB_JOBINDEX - 1))"  # arrays begin at 1
+    directory_variable = "LS_SUBCWD"
 
     def __init__(self, variant: Variant = Variant.IBM, *, array_cap: int | None = _MAX_ARRAY_SIZE) -> None:
         self.variant = variant
@@ -92,6 +93,15 @@ class Lsf:
     def element(self, id_: str, index: int) -> str:
         """See Dialect. LSF counts from 1."""
         return f"{id_}[{index + 1}]"
+
+    def array(self, id_: str) -> str:
+        """See Dialect. Of `77[5]`, `77`."""
+        return id_.partition("[")[0]
+
+    def installation(self) -> str:
+        """See Dialect."""
+        whose = "IBM's options" if self.variant is Variant.IBM else "classic options only"
+        return f"{whose}, arrays up to {self.array_cap}"
 
     def script(self, order: Order) -> str:
         """See Dialect. In a working directory that is missing LSF would run the job in another one."""

@@ -67,6 +67,7 @@ _UNWILLING = frozenset({15007 & 255, 15013 & 255, 15016 & 255})
 _NO_SERVER = frozenset({15008 & 255, 15010 & 255})
 _NEVER_SENT = re.compile(r"cannot connect to server|Unknown Host", re.IGNORECASE)
 _ID = re.compile(r"\d+(?:\[\d*\])?(?:\.[A-Za-z0-9._-]+)?")
+_ELEMENT = re.compile(r"\[\d+\]")
 _MISSING = re.compile(r"qstat: Unknown Job Id \S+|qstat: \S+ Job has finished, use -x or -H .*")
 _SBATCH_REFUSED = re.compile(
     r"Batch job submission failed: (?:Invalid|Requested|More|User's group|Job violates)"
@@ -87,6 +88,7 @@ class Pbs:
     name = "pbs"
     restarts_word = ""  # a job does not learn its run_count
     index_word = "$PBS_ARRAY_INDEX"
+    directory_variable = "PBS_O_WORKDIR"
 
     def __init__(
         self,
@@ -123,6 +125,15 @@ class Pbs:
     def element(self, id_: str, index: int) -> str:
         """See Dialect. Of `65[].server`, `65[4].server`."""
         return id_.replace("[]", f"[{index}]", 1)
+
+    def array(self, id_: str) -> str:
+        """See Dialect. Of `65[4].server`, `65[].server`."""
+        return _ELEMENT.sub("[]", id_, count=1)
+
+    def installation(self) -> str:
+        """See Dialect."""
+        history = "keeps history" if self.keeps_history else "keeps no history"
+        return f"{history}, {'no arrays' if self.array_cap is None else f'arrays up to {self.array_cap}'}"
 
     def script(self, order: Order) -> str:
         """See Dialect. `cd` ends the lines in which qsub looks for directives; PBS starts in the home directory."""

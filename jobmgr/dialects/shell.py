@@ -165,6 +165,7 @@ class Shell:
     )
     restarts_word = "0"
     index_word = "0"
+    directory_variable = ""
     array_cap: int | None = None
 
     def probe(self) -> tuple[Command, ...]:
@@ -178,6 +179,14 @@ class Shell:
     def element(self, id_: str, index: int) -> str:
         """There are no arrays here. Raises ValueError."""
         raise ValueError(f"{id_} has no element {index}")
+
+    def array(self, id_: str) -> str:
+        """See Dialect."""
+        return id_
+
+    def installation(self) -> str:
+        """See Dialect."""
+        return "no arrays"
 
     def script(self, order: Order) -> str:
         """Only what the body itself does (modules, setup) can be asked for."""

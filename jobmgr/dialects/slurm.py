@@ -158,6 +158,7 @@ class Slurm:
     id_word = "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"
     restarts_word = "${SLURM_RESTART_COUNT:-0}"
     index_word = "${SLURM_ARRAY_TASK_ID:-0}"
+    directory_variable = "SLURM_SUBMIT_DIR"
 
     def __init__(self, *, array_cap: int | None = 1001) -> None:
         self.array_cap = array_cap
@@ -178,6 +179,14 @@ class Slurm:
     def element(self, id_: str, index: int) -> str:
         """As squeue and sacct write it."""
         return f"{id_}_{index}"
+
+    def array(self, id_: str) -> str:
+        """Of `12_4`, `12`."""
+        return id_.partition("_")[0]
+
+    def installation(self) -> str:
+        """All that depends on it."""
+        return f"arrays up to {self.array_cap}"
 
     def script(self, order: Order) -> str:
         """The job's steps (`srun`) get its environment, which `--export=NONE` would keep from them."""

@@ -89,6 +89,7 @@ class WindowsHpc:
     id_word = "$CCP_JOBID"
     restarts_word = "${CCP_RETRY_COUNT:-0}"
     index_word = "${CCP_TASKINSTANCEID:-0}"
+    directory_variable = ""
     array_cap: int | None = None
 
     def probe(self) -> tuple[Command, ...]:
@@ -102,6 +103,14 @@ class WindowsHpc:
     def element(self, id_: str, index: int) -> str:
         """There are no arrays here. Raises ValueError."""
         raise ValueError(f"{id_} has no element {index}")
+
+    def array(self, id_: str) -> str:
+        """See Dialect."""
+        return id_
+
+    def installation(self) -> str:
+        """See Dialect."""
+        return "no arrays"
 
     def script(self, order: Order) -> str:
         """See Dialect. What is asked for stands in the job file; the output goes where the shell puts it."""
