@@ -77,6 +77,11 @@ def _start(element: Element) -> str:
     return "".join(parts)
 
 
+def reading(directory: str, index_word: str) -> str:
+    """Shell text that reads which of the elements described in `directory` it is, each in a file with its index."""
+    return f'. {quoting.word(directory)}/"{index_word}"\n'
+
+
 def body(told: str, *, id_word: str, restarts_word: str) -> str:
     """The script of the attempt that `told` describes; the words are how a run knows itself."""
     known = f'_jm_id="{id_word}" _jm_restarts="{restarts_word or 0}" _jm_refused={REFUSED}\n'

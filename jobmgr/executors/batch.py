@@ -1,8 +1,8 @@
 """Runs attempts in a foreign queue: a scheduler's dialect over a transport.
 
 A submission is doubtful until its id is known or a complete listing knows nothing of its name; handing in twice is
-harmless, because one run only passes the gate. All attempts of a site are looked at together, with the same few
-commands however many they are.
+harmless, because one run only passes the gate. Attempts that are alike go out as arrays. All attempts of a site are
+looked at together, with the same few commands however many they are.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from jobmgr.dialects.dialect import Command, Dialect, Listing, NotUnderstood, Phase, Standing, Wish
+from jobmgr.dialects.dialect import Command, Dialect, NotUnderstood, Phase, Standing, Wish
 from jobmgr.domain.job import JobError
+from jobmgr.domain.resources import counted
 from jobmgr.domain.site import Step
 from jobmgr.errors import SiteUnreachable
 from jobmgr.executors import gate, verdict
+from jobmgr.executors.gathering import Gathering
 from jobmgr.executors.handing import Desk, Given, Refusal
 from jobmgr.executors.pace import Pace
+from jobmgr.executors.parcel import Member, Parcel, name_of
 from jobmgr.executors.place import Files, Place
 from jobmgr.executors.protocol import (
     Final,
@@ -35,12 +38,12 @@ from jobmgr.executors.protocol import (
     Started,
     Unreachable,
 )
-from jobmgr.executors.verdict import Known, ToSettle, ToVoid, Wait
+from jobmgr.executors.scheduler import Scheduler
+from jobmgr.executors.verdict import Known, ToSettle, ToVoid, Verdict, Wait
 from jobmgr.transports.transport import Transport
 
 logger = logging.getLogger(__name__)
 
-_TIMEOUT_S = 60.0
 _TRIAL_S = 20.0
 _FAILURES_SAID = 4  # One look that fails says little.
 _WITHDRAWALS = 12
@@ -51,9 +54,14 @@ DEFAULT_PACE = Pace()
 
 @dataclass(slots=True)
 class _Live:
-    """An attempt in the hands of this executor, and what was seen of it."""
+    """An attempt in the hands of this executor, and what was seen of it.
+
+    `name` is that of the submission that it was handed in with, `index` its element if that is an array.
+    """
 
     launch: Launch
+    name: str
+    index: int | None = None
     ids: tuple[str, ...] = ()
     is_handed_in: bool = False
     is_cancelled: bool = False
@@ -70,7 +78,12 @@ class _Live:
     @property
     def place(self) -> str:
         """Where its directories lie."""
-        return f"{self.launch.job_id}/{self.launch.number}"
+        return self.launch.place
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it is to be run."""
+        return not self.is_cancelled and not self.is_over
 
 
 class BatchExecutor:
@@ -89,19 +102,27 @@ class BatchExecutor:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._site = site
-        self._dialect = dialect
+        self._scheduler = Scheduler(dialect, transport)
         self._transport = transport
         self._place = Place(transport, root)
-        self._desk = Desk(site, dialect, transport, self._place, job_env, pace)
+        self._desk = Desk(site, self._scheduler, self._place, job_env, pace)
         self._pace = pace
         self._report = report
         self._monotonic = monotonic
         self._lives: dict[str, _Live] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._launches = Gathering[_Live](pace.gather_s, lambda lives: self._spawn(self._hand_over(lives)))
+        self._cancels = Gathering[_Live](pace.gather_s, lambda lives: self._spawn(self._cancel(lives)))
+        self._leavings = Gathering[_Live](pace.gather_s, self._take_back)
         self._wake = asyncio.Event()
         self._ask_s = pace.ask_first_s
         self._ask_at = 0.0
         self._trouble = ""  # what the scheduler last said of why it did not list everything
+
+    @property
+    def asked(self) -> Mapping[str, int]:
+        """How often the scheduler was asked for what: see Scheduler."""
+        return self._scheduler.asked
 
     async def start(self) -> None:
         """See Executor. A site that cannot be reached now is tried again for each attempt."""
@@ -109,30 +130,18 @@ class BatchExecutor:
 
     async def launch(self, launches: Sequence[Launch]) -> None:
         """See Executor."""
-        for launch in launches:
-            live = self._lives[launch.token] = _Live(launch)
-            self._spawn(self._hand_in(live))
+        self._launches.add([self._take(launch) for launch in launches])
 
     async def recover(self, launches: Sequence[Launch]) -> None:
         """See Executor. One without a handle may have been handed in, or not."""
-        for launch in launches:
-            known = self._lives.get(launch.token)
-            if known is not None:
-                known.is_over = True
-            ids = tuple((launch.handle or "").split())
-            live = self._lives[launch.token] = _Live(launch, ids)
-            if ids:
-                live.is_handed_in = True
-            else:
-                self._spawn(self._hand_in(live, is_doubtful=True))
-        self._look_soon()
+        self._spawn(self._take_up([self._take(launch) for launch in launches]))
 
     async def cancel(self, token: str, grace_s: float) -> None:  # noqa: ARG002 -- as Executor has it
         """See Executor. The grace is the scheduler's own (`KillWait`)."""
         live = self._lives.get(token)
         if live is not None:
             live.is_cancelled = True
-            self._spawn(self._cancel(live))
+            self._cancels.add([live])
 
     async def pause(self, token: str) -> None:
         """See Executor."""
@@ -150,6 +159,8 @@ class BatchExecutor:
 
     async def stop(self) -> None:
         """See Executor."""
+        for gathering in (self._launches, self._cancels, self._leavings):
+            gathering.drop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -158,11 +169,11 @@ class BatchExecutor:
 
     def run_directory(self, launch: Launch) -> str:
         """See Executor."""
-        return self._place.run(f"{launch.job_id}/{launch.number}")
+        return self._place.run(launch.place)
 
     async def missing(self, launch: Launch, names: Sequence[str]) -> tuple[str, ...]:
         """See Executor."""
-        return await self._place.missing(f"{launch.job_id}/{launch.number}", names)
+        return await self._place.missing(launch.place, names)
 
     def reason(self, token: str) -> str:
         """Why the scheduler lets the attempt wait, in its own words; empty if it does not say."""
@@ -180,6 +191,7 @@ class BatchExecutor:
         for name, attempt in (
             ("connection", self._try_connection),
             ("scheduler", self._try_scheduler),
+            ("installation", self._try_installation),
             ("work directory", self._try_directory),
             ("partitions", self._try_partitions),
         ):
@@ -197,92 +209,156 @@ class BatchExecutor:
         return f"commands run on {answer.stdout.strip()}"
 
     async def _try_scheduler(self) -> str:
-        answer = await self._transport.run(self._dialect.version(), _TRIAL_S)
-        version = self._dialect.read_version(answer)
+        dialect = self._scheduler.dialect
+        answer = await self._transport.run(dialect.version(), _TRIAL_S)
+        version = dialect.read_version(answer)
         if version is None:
             said = (answer.stderr or answer.stdout).strip()[:500]
-            raise NotUnderstood(
-                f"there is no {self._dialect.name} that answers: {said or 'nothing was said'}"
-            )
+            raise NotUnderstood(f"there is no {dialect.name} that answers: {said or 'nothing was said'}")
         return version
+
+    async def _try_installation(self) -> str:
+        return (await self._scheduler.fit()).installation()
 
     async def _try_directory(self) -> str:
         await self._place.make_roots()
         return self._place.root
 
     async def _try_partitions(self) -> str:
-        answer = await self._transport.run(self._dialect.partitions(), _TRIAL_S)
-        found = self._dialect.read_partitions(answer)
+        dialect = await self._scheduler.fitted()
+        found = dialect.read_partitions(await self._transport.run(dialect.partitions(), _TRIAL_S))
         return ", ".join(f"{one.name}{'' if one.is_up else ' (down)'}" for one in found) or "none"
+
+    def _take(self, launch: Launch) -> _Live:
+        known = self._lives.get(launch.token)
+        if known is not None:
+            known.is_over = True
+        live = _Live(launch, name_of(launch.token), ids=tuple((launch.handle or "").split()))
+        self._lives[launch.token] = live
+        return live
 
     # Handing in
 
-    async def _hand_in(self, live: _Live, *, is_doubtful: bool = False) -> None:
-        def is_unwanted() -> bool:
-            return live.is_cancelled or live.is_over
+    async def _hand_over(self, lives: Sequence[_Live]) -> None:
+        """Hand in what came together."""
+        by_token = {live.launch.token: live for live in lives}
+        for parcel in await self._desk.sort(_wanted(lives), self._teller(lives)):
+            self._spawn(self._hand_in(parcel, [by_token[one.launch.token] for one in parcel.members]))
 
-        def tell(why: str) -> None:
-            if why != live.said:
-                live.said = why
-                logger.warning("job %s at %s: %s", live.launch.job_id, self._site, why)
-
-        given = await self._desk.hand_in(live.launch, is_unwanted, tell, is_doubtful=is_doubtful)
-        if live.is_over:
-            return
-        if isinstance(given, Given):
-            live.ids = given.ids
-            live.is_handed_in = True
-            if given.ids:
-                self._report(Scheduled(live.launch.token, " ".join(given.ids)))
-            if live.is_cancelled:
-                await self._cancel(live)
-        else:
-            await self._void(live, given.error if isinstance(given, Refusal) else None)
+    async def _take_up(self, lives: Sequence[_Live]) -> None:
+        """Go on with attempts of an earlier service: where they are told of, who has no handle is looked for."""
+        told = await self._looked_at(lives)
+        fresh: list[_Live] = []
+        named: dict[str, list[_Live]] = defaultdict(list)
+        for live in lives:
+            if live.is_over:
+                continue
+            files = told[live.place]
+            if files.name:
+                live.name, live.index = files.name, files.index
+            if live.ids or files.gate is not None or files.record is not None:
+                live.is_handed_in = True
+            elif not files.token:
+                fresh.append(live)
+            else:
+                named[live.name].append(live)
+        self._launches.add(fresh)
+        for name, those in named.items():
+            is_whole = those[0].index is None
+            parcel = Parcel(name, tuple(Member(one.launch, one.index) for one in those), is_whole=is_whole)
+            self._spawn(self._hand_in(parcel, those, is_doubtful=True))
         self._look_soon()
 
-    async def _void(self, live: _Live, error: JobError | None) -> None:
-        """Make sure that the attempt never starts, and tell so; if it has started it is watched."""
+    async def _looked_at(self, lives: Sequence[_Live]) -> Mapping[str, Files]:
         pause_s = self._pace.files_s
-        while not live.is_over:
+        while True:
             try:
-                files = (await self._place.void([(live.place, live.launch.token)]))[live.place]
+                return await self._place.look([live.place for live in lives])
             except SiteUnreachable as unreachable:
-                self._tell_unreachable(live, str(unreachable))
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, self._pace.again_max_s)
-                continue
-            if files.gate is not None and files.gate["decision"] == gate.VOID:
-                self._finish(live, NeverRan(live.launch.token, None if live.is_cancelled else error))
-                await self._withdraw(live)
-                return
-            if files.gate is not None or files.token != live.launch.token:
-                live.is_handed_in = True
-                return
+                self._tell_unreachable(lives, str(unreachable))
             await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, self._pace.again_max_s)
 
-    async def _withdraw(self, live: _Live) -> None:
-        """Take back what waits under the name of an attempt that is over, as a requeued run: it would be refused."""
+    async def _hand_in(self, parcel: Parcel, lives: Sequence[_Live], *, is_doubtful: bool = False) -> None:
+        for live, member in zip(lives, parcel.members, strict=True):
+            live.name, live.index = parcel.name, member.index
+        given = await self._desk.hand_in(parcel, _wanted(lives), self._teller(lives), is_doubtful=is_doubtful)
+        if isinstance(given, Given):
+            await self._has(lives, given)
+        else:
+            error = given.error if isinstance(given, Refusal) else None
+            await self._void([(live, error) for live in lives if live.is_wanted])
+        self._look_soon()
+
+    async def _has(self, lives: Sequence[_Live], given: Given) -> None:
+        """The scheduler has these attempts."""
+        dialect = await self._scheduler.fitted()
+        for live in lives:
+            live.ids = (
+                given.ids
+                if live.index is None
+                else tuple(dialect.element(id_, live.index) for id_ in given.ids)
+            )
+            if live.is_over:
+                continue
+            live.is_handed_in = True
+            if live.ids:
+                self._report(Scheduled(live.launch.token, " ".join(live.ids)))
+        # Who was cancelled meanwhile is void already, or runs.
+        await self._ask_about([id_ for live in lives if live.is_cancelled for id_ in live.ids], Wish.CANCEL)
+
+    async def _void(self, attempts: Sequence[tuple[_Live, JobError | None]]) -> None:
+        """Make sure that these attempts never start, and tell so, with why; who has started is watched."""
+        pause_s = self._pace.files_s
+        while open_ := [(live, error) for live, error in attempts if not live.is_over]:
+            try:
+                told = await self._place.void([(live.place, live.launch.token) for live, _ in open_])
+            except SiteUnreachable as unreachable:
+                self._tell_unreachable([live for live, _ in open_], str(unreachable))
+            else:
+                attempts = [one for one in open_ if not self._is_decided(*one, told[one[0].place])]
+                if not attempts:
+                    return
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, self._pace.again_max_s)
+
+    def _is_decided(self, live: _Live, error: JobError | None, files: Files) -> bool:
+        if files.gate is not None and files.gate["decision"] == gate.VOID:
+            self._finish(live, NeverRan(live.launch.token, None if live.is_cancelled else error))
+            self._leavings.add([live])
+            return True
+        if files.gate is not None or files.token != live.launch.token:
+            live.is_handed_in = True
+            self._tell_progress(live, files)
+            return True
+        return False
+
+    def _take_back(self, lives: Sequence[_Live]) -> None:
+        named: dict[str, list[_Live]] = defaultdict(list)
+        for live in lives:
+            named[live.name].append(live)
+        for name, those in named.items():
+            self._spawn(self._withdraw(name, those))
+
+    async def _withdraw(self, name: str, lives: Sequence[_Live]) -> None:
+        """Take back what waits under the name of attempts that are over, as a requeued run: it would be refused."""
         pause_s = self._pace.ask_first_s
+        indices = {live.index for live in lives}
         for _ in range(_WITHDRAWALS):
-            listing = await self._desk.listing(live.launch)
-            waiting = [one.id for one in listing.jobs if one.phase in _WAITS]
-            await self._ask_about(waiting, Wish.CANCEL)
+            listing = await self._desk.listing(name)
+            jobs = [one for one in listing.jobs if one.index in indices]
+            await self._ask_about([one.id for one in jobs if one.phase in _WAITS], Wish.CANCEL)
             # While a run is being ended, it may be put back into the queue.
-            if listing.has_whole_queue and all(one.phase is Phase.ENDED for one in listing.jobs):
+            if listing.has_whole_queue and all(one.phase is Phase.ENDED for one in jobs):
                 return
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, self._pace.again_max_s)
 
     # Wishes
 
-    async def _cancel(self, live: _Live) -> None:
-        if not live.is_handed_in:
-            return  # the desk sees the wish
-        with contextlib.suppress(SiteUnreachable):
-            files = (await self._place.void([(live.place, live.launch.token)]))[live.place]
-            await self._ask_about(live.ids, Wish.CANCEL)
-            if files.gate is not None and files.gate["decision"] == gate.VOID:
-                self._finish(live, NeverRan(live.launch.token, None))
+    async def _cancel(self, lives: Sequence[_Live]) -> None:
+        await self._void([(live, None) for live in lives])
+        await self._ask_about([id_ for live in lives for id_ in live.ids], Wish.CANCEL)
         self._look_soon()
 
     async def _ask(self, token: str, wish: Wish) -> None:
@@ -292,12 +368,9 @@ class BatchExecutor:
             self._look_soon()
 
     async def _ask_about(self, ids: Sequence[str], wish: Wish) -> None:
-        command = self._dialect.ask(wish, ids) if ids else None
-        if command is None:
-            return
-        with contextlib.suppress(SiteUnreachable):
-            answer = await self._transport.run(command, _TIMEOUT_S)
-            logger.debug("%s of %s: %s", wish, " ".join(ids), self._dialect.complied(answer))
+        with contextlib.suppress(SiteUnreachable, NotUnderstood):
+            complied = await self._scheduler.ask(wish, ids)
+            logger.debug("%s of %s: %s", wish, " ".join(ids), " ".join(complied))
 
     # Watching
 
@@ -314,58 +387,66 @@ class BatchExecutor:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
+            took_s = 0.0
             try:
-                await self._look(watched)
+                took_s = await self._look(watched)
                 failures = 0
             except SiteUnreachable as error:
                 failures += 1
                 if failures == _FAILURES_SAID:
-                    for live in watched:
-                        self._tell_unreachable(live, str(error))
+                    self._tell_unreachable(watched, str(error))
             except Exception:  # boundary: without this loop no end is seen
                 logger.exception("the attempts at %s could not be looked at", self._site)
                 failures += 1
-            await asyncio.sleep(min(self._pace.files_s * 2**failures, self._pace.again_max_s))
+            pause_s = max(self._pace.files_s * 2**failures, took_s * self._pace.rest)
+            await asyncio.sleep(min(pause_s, self._pace.again_max_s))
 
-    async def _look(self, watched: Sequence[_Live]) -> None:
+    async def _look(self, watched: Sequence[_Live]) -> float:
+        """Look at attempts, and do what follows; how long it took to look at their files, in seconds."""
         # The scheduler first: what it says has ended has written its record before.
         if self._monotonic() >= self._ask_at:
             await self._ask_scheduler(watched)
+        began = self._monotonic()
         told = await self._place.look([live.place for live in watched])
-        for live in watched:
-            if not live.is_over:
-                await self._judge(live, told[live.place])
+        took_s = self._monotonic() - began
+        judged = [(live, self._judge(live, told[live.place])) for live in watched if not live.is_over]
+        await self._settle([(live, found.nonce) for live, found in judged if isinstance(found, ToSettle)])
+        to_void = [(live, found.error) for live, found in judged if isinstance(found, ToVoid)]
+        for live, _ in to_void:
+            live.is_handed_in = False
+        if to_void:
+            self._spawn(self._void(to_void))
+        return took_s
 
     async def _ask_scheduler(self, watched: Sequence[_Live]) -> None:
-        named: dict[str, list[Standing]] = defaultdict(list)
-        listing = await self._listing(sorted({id_ for live in watched for id_ in live.ids}))
+        began = self._monotonic()
+        # An element is known by the name of its array and its index.
+        standings: dict[tuple[str, int | None], list[Standing]] = defaultdict(list)
+        listing = await self._scheduler.look([id_ for live in watched for id_ in live.ids])
         for one in listing.jobs:
-            named[one.name].append(one)
+            standings[one.name, one.index].append(one)
         has_changed = False
         for live in watched:
-            standings = named.get(self._desk.name_of(live.launch), [])
-            has_changed |= [one.word for one in standings] != [one.word for one in live.standings]
-            if live.is_cancelled and any(one.phase is not Phase.ENDED for one in standings):
-                # Asked again each time: that it was taken does not say that it will be done.
-                self._spawn(self._ask_about(live.ids, Wish.CANCEL))
-            live.standings = standings
+            seen = standings.get((live.name, live.index), [])
+            has_changed |= [one.word for one in seen] != [one.word for one in live.standings]
+            live.standings = seen
             live.complete = listing.complete
             live.has_whole_queue = listing.has_whole_queue
+        # Asked again each time: that it was taken does not say that it will be done.
+        stubborn = [live for live in watched if live.is_cancelled and not _has_ended(live)]
+        if stubborn:
+            self._spawn(self._ask_about([id_ for live in stubborn for id_ in live.ids], Wish.CANCEL))
         if not listing.complete and listing.why != self._trouble:
             logger.warning("the scheduler of %s did not list everything: %s", self._site, listing.why)
         self._trouble = listing.why
         self._ask_s = (
             self._pace.ask_first_s if has_changed else min(self._ask_s * _ASK_GROWTH, self._pace.ask_max_s)
         )
-        self._ask_at = self._monotonic() + self._ask_s
+        now = self._monotonic()
+        self._ask_at = now + max(self._ask_s, min((now - began) * self._pace.rest, self._pace.ask_max_s))
 
-    async def _listing(self, ids: Sequence[str]) -> Listing:
-        if not ids:
-            return Listing((), complete=False)
-        answers = [await self._transport.run(command, _TIMEOUT_S) for command in self._dialect.look(ids)]
-        return self._dialect.seen(answers)
-
-    async def _judge(self, live: _Live, files: Files) -> None:
+    def _judge(self, live: _Live, files: Files) -> Verdict:
+        """What became of an attempt; tells its progress, and its end."""
         self._tell_progress(live, files)
         now = self._monotonic()
         if verdict.is_alive(files, live.standings) or not live.has_whole_queue:
@@ -377,17 +458,17 @@ class BatchExecutor:
         found = verdict.judge(
             known, files, live.standings, complete=live.complete, has_queue=live.has_whole_queue
         )
-        if isinstance(found, ToVoid):
-            live.is_handed_in = False
-            self._spawn(self._void(live, found.error))
-        elif isinstance(found, ToSettle):
-            await self._place.settle([(live.place, found.nonce)])
-            self._wake.set()
-        elif not isinstance(found, Wait):
+        if not isinstance(found, Wait | ToVoid | ToSettle):
             self._finish(live, found)
             if files.record is None or files.record.get("signals"):
                 # Somebody ended it, and may have put it back into the queue.
-                self._spawn(self._withdraw(live))
+                self._leavings.add([live])
+        return found
+
+    async def _settle(self, attempts: Sequence[tuple[_Live, str]]) -> None:
+        if attempts:
+            await self._place.settle([(live.place, nonce) for live, nonce in attempts])
+            self._wake.set()
 
     def _tell_progress(self, live: _Live, files: Files) -> None:
         token = live.launch.token
@@ -407,10 +488,22 @@ class BatchExecutor:
             live.is_paused = is_paused
             self._report(Paused(token) if is_paused else Resumed(token))
 
-    def _tell_unreachable(self, live: _Live, why: str) -> None:
-        if not live.is_over and not live.is_unreachable:
-            live.is_unreachable = True
-            self._report(Unreachable(live.launch.token, why))
+    def _teller(self, lives: Sequence[_Live]) -> Callable[[str], None]:
+        def tell(why: str) -> None:
+            news = [live for live in lives if live.is_wanted and live.said != why]
+            for live in news:
+                live.said = why
+            if news:
+                others = f" and {counted(len(news) - 1, 'other job')}" if len(news) > 1 else ""
+                logger.warning("job %s%s at %s: %s", news[0].launch.job_id, others, self._site, why)
+
+        return tell
+
+    def _tell_unreachable(self, lives: Sequence[_Live], why: str) -> None:
+        for live in lives:
+            if not live.is_over and not live.is_unreachable:
+                live.is_unreachable = True
+                self._report(Unreachable(live.launch.token, why))
 
     def _finish(self, live: _Live, report: Final) -> None:
         if not live.is_over:
@@ -428,3 +521,11 @@ class BatchExecutor:
             await work
         except Exception:  # boundary: one attempt's trouble must not end the others
             logger.exception("an attempt at %s could not be attended to", self._site)
+
+
+def _wanted(lives: Sequence[_Live]) -> Callable[[], Sequence[Launch]]:
+    return lambda: [live.launch for live in lives if live.is_wanted]
+
+
+def _has_ended(live: _Live) -> bool:
+    return all(one.phase is Phase.ENDED for one in live.standings)

@@ -4,28 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+import secrets
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from jobmgr.dialects import holder
-from jobmgr.dialects.dialect import Busy, Dialect, Doubtful, Listing, Order, Refused, Submitted
+from jobmgr.dialects.dialect import (
+    Answer,
+    Busy,
+    Command,
+    Dialect,
+    Doubtful,
+    Listing,
+    NotUnderstood,
+    Order,
+    Refused,
+    Submitted,
+)
 from jobmgr.domain.job import JobError
 from jobmgr.errors import InvalidRequest, SiteUnreachable
-from jobmgr.executors import process
+from jobmgr.executors import gate, process
 from jobmgr.executors.pace import Pace
-from jobmgr.executors.place import Files, NotPlaced, Place, PlacedForOther
+from jobmgr.executors.parcel import Member, Parcel, alone, parcels
+from jobmgr.executors.place import Files, NotPlaced, Place, Placed, PlacedForOther, Stock
 from jobmgr.executors.protocol import Launch
+from jobmgr.executors.scheduler import TIMEOUT_S, Scheduler
 from jobmgr.failure import Failure
-from jobmgr.transports.transport import Transport
 
-_TIMEOUT_S = 60.0
 _AT_ONCE = 4
 _LOOKS_IN_DOUBT = 3
+# What storing one element may take on a slow disk.
+_ELEMENT_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """The scheduler has it, under these ids; more than one after a doubt."""
+    """The scheduler has it, under these ids (of arrays, if it is one); more than one after a doubt."""
 
     ids: tuple[str, ...]
 
@@ -42,75 +56,103 @@ class Withdrawn:
     """Nobody wants it any more. Whether the scheduler has it may not be known."""
 
 
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """It was not handed in, as far as can be told, and cannot be now."""
+
+
+# Which attempts of a parcel are still to be run.
+Wanted = Callable[[], Sequence[Launch]]
+Tell = Callable[[str], None]
+
+
 class Desk:
-    """Where a site's attempts are handed in, a few at once."""
+    """Where a site's attempts are handed in, a few parcels at once."""
 
     def __init__(
         self,
         site: str,
-        dialect: Dialect,
-        transport: Transport,
+        scheduler: Scheduler,
         place: Place,
         job_env: Callable[[], Mapping[str, str]],
         pace: Pace,
     ) -> None:
         self._site = site
-        self._dialect = dialect
-        self._transport = transport
+        self._scheduler = scheduler
         self._place = place
         self._job_env = job_env
         self._pace = pace
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
-    def name_of(self, launch: Launch) -> str:
-        """The name under which the scheduler knows an attempt."""
-        return f"jm-{launch.token}"
+    async def sort(self, wanted: Wanted, tell: Tell) -> Sequence[Parcel]:
+        """The parcels that these attempts make, once it is known what the installation takes."""
+        pause_s = self._pace.again_first_s
+        while wanted():
+            try:
+                dialect = await self._scheduler.fitted()
+            except (SiteUnreachable, NotUnderstood) as error:
+                tell(f"it cannot be handed in now: {error}")
+                pause_s = await self._rest(pause_s)
+                continue
+            # What cannot be said of one attempt must not be said of its array.
+            plain: list[Launch] = []
+            odd: list[Launch] = []
+            for launch in wanted():
+                (plain if self._can_describe(launch, dialect) else odd).append(launch)
+            arrays = parcels(plain, dialect.array_cap, lambda: secrets.token_hex(16))
+            return [*arrays, *map(alone, odd)]
+        return []
 
     async def hand_in(
-        self,
-        launch: Launch,
-        is_unwanted: Callable[[], bool],
-        tell: Callable[[str], None],
-        *,
-        is_doubtful: bool,
-    ) -> Given | Refusal | Withdrawn:
-        """Hand one attempt in; `is_doubtful`: it may have been before. Goes on until that is decided.
+        self, parcel: Parcel, wanted: Wanted, tell: Tell, *, is_doubtful: bool
+    ) -> Given | Refusal | Withdrawn | Absent:
+        """Hand a parcel in; `is_doubtful`: it may have been before. Goes on until that is decided.
 
         `tell` is told why it takes so long.
         """
         pause_s = self._pace.again_first_s
-        while not is_unwanted():
+        while wanted():
             if is_doubtful:
-                given = await self._look_up(launch, is_unwanted, tell)
-                if given is not None:
-                    return given
+                found = await self._look_up(parcel, wanted, tell)
+                if found is not None:
+                    return found
+                if not parcel.is_whole:
+                    return Absent()
             async with self._turns:
-                answer = None if is_unwanted() else await self._submit(launch)
+                answer = await self._submit(parcel) if wanted() else Withdrawn()
             match answer:
-                case Given() | Refusal():
+                case Given() | Refusal() | Withdrawn():
                     return answer
                 case Busy() | Doubtful():
                     is_doubtful = isinstance(answer, Doubtful)
                     tell(f"it was not taken: {answer.words}")
-            await asyncio.sleep(pause_s * random.uniform(0.75, 1.25))
-            pause_s = min(pause_s * 2, self._pace.again_max_s)
+            pause_s = await self._rest(pause_s)
         return Withdrawn()
 
-    async def _submit(self, launch: Launch) -> Given | Refusal | Busy | Doubtful:
-        place = f"{launch.job_id}/{launch.number}"
+    async def listing(self, name: str) -> Listing:
+        """What the scheduler has under this name."""
+        async with self._turns:
+            return await self._scheduler.find(name)
+
+    async def _rest(self, pause_s: float) -> float:
+        await asyncio.sleep(pause_s * random.uniform(0.75, 1.25))
+        return min(pause_s * 2, self._pace.again_max_s)
+
+    async def _submit(self, parcel: Parcel) -> Given | Refusal | Busy | Doubtful:
         try:
-            order = self._order(launch, place)
-            script = self._dialect.script(order)
-            command = self._dialect.submit(self._place.script(place), order)
-            answer = await self._place.submit(place, launch.token, script, command, _TIMEOUT_S)
+            dialect = await self._scheduler.fitted()
+            stock, command = self._stock(parcel, dialect)
+            timeout_s = TIMEOUT_S + _ELEMENT_S * len(parcel.members)
+            self._scheduler.asked["submit"] += 1
+            answer: Answer = await self._place.submit(stock, command, timeout_s)
         except InvalidRequest as error:
             return _refusal(str(error))
         except PlacedForOther:
             # The watch finds the other token and says what that means.
             return Given(())
-        except (NotPlaced, SiteUnreachable) as error:
+        except (NotPlaced, NotUnderstood, SiteUnreachable) as error:
             return Busy(str(error))
-        match self._dialect.submitted(answer):
+        match dialect.submitted(answer):
             case Submitted(id=id_):
                 return Given((id_,))
             case Refused(words=words):
@@ -118,30 +160,27 @@ class Desk:
             case Busy() | Doubtful() as open_:
                 return open_
 
-    async def listing(self, launch: Launch) -> Listing:
-        """What the scheduler has under the name of an attempt."""
-        return await self._find(self.name_of(launch))
+    async def _look_up(self, parcel: Parcel, wanted: Wanted, tell: Tell) -> Given | Withdrawn | None:
+        """What became of a parcel that may have been handed in; None if it was not, or may be again.
 
-    async def _look_up(
-        self, launch: Launch, is_unwanted: Callable[[], bool], tell: Callable[[str], None]
-    ) -> Given | Withdrawn | None:
-        """What became of an attempt that may have been handed in; None if it was not, or may be again.
-
-        It may be if the queue was listed several times over some time without it, and nothing of it has passed the
+        It may be if the queue was listed several times over some time without it, and nothing of it has passed its
         gate: should it appear after all, one of the two will be refused.
         """
         looks, pause_s = 0, self._pace.in_doubt_s / _LOOKS_IN_DOUBT
-        while not is_unwanted():
+        while launches := wanted():
             async with self._turns:
-                files = await self._files(launch, tell)
-                if files is not None and _is_decided(launch, files):
-                    # The watch knows by the gate whose it is, and says what that means.
-                    return Given(())
-                if files is not None and (not files.token or looks == _LOOKS_IN_DOUBT):
+                told = await self._files(launches, tell)
+                holders = _holders(told or [])
+                if holders or (told is not None and all(_is_decided(*one) for one in told)):
+                    # The watch knows by the gates whose they are, and says what that means.
+                    return await self._given(holders)
+                if told is not None and (
+                    looks == _LOOKS_IN_DOUBT or not any(files.token for _, files in told)
+                ):
                     return None
-                listing = await self._find(self.name_of(launch))
+                listing = await self._scheduler.find(parcel.name)
             if listing.jobs:
-                return Given(_ids(listing))
+                return await self._given([one.id for one in listing.jobs])
             if listing.has_whole_queue:
                 looks += 1
             else:
@@ -150,49 +189,69 @@ class Desk:
             await asyncio.sleep(pause_s)
         return Withdrawn()
 
-    async def _files(self, launch: Launch, tell: Callable[[str], None]) -> Files | None:
-        place = f"{launch.job_id}/{launch.number}"
+    async def _given(self, ids: Sequence[str]) -> Given:
+        dialect = await self._scheduler.fitted()
+        return Given(tuple(dict.fromkeys(dialect.array(id_) for id_ in ids)))
+
+    async def _files(self, launches: Sequence[Launch], tell: Tell) -> Sequence[tuple[Launch, Files]] | None:
         try:
-            return (await self._place.look([place]))[place]
+            told = await self._place.look([launch.place for launch in launches])
         except SiteUnreachable as error:
             tell(f"whether it was handed in cannot be found out now: {error}")
             return None
+        return [(launch, told[launch.place]) for launch in launches]
 
-    async def _find(self, name: str) -> Listing:
+    def _stock(self, parcel: Parcel, dialect: Dialect) -> tuple[Stock, Command]:
+        """What has to lie at the site, and the command that hands it in then. Raises InvalidRequest."""
+        told = tuple(self._describe(member.launch, dialect) for member in parcel.members)
+        resources = parcel.members[0].launch.resources
+        if parcel.is_array:
+            home = cwd = self._place.array(parcel.token)
+            first = holder.reading(home, dialect.index_word)
+        else:
+            place = parcel.members[0].launch.place
+            home, cwd, first = self._place.control(place), self._place.run(place), told[0]
+        order = Order(
+            name=parcel.name,
+            body=holder.body(first, id_word=dialect.id_word, restarts_word=dialect.restarts_word),
+            stdout=f"{home}/output",
+            stderr=f"{home}/output",
+            cwd=cwd,
+            resources=resources,
+            directives=resources.directives,
+            elements=len(told) if parcel.is_array else None,
+        )
+        attempts = tuple(_placed(parcel, member) for member in parcel.members)
+        stock = Stock(attempts, home, cwd, dialect.script(order), told if parcel.is_array else ())
+        return stock, dialect.submit(self._place.script(home), order)
+
+    def _can_describe(self, launch: Launch, dialect: Dialect) -> bool:
         try:
-            answers = [await self._transport.run(command, _TIMEOUT_S) for command in self._dialect.find(name)]
-        except SiteUnreachable as error:
-            return Listing((), complete=False, why=str(error))
-        return self._dialect.found(name, answers)
+            self._describe(launch, dialect)
+        except InvalidRequest:
+            return False
+        return True
 
-    def _order(self, launch: Launch, place: str) -> Order:
-        control, run = self._place.control(place), self._place.run(place)
-        resources = launch.resources
+    def _describe(self, launch: Launch, dialect: Dialect) -> str:
+        """The attempt as its script knows it. Raises InvalidRequest."""
+        run = self._place.run(launch.place)
         element = holder.Element(
             site=self._site,
-            control=control,
+            control=self._place.control(launch.place),
             run=run,
             token=launch.token,
             command=launch.command,
-            env=self._environment(launch, run),
+            env=self._environment(launch, run, dialect.directory_variable),
             cwd=launch.cwd,
-            modules=resources.modules,
-            setup=resources.setup,
+            modules=launch.resources.modules,
+            setup=launch.resources.setup,
         )
-        told = holder.describe(element)
-        words = {"id_word": self._dialect.id_word, "restarts_word": self._dialect.restarts_word}
-        return Order(
-            name=self.name_of(launch),
-            body=holder.body(told, **words),
-            stdout=f"{control}/output",
-            stderr=f"{control}/output",
-            cwd=run,
-            resources=resources,
-            directives=resources.directives,
-        )
+        return holder.describe(element)
 
-    def _environment(self, launch: Launch, run: str) -> dict[str, str]:
+    def _environment(self, launch: Launch, run: str, directory_variable: str) -> dict[str, str]:
         return {
+            # An array is handed in from a directory that is nobody's own.
+            **({directory_variable: run} if directory_variable else {}),
             **launch.env,
             **self._job_env(),
             "JOBMGR_JOB_ID": launch.job_id,
@@ -202,8 +261,8 @@ class Desk:
         }
 
 
-def _ids(listing: Listing) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(one.id for one in listing.jobs))
+def _placed(parcel: Parcel, member: Member) -> Placed:
+    return Placed(member.launch.place, member.launch.token, parcel.name, member.index)
 
 
 def _refusal(words: str) -> Refusal:
@@ -213,3 +272,9 @@ def _refusal(words: str) -> Refusal:
 def _is_decided(launch: Launch, files: Files) -> bool:
     is_another = bool(files.token) and files.token != launch.token
     return is_another or files.gate is not None or files.record is not None
+
+
+def _holders(told: Sequence[tuple[Launch, Files]]) -> list[str]:
+    """The runs that passed gates."""
+    gates = [files.gate for _, files in told if files.gate is not None]
+    return [content["holder"]["id"] for content in gates if content["decision"] == gate.RUN]

@@ -204,7 +204,7 @@ class LocalExecutor:
 
     def run_directory(self, launch: Launch) -> str:
         """See Executor."""
-        return f"{self._root_of(launch)}/runs/{_place(launch)}"
+        return f"{self._root_of(launch)}/runs/{launch.place}"
 
     async def missing(self, launch: Launch, names: Sequence[str]) -> tuple[str, ...]:
         """See Executor."""
@@ -222,7 +222,7 @@ class LocalExecutor:
             # Handed in again, because its state is in doubt: the new look tells it all again, once.
             known.is_over = True
             known.kick.set()
-        control = f"{self._root_of(launch)}/control/{_place(launch)}"
+        control = f"{self._root_of(launch)}/control/{launch.place}"
         live = Live(launch, control=control, run=self.run_directory(launch))
         self._live[launch.token] = live
         return live
@@ -385,10 +385,6 @@ class LocalExecutor:
             if report is not None:
                 self._finish(live, report)
             return
-
-
-def _place(launch: Launch) -> str:
-    return f"{launch.job_id}/{launch.number}"
 
 
 def _missing(directory: str, names: Sequence[str]) -> tuple[str, ...]:

@@ -11,8 +11,12 @@ class Pace:
 
     # Between two looks at the files of attempts, all with one command.
     files_s: float = 1.0
+    # But at least so many times as long as the look itself took, that many attempts are no burden to a site.
+    rest: float = 5.0
     ask_first_s: float = 2.0
     ask_max_s: float = 30.0
+    # What comes within this time of one another is handed in, or cancelled, together.
+    gather_s: float = 0.2
     # Between two tries while the site cannot be reached, or will not take a job now; doubled each time.
     again_first_s: float = 2.0
     again_max_s: float = 120.0

@@ -21,6 +21,10 @@ _TEXT = GATE + resources.files("jobmgr.executors").joinpath("place.sh").read_tex
 _LOOK_TIMEOUT_S = 60.0
 # What the site's own shell says before the command that hands a script in is run.
 _TROUBLE = "jobmgr-place: "
+_TABS = 5
+_NO_INDEX = "-"
+# Under this name it is written.
+_SCRIPT = "script.new"
 
 
 class NotPlaced(Exception):
@@ -35,7 +39,8 @@ class PlacedForOther(Exception):
 class Files:
     """What the control directory of an attempt says. `note` is a record that its holder wrote and did not link.
 
-    `garbled` names files that are there and are not what a holder writes; they decide nothing.
+    `garbled` names files that are there and are not what a holder writes; they decide nothing. `name` is that of the
+    submission that the attempt was handed in with, `index` its element; not told where nothing was handed in.
     """
 
     token: str = ""
@@ -43,6 +48,33 @@ class Files:
     record: Content | None = None
     note: Content | None = None
     garbled: str = ""
+    name: str = ""
+    index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An attempt whose directories are to be there: its place, its token, and as what it is handed in."""
+
+    place: str
+    token: str
+    name: str
+    index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """What has to lie at the site before a scheduler is asked: all of it is stored by one command.
+
+    `home` is the directory of the script, and of `elements`, which it reads, each in a file with its index; `cwd`
+    where the submitting command is run. Texts are not empty.
+    """
+
+    attempts: tuple[Placed, ...]
+    home: str
+    cwd: str
+    script: str
+    elements: tuple[str, ...] = ()
 
 
 class Place:
@@ -60,9 +92,13 @@ class Place:
         """The run directory of an attempt."""
         return f"{self.root}/runs/{place}"
 
-    def script(self, place: str) -> str:
-        """Where the script of an attempt lies."""
-        return f"{self.control(place)}/script"
+    def array(self, token: str) -> str:
+        """The directory of an array, where its script and elements lie. No job's id begins with a dot."""
+        return self.control(f".arrays/{token}")
+
+    def script(self, home: str) -> str:
+        """Where the script of an attempt or an array lies, in its directory."""
+        return f"{home}/script"
 
     async def make_roots(self) -> None:
         """Make the directories that all attempts lie in. Raises SiteUnreachable."""
@@ -72,13 +108,22 @@ class Place:
                 self._transport.host, f"{self.root}: {answer.stderr.strip() or 'no answer'}"
             )
 
-    async def submit(self, place: str, token: str, script: str, command: Command, timeout_s: float) -> Answer:
-        """Store the script, and run the command that hands it in.
+    async def submit(self, stock: Stock, command: Command, timeout_s: float) -> Answer:
+        """Store what is not there yet, and run the command that hands it in.
 
-        Raises NotPlaced or PlacedForOther if it was not run; SiteUnreachable likewise.
+        Raises NotPlaced if it was not run, PlacedForOther if all directories belong to other attempts, and
+        SiteUnreachable.
         """
-        arguments = [place, token, self.script(place), *command.argv]
-        answer = await self._run("submit", arguments, script, timeout_s)
+        # Ends what is read, too: half of it, after a connection broke, must not be handed in.
+        mark = os.urandom(16).hex()
+        lines = "".join(
+            f"{one.place} {one.token} {one.name} {_NO_INDEX if one.index is None else one.index}\n"
+            for one in stock.attempts
+        )
+        files = {**{str(index): text for index, text in enumerate(stock.elements)}, _SCRIPT: stock.script}
+        parts = "".join(f"{mark} {name}\n{_whole_lines(text)}" for name, text in files.items())
+        arguments = [stock.home, stock.cwd, mark, *command.argv]
+        answer = await self._run("submit", arguments, f"{lines}{parts}{mark}\n", timeout_s)
         trouble = [line for line in answer.stderr.splitlines() if line.startswith(_TROUBLE)]
         if not trouble:
             return answer
@@ -115,7 +160,7 @@ class Place:
         if not lines:
             return {}
         answer = await self._run(verb, [], "".join(f"{' '.join(line)}\n" for line in lines))
-        told = dict(_read(line) for line in answer.stdout.splitlines() if line.count("\t") == 4)
+        told = dict(_read(line) for line in answer.stdout.splitlines() if line.count("\t") == _TABS)
         missing = [line[0] for line in lines if line[0] not in told]
         if answer.exit_code != 0 or missing:
             said = answer.stderr.strip() or "it did not answer for all attempts"
@@ -129,14 +174,21 @@ class Place:
         return await self._transport.run(command, timeout_s)
 
 
+def _whole_lines(text: str) -> str:
+    return text if text.endswith("\n") else f"{text}\n"
+
+
 def _read(line: str) -> tuple[str, Files]:
-    place, token, decided, ended, noted = line.split("\t")
+    place, token, handed_in, decided, ended, noted = line.split("\t")
+    name, _, index = handed_in.partition(" ")
     decision, record, note = (_content(text, token) for text in (decided, ended, noted))
     files = Files(
         token,
         decision if decision is not None and is_gate(decision) else None,
         record if record is not None and is_exit(record) else None,
         note if note is not None and is_exit(note) else None,
+        name=name,
+        index=int(index) if index.isdecimal() else None,
     )
     spoilt = [
         name

@@ -22,11 +22,62 @@ _jm_make() {
     fi
 }
 
-# Answers one line: PLACE, token, gate, record, and what the holder wrote of it that is not linked yet.
+# Makes all directories of the attempts that are read, and stores the files. Answers why not, if not.
+_jm_stock() {
+    [ -d "$_jm_root/control" ] || { _jm_why="missing $_jm_root/control is not there" && return 1; }
+    _jm_why='failed to write there' _jm_attempts= _jm_places=
+    while read -r _jm_place _jm_rest && [ "$_jm_place" != "$_jm_mark" ]; do
+        _jm_attempts="$_jm_attempts$_jm_place $_jm_rest
+" _jm_places="$_jm_places $_jm_place"
+    done
+    # Names of jobs have no blanks or quotes.
+    (cd "$_jm_root/control" && umask 077 && mkdir -p "$_jm_home" && echo "$_jm_places" | xargs mkdir -p) &&
+        (mkdir -p "$_jm_root/runs" && cd "$_jm_root/runs" && echo "$_jm_places" | xargs mkdir -p) || return 1
+    _jm_own=
+    while read -r _jm_place _jm_token _jm_name; do
+        _jm_enter "$_jm_place"
+        _jm_sign && _jm_own=1 && continue
+        case $_jm_why in other*) ;; *) return 1 ;; esac
+    done <<EOF
+${_jm_attempts%?}
+EOF
+    [ -n "$_jm_own" ] || return 1
+    # The script is the last that comes to its place: where it is, everything is, and runs may read it.
+    if [ -e "$_jm_home/script" ]; then
+        cat >/dev/null
+    else
+        (
+            cd "$_jm_home" && umask 077 && awk -v mark="$_jm_mark" -v file="$_jm_rest" '
+                $1 == mark { if (close(file)) exit 1; file = $2; next }
+                { print >file }
+                END { if (file) exit 1 }' && chmod 700 script.new && mv -f script.new script
+        ) || { _jm_why='failed to write there' && return 1; }
+    fi
+    cd "$_jm_cwd"
+}
+
+# Says in the control directory whose it is, and as what the attempt is handed in: first, so that whoever has a token
+# and nothing else was not. Answers why not, if not.
+_jm_sign() {
+    _jm_found= _jm_known=
+    { read -r _jm_found <"$_jm_control/token"; read -r _jm_known <"$_jm_control/submission"; } 2>/dev/null
+    case $_jm_found in
+        "$_jm_token") [ "$_jm_known" != "$_jm_name" ] || return 0 ;;
+        ?*) _jm_why="other $_jm_found" && return 1 ;;
+    esac
+    _jm_write 2>/dev/null || { _jm_why="failed $(_jm_write 2>&1)" && return 1; }
+}
+_jm_write() {
+    { printf '%s\n' "$_jm_name" >"$_jm_control/submission" && printf %s "$_jm_token" >"$_jm_control/token"; }
+}
+
+# Answers one line: PLACE, token, as what it was handed in, gate, record, and what the holder wrote of it that is not
+# linked yet.
 _jm_tell() {
-    _jm_found= _jm_gate= _jm_exit= _jm_note= _jm_tab='	'
+    _jm_found= _jm_known= _jm_gate= _jm_exit= _jm_note=
     {
         IFS= read -r _jm_found <"$_jm_control/token"
+        IFS= read -r _jm_known <"$_jm_control/submission"
         IFS= read -r _jm_gate <"$_jm_control/gate"
         IFS= read -r _jm_exit <"$_jm_control/exit"
         case $_jm_gate in
@@ -36,7 +87,8 @@ _jm_tell() {
                 ;;
         esac
     } 2>/dev/null
-    printf '%s\t%s\t%s\t%s\t%s\n' "$1" "$_jm_found" "$_jm_gate" "$_jm_exit" "${_jm_note%"${_jm_note##*[! ]}"}"
+    printf '%s\t%s\t%s\t%s\t%s\t%s\n' \
+        "$1" "$_jm_found" "$_jm_known" "$_jm_gate" "$_jm_exit" "${_jm_note%"${_jm_note##*[! ]}"}"
 }
 
 _jm_verb=$1 _jm_root=$2
@@ -45,15 +97,11 @@ case $_jm_verb in
     roots)
         mkdir -p "$_jm_root" && mkdir -p -m 700 "$_jm_root/control" && mkdir -p "$_jm_root/runs" || exit 1
         ;;
-    submit) # PLACE TOKEN SCRIPT COMMAND...: store what is read as the script, and run the command that hands it in
-        _jm_token=$2 _jm_script=$3
-        _jm_enter "$1"
+    submit) # HOME CWD MARK COMMAND...: store what is read, and run the command that hands it in
+        # Read are lines PLACE TOKEN NAME INDEX, and files, each after a line MARK FILE, with MARK behind the last.
+        _jm_home=$1 _jm_cwd=$2 _jm_mark=$3
         shift 3
-        _jm_make || { echo "jobmgr-place: $_jm_why" >&2 && exit 1; }
-        {
-            mkdir -p "$_jm_run_dir" && cat >"$_jm_script.$$" && chmod 700 "$_jm_script.$$" &&
-                mv -f "$_jm_script.$$" "$_jm_script" && cd "$_jm_run_dir"
-        } || { echo 'jobmgr-place: failed to write there' >&2 && exit 1; }
+        _jm_stock || { echo "jobmgr-place: $_jm_why" >&2 && exit 1; }
         exec "$@" </dev/null
         ;;
     missing) # PLACE NAME...: answers the indices of those that are not there

@@ -34,6 +34,11 @@ class Launch:
     resources: Resources = field(default_factory=Resources)
     handle: str | None = None
 
+    @property
+    def place(self) -> str:
+        """Where its directories lie, below those of all attempts."""
+        return f"{self.job_id}/{self.number}"
+
 
 @dataclass(frozen=True, slots=True)
 class ExitRecord:

@@ -7,7 +7,7 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -114,6 +114,10 @@ class Site:
         found = await eventually(lambda: self.said(launch, kind), timeout_s=timeout_s)
         assert isinstance(found, kind)
         return found
+
+    async def taken_up(self, launch: Launch) -> None:
+        """Wait until it is known to wait or to run."""
+        await eventually(lambda: self.said(launch, Scheduled) or self.said(launch, Started))
 
     async def end(self, launch: Launch, timeout_s: float = 60) -> Final:
         found = await eventually(
@@ -460,22 +464,122 @@ async def test_one_query_per_look_however_many_attempts(site: Site) -> None:
         await site.wait(launch, Scheduled)
     asked = site.root / "asked"
     before = len(asked.read_text()) if asked.exists() else 0
-    looks = _counted(executor)
+    looks_before = executor.asked["look"]
     await asyncio.sleep(5)
-    assert looks() > 1
-    assert len(asked.read_text()) - before <= looks()
+    looks = executor.asked["look"] - looks_before
+    assert looks > 1
+    assert len(asked.read_text()) - before <= looks
     for launch in launches:
         await executor.cancel(launch.token, 1.0)
         assert await site.end(launch) == NeverRan(launch.token, None)
 
 
-def _counted(executor: BatchExecutor) -> Callable[[], int]:
-    count = [0]
-    ask = executor._ask_scheduler
+IN_SHUT = Resources(partition="shut", memory_bytes=2**20)
 
-    async def counted(watched: Any) -> None:
-        count[0] += 1
-        await ask(watched)
 
-    executor._ask_scheduler = counted  # type: ignore[method-assign]
-    return lambda: count[0]
+async def test_array_of_two_hundred_ends_as_each_element_did(site: Site) -> None:
+    executor = await site.executor()
+    cancelled = set(range(190, 200))
+    launches = [
+        site.once("exec sleep 600" if number in cancelled else f"exit {number % 9}") for number in range(200)
+    ]
+    await executor.launch(launches)
+    await site.wait(launches[0], Started)
+    # The last ones still wait.
+    for number in sorted(cancelled):
+        await executor.cancel(launches[number].token, 1.0)
+    for number, launch in enumerate(launches):
+        ended = await site.end(launch, 150)
+        if number in cancelled:
+            assert isinstance(ended, NeverRan) or (
+                isinstance(ended, Ended) and ended.record.ended_by == "cancel"
+            ), (number, ended)
+        else:
+            assert isinstance(ended, Ended), (number, ended)
+            assert ended.record.exit_code == number % 9
+            assert site.ran(launch) == 1
+    assert executor.asked["submit"] == 1
+    await site.until("squeue", "-h", "--me", "-t", "PD,R,CG")
+
+
+async def test_running_element_is_cancelled_and_no_other(site: Site) -> None:
+    executor = await site.executor()
+    launches = [site.once(f"while [ ! -e {site.root}/go ]; do sleep 0.1; done; exit 3") for _ in range(3)]
+    await executor.launch(launches)
+    for launch in launches:
+        await site.wait(launch, Started)
+    await executor.cancel(launches[1].token, 1.0)
+    assert (await site.exit(launches[1])).record.ended_by == "cancel"
+    (site.root / "go").touch()
+    for launch in (launches[0], launches[2]):
+        assert (await site.exit(launch)).record.exit_code == 3
+
+
+async def test_a_thousand_like_attempts_take_few_commands(site: Site) -> None:
+    executor = await site.executor()
+    launches = [site.once("true", resources=IN_SHUT) for _ in range(1000)]
+    await executor.launch(launches)
+    for launch in launches:
+        await site.wait(launch, Scheduled)
+    assert (executor.asked["submit"], executor.asked["find"]) == (1, 0)
+    for launch in launches:
+        await executor.cancel(launch.token, 1.0)
+    for launch in launches:
+        assert await site.end(launch) == NeverRan(launch.token, None)
+    await site.until("squeue", "-h", "--me")
+    assert executor.asked["submit"] == 1
+    assert executor.asked["cancel"] <= 10
+
+
+async def test_refused_array_fails_each_attempt_with_the_schedulers_own_words(site: Site) -> None:
+    executor = await site.executor()
+    launches = [site.once("true", resources=Resources(partition="no-such-partition")) for _ in range(3)]
+    await executor.launch(launches)
+    for launch in launches:
+        ended = await site.end(launch)
+        assert isinstance(ended, NeverRan)
+        assert ended.error is not None
+        assert "Invalid partition name specified" in ended.error.message
+    assert executor.asked["submit"] == 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    ["accepts, and its answer is late", "hands in twice", "hands in after its error", "is busy at first"],
+)
+async def test_each_element_runs_once_when_sbatch(site: Site, fault: str) -> None:
+    site.fault("sbatch", FAULTS[fault])
+    executor = await site.executor()
+    launches = [site.once(f"sleep 1; exit {code}") for code in range(6)]
+    await executor.launch(launches)
+    for code, launch in enumerate(launches):
+        assert (await site.exit(launch, 120)).record.exit_code == code
+    await site.until("squeue", "-h", "--me", "-t", "PD,R,CG")
+    assert [site.ran(launch) for launch in launches] == [1] * 6
+
+
+@pytest.mark.parametrize("knows_handles", [True, False])
+async def test_next_service_takes_up_an_array(site: Site, *, knows_handles: bool) -> None:
+    first = await site.executor()
+    launches = [
+        site.once(f"while [ ! -e {site.root}/go ]; do sleep 0.1; done; exit {code}") for code in range(20)
+    ]
+    await first.launch(launches)
+    handles = {launch.token: (await site.wait(launch, Scheduled)).handle for launch in launches}
+    await site.wait(launches[0], Started)
+    await first.stop()
+    site.reports.clear()
+    second = await site.executor()
+    await second.recover(
+        [_with_handle(launch, handles[launch.token] if knows_handles else None) for launch in launches]
+    )
+    if not knows_handles:
+        for launch in launches:
+            await site.taken_up(launch)
+    (site.root / "go").touch()
+    for code, launch in enumerate(launches):
+        assert (await site.exit(launch, 120)).record.exit_code == code
+    assert [site.ran(launch) for launch in launches] == [1] * 20
+    # All are looked up together.
+    assert second.asked["find"] <= 1
+    assert second.asked["submit"] == 0

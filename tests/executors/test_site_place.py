@@ -6,15 +6,16 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from jobmgr.dialects.dialect import Command
+from jobmgr.dialects.dialect import Answer, Command
 from jobmgr.errors import SiteUnreachable
 from jobmgr.executors import gate
-from jobmgr.executors.place import Files, NotPlaced, Place, PlacedForOther
+from jobmgr.executors.place import Files, NotPlaced, Place, Placed, PlacedForOther, Stock
 from jobmgr.transports.local import LocalTransport
 from tests.executors.test_verdict import RUN, VOID, record
 
@@ -31,8 +32,19 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
     await transport.close()
 
 
-async def submit(place: Place, *argv: str, script: str = "#!/bin/sh\n", token: str = TOKEN) -> str:
-    answer = await place.submit(PLACE, token, script, Command(argv), 30.0)
+NAME = f"jm-{TOKEN}"
+SIGNED = Files(TOKEN, name=NAME)
+
+
+async def handed(place: Place, *argv: str, script: str = "#!/bin/sh\n", token: str = TOKEN) -> Answer:
+    """What came of handing in one attempt."""
+    attempt = Placed(PLACE, token, f"jm-{token}")
+    stock = Stock((attempt,), place.control(PLACE), place.run(PLACE), script)
+    return await place.submit(stock, Command(argv), 30.0)
+
+
+async def submit(place: Place, *argv: str, script: str = "#!/bin/sh\n") -> str:
+    answer = await handed(place, *argv, script=script)
     assert answer.exit_code == 0, answer
     return answer.stdout
 
@@ -47,14 +59,16 @@ def write(place: Place, name: str, content: object) -> None:
 
 
 async def test_script_is_stored_with_its_token_before_it_is_handed_in(place: Place) -> None:
-    said = await submit(place, "sh", "-c", 'cat "$1"; pwd', "sh", place.script(PLACE), script="echo it's\n")
+    said = await submit(
+        place, "sh", "-c", 'cat "$1"; pwd', "sh", place.script(place.control(PLACE)), script="echo it's\n"
+    )
     assert said == f"echo it's\n{place.run(PLACE)}\n"
     gate.check_token(place.control(PLACE), TOKEN)
-    assert await look(place) == Files(TOKEN)
+    assert await look(place) == SIGNED
 
 
 async def test_what_the_command_answers_comes_back_as_it_is(place: Place) -> None:
-    answer = await place.submit(PLACE, TOKEN, "", Command(("sh", "-c", "echo no >&2; exit 153")), 30.0)
+    answer = await handed(place, "sh", "-c", "echo no >&2; exit 153")
     assert (answer.exit_code, answer.stderr) == (153, "no\n")
 
 
@@ -63,14 +77,14 @@ async def test_nothing_is_handed_in_from_the_directory_of_another_attempt(
 ) -> None:
     await submit(place, "true")
     with pytest.raises(PlacedForOther, match=TOKEN):
-        await place.submit(PLACE, "b" * 32, "", Command(("touch", str(tmp_path / "ran"))), 30.0)
+        await handed(place, "touch", str(tmp_path / "ran"), token="b" * 32)
     assert not (tmp_path / "ran").exists()
 
 
 async def test_without_the_directory_of_all_attempts_nothing_is_made(place: Place, tmp_path: Path) -> None:
     (Path(place.root) / "control").rmdir()
     with pytest.raises(NotPlaced, match="control is not there"):
-        await place.submit(PLACE, TOKEN, "", Command(("touch", str(tmp_path / "ran"))), 30.0)
+        await handed(place, "touch", str(tmp_path / "ran"))
     assert not (tmp_path / "ran").exists()
     assert not Path(place.control(PLACE)).exists()  # noqa: ASYNC240
 
@@ -80,7 +94,7 @@ async def test_full_disk_is_told_and_nothing_is_handed_in(place: Place, tmp_path
     Path(place.run(PLACE)).rmdir()  # noqa: ASYNC240
     Path(place.run(PLACE)).write_text("in the way")  # noqa: ASYNC240
     with pytest.raises(NotPlaced):
-        await place.submit(PLACE, TOKEN, "", Command(("touch", str(tmp_path / "ran"))), 30.0)
+        await handed(place, "touch", str(tmp_path / "ran"))
     assert not (tmp_path / "ran").exists()
 
 
@@ -88,9 +102,9 @@ async def test_gate_record_and_unlinked_record_are_read(place: Place) -> None:
     await submit(place, "true")
     write(place, "gate", RUN)
     write(place, "exit.77", " " * 4096)
-    assert await look(place) == Files(TOKEN, RUN)
+    assert await look(place) == replace(SIGNED, gate=RUN)
     write(place, "exit.77", json.dumps(record(3)).ljust(4096))
-    assert await look(place) == Files(TOKEN, RUN, None, record(3))
+    assert await look(place) == replace(SIGNED, gate=RUN, note=record(3))
     assert (await place.settle([(PLACE, "77")]))[PLACE].record == record(3)
     gate_seen, exit_seen = gate.read(place.control(PLACE)), gate.read_exit(place.control(PLACE))
     assert (gate_seen, exit_seen) == (RUN, record(3))
@@ -130,7 +144,7 @@ async def test_gate_that_is_decided_is_not_voided(place: Place) -> None:
 async def test_directory_of_another_attempt_is_not_voided(place: Place) -> None:
     await submit(place, "true")
     files = (await place.void([(PLACE, "b" * 32)]))[PLACE]
-    assert files == Files(TOKEN)
+    assert files == SIGNED
     assert gate.read(place.control(PLACE)) is None
 
 

@@ -1,0 +1,71 @@
+"""What is handed in together: one attempt, or attempts that are alike as the elements of an array."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from jobmgr.domain.resources import Resources
+from jobmgr.executors.protocol import Launch
+
+# However long an array may be: what lies at the site for it is stored, and looked up after a doubt, as a whole.
+MOST = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An attempt in a parcel; `index` is that of its element, None if it is alone."""
+
+    launch: Launch
+    index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """One submission, with a token of its own; that of an attempt which is alone is the attempt's.
+
+    An attempt is in one parcel for all its life. An array that an earlier service handed in is not `is_whole`: only
+    some of its elements may be known, so it cannot be handed in again.
+    """
+
+    name: str
+    members: tuple[Member, ...]
+    is_whole: bool = True
+
+    @property
+    def is_array(self) -> bool:
+        """Whether its members are elements."""
+        return self.members[0].index is not None
+
+    @property
+    def token(self) -> str:
+        """Where its script lies, if it is an array."""
+        return self.name.removeprefix(_PREFIX)
+
+
+_PREFIX = "jm-"
+
+
+def name_of(token: str) -> str:
+    """What a scheduler is told as the name of a job."""
+    return f"{_PREFIX}{token}"
+
+
+def alone(launch: Launch) -> Parcel:
+    """An attempt that is handed in by itself."""
+    return Parcel(name_of(launch.token), (Member(launch),))
+
+
+def parcels(launches: Sequence[Launch], array_cap: int | None, new_token: Callable[[], str]) -> list[Parcel]:
+    """As few as may be: who asks for the same goes together, in the order given."""
+    most = min(array_cap or 1, MOST)
+    alike: dict[Resources, list[Launch]] = defaultdict(list)
+    for launch in launches:
+        alike[launch.resources].append(launch)
+    chunks = [same[start : start + most] for same in alike.values() for start in range(0, len(same), most)]
+    return [alone(chunk[0]) if len(chunk) == 1 else _array(chunk, new_token()) for chunk in chunks]
+
+
+def _array(launches: Sequence[Launch], token: str) -> Parcel:
+    return Parcel(name_of(token), tuple(Member(launch, index) for index, launch in enumerate(launches)))
