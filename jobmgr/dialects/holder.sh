@@ -8,7 +8,8 @@ _jm_refuse() {
     _jm_refuse "$_jm_control is not the directory of this attempt"
 [ -n "$_jm_nonce" ] || _jm_refuse 'no random numbers can be had here'
 # The space of the record is taken before the start, so that a full disk cannot swallow an outcome.
-printf '%4096s' '' >"$_jm_control/exit.$_jm_nonce" || _jm_refuse "nothing can be written in $_jm_control"
+# Its first line is empty: nobody has to read blanks, which some shells do one by one, to see that it is not written.
+printf '\n%4095s' '' >"$_jm_control/exit.$_jm_nonce" || _jm_refuse "nothing can be written in $_jm_control"
 
 _jm_started_at=$(_jm_now)
 _jm_decide run "$(
@@ -25,7 +26,8 @@ _jm_record() {
         printf '"signals": "%s", "times": "%s", "cpu_s": null, "peak_memory_bytes": null, "leftovers": 0}' \
             "${_jm_signals# }" "$2"
     )
-    printf '%-4096s' "$_jm_text" 1<>"$_jm_control/exit.$_jm_nonce"
+    printf '%-4096s' "$_jm_text
+" 1<>"$_jm_control/exit.$_jm_nonce"
     ln "$_jm_control/exit.$_jm_nonce" "$_jm_control/exit" && rm -f "$_jm_control/exit.$_jm_nonce"
 }
 

@@ -71,6 +71,7 @@ class _Live:
     is_unreachable: bool = False
     gone_since: float | None = None
     said: str = ""
+    files: Files | None = None
     standings: Sequence[Standing] = ()
     complete: bool = False
     has_whole_queue: bool = False
@@ -407,7 +408,7 @@ class BatchExecutor:
         if self._monotonic() >= self._ask_at:
             await self._ask_scheduler(watched)
         began = self._monotonic()
-        told = await self._place.look([live.place for live in watched])
+        told = await self._files(watched)
         took_s = self._monotonic() - began
         judged = [(live, self._judge(live, told[live.place])) for live in watched if not live.is_over]
         await self._settle([(live, found.nonce) for live, found in judged if isinstance(found, ToSettle)])
@@ -417,6 +418,13 @@ class BatchExecutor:
         if to_void:
             self._spawn(self._void(to_void))
         return took_s
+
+    async def _files(self, watched: Sequence[_Live]) -> Mapping[str, Files]:
+        # What a holder left unlinked counts only when it has been gone for some time.
+        gone = [live.place for live in watched if live.gone_since is not None]
+        others = [live.place for live in watched if live.gone_since is None]
+        seen = {live.place: live.files for live in watched if live.files is not None}
+        return {**await self._place.look(others, seen), **await self._place.look_closely(gone)}
 
     async def _ask_scheduler(self, watched: Sequence[_Live]) -> None:
         began = self._monotonic()
@@ -447,6 +455,7 @@ class BatchExecutor:
 
     def _judge(self, live: _Live, files: Files) -> Verdict:
         """What became of an attempt; tells its progress, and its end."""
+        live.files = files
         self._tell_progress(live, files)
         now = self._monotonic()
         if verdict.is_alive(files, live.standings) or not live.has_whole_queue:

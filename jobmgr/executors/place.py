@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 
@@ -19,6 +19,8 @@ from jobmgr.transports.transport import Transport
 
 _TEXT = GATE + resources.files("jobmgr.executors").joinpath("place.sh").read_text()
 _LOOK_TIMEOUT_S = 60.0
+# Of so many a slow file system tells in time, and a transport takes the answer.
+_AT_ONCE = 2000
 # What the site's own shell says before the command that hands a script in is run.
 _TROUBLE = "jobmgr-place: "
 _TABS = 5
@@ -37,7 +39,8 @@ class PlacedForOther(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """What the control directory of an attempt says. `note` is a record that its holder wrote and did not link.
+    """What the control directory of an attempt says. `note` is a record that its holder wrote and did not link, if
+    that was asked for.
 
     `garbled` names files that are there and are not what a holder writes; they decide nothing. `name` is that of the
     submission that the attempt was handed in with, `index` its element; not told where nothing was handed in.
@@ -50,6 +53,9 @@ class Files:
     garbled: str = ""
     name: str = ""
     index: int | None = None
+
+
+NOTHING_SEEN: Mapping[str, Files] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +140,20 @@ class Place:
             raise NotPlaced(f"{rest}; if it is not to be mounted, `jobmgr site test` makes it")
         raise NotPlaced(answer.stderr.replace(_TROUBLE, "").strip())
 
-    async def look(self, places: Iterable[str]) -> Mapping[str, Files]:
-        """What the control directories say. Raises SiteUnreachable."""
-        return await self._told("look", [(place,) for place in places])
+    async def look(
+        self, places: Iterable[str], seen: Mapping[str, Files] = NOTHING_SEEN
+    ) -> Mapping[str, Files]:
+        """What the control directories say. Raises SiteUnreachable.
+
+        Of those in `seen` only what may be new is read: a gate, or after a gate a record.
+        """
+        lines = [(place, _news(seen.get(place))) for place in places]
+        told = await self._told("look", lines, optional=seen)
+        return {place: told.get(place) or seen[place] for place, _ in lines}
+
+    async def look_closely(self, places: Iterable[str]) -> Mapping[str, Files]:
+        """What they say, with what holders did not link. Raises SiteUnreachable."""
+        return await self._told("look", [(place, "note") for place in places])
 
     async def void(self, attempts: Iterable[tuple[str, str]]) -> Mapping[str, Files]:
         """Void the gates of these attempts (place, token) that are not decided; what they say then.
@@ -156,12 +173,20 @@ class Place:
             raise SiteUnreachable(self._transport.host, answer.stderr.strip() or "no answer")
         return tuple(names[int(index)] for index in answer.stdout.split())
 
-    async def _told(self, verb: str, lines: Sequence[tuple[str, ...]]) -> Mapping[str, Files]:
-        if not lines:
-            return {}
+    async def _told(
+        self, verb: str, lines: Sequence[tuple[str, ...]], optional: Container[str] = ()
+    ) -> Mapping[str, Files]:
+        told: dict[str, Files] = {}
+        for start in range(0, len(lines), _AT_ONCE):
+            told |= await self._told_at_once(verb, lines[start : start + _AT_ONCE], optional)
+        return told
+
+    async def _told_at_once(
+        self, verb: str, lines: Sequence[tuple[str, ...]], optional: Container[str]
+    ) -> Mapping[str, Files]:
         answer = await self._run(verb, [], "".join(f"{' '.join(line)}\n" for line in lines))
         told = dict(_read(line) for line in answer.stdout.splitlines() if line.count("\t") == _TABS)
-        missing = [line[0] for line in lines if line[0] not in told]
+        missing = [line[0] for line in lines if line[0] not in told and line[0] not in optional]
         if answer.exit_code != 0 or missing:
             said = answer.stderr.strip() or "it did not answer for all attempts"
             raise SiteUnreachable(self._transport.host, f"the control directories below {self.root}: {said}")
@@ -172,6 +197,13 @@ class Place:
     ) -> Answer:
         command = Command(("sh", "-c", _TEXT, "sh", verb, self.root, *arguments), stdin)
         return await self._transport.run(command, timeout_s)
+
+
+def _news(seen: Files | None) -> str:
+    """When to read the files again of which this was seen."""
+    if seen is None:
+        return "now"
+    return "gate" if seen.gate is None else "exit"
 
 
 def _whole_lines(text: str) -> str:

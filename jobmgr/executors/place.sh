@@ -71,8 +71,8 @@ _jm_write() {
     { printf '%s\n' "$_jm_name" >"$_jm_control/submission" && printf %s "$_jm_token" >"$_jm_control/token"; }
 }
 
-# Answers one line: PLACE, token, as what it was handed in, gate, record, and what the holder wrote of it that is not
-# linked yet.
+# _jm_tell PLACE NOTE: answers one line: PLACE, token, as what it was handed in, gate, record, and if NOTE is anything,
+# what the holder wrote of it that is not linked yet.
 _jm_tell() {
     _jm_found= _jm_known= _jm_gate= _jm_exit= _jm_note=
     {
@@ -80,7 +80,7 @@ _jm_tell() {
         IFS= read -r _jm_known <"$_jm_control/submission"
         IFS= read -r _jm_gate <"$_jm_control/gate"
         IFS= read -r _jm_exit <"$_jm_control/exit"
-        case $_jm_gate in
+        case ${2:+$_jm_gate} in
             *'"nonce": "'*)
                 _jm_nonce=${_jm_gate#*'"nonce": "'}
                 IFS= read -r _jm_note <"$_jm_control/exit.${_jm_nonce%%\"*}"
@@ -88,7 +88,7 @@ _jm_tell() {
         esac
     } 2>/dev/null
     printf '%s\t%s\t%s\t%s\t%s\t%s\n' \
-        "$1" "$_jm_found" "$_jm_known" "$_jm_gate" "$_jm_exit" "${_jm_note%"${_jm_note##*[! ]}"}"
+        "$1" "$_jm_found" "$_jm_known" "$_jm_gate" "$_jm_exit" "$_jm_note"
 }
 
 _jm_verb=$1 _jm_root=$2
@@ -114,10 +114,14 @@ case $_jm_verb in
             _jm_index=$((_jm_index + 1))
         done
         ;;
-    look) # Reads PLACE...
-        while read -r _jm_place; do
+    look) # Reads PLACE WHEN...: `gate` or `exit`, only if that is there; `note`, with what is not linked; or `now`
+        while read -r _jm_place _jm_when; do
             _jm_enter "$_jm_place"
-            _jm_tell "$_jm_place"
+            case $_jm_when in
+                note) _jm_tell "$_jm_place" note ;;
+                now) _jm_tell "$_jm_place" ;;
+                *) [ ! -e "$_jm_control/$_jm_when" ] || _jm_tell "$_jm_place" ;;
+            esac
         done
         ;;
     void) # Reads PLACE TOKEN NONCE...

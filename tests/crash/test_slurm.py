@@ -132,6 +132,24 @@ async def test_service_killed_while_jobs_are_in_the_queue(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)
+async def test_service_killed_while_two_thousand_elements_are_in_the_queue(
+    slurm: Slurm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", slurm.environment["PATH"])
+    campaign = Campaign(slurm, tmp_path, plans(2000, too_long=0))
+    await campaign.submit()
+    for _ in range(8):
+        await campaign.kill_and_start()
+    campaign.judge(await campaign.finish(1800))
+    names = Counter(slurm.say("sacct", "-X", "-n", "-P", "-o", "JobName").split())
+    # Some arrays, and what was claimed in small numbers when others had ended.
+    assert max(names.values()) >= 500
+    assert len(names) < 200
+    campaign.service.stop()
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("cluster", ["slurm", "slurm_without_accounting"])
 async def test_service_and_daemons_that_go_and_come_in_a_long_campaign(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,9 +24,11 @@ TOKEN = "a" * 32
 PLACE = "job-1/1"
 
 
-@pytest_asyncio.fixture
-async def place(tmp_path: Path) -> AsyncIterator[Place]:
-    transport = LocalTransport(os.environ)
+@pytest_asyncio.fixture(params=[name for name in ("dash", "bash") if shutil.which(name)])
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "sh").symlink_to(str(shutil.which(request.param)))
+    transport = LocalTransport({**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"})
     place = Place(transport, str(tmp_path / "it's a work directory"))
     await place.make_roots()
     yield place
@@ -104,7 +107,9 @@ async def test_gate_record_and_unlinked_record_are_read(place: Place) -> None:
     write(place, "exit.77", " " * 4096)
     assert await look(place) == replace(SIGNED, gate=RUN)
     write(place, "exit.77", json.dumps(record(3)).ljust(4096))
-    assert await look(place) == replace(SIGNED, gate=RUN, note=record(3))
+    assert await look(place) == replace(SIGNED, gate=RUN)
+    closely = await place.look_closely([PLACE])
+    assert closely[PLACE] == replace(SIGNED, gate=RUN, note=record(3))
     assert (await place.settle([(PLACE, "77")]))[PLACE].record == record(3)
     gate_seen, exit_seen = gate.read(place.control(PLACE)), gate.read_exit(place.control(PLACE))
     assert (gate_seen, exit_seen) == (RUN, record(3))
@@ -162,6 +167,30 @@ async def test_a_thousand_attempts_are_read_by_one_command(place: Place) -> None
         gate.make_with_run(place.control(name), place.run(name), TOKEN)
     told = await place.look(places)
     assert [bool(told[name].token) for name in places] == [True, False] * 500
+
+
+async def test_only_what_is_new_is_read_of_attempts_that_were_seen(place: Place) -> None:
+    await submit(place, "true")
+    pending = await look(place)
+    assert (await place.look([PLACE], {PLACE: pending}))[PLACE] is pending
+    write(place, "gate", RUN)
+    running = (await place.look([PLACE], {PLACE: pending}))[PLACE]
+    assert running == replace(SIGNED, gate=RUN)
+    assert (await place.look([PLACE], {PLACE: running}))[PLACE] is running
+    write(place, "exit", record(3))
+    assert (await place.look([PLACE], {PLACE: running}))[PLACE] == replace(running, record=record(3))
+
+
+async def test_many_running_attempts_are_read_in_time(place: Place) -> None:
+    """The space of a record is blank while a command runs: no shell may look at each blank again and again."""
+    places = [f"job-{index}/1" for index in range(2000)]
+    for name in places:
+        gate.make_with_run(place.control(name), place.run(name), TOKEN)
+        directory = Path(place.control(name))
+        (directory / "gate").write_text(json.dumps(RUN))
+        (directory / "exit.77").write_text(" " * 4096)
+    told = await place.look(places)
+    assert all(files.gate == RUN for files in told.values())
 
 
 async def test_missing_files_are_named(place: Place) -> None:
