@@ -112,9 +112,13 @@ class BatchExecutor:
         self._monotonic = monotonic
         self._lives: dict[str, _Live] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._launches = Gathering[_Live](pace.gather_s, lambda lives: self._spawn(self._hand_over(lives)))
-        self._cancels = Gathering[_Live](pace.gather_s, lambda lives: self._spawn(self._cancel(lives)))
-        self._leavings = Gathering[_Live](pace.gather_s, self._take_back)
+        self._launches = Gathering[_Live](
+            self._launch_within_s, lambda lives: self._spawn(self._hand_over(lives))
+        )
+        self._cancels = Gathering[_Live](
+            lambda: pace.gather_s, lambda lives: self._spawn(self._cancel(lives))
+        )
+        self._leavings = Gathering[_Live](lambda: pace.gather_s, self._take_back)
         self._wake = asyncio.Event()
         self._ask_s = pace.ask_first_s
         self._ask_at = 0.0
@@ -239,6 +243,10 @@ class BatchExecutor:
         return live
 
     # Handing in
+
+    def _launch_within_s(self) -> float:
+        waiting = sum(live.is_handed_in and not live.has_started for live in self._lives.values())
+        return self._pace.gather_s if waiting < self._pace.plenty else self._pace.gather_more_s
 
     async def _hand_over(self, lives: Sequence[_Live]) -> None:
         """Hand in what came together."""

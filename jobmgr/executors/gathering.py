@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 
 class Gathering(Generic[T]):
-    """Hands on what was added within `within_s` of the first of it."""
+    """Hands on what was added within `within_s` of the first of it, which is asked then."""
 
-    def __init__(self, within_s: float, hand_on: Callable[[Sequence[T]], None]) -> None:
+    def __init__(self, within_s: Callable[[], float], hand_on: Callable[[Sequence[T]], None]) -> None:
         self._within_s = within_s
         self._hand_on = hand_on
         self._items: list[T] = []
@@ -22,7 +22,7 @@ class Gathering(Generic[T]):
         """Let these go with the others."""
         self._items += items
         if self._items and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._within_s, self._end)
+            self._timer = asyncio.get_running_loop().call_later(self._within_s(), self._end)
 
     def drop(self) -> None:
         """Hand nothing on any more."""

@@ -15,8 +15,11 @@ class Pace:
     rest: float = 5.0
     ask_first_s: float = 2.0
     ask_max_s: float = 30.0
-    # What comes within this time of one another is handed in, or cancelled, together.
+    # What comes within this time of one another is handed in, or cancelled, together; the longer time is for handing
+    # in while `plenty` of others wait there anyway, that a campaign goes on in arrays and not one by one as others end.
     gather_s: float = 0.2
+    gather_more_s: float = 5.0
+    plenty: int = 50
     # Between two tries while the site cannot be reached, or will not take a job now; doubled each time.
     again_first_s: float = 2.0
     again_max_s: float = 120.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -220,6 +221,23 @@ async def test_longer_campaigns_are_several_arrays(site: Site, executor: BatchEx
     assert sorted(len(list(home.iterdir())) for home in homes) == [4, 4]
 
 
+async def test_while_many_wait_there_who_comes_later_goes_together_too(tmp_path: Path) -> None:
+    site = Site(tmp_path, SHELLS[0], KINDS["slurm"])
+    executor = site.executor(replace(QUICK, plenty=3, gather_more_s=3.0))
+    await executor.start()
+    wanted = launches(*["true"] * 5)
+    await executor.launch(wanted[:3])
+    for launch in wanted[:3]:
+        await site.said(launch, Scheduled)
+    await executor.launch(wanted[3:4])
+    await asyncio.sleep(3 * QUICK.gather_s)  # it would have gone alone by now
+    await executor.launch(wanted[4:])
+    for launch in wanted[3:]:
+        await site.said(launch, Scheduled)
+    assert site.asked == 2
+    await executor.stop()
+
+
 async def test_what_cannot_be_said_of_one_attempt_fails_it_alone(site: Site, executor: BatchExecutor) -> None:
     good, bad, other = launches("true", "true", "true")
     odd = replace(bad, env={"A-B": "1"})
@@ -270,6 +288,19 @@ async def test_installation_that_does_not_answer_is_waited_for(site: Site, execu
     for launch in wanted:
         await site.said(launch, Scheduled)
     assert site.asked == 1
+
+
+async def test_trial_tells_what_the_installation_allows(tmp_path: Path) -> None:
+    site = Site(tmp_path, SHELLS[0], KINDS["pbs"])
+    executor = site.executor()
+    told = {step.name: step for step in await executor.trial()}
+    assert told["scheduler"].said == "PBS 23.06.06"
+    assert told["installation"].said == "keeps history, arrays up to 3"
+    install(site.programs, "qstat", "echo 'qstat: cannot connect to server' >&2; exit 255")
+    last = (await executor.trial())[-1]
+    assert (last.name, last.is_well) == ("installation", False)
+    assert "cannot connect" in last.said
+    await executor.stop()
 
 
 async def test_next_service_releases_elements_of_an_array_that_was_never_handed_in(
