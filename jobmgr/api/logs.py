@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
+import logging
 import os
+from contextlib import aclosing
 from typing import Literal
 from urllib.parse import quote
 
@@ -13,11 +14,14 @@ from jobmgr.api.keys import MANAGER
 from jobmgr.api.path import job_id_of
 from jobmgr.api.problems import Refusal
 from jobmgr.api.reply import reply
-from jobmgr.api.window import Range, Window, open_regular, read_from, read_range, read_tail, size_of
-from jobmgr.errors import InvalidRequest
+from jobmgr.api.window import Range, read_from, read_range, read_tail
+from jobmgr.errors import FileMissing, InvalidRequest, SiteError
+from jobmgr.transports.directory import RunFile, Window
 from jobmgr.wire.answers import FilesAnswer
 from jobmgr.wire.requests import MAX_WINDOW_BYTES, AttemptQuery, LogQuery
 from jobmgr.wire.translation import file_answer
+
+logger = logging.getLogger(__name__)
 
 LOG_TYPE = "text/plain"
 FILE_TYPE = "application/octet-stream"
@@ -39,19 +43,19 @@ async def _log(
 ) -> web.StreamResponse:
     if query.tail is not None and query.offset is not None:
         raise InvalidRequest("tail", "cannot be combined with `offset`")
-    path = await request.app[MANAGER].log_file(job_id_of(request), stream, query.attempt)
     wanted = Range.parse(request.headers.get("Range"))
-    if query.tail is not None:
-        window = await asyncio.to_thread(read_tail, path, query.tail, query.limit)
-    elif query.offset is None and wanted is not None:
-        window = await asyncio.to_thread(read_range, path, wanted, MAX_WINDOW_BYTES)
-        if not window.data:
-            raise _outside(window.size_bytes)
-        return _piece(
-            window, 206, {"Content-Range": _content_range(window.offset, len(window.data), window.size_bytes)}
-        )
-    else:
-        window = await asyncio.to_thread(read_from, path, query.offset or 0, query.limit)
+    file = await request.app[MANAGER].log_file(job_id_of(request), stream, query.attempt)
+    async with aclosing(file):
+        if query.tail is not None:
+            window = await read_tail(file, query.tail, query.limit)
+        elif query.offset is None and wanted is not None:
+            window = await read_range(file, wanted, MAX_WINDOW_BYTES)
+            if not window.data:
+                raise _outside(window.size_bytes)
+            content_range = _content_range(window.offset, len(window.data), window.size_bytes)
+            return _piece(window, 206, {"Content-Range": content_range})
+        else:
+            window = await read_from(file, query.offset or 0, query.limit)
     return _piece(window, 200, {})
 
 
@@ -75,38 +79,49 @@ async def files(request: web.Request, query: AttemptQuery) -> web.Response:
 async def download(request: web.Request, query: AttemptQuery) -> web.StreamResponse:
     """One file of a job's run directory."""
     # Not aiohttp's FileResponse: it would answer with `result.csv.gz`, if the job made one, for `result.csv`.
-    path = await request.app[MANAGER].file(job_id_of(request), request.match_info["path"], query.attempt)
-    file = await asyncio.to_thread(open_regular, path)
-    try:
-        size_bytes = await asyncio.to_thread(size_of, file)
-        offset, length = 0, size_bytes
+    file = await request.app[MANAGER].file(job_id_of(request), request.match_info["path"], query.attempt)
+    async with aclosing(file):
+        wanted = Range.parse(request.headers.get("Range"))
+        asked_at, asked_bytes = (0, None) if wanted is None else wanted.asked
+        at_most = 0 if request.method == "HEAD" else _CHUNK_BYTES
+        first = await file.read(asked_at, at_most if asked_bytes is None else min(asked_bytes, at_most))
+        offset, length, status = 0, first.size_bytes, 200
         headers = {
             "Content-Type": FILE_TYPE,
-            "Content-Disposition": f"attachment; filename*=UTF-8''{quote(os.fsencode(path.name), safe='')}",
+            "Content-Disposition": f"attachment; filename*=UTF-8''{quote(os.fsencode(file.name), safe='')}",
             "Accept-Ranges": "bytes",
         }
-        status = 200
-        if (wanted := Range.parse(request.headers.get("Range"))) is not None:
-            offset, length = wanted.within(size_bytes)
+        if wanted is not None:
+            offset, length = wanted.within(first.size_bytes)
             if not length:
-                raise _outside(size_bytes)
-            headers["Content-Range"] = _content_range(offset, length, size_bytes)
+                raise _outside(first.size_bytes)
+            headers["Content-Range"] = _content_range(offset, length, first.size_bytes)
             status = 206
         response = web.StreamResponse(status=status, headers=headers)
         response.content_length = length
         await response.prepare(request)
         if request.method == "HEAD":
             return response
-        await asyncio.to_thread(file.seek, offset)
-        while length and (chunk := await asyncio.to_thread(file.read, min(length, _CHUNK_BYTES))):
-            await response.write(chunk)
-            length -= len(chunk)
-        if length and request.transport is not None:
-            # The job cut its file short; an answer that looks whole would be a lie.
+        if not await _send(response, file, first, length) and request.transport is not None:
+            # An answer that looks whole would be a lie.
             request.transport.abort()
-    finally:
-        await asyncio.to_thread(file.close)
     return response
+
+
+async def _send(response: web.StreamResponse, file: RunFile, window: Window, length: int) -> bool:
+    """Send `length` bytes, which begin with `window`; whether there were so many."""
+    while length and window.data:
+        await response.write(window.data)
+        length -= len(window.data)
+        if length:
+            try:
+                window = await file.read(window.end, min(length, _CHUNK_BYTES))
+            except (FileMissing, SiteError) as error:
+                logger.warning("a download of %r breaks off: %s", file.name, error)
+                return False
+    if length:
+        logger.warning("a download of %r breaks off: the job cut the file short", file.name)
+    return not length
 
 
 def _content_range(offset: int, length: int, size_bytes: int) -> str:

@@ -1,27 +1,15 @@
-"""Pieces of files that may grow, shrink or be no files at all. Everything here blocks and belongs in a thread."""
+"""Pieces of files that may grow or shrink: from an offset, a range, the last lines."""
 
 from __future__ import annotations
 
-import os
+import asyncio
 import re
-import stat
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
 
-from jobmgr.errors import FileMissing
+from jobmgr.transports.directory import RunFile, Window
 
-_BLOCK_BYTES = 64 * 1024
+_FIRST_BLOCK_BYTES = 64 * 1024
 _RANGE = re.compile(r"bytes=(\d{1,18})?-(\d{1,18})?")
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """`data` are the bytes from `offset` on of a file that had `size_bytes` when they were read."""
-
-    data: bytes
-    offset: int
-    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +28,13 @@ class Range:
         first, last = (None if text is None else int(text) for text in match.groups())
         return None if first is not None and last is not None and last < first else cls(first, last)
 
+    @property
+    def asked(self) -> tuple[int, int | None]:
+        """From where on to read a file of unknown size (negative: before its end), and how much, if not all."""
+        if self.first is None:
+            return -(self.last or 0), self.last or 0
+        return self.first, None if self.last is None else self.last - self.first + 1
+
     def within(self, size_bytes: int) -> tuple[int, int]:
         """Offset and length of this range in a file of that size; the length is 0 if it lies outside."""
         if self.first is None:
@@ -49,85 +44,45 @@ class Range:
         return self.first, max(0, last - self.first + 1)
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """Open a file for reading. Raises FileMissing for what is not there or no regular file."""
-    # A job may put a pipe, which would block us, or a link to somewhere else in its place.
-    flags = (
-        os.O_RDONLY
-        | getattr(os, "O_NOFOLLOW", 0)
-        | getattr(os, "O_NONBLOCK", 0)
-        | getattr(os, "O_CLOEXEC", 0)
-    )
-    try:
-        descriptor = os.open(path, flags)
-    except OSError as error:
-        raise FileMissing(f"{path.name}: {error.strerror}") from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise FileMissing(f"{path.name} is not a regular file")
-    return os.fdopen(descriptor, "rb", buffering=0)
+async def read_from(file: RunFile, offset: int, limit_bytes: int) -> Window:
+    """At most `limit_bytes` from `offset` on, or from so many before the end; fewer only if there are no more."""
+    first = await file.read(offset, limit_bytes)
+    pieces = [first.data]
+    end, left = first.end, min(limit_bytes, first.size_bytes - first.offset) - len(first.data)
+    while left > 0 and (data := (await file.read(end, left)).data):
+        pieces.append(data)
+        end, left = end + len(data), left - len(data)
+    return Window(b"".join(pieces), first.offset, first.size_bytes)
 
 
-def size_of(file: BinaryIO) -> int:
-    """How many bytes an open file has now."""
-    return os.fstat(file.fileno()).st_size
-
-
-def read_from(path: Path, offset: int, limit_bytes: int) -> Window:
-    """At most `limit_bytes` from `offset` on."""
-    with open_regular(path) as file:
-        size_bytes = size_of(file)
-        return Window(_read(file, offset, limit_bytes), offset, size_bytes)
-
-
-def read_range(path: Path, wanted: Range, limit_bytes: int) -> Window:
+async def read_range(file: RunFile, wanted: Range, limit_bytes: int) -> Window:
     """The wanted range, or its first `limit_bytes`; no data if it lies outside the file."""
-    with open_regular(path) as file:
-        size_bytes = size_of(file)
-        offset, length = wanted.within(size_bytes)
-        return Window(_read(file, offset, min(length, limit_bytes)), offset, size_bytes)
+    offset, length = wanted.asked
+    return await read_from(file, offset, limit_bytes if length is None else min(length, limit_bytes))
 
 
-def read_tail(path: Path, lines: int, limit_bytes: int) -> Window:
+async def read_tail(file: RunFile, lines: int, limit_bytes: int) -> Window:
     """The last `lines` lines, or the last `limit_bytes` if those are fewer."""
-    with open_regular(path) as file:
-        size_bytes = size_of(file)
-        floor = max(0, size_bytes - limit_bytes)
-        start = _start_of_tail(file, size_bytes, lines, floor)
-        return Window(_read(file, start, size_bytes - start), start, size_bytes)
+    block = min(_FIRST_BLOCK_BYTES, limit_bytes)
+    window = await read_from(file, -block, block)
+    data, start, size_bytes = window.data, window.offset, window.size_bytes
+    floor = max(0, size_bytes - limit_bytes)
+    while (found := await asyncio.to_thread(_start_of_tail, data, lines)) is None and start > floor:
+        # Twice as much each time: all that was read is looked at again.
+        before = max(floor, start - len(data))
+        piece = (await read_from(file, before, start - before)).data
+        if len(piece) < start - before:
+            break  # The job cut its file short, so this is no part of it any more.
+        data, start = piece + data, before
+    return Window(data[found or 0 :], start + (found or 0), size_bytes)
 
 
-def _start_of_tail(file: BinaryIO, size_bytes: int, lines: int, floor: int) -> int:
-    """Where the last `lines` lines begin; reads backwards, not before `floor`."""
-    end = size_bytes
+def _start_of_tail(data: bytes, lines: int) -> int | None:
+    """Where the last `lines` lines begin; None if that is not after the first byte."""
     # The newline that ends the last line begins none.
-    wanted = lines + 1 if size_bytes and _read(file, size_bytes - 1, 1) == b"\n" else lines
-    while end > floor:
-        start = max(floor, end - _BLOCK_BYTES)
-        block = _read(file, start, end - start)
-        found = block.count(b"\n")
-        if found >= wanted:
-            position = len(block)
-            for _ in range(wanted):
-                position = block.rindex(b"\n", 0, position)
-            return start + position + 1
-        wanted -= found
-        end = start
-    return floor
-
-
-def _read(file: BinaryIO, offset: int, length: int) -> bytes:
-    if length <= 0:
-        return b""
-    # Not more is asked for than there is: the buffer is made before it is filled.
-    there = size_of(file) - offset
-    if there <= 0:
-        # Beyond what a file system can hold even seeking is an error.
-        return b""
-    file.seek(offset)
-    pieces = []
-    left = min(length, there)
-    while left and (piece := file.read(left)):
-        pieces.append(piece)
-        left -= len(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    position = len(data) - 1 if data.endswith(b"\n") else len(data)
+    if data.count(b"\n", 0, position) < lines:
+        return None
+    for _ in range(lines):
+        position = data.rindex(b"\n", 0, position)
+    return position + 1

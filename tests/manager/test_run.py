@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,14 @@ from tests.patience import eventually
 SECOND = timedelta(seconds=1)
 
 
+async def written(manager: JobManager, job_id: str, path: str) -> bytes:
+    """All that is in a file of the latest attempt."""
+    async with aclosing(await manager.file(job_id, path)) as file:
+        window = await file.read(0, 1024**2)
+    assert len(window.data) == window.size_bytes
+    return window.data
+
+
 async def test_job_runs_to_completion(manager: JobManager) -> None:
     before = datetime.now(UTC)
 
@@ -31,8 +40,8 @@ async def test_job_runs_to_completion(manager: JobManager) -> None:
     assert job.started_at is not None
     assert job.finished_at is not None
     assert before - SECOND <= job.created_at <= job.started_at <= job.finished_at <= datetime.now(UTC)
-    assert (await manager.log_file(job_id, "stdout")).read_bytes() == b"out\n"
-    assert (await manager.log_file(job_id, "stderr")).read_bytes() == b"err\n"
+    assert await written(manager, job_id, "stdout") == b"out\n"
+    assert await written(manager, job_id, "stderr") == b"err\n"
 
 
 @pytest.mark.parametrize("code", [1, 3, 127, 255])
@@ -109,7 +118,7 @@ async def test_job_sees_its_environment_and_starts_in_its_run_directory(manager:
 
     job = await manager.wait(job_id, 30)
 
-    where, line = (await manager.log_file(job_id, "stdout")).read_text().splitlines()
+    where, line = (await written(manager, job_id, "stdout")).decode().splitlines()
     assert where == job.work_dir == str(manager.parts.runs / job_id / "1")
     assert line == f"ü|{job_id}|1|{job.work_dir}"
 
@@ -122,7 +131,7 @@ async def test_job_sees_none_of_the_services_secrets(
     async with JobManager(work_dir=tmp_path / "work") as manager:
         job_id = await manager.submit(["env"])
         await manager.wait(job_id, 30)
-        seen = (await manager.log_file(job_id, "stdout")).read_text()
+        seen = (await written(manager, job_id, "stdout")).decode()
 
     assert "very-secret" not in seen
     assert "JOBMGR_DATABASE" not in seen
@@ -135,7 +144,7 @@ async def test_output_that_is_no_text_is_kept_byte_by_byte(manager: JobManager) 
     job_id = await manager.submit([sys.executable, "-c", program])
     await manager.wait(job_id, 30)
 
-    assert (await manager.log_file(job_id, "stdout")).read_bytes() == bytes(range(256)) * 100
+    assert await written(manager, job_id, "stdout") == bytes(range(256)) * 100
 
 
 async def test_what_a_job_leaves_behind_is_ended_and_noted(manager: JobManager) -> None:
@@ -248,13 +257,29 @@ async def test_files_are_confined_to_the_run_directory(manager: JobManager, tmp_
     found = [entry.path for entry in await manager.files(job_id)]
 
     assert found == ["d/f", "stderr", "stdout"]
-    assert (await manager.file(job_id, "d/f")).read_text() == "x\n"
+    assert await written(manager, job_id, "d/f") == b"x\n"
     for path in ("link", "root/etc/passwd", "d", "nothing"):
         with pytest.raises(FileMissing):
             await manager.file(job_id, path)
     for path in ("", "/etc/passwd", "../1/stdout", "d/../../x", "a\0b"):
         with pytest.raises(InvalidRequest):
             await manager.file(job_id, path)
+
+
+async def test_run_directory_that_its_job_replaced_by_a_link_leads_out(
+    manager: JobManager, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "secret").write_text("s")
+    script = f"cd .. && mv 1 old && ln -s {elsewhere} 1"
+    job_id = await manager.submit(["sh", "-c", script])
+    await manager.wait(job_id, 30)
+
+    with pytest.raises(FileMissing, match="leads out"):
+        await manager.file(job_id, "secret")
+    with pytest.raises(FileMissing, match="leads out"):
+        await manager.files(job_id)
 
 
 async def test_log_of_an_attempt_that_was_not_is_missing(manager: JobManager) -> None:
