@@ -71,6 +71,12 @@ class SshServer:
         public = (self.folder / "host_key.pub").read_text()
         self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {public}")
 
+    def trust_at(self, port: int) -> None:
+        """The same host, seen at another port too."""
+        public = (self.folder / "host_key.pub").read_text()
+        with self.known_hosts.open("a") as file:
+            file.write(f"[127.0.0.1]:{port} {public}")
+
     def start(self) -> None:
         """Start it, and wait until it says who it is."""
         if os.geteuid() == 0:

@@ -87,7 +87,7 @@ def fifo(tmp_path: Path) -> Iterator[Path]:
 
 async def test_all_commands_go_over_one_connection(ssh_server: SshServer, connect: Connect) -> None:
     async with Proxy(ssh_server.port) as proxy:
-        trust_at(ssh_server, proxy.port)
+        ssh_server.trust_at(proxy.port)
         transport = connect(ssh_server.host(port=proxy.port))
 
         answers = await asyncio.gather(*(transport.run(_HELLO, _TIMEOUT_S) for _ in range(5)))
@@ -96,13 +96,6 @@ async def test_all_commands_go_over_one_connection(ssh_server: SshServer, connec
         assert answers == [_HELLO_BACK] * 6
         assert proxy.connections == 1
         await transport.close()
-
-
-def trust_at(server: SshServer, port: int) -> None:
-    """The same host, seen at another port."""
-    public = (server.folder / "host_key.pub").read_text()
-    with server.known_hosts.open("a") as file:
-        file.write(f"[127.0.0.1]:{port} {public}")
 
 
 async def test_more_commands_than_the_server_has_sessions_wait_for_each_other(
@@ -174,7 +167,7 @@ async def test_command_that_was_given_up_is_not_sent_late(
     ssh_server: SshServer, connect: Connect, tmp_path: Path
 ) -> None:
     async with Proxy(ssh_server.port) as proxy:
-        trust_at(ssh_server, proxy.port)
+        ssh_server.trust_at(proxy.port)
         transport = connect(ssh_server.host(port=proxy.port))
         await transport.run(_HELLO, _TIMEOUT_S)
         proxy.silence()
@@ -191,7 +184,7 @@ async def test_command_that_was_given_up_is_not_sent_late(
 
 async def test_silent_network_is_noticed(ssh_server: SshServer, connect: Connect, fifo: Path) -> None:
     async with Proxy(ssh_server.port) as proxy:
-        trust_at(ssh_server, proxy.port)
+        ssh_server.trust_at(proxy.port)
         transport = connect(ssh_server.host(port=proxy.port, keepalive_s=0.2))
         running = asyncio.create_task(transport.run(waiting_at(fifo), _TIMEOUT_S))
         await begun(fifo, running)
@@ -211,6 +204,17 @@ async def test_server_that_says_nothing_is_given_up(connect: Connect, ssh_server
 
         with pytest.raises(SiteUnreachable, match="no connection within"):
             await transport.run(_HELLO, _TIMEOUT_S)
+
+
+async def test_who_is_in_a_hurry_is_told_that_there_is_no_connection(
+    connect: Connect, ssh_server: SshServer
+) -> None:
+    async with Proxy(ssh_server.port) as proxy:
+        proxy.silence()
+        transport = connect(ssh_server.host(port=proxy.port))
+
+        with pytest.raises(SiteUnreachable, match=r"no connection within 0\.2 s"):
+            await transport.run(_HELLO, 0.2)
 
 
 async def test_server_that_is_down_is_tried_again_after_a_pause(

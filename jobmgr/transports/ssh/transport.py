@@ -68,7 +68,9 @@ class SshTransport:
                         await login.close()
                         raise SiteUnreachable(self.host, "it gives no session")
             except TimeoutError as error:
-                raise SiteUnreachable(self.host, f"it was not its turn within {timeout_s:g} s") from error
+                is_open = self._login is not None and self._login.is_open
+                what = "it was not its turn" if is_open else "no connection"
+                raise SiteUnreachable(self.host, f"{what} within {timeout_s:g} s") from error
             except QueueFull as error:
                 raise SiteUnreachable(self.host, "too many commands wait for it; try again later") from error
 
