@@ -23,6 +23,7 @@ from jobmgr.api.server import Server
 from jobmgr.dialects import registry as dialects
 from jobmgr.dispatch.admission import Admission
 from jobmgr.dispatch.dispatcher import Dispatcher
+from jobmgr.dispatch.sites import Serving
 from jobmgr.domain.limits import ResourceLimits
 from jobmgr.domain.resources import counted
 from jobmgr.domain.site import Site, Way
@@ -42,6 +43,8 @@ from jobmgr.store.lock import FileLock, make_file
 from jobmgr.store.queues import LimitsChange
 from jobmgr.transports.host import SshHost
 from jobmgr.transports.local import LocalTransport
+from jobmgr.transports.local_directory import LocalDirectory
+from jobmgr.transports.site_directory import SiteDirectories
 from jobmgr.transports.transport import Transport
 
 logger = logging.getLogger(__name__)
@@ -161,16 +164,21 @@ class JobManager(Manager):
             descriptor_limit=self._descriptor_limit,
         )
 
-    def _foreign(self, site: Site) -> BatchExecutor:
+    def _foreign(self, site: Site) -> Serving:
         if site.work_dir is None:
             raise InvalidRequest("work_dir", "it has no work directory")
-        return BatchExecutor(
+        transport = _transport(site)
+        executor = BatchExecutor(
             site.name,
             dialects.dialect(site.dialect),
-            _transport(site),
+            transport,
             site.work_dir,
             self._report,
             job_env=self._job_env,
+        )
+        is_here = site.way is Way.LOCAL
+        return Serving(
+            executor, LocalDirectory if is_here else SiteDirectories(site.name, transport).directory
         )
 
 

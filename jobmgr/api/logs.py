@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 LOG_TYPE = "text/plain"
 FILE_TYPE = "application/octet-stream"
-_CHUNK_BYTES = 256 * 1024
+_CHUNK_BYTES = 1024 * 1024
 
 
 async def stdout(request: web.Request, query: LogQuery) -> web.StreamResponse:

@@ -27,6 +27,8 @@ _STATUS: Mapping[str, int] = {
     "query_too_slow": 504,
     "wait_timeout": 504,
     "site_error": 502,
+    "site_unreachable": 503,
+    "site_silent": 504,
 }
 _HTTP_CODES: Mapping[int, tuple[str, str]] = {
     404: ("no_such_route", "there is nothing at {path}; /docs lists what there is"),

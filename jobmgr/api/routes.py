@@ -7,6 +7,7 @@ from jobmgr.api.route import Route
 from jobmgr.errors import (
     Conflict,
     EventsGone,
+    ExecutorUnavailable,
     FileMissing,
     IllegalTransition,
     InvalidRequest,
@@ -14,6 +15,9 @@ from jobmgr.errors import (
     JobNotFound,
     QueueNotFound,
     SiteNotFound,
+    SiteRefused,
+    SiteSilent,
+    SiteUnreachable,
     StoreUnavailable,
 )
 from jobmgr.manager.manager import Manager
@@ -150,6 +154,17 @@ _JOBS = (
     ),
 )
 
+# Of the logs and files of jobs, which may lie at a site.
+_OF_FILES = (
+    InvalidRequest,
+    JobNotFound,
+    FileMissing,
+    ExecutorUnavailable,
+    SiteUnreachable,
+    SiteSilent,
+    SiteRefused,
+)
+
 _READS = (
     Route("GET", f"{_JOB}/spec", jobs.spec, "What a job runs", SpecAnswer, errors=(JobNotFound,)),
     Route(
@@ -178,7 +193,7 @@ _READS = (
             f"What a job wrote to its {name}: bytes from `X-Log-Offset` on, of `X-Log-Size` so far",
             logs.LOG_TYPE,
             query=LogQuery,
-            errors=(InvalidRequest, JobNotFound, FileMissing),
+            errors=_OF_FILES,
         )
         for name, handler in (("stdout", logs.stdout), ("stderr", logs.stderr))
     ),
@@ -189,7 +204,7 @@ _READS = (
         "The files of a job's run directory",
         FilesAnswer,
         query=AttemptQuery,
-        errors=(InvalidRequest, JobNotFound),
+        errors=_OF_FILES,
     ),
     Route(
         "GET",
@@ -198,7 +213,7 @@ _READS = (
         "One file of a job's run directory",
         logs.FILE_TYPE,
         query=AttemptQuery,
-        errors=(InvalidRequest, JobNotFound, FileMissing),
+        errors=_OF_FILES,
     ),
     Route(
         "GET",

@@ -16,7 +16,7 @@ from jobmgr.dispatch.recovery import Recovery
 from jobmgr.dispatch.roster import Roster
 from jobmgr.dispatch.sites import Maker, Sites
 from jobmgr.domain.site import LOCAL, Site, Step
-from jobmgr.errors import InvalidRequest, StoreUnavailable
+from jobmgr.errors import ExecutorUnavailable, InvalidRequest, StoreUnavailable
 from jobmgr.executors.protocol import Executor, NeverRan, Report, Started
 from jobmgr.monitor import ResourceMonitor
 from jobmgr.store import attempts, claims, dispatchers, sites, waiting
@@ -24,6 +24,7 @@ from jobmgr.store.claims import Claim, Claimed, Room
 from jobmgr.store.dispatchers import Identity
 from jobmgr.store.engine import Database
 from jobmgr.store.transaction import Topic
+from jobmgr.transports.directory import RunDirectory
 
 logger = logging.getLogger(__name__)
 
@@ -254,6 +255,15 @@ class Dispatcher:
         if executor is None:
             raise InvalidRequest("name", f"this service does not serve the site {name}; its log says why")
         return await executor.trial()
+
+    def run_directory(self, site: str, path: str) -> RunDirectory:
+        """A run directory at a foreign queue. Raises ExecutorUnavailable if this service does not serve it."""
+        found = self._sites.run_directory(site, path)
+        if found is None:
+            raise ExecutorUnavailable(
+                f"this service does not serve the site {site}, where {path} lies; its log says why"
+            )
+        return found
 
     def elsewhere(self, name: str) -> Elsewhere:
         """How a foreign queue stands with this service."""

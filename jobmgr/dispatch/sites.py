@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from jobmgr.domain.site import LOCAL, Site
 from jobmgr.errors import InvalidRequest
 from jobmgr.executors.protocol import Executor, ForeignExecutor, Launch
 from jobmgr.store.claims import Claimed
+from jobmgr.transports.directory import RunDirectory
 
 logger = logging.getLogger(__name__)
 
-# Makes the executor of a foreign queue. Raises InvalidRequest for a site that this version cannot serve.
-Maker = Callable[[Site], ForeignExecutor]
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What serves a foreign queue: what runs attempts there, and the way to their run directories by path."""
+
+    executor: ForeignExecutor
+    directory: Callable[[str], RunDirectory]
+
+
+# Makes what serves a foreign queue. Raises InvalidRequest for a site that this version cannot serve.
+Maker = Callable[[Site], Serving]
 
 
 class Sites:
@@ -23,15 +34,21 @@ class Sites:
         self._make = make
         self._rows: Mapping[str, Site] = {}
         self._local = local
-        self._foreign: dict[str, ForeignExecutor] = {}
+        self._foreign: dict[str, Serving] = {}
 
     def executor(self, name: str) -> Executor | None:
         """What runs attempts there; None if this service does not serve that site."""
-        return self._local if name == LOCAL else self._foreign.get(name)
+        return self._local if name == LOCAL else self.foreign(name)
 
     def foreign(self, name: str) -> ForeignExecutor | None:
         """What runs attempts in this foreign queue; None if there is none that this service serves."""
-        return self._foreign.get(name)
+        serving = self._foreign.get(name)
+        return None if serving is None else serving.executor
+
+    def run_directory(self, name: str, path: str) -> RunDirectory | None:
+        """A run directory at a foreign queue; None if there is none that this service serves."""
+        serving = self._foreign.get(name)
+        return None if serving is None else serving.directory(path)
 
     @property
     def served(self) -> Sequence[str]:
@@ -71,23 +88,23 @@ class Sites:
         for name in list(self._foreign):
             old = self._rows[name]
             if name not in wanted or _connection_of(old) != _connection_of(wanted[name]):
-                await self._foreign.pop(name).stop()
+                await self._foreign.pop(name).executor.stop()
         self._rows = wanted
         return [name for name in wanted if name not in self._foreign and await self._open(wanted[name])]
 
     async def stop(self) -> None:
         """Stop all executors."""
-        for executor in (self._local, *self._foreign.values()):
+        for executor in (self._local, *(serving.executor for serving in self._foreign.values())):
             await executor.stop()
 
     async def _open(self, site: Site) -> bool:
         try:
-            executor = self._make(site)
+            serving = self._make(site)
         except InvalidRequest as error:
             logger.warning("the site %s is not served: %s", site.name, error)
             return False
-        await executor.start()
-        self._foreign[site.name] = executor
+        await serving.executor.start()
+        self._foreign[site.name] = serving
         return True
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from jobmgr.domain.job import FileEntry
+from jobmgr.domain.site import LOCAL
 from jobmgr.errors import FileMissing
 from jobmgr.manager.core import Core
 from jobmgr.store import listing
@@ -45,4 +46,12 @@ class Files(Core):
             )
         if not 1 <= number <= job.attempt:
             raise FileMissing(f"job {job_id!r} has no attempt {number}; it has had {job.attempt}")
-        return LocalDirectory(str(self.parts.runs / job.job_id / str(number)))
+        if job.site == LOCAL:
+            return LocalDirectory(str(self.parts.runs / job.job_id / str(number)))
+        # As it was stored: the site may have another work directory by now.
+        path = await self.database.read(listing.run_directory, job_id, number)
+        if path is None:
+            raise FileMissing(
+                f"attempt {number} of job {job_id!r} has not started yet at {job.site}; `jobmgr why {job_id}` says why"
+            )
+        return self.dispatcher.run_directory(job.site, path)

@@ -154,6 +154,16 @@ def attempts(connection: sa.Connection, job_id: str) -> list[AttemptView]:
     return found
 
 
+def run_directory(connection: sa.Connection, job_id: str, number: int) -> str | None:
+    """Where an attempt was seen to run; None if it was not yet, or there is no such attempt."""
+    statement = (
+        sa.select(Attempt.work_dir)
+        .join(Job, Job.id == Attempt.job)
+        .where(Job.job_id == job_id, Attempt.number == number)
+    )
+    return connection.execute(statement).scalar()
+
+
 def spec(connection: sa.Connection, job_id: str) -> JobSpec:
     """What a job runs. Raises JobNotFound."""
     row = connection.execute(

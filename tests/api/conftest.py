@@ -24,6 +24,7 @@ from jobmgr.domain.job import Job, JobFilter
 from jobmgr.domain.limits import ResourceLimits
 from jobmgr.domain.status import LIVE, Status
 from jobmgr.service import JobManager
+from tests.transports.conftest import make_server, ssh_key, sshd_program  # noqa: F401 -- fixtures
 
 TOKEN = "a-token-for-tests"
 TIMEOUT_S = 30.0

@@ -228,6 +228,7 @@ PINNED = (
         _FEW,
     ),
     Pinned("attempts of a job", lambda tx: listing.attempts(tx.connection, "j17"), "", _ONE_JOBS),
+    Pinned("where an attempt ran", lambda tx: listing.run_directory(tx.connection, "j17", 1)),
     Pinned("spec of a job", lambda tx: listing.spec(tx.connection, "j17"), "", _ONE_JOBS),
     Pinned("what a job asks for", lambda tx: listing.asked(tx.connection, "j17")),
     Pinned("since when it is unreachable", lambda tx: listing.unreachable_at(tx.connection, _RUNNING)),
