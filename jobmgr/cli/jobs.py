@@ -17,7 +17,7 @@ from jobmgr.client.client import PAGE_SIZE, Filters
 from jobmgr.domain.job import Dependency, FileEntry, Job, JobPage, JobSpec
 from jobmgr.domain.resources import size_text
 from jobmgr.domain.status import Status
-from jobmgr.errors import FileMissing, QueueNotFound
+from jobmgr.errors import ExecutorUnavailable, FileMissing, QueueNotFound, SiteError
 from jobmgr.wire import translation
 
 TABLE_ROWS = 50
@@ -129,6 +129,10 @@ async def _files(client: Client, job: Job) -> Sequence[FileEntry]:
     try:
         return await client.files(job.job_id)
     except FileMissing:
+        return ()
+    except (ExecutorUnavailable, SiteError) as error:
+        # Of a job that ran elsewhere the rest is known here.
+        output.note(f"its files cannot be listed now: {error}")
         return ()
 
 

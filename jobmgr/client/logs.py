@@ -12,13 +12,25 @@ from jobmgr.client.connection import Connection, path
 from jobmgr.client.following import follow as follow_events
 from jobmgr.client.patience import TRANSIENT, Patience
 from jobmgr.domain.job import EventPosition, Job
-from jobmgr.errors import EventsGone, FileMissing, JobNotFound
+from jobmgr.domain.site import LOCAL
+from jobmgr.errors import (
+    EventsGone,
+    FileMissing,
+    HostKeyRefused,
+    JobNotFound,
+    LoginRefused,
+    SiteSilent,
+    SiteUnreachable,
+)
 from jobmgr.wire.answers import JobsAnswer
 from jobmgr.wire.translation import to_job
 
 # Output grows without events, so it is looked at: soon after it grew, then more and more rarely.
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 2.0
+# At a site each look is a command on a machine that is shared with many.
+FIRST_PAUSE_AT_SITE_S = 1.0
+LONGEST_PAUSE_AT_SITE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +84,8 @@ async def follow(
     wake = asyncio.Event()
     job, position = await _state(connection, job_id)
     watcher = asyncio.create_task(_watch(connection, job_id, position, patience_s, wake))
-    pause_s = FIRST_PAUSE_S
+    first_s, longest_s = _pauses(job)
+    pause_s = first_s
     try:
         while True:
             before = reader.taken
@@ -84,15 +97,23 @@ async def follow(
                     await read(connection, job_id, stream)
                 if job.status.is_terminal or (attempt is not None and job.attempt > attempt):
                     return
-                pause_s = FIRST_PAUSE_S if reader.taken > before else min(pause_s * 2, LONGEST_PAUSE_S)
-                if await _woken(wake, pause_s) or pause_s == LONGEST_PAUSE_S:
+                pause_s = first_s if reader.taken > before else min(pause_s * 2, longest_s)
+                if await _woken(wake, pause_s) or pause_s == longest_s:
                     job, _ = await _state(connection, job_id)
                 patience.recovered()
-            except TRANSIENT as error:
+            except (HostKeyRefused, LoginRefused):
+                raise  # Before a person has done something, they do not pass.
+            except (*TRANSIENT, SiteUnreachable, SiteSilent) as error:
                 await patience.wait_after(error)
     finally:
         watcher.cancel()
         await asyncio.gather(watcher, return_exceptions=True)
+
+
+def _pauses(job: Job) -> tuple[float, float]:
+    if job.site == LOCAL:
+        return FIRST_PAUSE_S, LONGEST_PAUSE_S
+    return FIRST_PAUSE_AT_SITE_S, LONGEST_PAUSE_AT_SITE_S
 
 
 class _Reader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -16,10 +17,11 @@ import pytest_asyncio
 from yarl import URL
 
 from jobmgr.client import Client
+from jobmgr.errors import LoginRefused
 from jobmgr.store import sites
 from tests.api.conftest import TOKEN, Api, eventually
 from tests.transports.conftest import MakeServer
-from tests.transports.sshd import SshServer
+from tests.transports.sshd import SshServer, make_key
 
 BYTES = bytes(range(256)) * 4
 MEBIBYTE = 1024**2
@@ -206,6 +208,35 @@ async def test_site_that_is_down_is_told_at_once_with_what_to_do(far: Api, serve
     server.start()
 
     await eventually(lambda: is_answered(far, f"{job}/logs/stdout"))
+
+
+async def test_follower_waits_for_a_site_that_is_down(far: Api, server: SshServer, client: Client) -> None:
+    job = await ran(far, "echo here")
+    server.stop()
+    (await far.get(f"{job}/logs/stdout")).problem(503, "site_unreachable")
+
+    async def follow() -> bytes:
+        return b"".join([piece async for piece in client.follow_log(job.rpartition("/")[2])])
+
+    following = asyncio.create_task(follow())
+    server.start()
+
+    assert await following == b"here\n"
+
+
+async def test_follower_is_told_what_only_a_person_can_change(
+    far: Api, server: SshServer, client: Client, tmp_path: Path
+) -> None:
+    job = await ran(far, "echo here")
+    await put(far, server, tmp_path / "far", key_file=str(make_key(tmp_path / "other")))
+
+    async def is_refused() -> bool:
+        return (await far.get(f"{job}/logs/stdout")).status == 503
+
+    await eventually(is_refused)
+
+    with pytest.raises(LoginRefused, match="has to work without a question"):
+        await anext(client.follow_log(job.rpartition("/")[2]))
 
 
 async def test_download_breaks_off_when_the_way_there_does(far: Api, server: SshServer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -109,3 +110,24 @@ def test_a_log_that_is_not_there_is_not_found(service: Commands, arguments: tupl
 
     assert (done.code, done.out) == (3, "")
     assert done.err.startswith("jobmgr: ")
+
+
+def test_of_a_site_that_cannot_be_reached_all_but_the_files_is_shown(
+    service: Commands, tmp_path: Path
+) -> None:
+    pytest.importorskip("asyncssh", reason="asyncssh is not installed (pip install 'jobmgr[ssh]')")
+    add = ("site", "add", "away", "--kind", "shell", "--work-dir", str(tmp_path / "away"))
+    assert service.run(*add).code == 0
+    assert service.run("site", "test", "away").code == 0
+    job_id = service.submit("--site", "away", "--wait", "--", "echo", "here")
+    assert service.run("logs", job_id).out == "here\n"
+
+    # The same place, behind a port where nobody listens.
+    service.run(*add, "--host", "127.0.0.1", "--ssh", "port=1", "--ssh", f"config_file={os.devnull}")
+    service.run("site", "test", "away")
+    log, shown = service.run("logs", job_id), service.run("show", "--json", job_id)
+
+    assert (log.code, log.out) == (4, "")
+    assert "`jobmgr site test away` tries the way there step by step" in log.err
+    assert (shown.code, shown.json["status"], shown.json["files"]) == (0, "completed", [])
+    assert shown.err.startswith("its files cannot be listed now: 127.0.0.1: ")
