@@ -122,7 +122,7 @@ class Standing:
 
     `word` is its own word for the state, `reason` why the job waits. `restarts` counts earlier runs under the same
     id. `has_run` is False only where the scheduler says that nothing of it ever ran. Times are UTC. `index` is that
-    of an element in its array, from 0.
+    of an element in its array, from 0. Whose job it is, and in which partition, is told where all are listed.
     """
 
     id: str
@@ -142,6 +142,8 @@ class Standing:
     cpu_s: float | None = None
     peak_memory_bytes: int | None = None
     index: int | None = None
+    user: str = ""
+    partition: str = ""
 
 
 @dataclass(frozen=True, slots=True)

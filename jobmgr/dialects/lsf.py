@@ -205,7 +205,7 @@ class Lsf:
 
     def everything(self) -> Command:
         """See Dialect."""
-        return self._bjobs("-u", "all")
+        return self._bjobs("-u", "all", fields=f"{lsf_listing.FIELDS} {lsf_listing.WHOSE_FIELDS}")
 
     def read_everything(self, answer: Answer) -> Listing:
         """See Dialect."""
@@ -220,8 +220,8 @@ class Lsf:
         match = _VERSION.search(f"{answer.stdout}\n{answer.stderr}")
         return match[0].strip() if match is not None else None
 
-    def _bjobs(self, *arguments: str) -> Command:
-        form = ("-o", lsf_listing.FIELDS, "-json") if self.variant is Variant.IBM else ("-w",)
+    def _bjobs(self, *arguments: str, fields: str = lsf_listing.FIELDS) -> Command:
+        form = ("-o", fields, "-json") if self.variant is Variant.IBM else ("-w",)
         return _query("bjobs", *form, *arguments)
 
     def _read(self, answer: Answer) -> Listing:

@@ -46,12 +46,13 @@ _CAUSES = {
 }
 
 FIELDS = "jobid jobindex stat job_name exec_host exit_code exit_reason pend_reason cpu_used max_mem"
+WHOSE_FIELDS = "user queue"  # what is asked of everybody's jobs besides
 
 # Printed before the real answer while a command tries again; sites can change the words before "Please wait".
 NOISE = re.compile(r"still trying|Please wait|Retrying in")
 _ABSENT = re.compile(r"Job <[^>]*> is not found\.?|No (?:unfinished )?job found|No matching job found")
 _ROW = re.compile(
-    r"(?P<id>\d+)\s+\S+\s+(?P<word>[A-Z_]+)\s+\S+\s+\S+\s+(?P<host>\S+)\s+(?P<name>.*?)"
+    r"(?P<id>\d+)\s+(?P<user>\S+)\s+(?P<word>[A-Z_]+)\s+(?P<queue>\S+)\s+\S+\s+(?P<host>\S+)\s+(?P<name>.*?)"
     r"\s+[A-Z][a-z]{2} [ \d]\d (?:\d\d:\d\d|\d{4})\s*"
 )
 _PAST = re.compile(r"(?P<id>\d+(?:\[\d+\])?)\s+\S+\s+(?P<name>.*?)(?:\s+\d+){7}\s*")
@@ -185,6 +186,8 @@ def _row(match: re.Match[str]) -> Standing:
         cause=_cause(match["word"], ""),
         nodes=match["host"].strip("-"),
         index=_index(id_),
+        user=match["user"],
+        partition=match["queue"],
     )
 
 
@@ -210,6 +213,8 @@ def _record(record: Mapping[str, Any]) -> Standing:
         cpu_s=float(cpu[1]) if cpu is not None else None,
         peak_memory_bytes=int(float(memory[1]) * _FACTOR[memory[2]]) if memory is not None else None,
         index=_index(id_),
+        user=str(record.get("USER", "")),
+        partition=str(record.get("QUEUE", "")),
     )
 
 

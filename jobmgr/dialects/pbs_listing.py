@@ -118,6 +118,8 @@ def standing(block: Block, *, is_torque: bool = False) -> Standing:
         cpu_s=_clock_s(facts.get("resources_used.cput")),
         peak_memory_bytes=_size_bytes(facts.get("resources_used.mem")),
         index=int(element[1]) if (element := _ELEMENT.search(block.name)) is not None else None,
+        user=block.facts.get("Job_Owner", "").partition("@")[0],
+        partition=block.facts.get("queue", ""),
     )
 
 

@@ -32,7 +32,7 @@ from jobmgr.dialects.dialect import (
     Submitted,
     Wish,
 )
-from jobmgr.dialects.slurm_listing import ACCOUNT_FIELDS, FIELD_END, QUEUE_FIELDS, RECORD_END
+from jobmgr.dialects.slurm_listing import ACCOUNT_FIELDS, FIELD_END, QUEUE_FIELDS, RECORD_END, WHOSE_FIELDS
 from jobmgr.dialects.slurm_order import directives
 
 # Variables change what SLURM's commands do: SBATCH_* beat the directives of a script, SQUEUE_* hide jobs from a
@@ -288,11 +288,11 @@ class Slurm:
 
     def everything(self) -> Command:
         """List all jobs of all users that have not ended."""
-        return _queue()
+        return _queue(fields=(*QUEUE_FIELDS, *WHOSE_FIELDS))
 
     def read_everything(self, answer: Answer) -> Listing:
         """What came of `everything`."""
-        live, is_whole = slurm_listing.read_queue(answer)
+        live, is_whole = slurm_listing.read_queue(answer, (*QUEUE_FIELDS, *WHOSE_FIELDS))
         return Listing(tuple(live.values()), is_whole, "" if is_whole else why(answer, "squeue"))
 
     def version(self) -> Command:
@@ -309,9 +309,9 @@ def _command(program: str, *arguments: str) -> Command:
     return Command(("sh", "-c", _RUN, "sh", program, *arguments))
 
 
-def _queue(*options: str) -> Command:
-    ends = [FIELD_END] * (len(QUEUE_FIELDS) - 1) + [RECORD_END]
-    columns = ",".join(f"{name}:{end}" for name, end in zip(QUEUE_FIELDS, ends, strict=True))
+def _queue(*options: str, fields: Sequence[str] = QUEUE_FIELDS) -> Command:
+    ends = [FIELD_END] * (len(fields) - 1) + [RECORD_END]
+    columns = ",".join(f"{name}:{end}" for name, end in zip(fields, ends, strict=True))
     return _command("squeue", "--noheader", "--array", *options, f"--Format={columns}")
 
 

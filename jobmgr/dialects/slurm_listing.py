@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -16,6 +16,8 @@ RECORD_END = "\x1e"
 QUEUE_FIELDS = (
     "JobArrayID", "State", "RestartCnt", "exit_code", "StartTime", "EndTime", "NodeList", "Reason", "Name",
 )  # fmt: skip
+# What is asked of everybody's jobs besides.
+WHOSE_FIELDS = ("Partition", "UserName")
 ACCOUNT_FIELDS = (
     "JobID", "State", "ExitCode", "Start", "End", "NodeList", "TotalCPU", "MaxRSS", "JobName",
 )  # fmt: skip
@@ -70,14 +72,14 @@ _END_OF_TIME = 253_402_300_800
 _MAX_ELEMENTS = 4_000_001
 
 
-def read_queue(answer: Answer) -> tuple[dict[str, Standing], bool]:
+def read_queue(answer: Answer, asked: Sequence[str] = QUEUE_FIELDS) -> tuple[dict[str, Standing], bool]:
     """By id, in the order given; and whether this is all of it."""
     live = {}
     is_whole = answer.exit_code == 0
     *records, rest = answer.stdout.split(RECORD_END)
     for record in records:
         fields = record.removeprefix("\n").split(FIELD_END)
-        if len(fields) == len(QUEUE_FIELDS):
+        if len(fields) == len(asked):
             standing = _queued(fields)
             live[standing.id] = standing
         else:
@@ -87,7 +89,8 @@ def read_queue(answer: Answer) -> tuple[dict[str, Standing], bool]:
 
 def _queued(fields: list[str]) -> Standing:
     """One line of squeue. What it says about codes of jobs that wait is that of a former run."""
-    id_, word, restarts, status, start, end, nodes, reason, name = fields
+    id_, word, restarts, status, start, end, nodes, reason, name, *whose = fields
+    partition, user = whose or ("", "")
     cause = _CAUSES.get(word)
     phase = Phase.ENDED if cause else _PHASES.get(word, Phase.UNKNOWN)
     if phase is Phase.PENDING and "held" in reason.lower():
@@ -113,6 +116,8 @@ def _queued(fields: list[str]) -> Standing:
         ended_at=_time(end) if cause else None,
         nodes=nodes,
         index=_index(id_),
+        user=user,
+        partition=partition,
     )
 
 

@@ -303,6 +303,17 @@ def test_nobody_there_is_complete() -> None:
     assert len(CLASSIC.read_everything(recorded("bjobs_u_all_w")).jobs) == 6
 
 
+def test_everybodys_jobs_are_listed_with_user_and_queue() -> None:
+    whose = [(job.user, job.partition) for job in CLASSIC.read_everything(recorded("bjobs_u_all_w")).jobs]
+    record = IBM_JOBS.replace('"STAT":"PEND"', '"STAT":"PEND", "USER":"ada", "QUEUE":"night"')
+
+    assert whose == [("lsfuser", "quick")] * 4 + [("lsfuser", "normal")] * 2
+    assert "user queue" in " ".join(IBM.everything().argv)
+    assert "user queue" not in " ".join(IBM.look(["1"])[0].argv)
+    waiting = [job for job in IBM.read_everything(Answer(0, record)).jobs if job.phase is Phase.PENDING]
+    assert [(job.user, job.partition) for job in waiting] == [("ada", "night")]
+
+
 def test_ibms_records_are_read_behind_what_is_printed_while_waiting() -> None:
     listing = IBM.seen([Answer(0, IBM_JOBS)])
 

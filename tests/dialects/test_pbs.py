@@ -214,6 +214,7 @@ def test_the_full_text_of_a_running_job_is_read() -> None:
         Standing(
             id="44.pbsvm", name="runner", phase=Phase.RUNNING, word="R", restarts=0, has_run=True,
             started_at=datetime(2026, 11, 21, 0, 58, 39, tzinfo=UTC), nodes="pbsvm",
+            user="pbsuser", partition="workq",
         ),
     )  # fmt: skip
 
@@ -498,6 +499,14 @@ def test_a_server_that_is_down_has_no_queues_and_no_machines_to_tell() -> None:
 def test_everything_is_complete_without_history_and_not_without_a_server() -> None:
     assert FORGETFUL.read_everything(recorded("qstat_f_running")).complete
     assert not PBS.read_everything(recorded("down_qstat")).complete
+
+
+def test_everybodys_jobs_are_listed_with_user_and_queue() -> None:
+    (job,) = PBS.read_everything(recorded("qstat_f_running")).jobs
+    torque = TORQUE.read_everything(recorded("torque_qstat_f_all")).jobs
+
+    assert (job.user, job.partition) == ("pbsuser", "workq")
+    assert {(job.user, job.partition) for job in torque} == {("root", "debug")}
 
 
 def test_the_version_tells_the_flavour() -> None:

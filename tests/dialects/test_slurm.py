@@ -359,6 +359,15 @@ def test_cluster_is_described() -> None:
     assert DIALECT.read_version(slurm_answer("version")) == "slurm-wlm 22.05.8"
 
 
+def test_everybodys_jobs_are_listed_with_user_and_partition() -> None:
+    listing = DIALECT.read_everything(slurm_answer("everything"))
+
+    whose = {job.id: (job.user, job.partition) for job in listing.jobs}
+    assert listing.complete
+    assert (whose[IDS["held"]], whose["16"]) == (("root", "debug"), ("root", "idle"))
+    assert {(job.user, job.partition) for job in listed("all").jobs} == {("", "")}
+
+
 @pytest.mark.parametrize(
     ("state", "is_up"),
     [("idle", True), ("idle~", True), ("idle*", False), ("drained", False), ("down*", False)],
