@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class JobmgrError(Exception):
@@ -286,6 +286,20 @@ class LoginRefused(SiteUnreachable):
     """The host does not let us in; a person has to give it a key that it takes."""
 
     code = "login_refused"
+
+
+class ClusterUnavailable(JobmgrError):
+    """A site's scheduler cannot be asked or understood now. `last` is what it told before, None if nothing."""
+
+    code = "cluster_unavailable"
+
+    def __init__(self, site: str, reason: str, last: Any = None) -> None:
+        super().__init__(
+            f"the scheduler of the site {site} does not tell: {reason}; `jobmgr site test {site}` looks for the cause"
+        )
+        self.site = site
+        self.reason = reason
+        self.last = last
 
 
 class SiteSilent(SiteError):

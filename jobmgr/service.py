@@ -134,7 +134,9 @@ class JobManager(Manager):
                 database, identity, admission, monitor, settings.cancel_grace_s, executor, self._foreign
             )
             feed = Feed(database)
-            self.parts = Parts(database, dispatcher, feed, runs, identity.host, _user_name())
+            here = LocalTransport(os.environ)
+            stack.push_async_callback(here.close)
+            self.parts = Parts(database, dispatcher, feed, runs, identity.host, _user_name(), here)
             database.on_commit(feed.notice)
             await stack.enter_async_context(
                 _background(feed.run, lambda: database.notice_others(settings.poll_s))

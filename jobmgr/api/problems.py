@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from aiohttp import web
 
-from jobmgr.errors import EventsGone, InvalidRequest, JobmgrError, KeyReused, QueueNotFound
+from jobmgr.errors import (
+    ClusterUnavailable,
+    EventsGone,
+    InvalidRequest,
+    JobmgrError,
+    KeyReused,
+    QueueNotFound,
+)
 from jobmgr.wire.answers import ProblemAnswer
 from jobmgr.wire.translation import encode
 
@@ -24,6 +32,7 @@ _STATUS: Mapping[str, int] = {
     "store_error": 503,
     "store_unavailable": 503,
     "executor_unavailable": 503,
+    "cluster_unavailable": 503,
     "query_too_slow": 504,
     "wait_timeout": 504,
     "site_error": 502,
@@ -75,6 +84,8 @@ def describe(error: JobmgrError) -> ProblemAnswer:
         return _document(422, error.code, str(error), field=error.field)
     if isinstance(error, EventsGone):
         return _document(status, error.code, str(error), epoch=error.epoch, seq=error.seq)
+    if isinstance(error, ClusterUnavailable):
+        return _document(status, error.code, str(error), last=error.last)
     return _document(status, error.code, str(error))
 
 
@@ -107,7 +118,14 @@ def from_bug() -> web.Response:
 
 
 def _document(
-    status: int, code: str, detail: str, *, field: str = "", epoch: str | None = None, seq: int | None = None
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    field: str = "",
+    epoch: str | None = None,
+    seq: int | None = None,
+    last: dict[str, Any] | None = None,
 ) -> ProblemAnswer:
     return ProblemAnswer(
         type=f"urn:jobmgr:error:{code}",
@@ -119,6 +137,7 @@ def _document(
         field=_sayable(field) or None,
         epoch=epoch,
         seq=seq,
+        last=last,
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from jobmgr.api import documents, events, health, jobs, logs, queues, sites
+from jobmgr.api import cluster, documents, events, health, jobs, logs, queues, sites
 from jobmgr.api.route import Route
 from jobmgr.errors import (
+    ClusterUnavailable,
     Conflict,
     EventsGone,
     ExecutorUnavailable,
@@ -24,12 +25,17 @@ from jobmgr.manager.manager import Manager
 from jobmgr.wire.answers import (
     AttemptsAnswer,
     BulkAnswer,
+    ClusterAnswer,
+    ClusterJobsAnswer,
+    ClustersAnswer,
     EventsAnswer,
     FilesAnswer,
     HealthAnswer,
     JobAnswer,
     JobsAnswer,
     LimitsAnswer,
+    NodesAnswer,
+    PartitionsAnswer,
     QueueAnswer,
     QueuesAnswer,
     SiteAnswer,
@@ -42,6 +48,7 @@ from jobmgr.wire.answers import (
 from jobmgr.wire.requests import (
     AttemptQuery,
     BulkSubmission,
+    ClusterJobsQuery,
     EventsQuery,
     JobEventsQuery,
     JobsQuery,
@@ -272,6 +279,45 @@ _SITES = (
     ),
 )
 
+_CLUSTER = "/api/v1/cluster/{name}"
+_UNTOLD = (InvalidRequest, SiteNotFound, ClusterUnavailable)
+
+_CLUSTERS = (
+    Route(
+        "GET",
+        "/api/v1/cluster",
+        cluster.clusters,
+        "How large and busy the clusters of all sites are, and which schedulers are installed here",
+        ClustersAnswer,
+    ),
+    Route(
+        "GET",
+        _CLUSTER,
+        cluster.cluster,
+        "How large and busy the cluster of a site is",
+        ClusterAnswer,
+        errors=_UNTOLD,
+    ),
+    Route(
+        "GET",
+        f"{_CLUSTER}/partitions",
+        cluster.partitions,
+        "The partitions, or queues, of a site's scheduler",
+        PartitionsAnswer,
+        errors=_UNTOLD,
+    ),
+    Route("GET", f"{_CLUSTER}/nodes", cluster.nodes, "The machines of a site", NodesAnswer, errors=_UNTOLD),
+    Route(
+        "GET",
+        f"{_CLUSTER}/jobs",
+        cluster.jobs,
+        "A page of everybody's jobs at a site, in the order of their ids",
+        ClusterJobsAnswer,
+        query=ClusterJobsQuery,
+        errors=_UNTOLD,
+    ),
+)
+
 _SERVICE = (
     Route("GET", "/healthz", health.healthz, "Whether the service lives; open to everybody", HealthAnswer),
     Route(
@@ -291,6 +337,7 @@ ROUTES: tuple[Route, ...] = (
     *_READS,
     *_QUEUES,
     *_SITES,
+    *_CLUSTERS,
     *_limits("/api/v1/limits", "PATCH"),
     *_limits("/pool/limits", "PATCH", "PUT"),
     *_SERVICE,

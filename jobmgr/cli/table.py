@@ -15,7 +15,15 @@ from jobmgr.domain.job import Attempt, FileEntry, Job, JobError
 from jobmgr.domain.queue import Queue, Tally
 from jobmgr.domain.resources import size_text
 from jobmgr.domain.status import Status
-from jobmgr.wire.answers import SiteAnswer, StepAnswer
+from jobmgr.wire.answers import (
+    ClusterAnswer,
+    ClusterJobAnswer,
+    NodeAnswer,
+    PartitionAnswer,
+    SiteAnswer,
+    StepAnswer,
+)
+from jobmgr.wire.translation import parse_moment
 
 _STYLES: Mapping[str, str] = MappingProxyType(
     {
@@ -141,6 +149,77 @@ def steps_table(steps: Iterable[StepAnswer]) -> Table:
         result = cell("ok", "green") if step.is_well else cell("failed", "red")
         table.add_row(cell(step.name), result, found)
     return table
+
+
+def clusters_table(clusters: Iterable[ClusterAnswer]) -> Table:
+    """One row per site: how large and busy its cluster is."""
+    table = _table("SITE", "KIND", "STATE", "NODES UP", "CPUS USED", "GPUS", "RUNNING", "WAITING", "TOLD")
+    for cluster in clusters:
+        state = cell("open") if cluster.enabled else cell("disabled", "magenta")
+        counts = (
+            share(cluster.nodes_up, cluster.nodes),
+            share(cluster.cpus_used, cluster.cpus),
+            cluster.gpus,
+        )
+        jobs = (cluster.jobs_running, cluster.jobs_waiting)
+        told = cell("no answer", "red") if cluster.trouble else cell(ago(cluster.age_s))
+        table.add_row(cell(cluster.site), cell(cluster.kind), state, *map(cell, (*counts, *jobs)), told)
+    return table
+
+
+def partitions_table(partitions: Iterable[PartitionAnswer]) -> Table:
+    """One row per partition; the default one has a star."""
+    table = _table("PARTITION", "STATE", "AT MOST", "NODES", "CPUS", "RUNNING", "WAITING")
+    for each in partitions:
+        name = f"{each.name}*" if each.is_default else each.name
+        sizes = (seconds(each.max_walltime_s), each.nodes, each.cpus, each.jobs_running, each.jobs_pending)
+        table.add_row(
+            cell(name), _up_cell("up" if each.is_up else "down", is_up=each.is_up), *map(cell, sizes)
+        )
+    return table
+
+
+def nodes_table(nodes: Iterable[NodeAnswer]) -> Table:
+    """One row per machine."""
+    table = _table("NODE", "STATE", "CPUS USED", "MEMORY", "GPUS", "PARTITIONS")
+    for node in nodes:
+        sizes = (share(node.cpus_used, node.cpus), size_text(node.memory_bytes), node.gpus)
+        state = _up_cell(node.state, is_up=node.is_up)
+        table.add_row(cell(node.name), state, *map(cell, (*sizes, ",".join(node.partitions))))
+    return table
+
+
+def cluster_jobs_table(jobs: Iterable[ClusterJobAnswer], now: datetime) -> Table:
+    """One row per job of anybody."""
+    table = _table("ID", "NAME", "USER", "PARTITION", "STATE", "START", "WHERE OR WHY")
+    for job in jobs:
+        start = job.started_at or job.expected_start
+        when = None if start is None else recent(parse_moment(start), now)
+        expected = "" if job.started_at else "~"
+        table.add_row(
+            *map(cell, (job.id, job.name, job.user, job.partition, job.state)),
+            cell(None if when is None else expected + when),
+            cell(job.nodes or job.reason),
+        )
+    return table
+
+
+def _up_cell(state: str, *, is_up: bool) -> Text:
+    return cell(state, "green" if is_up else "red")
+
+
+def share(part: int | None, whole: int | None) -> str | None:
+    """`3 of 8`; what is not known is left out."""
+    if part is None or whole is None:
+        return None if whole is None else str(whole)
+    return f"{part} of {whole}"
+
+
+def ago(age_s: float | None) -> str | None:
+    """How long ago something was."""
+    if age_s is None:
+        return None
+    return "now" if age_s < 1 else f"{seconds(age_s)} ago"
 
 
 def checks_table(checks: Iterable[Check]) -> Table:

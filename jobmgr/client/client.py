@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any, Self, TypedDict, Unpack
+from typing import Any, Self, TypedDict, TypeVar, Unpack
 
 import msgspec
 
@@ -18,7 +18,7 @@ from jobmgr.domain.job import MIN_ID_PREFIX, Attempt, Event, EventPosition, File
 from jobmgr.domain.limits import ResourceLimits
 from jobmgr.domain.queue import Queue
 from jobmgr.domain.why import Reason
-from jobmgr.errors import AmbiguousId, InvalidRequest, JobNotFound
+from jobmgr.errors import AmbiguousId, ClusterUnavailable, InvalidRequest, JobNotFound
 from jobmgr.wire import answers, translation
 from jobmgr.wire.submission import JOB_ID, NEW_ID_LENGTH, JobSubmission, check_queue_name, command_list
 
@@ -30,6 +30,7 @@ _NEW_ID_PREFIX = re.compile(f"[0-9a-f]{{1,{NEW_ID_LENGTH - 1}}}")
 PATIENCE_S = 600.0
 
 JobIds = list[str]
+Told = TypeVar("Told")
 
 
 class Filters(TypedDict, total=False):
@@ -332,6 +333,44 @@ class Client:
         return await self._connection.change(
             "POST", path("sites", name, "test"), answers.TrialAnswer, look="see `jobmgr site ls`"
         )
+
+    async def clusters(self) -> answers.ClustersAnswer:
+        """How large and busy the clusters of all sites are, and which schedulers are installed with the service."""
+        return await self._connection.read(path("cluster"), answers.ClustersAnswer)
+
+    async def cluster(self, name: str) -> answers.ClusterAnswer:
+        """How large and busy the cluster of a site is. Raises SiteNotFound, ClusterUnavailable with what was `last`."""
+        return await self._told(path("cluster", name), answers.ClusterAnswer)
+
+    async def partitions(self, name: str) -> answers.PartitionsAnswer:
+        """The partitions of a site. Raises as `cluster`."""
+        return await self._told(path("cluster", name, "partitions"), answers.PartitionsAnswer)
+
+    async def nodes(self, name: str) -> answers.NodesAnswer:
+        """The machines of a site. Raises as `cluster`."""
+        return await self._told(path("cluster", name, "nodes"), answers.NodesAnswer)
+
+    async def cluster_jobs(
+        self,
+        name: str,
+        *,
+        user: str | None = None,
+        partition: str | None = None,
+        phase: Collection[str] = (),
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> answers.ClusterJobsAnswer:
+        """A page of everybody's jobs at a site; `cursor`: `next_cursor` of the page before. Raises as `cluster`."""
+        given = {"user": user, "partition": partition, "phase": ",".join(phase) or None, "cursor": cursor}
+        query = {"limit": str(limit), **{key: value for key, value in given.items() if value is not None}}
+        return await self._told(path("cluster", name, "jobs"), answers.ClusterJobsAnswer, query)
+
+    async def _told(self, where: str, answer: type[Told], query: Mapping[str, str] | None = None) -> Told:
+        try:
+            return await self._connection.read(where, answer, query)
+        except ClusterUnavailable as error:
+            error.last = None if error.last is None else msgspec.convert(error.last, answer)
+            raise
 
     async def limits(self) -> ResourceLimits:
         """What the service may use of its machine."""

@@ -74,6 +74,9 @@ _WITH_FACTS: Mapping[str, Callable[[ProblemAnswer, str], JobmgrError]] = Mapping
         errors.QueueNotFound.code: lambda problem, subject: errors.QueueNotFound(
             subject, problem.field or ""
         ),
+        errors.ClusterUnavailable.code: lambda problem, subject: errors.ClusterUnavailable(
+            subject, problem.detail, problem.last
+        ),
         errors.SiteNotFound.code: lambda _, subject: errors.SiteNotFound(subject),
         **{kind.code: partial(_at_site, kind) for kind in _OF_SITES},
         errors.KeyReused.code: lambda problem, _: errors.KeyReused("", "", problem.field or ""),

@@ -18,6 +18,11 @@ _DIALECTS: Mapping[str, tuple[str, str]] = {
 }
 
 
+def schedulers() -> tuple[str, ...]:
+    """Those that are of a scheduler; a plain host has none."""
+    return tuple(name for name in _DIALECTS if name != "shell")
+
+
 def dialect(name: str | None) -> Dialect:
     """The dialect of this name. Raises InvalidRequest."""
     if name is None or name not in _DIALECTS:

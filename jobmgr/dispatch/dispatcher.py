@@ -17,7 +17,7 @@ from jobmgr.dispatch.roster import Roster
 from jobmgr.dispatch.sites import Maker, Sites
 from jobmgr.domain.site import LOCAL, Site, Step
 from jobmgr.errors import ExecutorUnavailable, InvalidRequest, StoreUnavailable
-from jobmgr.executors.protocol import Executor, NeverRan, Report, Started
+from jobmgr.executors.protocol import Executor, ForeignExecutor, NeverRan, Report, Started
 from jobmgr.monitor import ResourceMonitor
 from jobmgr.store import attempts, claims, dispatchers, sites, waiting
 from jobmgr.store.claims import Claim, Claimed, Room
@@ -248,12 +248,20 @@ class Dispatcher:
         if opened:
             self._work.set()
 
-    async def try_site(self, name: str) -> Sequence[Step]:
-        """Try a foreign queue. Raises InvalidRequest if this service does not serve it."""
-        await self._refresh_sites()  # it may have been stored this moment
-        executor = self._sites.foreign(name)
+    async def foreign(self, site: Site) -> ForeignExecutor:
+        """What serves this site, as it is stored now. Raises InvalidRequest if this service does not serve it."""
+        if self._sites.row(site.name) != site or self._sites.foreign(site.name) is None:
+            await self._refresh_sites()  # it was stored or changed this moment
+        executor = self._sites.foreign(site.name)
         if executor is None:
-            raise InvalidRequest("name", f"this service does not serve the site {name}; its log says why")
+            raise InvalidRequest(
+                "name", f"this service does not serve the site {site.name}; its log says why"
+            )
+        return executor
+
+    async def try_site(self, site: Site) -> Sequence[Step]:
+        """Try a foreign queue. Raises as `foreign`."""
+        executor = await self.foreign(site)
         return await executor.trial()
 
     def run_directory(self, site: str, path: str) -> RunDirectory:

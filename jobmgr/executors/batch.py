@@ -22,6 +22,7 @@ from jobmgr.domain.resources import counted
 from jobmgr.domain.site import Step
 from jobmgr.errors import SiteUnreachable
 from jobmgr.executors import gate, verdict
+from jobmgr.executors.cluster import Cluster
 from jobmgr.executors.gathering import Gathering
 from jobmgr.executors.handing import Desk, Given, Refusal
 from jobmgr.executors.pace import Pace
@@ -180,6 +181,11 @@ class BatchExecutor:
         """See Executor."""
         return await self._place.missing(launch.place, names)
 
+    @property
+    def cluster(self) -> Cluster:
+        """See ForeignExecutor."""
+        return Cluster(self._scheduler, self._transport)
+
     def reason(self, token: str) -> str:
         """Why the scheduler lets the attempt wait, in its own words; empty if it does not say."""
         live = self._lives.get(token)
@@ -195,7 +201,7 @@ class BatchExecutor:
         steps: list[Step] = []
         for name, attempt in (
             ("connection", self._try_connection),
-            ("scheduler", self._try_scheduler),
+            ("scheduler", self.cluster.version),
             ("installation", self._try_installation),
             ("work directory", self._try_directory),
             ("partitions", self._try_partitions),
@@ -213,15 +219,6 @@ class BatchExecutor:
             raise NotUnderstood(answer.stderr.strip() or f"`uname -n` ended with {answer.exit_code}")
         return f"commands run on {answer.stdout.strip()}"
 
-    async def _try_scheduler(self) -> str:
-        dialect = self._scheduler.dialect
-        answer = await self._transport.run(dialect.version(), _TRIAL_S)
-        version = dialect.read_version(answer)
-        if version is None:
-            said = (answer.stderr or answer.stdout).strip()[:500]
-            raise NotUnderstood(f"there is no {dialect.name} that answers: {said or 'nothing was said'}")
-        return version
-
     async def _try_installation(self) -> str:
         return (await self._scheduler.fit()).installation()
 
@@ -230,8 +227,7 @@ class BatchExecutor:
         return self._place.root
 
     async def _try_partitions(self) -> str:
-        dialect = await self._scheduler.fitted()
-        found = dialect.read_partitions(await self._transport.run(dialect.partitions(), _TRIAL_S))
+        found = await self.cluster.partitions()
         return ", ".join(f"{one.name}{'' if one.is_up else ' (down)'}" for one in found) or "none"
 
     def _take(self, launch: Launch) -> _Live:

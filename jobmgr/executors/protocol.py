@@ -10,6 +10,7 @@ from typing import Protocol
 from jobmgr.domain.job import JobError, Origin
 from jobmgr.domain.resources import Resources
 from jobmgr.domain.site import Step
+from jobmgr.executors.cluster import Cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +196,11 @@ class Executor(Protocol):
 
 class ForeignExecutor(Executor, Protocol):
     """One that hands attempts to a foreign queue."""
+
+    @property
+    def cluster(self) -> Cluster:
+        """What is behind that queue."""
+        ...
 
     async def trial(self) -> Sequence[Step]:
         """Try whatever attempts need there, until something is wrong."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from jobmgr.dispatch.dispatcher import Dispatcher
 from jobmgr.domain.once import Once
 from jobmgr.manager.feed import Feed
+from jobmgr.manager.recall import Recall
 from jobmgr.store.engine import Batch, Database
+from jobmgr.transports.transport import Transport
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -25,6 +27,9 @@ class Parts:
     runs: Path
     service: str
     user: str
+    # Commands of this machine, and what schedulers told lately.
+    here: Transport
+    recall: Recall = field(default_factory=Recall)
 
 
 class Core:

@@ -43,10 +43,10 @@ class Sites(Core):
 
         Raises SiteNotFound, and InvalidRequest for `local`.
         """
-        await self.database.read(sites.get, name)
-        if name == LOCAL:
+        site = await self.database.read(sites.get, name)
+        if site.is_local:
             raise InvalidRequest("name", "local is this machine; `jobmgr doctor` checks it")
-        return await self.dispatcher.try_site(name)
+        return await self.dispatcher.try_site(site)
 
 
 def _site(name: str, asked: SiteAsked) -> Site:

@@ -240,6 +240,117 @@ class TrialAnswer(Struct):
     steps: list[StepAnswer]
 
 
+class PartitionAnswer(Struct):
+    """A partition, or queue, of a scheduler. Null: not limited, or not told."""
+
+    name: str
+    is_default: bool
+    is_up: bool
+    max_walltime_s: float | None
+    nodes: int | None
+    cpus: int | None
+    jobs_running: int | None
+    jobs_pending: int | None
+
+
+class PartitionsAnswer(Struct):
+    """The partitions of a site, as its scheduler told them `age_s` ago."""
+
+    site: str
+    told_at: Moment
+    age_s: float
+    partitions: list[PartitionAnswer]
+
+
+class NodeAnswer(Struct):
+    """A machine; `state` is the scheduler's own word. Null: not told."""
+
+    name: str
+    state: str
+    is_up: bool
+    cpus: int | None
+    cpus_used: int | None
+    memory_bytes: int | None
+    gpus: int | None
+    partitions: list[str]
+
+
+class NodesAnswer(Struct):
+    """The machines of a site, as its scheduler told them `age_s` ago."""
+
+    site: str
+    told_at: Moment
+    age_s: float
+    nodes: list[NodeAnswer]
+
+
+class ClusterJobAnswer(Struct):
+    """Somebody's job in a scheduler's hands: `state` and `reason` are its words. What is empty or null was not told."""
+
+    id: str
+    name: str
+    user: str
+    partition: str
+    phase: str
+    state: str
+    reason: str
+    expected_start: Moment | None
+    started_at: Moment | None
+    nodes: str
+
+
+class ClusterJobsAnswer(Struct):
+    """A page of the jobs of a site that have not ended, of `total` that were selected, as told `age_s` ago.
+
+    `next_cursor` is null on the last page. If they are not `complete` there may be more; `why` says why.
+    """
+
+    site: str
+    told_at: Moment
+    age_s: float
+    jobs: list[ClusterJobAnswer]
+    total: int
+    next_cursor: str | None
+    complete: bool
+    why: str
+
+
+class ClusterAnswer(Struct):
+    """A site, and how large and busy its cluster is, as told `age_s` ago. Null: not told.
+
+    `trouble` says why there is nothing newer.
+    """
+
+    site: str
+    kind: str
+    host: str | None
+    enabled: bool
+    told_at: Moment | None
+    age_s: float | None
+    nodes: int | None
+    nodes_up: int | None
+    cpus: int | None
+    cpus_used: int | None
+    gpus: int | None
+    jobs_running: int | None
+    jobs_waiting: int | None
+    trouble: str | None
+
+
+class InstalledAnswer(Struct):
+    """A scheduler whose commands answer on the service's machine."""
+
+    kind: str
+    version: str
+
+
+class ClustersAnswer(Struct):
+    """All sites, and the schedulers that are `installed` on the service's machine."""
+
+    clusters: list[ClusterAnswer]
+    installed: list[InstalledAnswer]
+
+
 class LimitsAnswer(Struct):
     """What the service may use of its machine; null: not limited (`max_concurrent_jobs`: the number of cores)."""
 
@@ -256,7 +367,10 @@ class HealthAnswer(Struct):
 
 
 class ProblemAnswer(Struct, omit_defaults=True):
-    """An RFC 9457 problem document. `code` is stable; `field` names what was wrong, as `jobs[3].env.PATH`."""
+    """An RFC 9457 problem document. `code` is stable; `field` names what was wrong, as `jobs[3].env.PATH`.
+
+    `last` is what would have been answered before, if a scheduler does not tell now.
+    """
 
     type: str
     title: str
@@ -266,3 +380,4 @@ class ProblemAnswer(Struct, omit_defaults=True):
     field: str | None = None
     epoch: str | None = None
     seq: int | None = None
+    last: dict[str, Any] | None = None

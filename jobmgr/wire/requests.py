@@ -15,6 +15,8 @@ MAX_BULK_JOBS = 100_000
 MAX_ROOMS = 100
 MAX_WINDOW_BYTES = 16 * 1024 * 1024
 
+# Where a job may be in its scheduler's hands before it has ended.
+ForeignPhase = Literal["pending", "held", "running", "suspended", "ending", "unknown"]
 PageSize = Annotated[int, Meta(ge=1, le=1000)]
 AttemptNumber = Annotated[int, Meta(ge=1, le=2**31 - 1, description="the last attempt unless given")]
 Position = Annotated[
@@ -152,6 +154,18 @@ class AttemptQuery(Struct, forbid_unknown_fields=True):
     """Which attempt's files are meant."""
 
     attempt: AttemptNumber | None = None
+
+
+class ClusterJobsQuery(Struct, forbid_unknown_fields=True):
+    """Which jobs of a cluster to list. Lists are written `a,b` or by repeating the parameter."""
+
+    user: Name | None = None
+    partition: Name | None = None
+    phase: list[ForeignPhase] = []
+    limit: PageSize = 100
+    cursor: Annotated[str, Meta(max_length=1024, description="`next_cursor` of the page before")] | None = (
+        None
+    )
 
 
 class NoQuery(Struct, forbid_unknown_fields=True):
