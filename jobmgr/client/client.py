@@ -203,7 +203,7 @@ class Client:
     async def why(self, job_id: str) -> Sequence[Reason]:
         """Why a job is where it is, best reason first."""
         answer = await self._connection.read(_job(job_id, "why"), answers.WhyAnswer)
-        return [Reason(reason.code, reason.message) for reason in answer.reasons]
+        return translation.to_reasons(answer)
 
     async def cancel(self, job_id: str) -> Job:
         """End the job; one that has ended stays as it is."""

@@ -287,11 +287,21 @@ class Dispatcher:
 
     def reason(self, job_id: str) -> str:
         """Why a foreign queue lets an attempt of this job wait, in its own words; empty if that is not known."""
+        where = self._where(job_id)
+        return "" if where is None else where[0].reason(where[1])
+
+    def expected_start(self, job_id: str) -> datetime | None:
+        """When a foreign queue expects an attempt of this job to start; None if that is not known."""
+        where = self._where(job_id)
+        return None if where is None else where[0].expected_start(where[1])
+
+    def _where(self, job_id: str) -> tuple[ForeignExecutor, str] | None:
+        """Who has an attempt of this job in a foreign queue, and its token."""
         for claimed in self.roster:
             executor = self._sites.foreign(claimed.site) if claimed.job_id == job_id else None
             if executor is not None:
-                return executor.reason(claimed.token)
-        return ""
+                return executor, claimed.token
+        return None
 
     async def _promote_when_due(self) -> None:
         self._time.clear()

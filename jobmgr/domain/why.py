@@ -15,10 +15,11 @@ from jobmgr.domain.status import Status
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One reason: a stable code and a sentence."""
+    """One reason: a stable code and a sentence; of a job that waits elsewhere, when it is expected to start there."""
 
     code: str
     message: str
+    expected_start: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,8 @@ class Surroundings:
     """What the explanation looks at besides the job.
 
     `slots` are those of this service, or of the foreign queue that the job is for; `closed` says what stops all starts
-    there now. `said_there` is why the foreign queue lets it wait, in that one's words.
+    there now. `said_there` is why the foreign queue lets it wait, in that one's words, and `expected_start` when it
+    expects to start it.
     """
 
     queue: Queue
@@ -49,6 +51,7 @@ class Surroundings:
     unreachable_at: datetime | None = None
     is_draining: bool = False
     said_there: str = ""
+    expected_start: datetime | None = None
 
 
 def explain(job: Job, around: Surroundings, now: datetime) -> list[Reason]:
@@ -64,10 +67,10 @@ def explain(job: Job, around: Surroundings, now: datetime) -> list[Reason]:
         since = f"{around.unreachable_at:%Y-%m-%d %H:%M:%S} UTC"
         advice = "if you know that it is dead, `retry --assume-dead` runs the job again"
         return [Reason("unreachable", f"attempt {job.attempt} cannot be reached since {since}; {advice}")]
-    return [_why_live(job, around)]
+    return [_why_live(job, around, now)]
 
 
-def _why_live(job: Job, around: Surroundings) -> Reason:
+def _why_live(job: Job, around: Surroundings, now: datetime) -> Reason:
     if job.cancel_requested_at is not None:
         return Reason("cancelling", "its cancellation was requested; its processes are being ended")
     if job.status is Status.PAUSED:
@@ -76,7 +79,12 @@ def _why_live(job: Job, around: Surroundings) -> Reason:
         return Reason("pausing", "its pause was requested; its processes are being stopped")
     if job.status is Status.SCHEDULED:
         why = f": {around.said_there}" if around.said_there else ""
-        return Reason("scheduled", f"attempt {job.attempt} waits at {job.site} as {job.handle}{why}")
+        # An estimate that has passed says nothing any more.
+        at = around.expected_start if around.expected_start and around.expected_start > now else None
+        when = f"; it is expected to start at {at:%Y-%m-%d %H:%M:%S} UTC" if at else ""
+        return Reason(
+            "scheduled", f"attempt {job.attempt} waits at {job.site} as {job.handle}{why}{when}", at
+        )
     return Reason(job.status.value, f"attempt {job.attempt} is {job.status}")
 
 

@@ -186,6 +186,12 @@ class BatchExecutor:
         """See ForeignExecutor."""
         return Cluster(self._scheduler, self._transport)
 
+    def expected_start(self, token: str) -> datetime | None:
+        """See ForeignExecutor."""
+        live = self._lives.get(token)
+        waiting = [one for one in live.standings if one.phase is Phase.PENDING] if live else []
+        return min((one.expected_start for one in waiting if one.expected_start), default=None)
+
     def reason(self, token: str) -> str:
         """Why the scheduler lets the attempt wait, in its own words; empty if it does not say."""
         live = self._lives.get(token)

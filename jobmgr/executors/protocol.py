@@ -202,6 +202,10 @@ class ForeignExecutor(Executor, Protocol):
         """What is behind that queue."""
         ...
 
+    def expected_start(self, token: str) -> datetime | None:
+        """When that queue expects the attempt to start; None if it does not say."""
+        ...
+
     async def trial(self) -> Sequence[Step]:
         """Try whatever attempts need there, until something is wrong."""
         ...

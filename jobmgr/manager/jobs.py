@@ -205,6 +205,7 @@ class Jobs(Core):
             unreachable_at=await self.database.read(listing.unreachable_at, job_id),
             is_draining=self.dispatcher.is_draining,
             said_there="" if is_here else self.dispatcher.reason(job_id),
+            expected_start=None if is_here else self.dispatcher.expected_start(job_id),
         )
         return explain(job, around, datetime.now(UTC))
 

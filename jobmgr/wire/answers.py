@@ -160,11 +160,12 @@ class SpecAnswer(Struct):
     depends_on: list[DependencyAnswer]
 
 
-class ReasonAnswer(Struct):
-    """One reason: a stable code and a sentence."""
+class ReasonAnswer(Struct, omit_defaults=True):
+    """One reason: a stable code and a sentence; of a job that waits elsewhere, when it is expected to start there."""
 
     code: str
     message: str
+    expected_start: Moment | None = None
 
 
 class WhyAnswer(Struct):

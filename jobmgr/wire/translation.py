@@ -258,7 +258,18 @@ def to_spec(answer: SpecAnswer) -> JobSpec:
 
 def why_answer(job_id: str, reasons: Sequence[Reason]) -> WhyAnswer:
     """`reasons` as they travel."""
-    return WhyAnswer(job_id, [ReasonAnswer(reason.code, reason.message) for reason in reasons])
+    told = [
+        ReasonAnswer(reason.code, reason.message, _text_or_none(reason.expected_start)) for reason in reasons
+    ]
+    return WhyAnswer(job_id, told)
+
+
+def to_reasons(answer: WhyAnswer) -> list[Reason]:
+    """The reasons that `why_answer` wrote."""
+    return [
+        Reason(reason.code, reason.message, _parse_or_none(reason.expected_start))
+        for reason in answer.reasons
+    ]
 
 
 def file_answer(entry: FileEntry) -> FileAnswer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from jobmgr.dialects.dialect import Answer
 from jobmgr.manager.recall import KEEP_S, PAUSE_S, Recall
 from jobmgr.transports.transport import OUTPUT_MAX_BYTES
 from tests.api.conftest import Answer as Got
-from tests.api.conftest import Api
+from tests.api.conftest import Api, eventually
 from tests.programs import Programs, become_lsf, become_pbs, become_slurm
+from tests.slurm import NODES, Slurm
 
 CLUSTER = "/api/v1/cluster"
 AWAY = Answer(1, "", "slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n")
@@ -351,3 +353,37 @@ async def test_lsf_tells_queues_machines_and_jobs(lab: Lab) -> None:
     assert {(job["user"], job["partition"]) for job in jobs} == {("lsfuser", "quick"), ("lsfuser", "normal")}
     assert [queue["name"] for queue in queues if queue["is_default"]] == ["normal"]
     assert nodes
+
+
+@pytest.fixture
+def real_slurm(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> Slurm:
+    """What is started after this finds a real SLURM."""
+    for name in ("PATH", "SLURM_CONF"):
+        monkeypatch.setenv(name, slurm.environment[name])
+    return slurm
+
+
+async def test_real_slurm_tells_all_and_when_a_job_starts(real_slurm: Slurm, api: Api) -> None:
+    await put(api, "lab", kind="slurm")
+    later = {"partition": "short", "directives": ["--begin=now+1hour"]}
+    job_id = await api.submit("true", site="lab", resources=later)
+
+    async def reason() -> Any:
+        (found,) = (await api.get(f"/api/v1/jobs/{job_id}/why")).json["reasons"]
+        return found if found.get("expected_start") else None
+
+    why = await eventually(reason)
+    handle = (await api.manager.get(job_id)).handle
+    told = {what: (await api.get(f"{CLUSTER}/lab/{what}")).json for what in ("partitions", "nodes", "jobs")}
+    await api.post(f"/api/v1/jobs/{job_id}/cancel")
+    await api.manager.wait(job_id, 60)
+
+    assert "BeginTime" in why["message"]
+    assert "it is expected to start at " in why["message"]
+    start = datetime.fromisoformat(why["expected_start"]) - datetime.now(UTC)
+    assert timedelta(minutes=50) < start < timedelta(minutes=61)
+    assert {node["name"] for node in told["nodes"]["nodes"]} == set(NODES)
+    assert [each["name"] for each in told["partitions"]["partitions"] if each["is_default"]] == ["debug"]
+    (ours,) = [job for job in told["jobs"]["jobs"] if job["id"] == handle]
+    assert (ours["user"], ours["partition"], ours["phase"]) == ("root", "short", "pending")
+    assert ours["expected_start"] == why["expected_start"]

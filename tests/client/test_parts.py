@@ -21,7 +21,10 @@ from jobmgr.client import bulk
 from jobmgr.client.address import Address, find_service
 from jobmgr.client.listener import is_listening_alone
 from jobmgr.client.sse import Message, Parser
+from jobmgr.domain.why import Reason
 from jobmgr.errors import InvalidRequest, NoServiceRunning
+from jobmgr.wire import translation
+from jobmgr.wire.answers import WhyAnswer
 
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="/proc/net/tcp is Linux's")
 
@@ -203,3 +206,13 @@ def test_what_is_no_url_is_refused(home: Path, url: str) -> None:
         find_service(url, None, {"JOBMGR_HOME": str(home)})
 
     assert caught.value.field == "url"
+
+
+def test_reasons_arrive_as_they_were() -> None:
+    expected_start = datetime(2026, 1, 31, 18, tzinfo=UTC)
+    reasons = [Reason("scheduled", "it waits", expected_start), Reason("order", "before it: 1 job")]
+
+    body = translation.encode(translation.why_answer("j", reasons))
+
+    assert translation.to_reasons(msgspec.json.decode(body, type=WhyAnswer)) == reasons
+    assert body.count(b"expected_start") == 1

@@ -95,6 +95,19 @@ def test_live_job_whose_cancel_is_under_way_says_so() -> None:
     assert codes(status=Status.RUNNING, cancel_requested_at=NOW) == ["cancelling"]
 
 
+def test_job_that_waits_elsewhere_tells_why_and_when_it_is_expected_to_start() -> None:
+    at = NOW + timedelta(hours=1)
+    job = replace(JOB, status=Status.SCHEDULED, site="lab", handle="7", attempt=1)
+
+    (reason,) = explain(job, replace(AROUND, said_there="Priority", expected_start=at), NOW)
+    (late,) = explain(job, replace(AROUND, said_there="Priority", expected_start=NOW), NOW)
+
+    waits = "attempt 1 waits at lab as 7: Priority"
+    assert reason.message == f"{waits}; it is expected to start at 2026-01-01 13:00:00 UTC"
+    assert reason.expected_start == at
+    assert (late.message, late.expected_start) == (waits, None)
+
+
 @pytest.mark.parametrize("status", list(Status))
 def test_there_is_always_a_reason(status: Status) -> None:
     assert codes(status=status)
