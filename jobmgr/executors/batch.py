@@ -282,13 +282,14 @@ class BatchExecutor:
 
     async def _looked_at(self, lives: Sequence[_Live]) -> Mapping[str, Files]:
         pause_s = self._pace.files_s
-        while True:
+        while not all(live.is_over for live in lives):
             try:
                 return await self._place.look([live.place for live in lives])
             except SiteUnreachable as unreachable:
                 self._tell_unreachable(lives, str(unreachable))
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, self._pace.again_max_s)
+        return {}
 
     async def _hand_in(self, parcel: Parcel, lives: Sequence[_Live], *, is_doubtful: bool = False) -> None:
         for live, member in zip(lives, parcel.members, strict=True):

@@ -72,10 +72,10 @@ class Campaign:
         self.service = Service(home, f"sqlite:///{home}/jobs.db", slots=2)
         self._random = random.Random(SEED)
 
-    async def submit(self) -> None:
+    async def submit(self, **site: int) -> None:
         await self.service.start()
         async with Client(self.service.url) as client:
-            await client.put_site("lab", kind="slurm")
+            await client.put_site("lab", kind="slurm", **site)
             await client.submit_many([plan.submission(self.ledger) for plan in self.wanted])
 
     async def kill_and_start(self) -> None:
@@ -138,14 +138,13 @@ async def test_service_killed_while_two_thousand_elements_are_in_the_queue(
 ) -> None:
     monkeypatch.setenv("PATH", slurm.environment["PATH"])
     campaign = Campaign(slurm, tmp_path, plans(2000, too_long=0))
-    await campaign.submit()
+    await campaign.submit(max_submitted=2000)
     for _ in range(8):
         await campaign.kill_and_start()
     campaign.judge(await campaign.finish(1800))
+    # Other tests have left jobs of other names there.
     names = Counter(slurm.say("sacct", "-X", "-n", "-P", "-o", "JobName").split())
-    # Some arrays, and what was claimed in small numbers when others had ended.
-    assert max(names.values()) >= 500
-    assert len(names) < 200
+    assert sum(number >= 500 for number in names.values()) >= 2
     campaign.service.stop()
 
 

@@ -255,7 +255,7 @@ async def test_array_that_was_stored_by_halves_is_not_handed_in(site: Site, exec
     """The way to the site broke while its elements were written."""
     text = '#!/bin/sh\nexec /usr/bin/awk "$@"\n'
     short = site.programs / "awk"
-    short.write_text('#!/bin/sh\nhead -c 700 | /usr/bin/awk "$@"\n')
+    short.write_text('#!/bin/sh\nhead -c -200 | /usr/bin/awk "$@"\n')
     short.chmod(0o755)
     wanted = launches("exit 3", "exit 4")
     await executor.launch(wanted)

@@ -169,6 +169,51 @@ async def test_a_thousand_attempts_are_read_by_one_command(place: Place) -> None
     assert [bool(told[name].token) for name in places] == [True, False] * 500
 
 
+def array_of(place: Place, *tokens: str) -> Stock:
+    attempts = tuple(Placed(f"job-{index}/1", token, "jm-array", index) for index, token in enumerate(tokens))
+    home = place.array("array")
+    return Stock(attempts, home, home, "#!/bin/sh\n", tuple(f"element {token}\n" for token in tokens))
+
+
+async def test_array_is_stored_with_whose_its_elements_are(place: Place) -> None:
+    stock = array_of(place, "a" * 32, "b" * 32)
+    answer = await place.submit(stock, Command(("sh", "-c", "ls; cat 1; pwd")), 30.0)
+    assert answer.stdout == f"0\n1\nscript\nelement {'b' * 32}\n{place.array('array')}\n"
+    told = await place.look([one.place for one in stock.attempts])
+    assert told == {
+        "job-0/1": Files("a" * 32, name="jm-array", index=0),
+        "job-1/1": Files("b" * 32, name="jm-array", index=1),
+    }
+
+
+async def test_what_runs_may_read_is_not_written_again(place: Place) -> None:
+    stock = array_of(place, "a" * 32, "b" * 32)
+    await place.submit(stock, Command(("true",)), 30.0)
+    script = Path(place.script(stock.home)).stat()  # noqa: ASYNC240
+    await place.submit(stock, Command(("true",)), 30.0)
+    again = Path(place.script(stock.home)).stat()  # noqa: ASYNC240
+    assert (again.st_ino, again.st_mtime_ns) == (script.st_ino, script.st_mtime_ns)
+
+
+async def test_array_goes_without_an_attempt_whose_directory_is_anothers(place: Place) -> None:
+    gate.make_with_run(place.control("job-0/1"), place.run("job-0/1"), "c" * 32)
+    stock = array_of(place, "a" * 32, "b" * 32)
+    assert (await place.submit(stock, Command(("echo", "handed in")), 30.0)).stdout == "handed in\n"
+    told = await place.look([one.place for one in stock.attempts])
+    assert told["job-0/1"] == Files("c" * 32)
+    assert told["job-1/1"].token == "b" * 32
+
+
+async def test_array_without_any_attempt_of_its_own_is_not_handed_in(place: Place, tmp_path: Path) -> None:
+    for index in range(2):
+        gate.make_with_run(place.control(f"job-{index}/1"), place.run(f"job-{index}/1"), "c" * 32)
+    with pytest.raises(PlacedForOther, match="c" * 32):
+        await place.submit(
+            array_of(place, "a" * 32, "b" * 32), Command(("touch", str(tmp_path / "ran"))), 30.0
+        )
+    assert not (tmp_path / "ran").exists()
+
+
 async def test_only_what_is_new_is_read_of_attempts_that_were_seen(place: Place) -> None:
     await submit(place, "true")
     pending = await look(place)
