@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -106,6 +107,13 @@ class Campaign:
                             await client.cancel(job.job_id)
                 await asyncio.sleep(_POLL_S)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.service.is_running:
+            self.service.stop()
+
     def judge(self, jobs: Sequence[Job]) -> None:
         ran = Counter(int(line) for line in self.ledger.read_text().split())
         assert {number: times for number, times in ran.items() if times > 1} == {}
@@ -123,12 +131,11 @@ async def test_service_killed_while_jobs_are_in_the_queue(
     slurm: Slurm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", slurm.environment["PATH"])
-    campaign = Campaign(slurm, tmp_path, plans(30, too_long=0))
-    await campaign.submit()
-    for _ in range(2):
-        await campaign.kill_and_start()
-    campaign.judge(await campaign.finish(240))
-    campaign.service.stop()
+    with Campaign(slurm, tmp_path, plans(30, too_long=0)) as campaign:
+        await campaign.submit()
+        for _ in range(2):
+            await campaign.kill_and_start()
+        campaign.judge(await campaign.finish(240))
 
 
 @pytest.mark.slow
@@ -137,15 +144,14 @@ async def test_service_killed_while_two_thousand_elements_are_in_the_queue(
     slurm: Slurm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", slurm.environment["PATH"])
-    campaign = Campaign(slurm, tmp_path, plans(2000, too_long=0))
-    await campaign.submit(max_submitted=2000)
-    for _ in range(8):
-        await campaign.kill_and_start()
-    campaign.judge(await campaign.finish(1800))
-    # Other tests have left jobs of other names there.
-    names = Counter(slurm.say("sacct", "-X", "-n", "-P", "-o", "JobName").split())
-    assert sum(number >= 500 for number in names.values()) >= 2
-    campaign.service.stop()
+    with Campaign(slurm, tmp_path, plans(2000, too_long=0)) as campaign:
+        await campaign.submit(max_submitted=2000)
+        for _ in range(8):
+            await campaign.kill_and_start()
+        campaign.judge(await campaign.finish(1800))
+        # Other tests have left jobs of other names there.
+        names = Counter(slurm.say("sacct", "-X", "-n", "-P", "-o", "JobName").split())
+        assert sum(number >= 500 for number in names.values()) >= 2
 
 
 @pytest.mark.slow
@@ -156,18 +162,17 @@ async def test_service_and_daemons_that_go_and_come_in_a_long_campaign(
 ) -> None:
     slurm: Slurm = request.getfixturevalue(cluster)
     monkeypatch.setenv("PATH", slurm.environment["PATH"])
-    campaign = Campaign(slurm, tmp_path, plans(500, too_long=4))
-    await campaign.submit()
-    for number in range(10):
-        await campaign.kill_and_start()
-        if number == 2:
-            # Killed, it forgets jobs of its last seconds, and without accounting nobody remembers them.
-            slurm.stop_slurmctld(is_immediate=slurm.has_accounting)
+    with Campaign(slurm, tmp_path, plans(500, too_long=4)) as campaign:
+        await campaign.submit()
+        for number in range(10):
             await campaign.kill_and_start()
-            await asyncio.to_thread(slurm.start_slurmctld)
-        if number == 5 and slurm.has_accounting:
-            slurm.stop_slurmdbd()
-            await campaign.kill_and_start()
-            await asyncio.to_thread(slurm.start_slurmdbd)
-    campaign.judge(await campaign.finish(1200))
-    campaign.service.stop()
+            if number == 2:
+                # Killed, it forgets jobs of its last seconds, and without accounting nobody remembers them.
+                slurm.stop_slurmctld(is_immediate=slurm.has_accounting)
+                await campaign.kill_and_start()
+                await asyncio.to_thread(slurm.start_slurmctld)
+            if number == 5 and slurm.has_accounting:
+                slurm.stop_slurmdbd()
+                await campaign.kill_and_start()
+                await asyncio.to_thread(slurm.start_slurmdbd)
+        campaign.judge(await campaign.finish(1200))
