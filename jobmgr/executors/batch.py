@@ -25,7 +25,7 @@ from jobmgr.executors import gate, verdict
 from jobmgr.executors.cluster import Cluster
 from jobmgr.executors.gathering import Gathering
 from jobmgr.executors.handing import Desk, Given, Refusal
-from jobmgr.executors.pace import Pace
+from jobmgr.executors.pace import DEFAULT_PACE, Pace
 from jobmgr.executors.parcel import Member, Parcel, name_of
 from jobmgr.executors.place import Files, Place
 from jobmgr.executors.protocol import (
@@ -50,7 +50,6 @@ _FAILURES_SAID = 4  # One look that fails says little.
 _WITHDRAWALS = 12
 _WAITS = frozenset({Phase.PENDING, Phase.HELD, Phase.UNKNOWN})
 _ASK_GROWTH = 1.5
-DEFAULT_PACE = Pace()
 
 
 @dataclass(slots=True)
@@ -104,7 +103,7 @@ class BatchExecutor:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._site = site
-        self._scheduler = Scheduler(dialect, transport)
+        self._scheduler = Scheduler(dialect, transport, pace)
         self._transport = transport
         self._place = Place(transport, root)
         self._desk = Desk(site, self._scheduler, self._place, job_env, pace)

@@ -28,7 +28,7 @@ from jobmgr.executors.pace import Pace
 from jobmgr.executors.parcel import Member, Parcel, alone, parcels
 from jobmgr.executors.place import Files, NotPlaced, Place, Placed, PlacedForOther, Stock
 from jobmgr.executors.protocol import Launch
-from jobmgr.executors.scheduler import TIMEOUT_S, Scheduler
+from jobmgr.executors.scheduler import Scheduler
 from jobmgr.failure import Failure
 
 _AT_ONCE = 4
@@ -142,7 +142,7 @@ class Desk:
         try:
             dialect = await self._scheduler.fitted()
             stock, command = self._stock(parcel, dialect)
-            timeout_s = TIMEOUT_S + _ELEMENT_S * len(parcel.members)
+            timeout_s = self._pace.command_s + _ELEMENT_S * len(parcel.members)
             self._scheduler.asked["submit"] += 1
             answer: Answer = await self._place.submit(stock, command, timeout_s)
         except InvalidRequest as error:

@@ -20,6 +20,8 @@ class Pace:
     gather_s: float = 0.2
     gather_more_s: float = 5.0
     plenty: int = 50
+    # How long a scheduler has for one answer; what it answers later is not heard.
+    command_s: float = 60.0
     # Between two tries while the site cannot be reached, or will not take a job now; doubled each time.
     again_first_s: float = 2.0
     again_max_s: float = 120.0
@@ -29,3 +31,6 @@ class Pace:
     record_comes_s: float = 15.0
     # How long a job has to be missing in complete listings before that counts.
     absent_s: float = 60.0
+
+
+DEFAULT_PACE = Pace()

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from jobmgr.dialects.dialect import Answer, Command, Dialect, Listing, NotUnderstood, Wish
 from jobmgr.errors import SiteUnreachable
+from jobmgr.executors.pace import DEFAULT_PACE, Pace
 from jobmgr.transports.transport import Transport
 
-TIMEOUT_S = 60.0
 # Over SSH a command is one argument of the site's shell, of which Linux takes 128 KiB.
 _NAMED_AT_ONCE = 500
 
@@ -21,9 +21,10 @@ class Scheduler:
     `asked` counts what it was asked: `fit`, `submit`, `find`, `look`, and wishes.
     """
 
-    def __init__(self, dialect: Dialect, transport: Transport) -> None:
+    def __init__(self, dialect: Dialect, transport: Transport, pace: Pace = DEFAULT_PACE) -> None:
         self._dialect = dialect
         self._transport = transport
+        self._pace = pace
         self._is_fitted = False
         self._fitting = asyncio.Lock()
         self.asked: Counter[str] = Counter()
@@ -79,7 +80,7 @@ class Scheduler:
             command = dialect.ask(wish, ids[start : start + _NAMED_AT_ONCE])
             if command is not None:
                 self.asked[wish] += 1
-                complied.append(dialect.complied(await self._transport.run(command, TIMEOUT_S)))
+                complied.append(dialect.complied(await self._transport.run(command, self._pace.command_s)))
         return complied
 
     async def _fit(self) -> None:
@@ -88,4 +89,4 @@ class Scheduler:
         self._is_fitted = True
 
     async def _answers(self, commands: Sequence[Command]) -> list[Answer]:
-        return [await self._transport.run(command, TIMEOUT_S) for command in commands]
+        return [await self._transport.run(command, self._pace.command_s) for command in commands]
