@@ -1,0 +1,209 @@
+"""The jobs of a pretended scheduler: a file with all of them, and a process beside each that runs."""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+WAITING, RUNNING, ENDED = "waiting", "running", "ended"
+_POLL_S = 0.02
+# Between the signals that end a job; `kill_delay` of PBS and JOB_TERMINATE_INTERVAL of LSF are 10 s at first.
+_INTERVAL_S = 1.0
+_HEARD = frozenset({signal.SIGTERM, signal.SIGALRM})
+
+
+@dataclass
+class Job:
+    """A job. `status` is that of its top process, as `waitpid` has it; `why` is what ended it, if somebody did."""
+
+    number: int
+    name: str
+    queue: str
+    script: str
+    stdout: str
+    stderr: str
+    submitted_at: float
+    argv: Sequence[str] = ()
+    stdin: str = ""
+    cwd: str = "/"
+    env: Mapping[str, str] = field(default_factory=dict)
+    asked: Mapping[str, str] = field(default_factory=dict)
+    limit_s: float | None = None
+    state: str = WAITING
+    is_held: bool = False
+    is_suspended: bool = False
+    why: str = ""
+    runner: int | None = None
+    session: int | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    status: int | None = None
+
+
+class Cluster:
+    """All jobs. `signals` end one of them, one after the other; at its time limit they follow `at_limit`."""
+
+    def __init__(
+        self, directory: Path, signals: Sequence[int], *, at_limit: Sequence[int] = (), closed_queue: str
+    ) -> None:
+        self.directory = directory
+        self._signals = signals
+        self._at_limit = at_limit
+        self._closed_queue = closed_queue
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the daemons are to be away; what runs runs on."""
+        return (self.directory / "down").exists()
+
+    @contextmanager
+    def jobs(self) -> Iterator[dict[int, Job]]:
+        """All jobs by number; what is changed in them is stored."""
+        with (self.directory / "lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            jobs = self._load()
+            yield jobs
+            fresh = self.directory / "jobs.new"
+            fresh.write_text(json.dumps([asdict(job) for job in jobs.values()]))
+            fresh.replace(self.directory / "jobs")
+
+    def submit(self, jobs: dict[int, Job], **fields: Any) -> Job:
+        """A new job, its script copied."""
+        number = max(jobs, default=0) + 1
+        script = self.directory / f"{number}.SC"
+        script.write_text(fields.pop("text"))
+        script.chmod(0o700)
+        job = jobs[number] = Job(number=number, script=str(script), submitted_at=time.time(), **fields)
+        return job
+
+    def schedule(self, jobs: Mapping[int, Job]) -> None:
+        """Start what waits and may run."""
+        for job in jobs.values():
+            if job.state == WAITING and not job.is_held and job.queue != self._closed_queue:
+                self._start(job)
+
+    def end(self, job: Job, why: str) -> None:
+        """As its owner wishes: at once, or with the first signal of several."""
+        job.why = why
+        if job.state == WAITING:
+            job.state, job.ended_at = ENDED, time.time()
+        elif job.runner is not None:
+            os.kill(job.runner, signal.SIGTERM)
+
+    def suspend(self, job: Job, number: int) -> None:
+        """Stop or continue what runs."""
+        job.is_suspended = number != signal.SIGCONT
+        if job.session is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(job.session, number)
+
+    def _load(self) -> dict[int, Job]:
+        with suppress(FileNotFoundError):
+            stored = json.loads((self.directory / "jobs").read_text())
+            return {fields["number"]: Job(**fields) for fields in stored}
+        return {}
+
+    def _start(self, job: Job) -> None:
+        job.state, job.started_at = RUNNING, time.time()
+        reading, writing = os.pipe()
+        runner = os.fork()
+        if runner == 0:
+            os.close(reading)
+            self._hold(job, writing)
+        os.close(writing)
+        with os.fdopen(reading) as told:
+            job.runner, job.session = runner, int(told.read())
+
+    def _hold(self, job: Job, writing: int) -> None:
+        """The process beside a job, which TERM tells to end it. It lets go of all that the submitter has open."""
+        os.setsid()
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(nothing, descriptor)
+        os.closerange(3, writing)
+        os.closerange(writing + 1, 256)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
+        session = os.fork()
+        if session == 0:
+            self._become(job)
+        os.write(writing, str(session).encode())
+        os.close(writing)
+        ending = _Ending(session, self._signals, self._at_limit)
+        for number in _HEARD:
+            signal.signal(number, ending.go_on)
+        if job.limit_s is not None:
+            signal.setitimer(signal.ITIMER_REAL, job.limit_s)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
+        _, status = os.waitpid(session, 0)
+        while _has_members(session):
+            time.sleep(_POLL_S)
+        with self.jobs() as jobs:
+            ended = jobs[job.number]
+            ended.state, ended.status, ended.ended_at = ENDED, status, time.time()
+            ended.is_suspended, ended.why = False, "limit" if ending.is_limit else ended.why
+        os._exit(0)
+
+    def _become(self, job: Job) -> None:
+        """The top process of a job, in a session of its own."""
+        try:
+            os.setsid()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
+            for descriptor, path in ((1, job.stdout), (2, job.stderr)):
+                os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), descriptor)
+            reading, writing = os.pipe()
+            os.write(writing, job.stdin.encode())
+            os.close(writing)
+            os.dup2(reading, 0)
+            os.chdir(job.cwd)
+            os.closerange(3, 256)
+            os.execve("/bin/sh", list(job.argv), dict(job.env))
+        finally:
+            os._exit(254)
+
+
+class _Ending:
+    """The end of a job that somebody wishes, or its time limit: signals, one after the other."""
+
+    def __init__(self, session: int, signals: Sequence[int], at_limit: Sequence[int]) -> None:
+        self.is_limit = False
+        self._session = session
+        self._signals = signals
+        self._at_limit = at_limit
+        self._left: Iterator[int] | None = None
+
+    def go_on(self, number: int, _frame: object) -> None:
+        """Send the next one."""
+        if self._left is None:
+            self.is_limit = number == signal.SIGALRM
+            first = self._at_limit if self.is_limit else ()
+            self._left = itertools.chain(first, self._signals, itertools.repeat(signal.SIGKILL))
+        with suppress(ProcessLookupError):
+            os.killpg(self._session, next(self._left))
+            os.killpg(self._session, signal.SIGCONT)
+        signal.setitimer(signal.ITIMER_REAL, _INTERVAL_S)
+
+
+def _has_members(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def answer(code: int, stdout: str = "", stderr: str = "") -> None:
+    """End this program."""
+    sys.stdout.write(stdout)
+    sys.stderr.write(stderr)
+    sys.stdout.flush()
+    sys.exit(code)
