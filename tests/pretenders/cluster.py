@@ -24,7 +24,10 @@ _HEARD = frozenset({signal.SIGTERM, signal.SIGALRM})
 
 @dataclass
 class Job:
-    """A job. `status` is that of its top process, as `waitpid` has it; `why` is what ended it, if somebody did."""
+    """A job, or an element of an array: those have the same number, and run `at_once` if not all together may.
+
+    `status` is that of its top process, as `waitpid` has it; `why` is what ended it, if somebody did.
+    """
 
     number: int
     name: str
@@ -33,6 +36,8 @@ class Job:
     stdout: str
     stderr: str
     submitted_at: float
+    index: int | None = None
+    at_once: int | None = None
     argv: Sequence[str] = ()
     stdin: str = ""
     cwd: str = "/"
@@ -48,6 +53,22 @@ class Job:
     started_at: float | None = None
     ended_at: float | None = None
     status: int | None = None
+
+    @property
+    def key(self) -> str:
+        """What tells it from all others."""
+        return f"{self.number}" if self.index is None else f"{self.number}[{self.index}]"
+
+
+Jobs = dict[str, Job]
+
+
+def named(jobs: Jobs, key: str) -> Sequence[Job]:
+    """The jobs that a user means by `12`, `12[3]` or `12[]`; none if there are none."""
+    if key in jobs:
+        return [jobs[key]]
+    number = key.removesuffix("[]")
+    return [job for job in jobs.values() if str(job.number) == number]
 
 
 class Cluster:
@@ -67,7 +88,7 @@ class Cluster:
         return (self.directory / "down").exists()
 
     @contextmanager
-    def jobs(self) -> Iterator[dict[int, Job]]:
+    def jobs(self) -> Iterator[Jobs]:
         """All jobs by number; what is changed in them is stored."""
         with (self.directory / "lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -77,19 +98,27 @@ class Cluster:
             fresh.write_text(json.dumps([asdict(job) for job in jobs.values()]))
             fresh.replace(self.directory / "jobs")
 
-    def submit(self, jobs: dict[int, Job], **fields: Any) -> Job:
-        """A new job, its script copied."""
-        number = max(jobs, default=0) + 1
+    def submit(self, jobs: Jobs, text: str, indices: Sequence[int] | None, **fields: Any) -> Sequence[Job]:
+        """A new job, or the elements of an array; the script is copied."""
+        number = max((job.number for job in jobs.values()), default=0) + 1
         script = self.directory / f"{number}.SC"
-        script.write_text(fields.pop("text"))
+        script.write_text(text, errors="surrogateescape")
         script.chmod(0o700)
-        job = jobs[number] = Job(number=number, script=str(script), submitted_at=time.time(), **fields)
-        return job
+        each: Sequence[int | None] = (None,) if indices is None else indices
+        new = [
+            Job(number=number, index=index, script=str(script), submitted_at=time.time(), **fields)
+            for index in each
+        ]
+        jobs.update({job.key: job for job in new})
+        return new
 
-    def schedule(self, jobs: Mapping[int, Job]) -> None:
+    def schedule(self, jobs: Jobs) -> None:
         """Start what waits and may run."""
         for job in jobs.values():
-            if job.state == WAITING and not job.is_held and job.queue != self._closed_queue:
+            if job.state != WAITING or job.is_held or job.queue == self._closed_queue:
+                continue
+            running = [one for one in jobs.values() if one.number == job.number and one.state == RUNNING]
+            if job.at_once is None or len(running) < job.at_once:
                 self._start(job)
 
     def end(self, job: Job, why: str) -> None:
@@ -107,10 +136,10 @@ class Cluster:
             with suppress(ProcessLookupError):
                 os.killpg(job.session, number)
 
-    def _load(self) -> dict[int, Job]:
+    def _load(self) -> Jobs:
         with suppress(FileNotFoundError):
             stored = json.loads((self.directory / "jobs").read_text())
-            return {fields["number"]: Job(**fields) for fields in stored}
+            return {job.key: job for job in (Job(**fields) for fields in stored)}
         return {}
 
     def _start(self, job: Job) -> None:
@@ -148,9 +177,10 @@ class Cluster:
         while _has_members(session):
             time.sleep(_POLL_S)
         with self.jobs() as jobs:
-            ended = jobs[job.number]
+            ended = jobs[job.key]
             ended.state, ended.status, ended.ended_at = ENDED, status, time.time()
             ended.is_suspended, ended.why = False, "limit" if ending.is_limit else ended.why
+            self.schedule(jobs)
         os._exit(0)
 
     def _become(self, job: Job) -> None:

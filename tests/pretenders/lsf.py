@@ -1,4 +1,4 @@
-"""bsub and its kin, for one job each and without arrays: as volclava 2.2 answers, or as IBM documents of LSF 10.1.
+"""bsub and its kin as volclava 2.2 answers, or as IBM documents of LSF 10.1.
 
 A minute of a time limit lasts a second here. Output files get the output alone, without LSF's report about the job.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import sys
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from tests.pretenders.cluster import ENDED, RUNNING, WAITING, Cluster, Job, answer
+from tests.pretenders.cluster import ENDED, RUNNING, WAITING, Cluster, Job, answer, named
 
 HOST = "vm"
 QUEUES = ("normal", "onejob")  # of the second one jobs are taken, and not started
@@ -90,10 +91,13 @@ class _Batch:
         if queue not in QUEUES:
             answer(255, stderr=f"{queue}: No such queue. Job not submitted.\n")
         with self._cluster.jobs() as jobs:
-            job = self._cluster.submit(
+            name, indices, at_once = _array(told["-J"])
+            new = self._cluster.submit(
                 jobs,
-                text=text,
-                name=told["-J"],
+                text,
+                indices,
+                name=name,
+                at_once=at_once,
                 queue=queue,
                 stdout=told["-o"],
                 stderr=told["-e"],
@@ -101,23 +105,26 @@ class _Batch:
                 limit_s=_limit_s(told.get("-W")),
                 is_held="-H" in told,
             )
-            job.argv = ("/bin/sh", job.script)
-            job.env = _environment(job)
+            for job in new:
+                job.stdout, job.stderr = (
+                    path.replace("%I", str(job.index)) for path in (job.stdout, job.stderr)
+                )
+                job.argv = ("/bin/sh", job.script)
+                job.env = _environment(job, told["-J"])
             self._cluster.schedule(jobs)
         which = f"queue <{queue}>" if "-q" in told else f"default queue <{queue}>"
-        answer(0, f"Job <{job.number}> is submitted to {which}.\n")
+        answer(0, f"Job <{new[0].number}> is submitted to {which}.\n")
 
     def _bjobs(self, arguments: Sequence[str]) -> None:
         asked = _Query(arguments, is_ibm=self._is_ibm)
         with self._cluster.jobs() as jobs:
             known = dict(jobs)
-        if asked.ids:
-            found = [known[int(id_)] for id_ in asked.ids if int(id_) in known]
-        else:
+        found = [job for id_ in asked.ids for job in named(known, id_)]
+        if not asked.ids:
             found = [job for job in known.values() if asked.is_all or job.state != ENDED]
         if asked.name is not None:
             found = [job for job in found if job.name == asked.name]
-        missing = [id_ for id_ in asked.ids if int(id_) not in known]
+        missing = [id_ for id_ in asked.ids if not named(known, id_)]
         if not found and not missing:
             words = (
                 f"Job <{asked.name}> is not found" if asked.name is not None else "No unfinished job found"
@@ -141,14 +148,16 @@ class _Batch:
         taken, errors = [], []
         with self._cluster.jobs() as jobs:
             for id_ in ids:
-                job = jobs.get(int(id_))
-                if job is None:
+                meant = named(jobs, id_)
+                live = [job for job in meant if job.state != ENDED]
+                if not meant:
                     errors.append(f"Job <{id_}>: No matching job found\n")
-                elif job.state == ENDED:
+                elif not live:
                     errors.append(f"Job <{id_}>: Job has already finished\n")
                 else:
-                    act(job)
                     taken.append(f"Job <{id_}> is being {done}\n")
+                for job in live:
+                    act(job)
             self._cluster.schedule(jobs)
         answer(255 if errors else 0, "".join(taken), "".join(errors))
 
@@ -194,7 +203,15 @@ def _directives(text: str) -> Mapping[str, str]:
     return told
 
 
-def _environment(job: Job) -> Mapping[str, str]:
+def _array(specification: str) -> tuple[str, Sequence[int] | None, int | None]:
+    """The name, the indices, and how many of them may run at once: of `name[1-5]%2`."""
+    match = re.fullmatch(r"(.*)\[1-(\d+)\](?:%(\d+))?", specification)
+    if match is None:
+        return specification, None, None
+    return match[1], range(1, int(match[2]) + 1), int(match[3]) if match[3] else None
+
+
+def _environment(job: Job, specification: str) -> Mapping[str, str]:
     """All of the submitter, and what a job had in the recording."""
     return {
         **os.environ,
@@ -206,8 +223,8 @@ def _environment(job: Job) -> Mapping[str, str]:
         "LSB_JOBEXIT_STAT": "0",
         "LSB_JOBFILENAME": job.script,
         "LSB_JOBID": str(job.number),
-        "LSB_JOBINDEX": "0",
-        "LSB_JOBNAME": job.name,
+        "LSB_JOBINDEX": str(job.index or 0),
+        "LSB_JOBNAME": specification,
         "LSB_MCPU_HOSTS": f"{HOST} 1 ",
         "LSB_OUTPUTFILE": job.stdout,
         "LSB_QUEUE": job.queue,
@@ -223,6 +240,10 @@ def _limit_s(limit: str | None) -> float | None:
         return None
     hours, minutes = map(int, limit.split(":"))
     return (hours * 60 + minutes) * _MINUTE_S
+
+
+def _shown(job: Job) -> str:
+    return job.name if job.index is None else f"{job.name}[{job.index}]"
 
 
 def _word(job: Job) -> str:
@@ -249,9 +270,9 @@ def _record(job: Job) -> Mapping[str, str]:
     code = _code(job)
     return {
         "JOBID": str(job.number),
-        "JOBINDEX": "0",
+        "JOBINDEX": str(job.index or 0),
         "STAT": _word(job),
-        "JOB_NAME": job.name,
+        "JOB_NAME": _shown(job),
         "EXEC_HOST": HOST if job.started_at is not None else "",
         "EXIT_CODE": str(code) if code else "",
         "EXIT_REASON": reasons.get(job.why, "") if job.state == ENDED else "",
@@ -279,8 +300,8 @@ def _row(job: Job) -> str:
     host = HOST if job.started_at is not None else "   -"
     at = time.strftime("%b %e %H:%M", time.localtime(job.submitted_at))
     start = f"{job.number:<7} {'lsfuser':<7} {_word(job):<5} {job.queue:<10} {HOST:<11} {host:<11}"
-    return f"{start} {job.name:<10} {at}\n"
+    return f"{start} {_shown(job):<10} {at}\n"
 
 
 def _summary(job: Job) -> str:
-    return f"{job.number:<7} {'lsfuser':<7} {job.name:<9} " + "0       " * 6 + "0         \n"
+    return f"{job.key:<7} {'lsfuser':<7} {_shown(job):<9} " + "0       " * 6 + "0         \n"

@@ -1,4 +1,4 @@
-"""qsub and its kin as OpenPBS 23.06.06 answers them to an operator, for one job each and without arrays."""
+"""qsub and its kin as OpenPBS 23.06.06 answers them to an operator."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from tests.pretenders.cluster import ENDED, RUNNING, WAITING, Cluster, Job, answer
+from tests.pretenders.cluster import ENDED, RUNNING, WAITING, Cluster, Job, Jobs, answer, named
 
 HOST = "pbsvm"
 QUEUES = ("workq", "stopq")  # of the second one jobs are taken, and not started
@@ -88,9 +89,12 @@ class _Server:
         home = self._cluster.directory / "home"
         home.mkdir(exist_ok=True)
         with self._cluster.jobs() as jobs:
-            job = self._cluster.submit(
+            indices, at_once = _array(told.get("-J"))
+            new = self._cluster.submit(
                 jobs,
-                text=text,
+                text,
+                indices,
+                at_once=at_once,
                 name=told.get("-N", Path(path).name),
                 queue=queue,
                 stdout=told["-o"],
@@ -101,11 +105,15 @@ class _Server:
                 limit_s=_clock_s(told.get("-l walltime")),
                 is_held="-h" in told,
             )
-            # A login shell reads the name of the script, as its child of which the exit code is known.
-            job.stdin = f"{job.script}\n"
-            job.env = _environment(job, home)
+            for job in new:
+                job.stdout, job.stderr = (
+                    path.replace("^array_index^", str(job.index)) for path in (job.stdout, job.stderr)
+                )
+                # A login shell reads the name of the script and runs it as its child.
+                job.stdin = f"{job.script}\n"
+                job.env = _environment(job, home)
             self._cluster.schedule(jobs)
-        answer(0, f"{_id(job)}\n")
+        answer(0, f"{_parent_id(new[0])}\n")
 
     def _qselect(self, arguments: Sequence[str]) -> None:
         words = list(arguments)
@@ -114,7 +122,8 @@ class _Server:
         name = words[words.index("-N") + 1]
         with self._cluster.jobs() as jobs:
             found = [job for job in jobs.values() if job.name == name]
-        answer(0, "".join(f"{_id(job)}\n" for job in found if "-x" in words or job.state != ENDED))
+        shown = [_parent_id(job) for job in found if "-x" in words or job.state != ENDED]
+        answer(0, "".join(f"{id_}\n" for id_ in dict.fromkeys(shown)))
 
     def _qstat(self, arguments: Sequence[str]) -> None:
         if arguments == ("-B", "-f"):
@@ -126,55 +135,61 @@ class _Server:
             said = [f"qstat: PBS is not configured to maintain job history {id_}\n" for id_ in ids]
             answer(0, stderr="".join(said))
         shown, errors, code = [], [], 0
-        for id_ in ids or [_id(job) for job in known.values() if job.state != ENDED]:
-            job = known.get(_number(id_))
-            if job is None or (job.state == ENDED and not self._has_history):
+        live = dict.fromkeys(_parent_id(job) for job in known.values() if job.state != ENDED)
+        for id_ in ids or live:
+            meant = named(known, _key(id_))
+            if self._is_unknown(meant):
                 code = _UNKNOWN
                 errors.append(f"qstat: Unknown Job Id {id_}\n")
-            elif job.state == ENDED and "-x" not in arguments:
+            elif _have_ended(meant) and "-x" not in arguments:
                 code = _FINISHED
                 errors.append(
                     f"qstat: {id_} Job has finished, use -x or -H to obtain historical job information\n"
                 )
             else:
-                shown.append(_full(job))
+                shown += [_full_array(meant)] if "[]" in id_ else []
+                shown += [_full(job, known) for job in meant if "[]" not in id_ or "-t" in arguments]
         answer(code, "".join(shown), "".join(errors))
 
-    def _each(self, program: str, ids: Iterable[str], act: Callable[[Job], int]) -> None:
+    def _is_unknown(self, meant: Sequence[Job]) -> bool:
+        return not meant or (_have_ended(meant) and not self._has_history)
+
+    def _each(self, program: str, ids: Iterable[str], act: Callable[[Job], bool]) -> None:
         """Act on each job; the code is that of the last one that could not be served."""
         code, errors = 0, []
         with self._cluster.jobs() as jobs:
             for id_ in ids:
-                job = jobs.get(_number(id_))
-                if job is None or (job.state == ENDED and not self._has_history):
+                meant = named(jobs, _key(id_))
+                if self._is_unknown(meant):
                     code = _UNKNOWN
                     errors.append(f"{program}: Unknown Job Id {id_}\n")
-                elif job.state == ENDED:
+                elif _have_ended(meant):
                     code = _FINISHED
                     errors.append(f"{program}: Job has finished{f' {id_}' if program == 'qdel' else ''}\n")
-                elif (wrong := act(job)) != 0:
-                    code = wrong
+                elif True in list(map(act, (job for job in meant if job.state != ENDED))):
+                    code = _WRONG_STATE
                     errors.append(f"{program}: Request invalid for state of job {id_}\n")
             self._cluster.schedule(jobs)
         answer(code, stderr="".join(errors))
 
-    def _delete(self, job: Job) -> int:
+    # Each answers whether the state of the job forbids it.
+
+    def _delete(self, job: Job) -> bool:
         self._cluster.end(job, "deleted")
-        return 0
+        return False
 
-    def _hold(self, job: Job) -> int:
+    def _hold(self, job: Job) -> bool:
         job.is_held = job.state == WAITING or job.is_held
-        return 0
+        return False
 
-    def _release(self, job: Job) -> int:
+    def _release(self, job: Job) -> bool:
         job.is_held = False
-        return 0
+        return False
 
-    def _signal(self, job: Job, word: str) -> int:
-        if job.state != RUNNING:
-            return _WRONG_STATE
-        self._cluster.suspend(job, {"suspend": signal.SIGSTOP, "resume": signal.SIGCONT}[word])
-        return 0
+    def _signal(self, job: Job, word: str) -> bool:
+        if job.state == RUNNING:
+            self._cluster.suspend(job, {"suspend": signal.SIGSTOP, "resume": signal.SIGCONT}[word])
+        return job.state != RUNNING
 
 
 def _directives(text: str) -> Mapping[str, str]:
@@ -221,15 +236,40 @@ def _environment(job: Job, home: Path) -> Mapping[str, str]:
         "PBS_TASKNUM": "1",
         "SHELL": "/bin/sh",
         "USER": user,
+        **_of_element(job),
     }
 
 
+def _of_element(job: Job) -> Mapping[str, str]:
+    if job.index is None:
+        return {}
+    return {"PBS_ARRAY_INDEX": str(job.index), "PBS_ARRAY_ID": _parent_id(job)}
+
+
+def _array(told: str | None) -> tuple[Sequence[int] | None, int | None]:
+    """The indices and how many of them may run at once: of `0-4%2`."""
+    if told is None:
+        return None, None
+    indices, _, at_once = told.partition("%")
+    first, last = map(int, indices.split("-"))
+    return range(first, last + 1), int(at_once) if at_once else None
+
+
 def _id(job: Job) -> str:
-    return f"{job.number}.{HOST}"
+    return f"{job.key}.{HOST}"
 
 
-def _number(id_: str) -> int:
-    return int(id_.partition(".")[0])
+def _parent_id(job: Job) -> str:
+    """Of an element, the id of its array."""
+    return _id(job) if job.index is None else f"{job.number}[].{HOST}"
+
+
+def _key(id_: str) -> str:
+    return id_.partition(".")[0]
+
+
+def _have_ended(jobs: Iterable[Job]) -> bool:
+    return all(job.state == ENDED for job in jobs)
 
 
 def _clock_s(clock: str | None) -> float | None:
@@ -239,8 +279,46 @@ def _clock_s(clock: str | None) -> float | None:
     return hours * 3600 + minutes * 60 + seconds
 
 
-def _full(job: Job) -> str:
-    """As `qstat -f` prints a job, in its order."""
+def _full(job: Job, jobs: Jobs) -> str:
+    """As `qstat -f` prints a job, in its order. An element that never ran has the facts of its array."""
+    array = named(jobs, f"{job.number}[]")
+    if job.index is None:
+        return _block(_id(job), _facts(job))
+    state = "X" if job.state == ENDED and not _have_ended(array) else _state(job)
+    if job.started_at is None:
+        facts = {name: fact for name, fact in _array_facts(array).items() if not name.startswith("array")}
+        return _block(_id(job), facts | {"job_state": state, "substate": _substate(job)})
+    own = {"array_id": _parent_id(job), "array_index": job.index}
+    return _block(_id(job), _facts(job) | {"job_state": state} | own)
+
+
+def _full_array(jobs: Sequence[Job]) -> str:
+    return _block(_parent_id(jobs[0]), _array_facts(jobs))
+
+
+def _array_facts(jobs: Sequence[Job]) -> dict[str, object]:
+    """Of an array it is said once anything of it began or ended, and with the exit status of one that did."""
+    begun = [job for job in jobs if job.started_at is not None]
+    ended = [job for job in begun if job.status is not None]
+    facts = _facts(replace(jobs[0], state=WAITING, started_at=None, ended_at=None, status=None))
+    facts["job_state"] = "F" if _have_ended(jobs) else "B" if begun else _state(jobs[0])
+    if begun:
+        facts |= {"stime": _moment(begun[0].started_at or 0), "comment": "Job Array Began", "substate": 70}
+    if ended and ended[-1].status is not None:
+        facts |= {"Stageout_status": 1, "Exit_status": _exit_status(ended[-1], ended[-1].status)}
+    return facts | {
+        "array": True,
+        "array_indices_submitted": f"{jobs[0].index}-{jobs[-1].index}",
+        "array_indices_remaining": "-",
+    }
+
+
+def _block(id_: str, facts: Mapping[str, object]) -> str:
+    lines = [_folded(f"    {name} = {value}") for name, value in facts.items()]
+    return f"Job Id: {id_}\n" + "".join(lines) + "\n"
+
+
+def _facts(job: Job) -> dict[str, object]:
     facts: dict[str, object] = {"Job_Name": job.name, "Job_Owner": f"root@{HOST}"}
     if job.status is not None:
         facts |= {
@@ -291,8 +369,7 @@ def _full(job: Job) -> str:
     if job.status is not None:
         facts |= {"Stageout_status": 1, "Exit_status": _exit_status(job, job.status)}
     facts |= {"Submit_arguments": f"-f {job.script}", "project": "_pbs_project_default", "Submit_Host": HOST}
-    lines = [_folded(f"    {name} = {value}") for name, value in facts.items()]
-    return f"Job Id: {_id(job)}\n" + "".join(lines) + "\n"
+    return facts
 
 
 def _state(job: Job) -> str:
