@@ -18,6 +18,7 @@ from jobmgr.dialects.dialect import (
     Listing,
     NotUnderstood,
     Order,
+    Phase,
     Refused,
     Submitted,
 )
@@ -130,9 +131,26 @@ class Desk:
         return Withdrawn()
 
     async def listing(self, name: str) -> Listing:
-        """What the scheduler has under this name."""
+        """What the scheduler has under this name; who is known there by id only is looked at."""
         async with self._turns:
-            return await self._scheduler.find(name)
+            found = await self._scheduler.find(name)
+            unknown = [one.id for one in found.jobs if one.phase is Phase.UNKNOWN]
+            if not unknown:
+                return found
+            try:
+                looked = await self._scheduler.look(unknown)
+            except SiteUnreachable as error:
+                looked = Listing((), complete=False, why=str(error))
+        return Listing(
+            (
+                *(one for one in found.jobs if one.id not in unknown),
+                # Where a look cannot be narrowed it has the jobs of others too.
+                *(one for one in looked.jobs if one.name == name),
+            ),
+            complete=found.complete and looked.complete,
+            why=found.why or looked.why,
+            has_queue=found.has_whole_queue and looked.has_whole_queue,
+        )
 
     async def _rest(self, pause_s: float) -> float:
         await asyncio.sleep(pause_s * random.uniform(0.75, 1.25))

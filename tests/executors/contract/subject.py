@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jobmgr.dialects.dialect import Dialect, Wish
+from jobmgr.dialects.dialect import Answer, Command, Dialect, Wish
 from jobmgr.domain.resources import Resources
 from jobmgr.executors import process
 from jobmgr.executors.batch import BatchExecutor
@@ -95,6 +95,7 @@ class Subject(ABC):
     def __init__(self, root: Path, ways: Ways) -> None:
         self.root = root
         self.ways = ways
+        self.commands_sent: list[Command] = []
         self._lives: list[Life] = []
         self._launches: list[Launch] = []
 
@@ -202,6 +203,24 @@ class Keepers(Subject):
         raise NotImplementedError
 
 
+class Heard:
+    """A way to a site; `commands` are those that went over it."""
+
+    def __init__(self, way: Transport, commands: list[Command]) -> None:
+        self.host = way.host
+        self._way = way
+        self._commands = commands
+
+    async def run(self, command: Command, timeout_s: float) -> Answer:
+        """See Transport."""
+        self._commands.append(command)
+        return await self._way.run(command, timeout_s)
+
+    async def close(self) -> None:
+        """See Transport."""
+        await self._way.close()
+
+
 class Queue(Subject):
     """A scheduler. `away` and `back` are how it is made unreachable; `tidy` ends what it has."""
 
@@ -224,7 +243,7 @@ class Queue(Subject):
         self._away, self._back, self._end_all = away, back, tidy
 
     async def _executor(self, report: Callable[[Report], None]) -> Executor:
-        transport = self._way()
+        transport = Heard(self._way(), self.commands_sent)
         return BatchExecutor(
             "lab", await self._fitted(transport), transport, str(self.root), report, pace=PACE
         )

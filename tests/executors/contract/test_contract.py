@@ -30,6 +30,7 @@ _LONG_S = 1.5 * (PACE.absent_s + PACE.record_comes_s)
 
 T = TypeVar("T")
 _GRACE_S = 5.0
+_A_FEW = 8
 
 
 def needed(way: T | str) -> T:
@@ -78,6 +79,8 @@ async def test_each_end_is_told_as_what_it_was(subject: Subject) -> None:
     for launch in launches[:3]:
         kinds = [type(report) for report in life.reports if report.token == launch.token]
         assert [kind for kind in kinds if kind is not Scheduled] == [Started, Ended]
+        names = {name for report in life.said(launch, Scheduled) for name in report.handle.split()}
+        assert not names or life.said(launch, Started)[0].handle in names
 
 
 def code_of(record: ExitRecord) -> str | None:
@@ -167,6 +170,30 @@ async def test_cancelled_while_it_waits_it_never_runs(subject: Subject) -> None:
 
     assert await life.final(launch) == NeverRan(launch.token, None)
     assert subject.ran(launch) == 0
+
+
+async def test_scheduler_is_left_in_peace_after_a_cancel(subject: Subject) -> None:
+    """What a cancel left in its queue is looked for, a few times."""
+    waiting = needed(subject.ways.waiting)
+    life = await subject.life()
+    launch = subject.once("true", resources=waiting)
+    await life.executor.launch([launch])
+    await life.wait(launch, Scheduled)
+    await life.executor.cancel(launch.token, _GRACE_S)
+    await life.final(launch)
+    before = len(subject.commands_sent)
+
+    await silence(subject)
+
+    assert len(subject.commands_sent) - before <= _A_FEW
+
+
+async def silence(subject: Subject) -> None:
+    """Wait until nothing was asked for longer than any pause."""
+    asked = -1
+    while asked != len(subject.commands_sent):
+        asked = len(subject.commands_sent)
+        await asyncio.sleep(4 * PACE.again_max_s)
 
 
 async def test_cancel_ends_the_running_command(subject: Subject) -> None:
