@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import assert_never
 
@@ -185,9 +186,7 @@ class Pbs:
         (answer,) = answers
         if self.flavour is Flavour.TORQUE:
             listing = self.seen(answers)
-            return Listing(
-                tuple(job for job in listing.jobs if job.name == name), listing.complete, listing.why
-            )
+            return replace(listing, jobs=tuple(job for job in listing.jobs if job.name == name))
         lines = answer.stdout.split()
         jobs = tuple(
             Standing(line, name, Phase.UNKNOWN, "") for line in lines if _ID.fullmatch(line) is not None

@@ -758,6 +758,7 @@ def test_the_wrapper_lists_jobs_but_never_all_of_them() -> None:
         ("2", "jm-0002", Phase.RUNNING, None, "n1"),
     ]
     assert not found.complete
+    assert found.has_whole_queue
     assert not seen.complete
     assert not TORQUE.seen([recorded("torque_qstat_f_unknown")]).complete
 

@@ -87,6 +87,17 @@ class Cluster:
         """Whether the daemons are to be away; what runs runs on."""
         return (self.directory / "down").exists()
 
+    @property
+    def stutters(self) -> bool:
+        """Whether what is submitted is to be taken twice, and nobody to hear of it."""
+        return (self.directory / "stutter").exists()
+
+    def swallow(self) -> None:
+        """Die, if this is the submission that is to be lost."""
+        with suppress(FileNotFoundError):
+            (self.directory / "swallow").unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+
     @contextmanager
     def jobs(self) -> Iterator[Jobs]:
         """All jobs by number; what is changed in them is stored."""

@@ -32,6 +32,8 @@ The maximum number of jobs in a job array.
 
 """
 _USAGE = "Usage: bsub [-h] [-V] [-x] [-H] [-r] [-N] [-B] [-I | -K | -Ip | -Is]\n"
+# Recorded of a submission that was taken.
+_TIMED_OUT = "Failed in an LSF library call: Communication time out. Job not submitted.\n"
 _CLOSED = " The queue is inactivated by the administrator;"
 
 
@@ -90,6 +92,15 @@ class _Batch:
         queue = told.get("-q", QUEUES[0])
         if queue not in QUEUES:
             answer(255, stderr=f"{queue}: No such queue. Job not submitted.\n")
+        self._cluster.swallow()
+        number = self._take(text, told, queue)
+        if self._cluster.stutters:
+            self._take(text, told, queue)
+            answer(255, stderr=_TIMED_OUT)
+        which = f"queue <{queue}>" if "-q" in told else f"default queue <{queue}>"
+        answer(0, f"Job <{number}> is submitted to {which}.\n")
+
+    def _take(self, text: str, told: Mapping[str, str], queue: str) -> int:
         with self._cluster.jobs() as jobs:
             name, indices, at_once = _array(told["-J"])
             new = self._cluster.submit(
@@ -112,8 +123,7 @@ class _Batch:
                 job.argv = ("/bin/sh", job.script)
                 job.env = _environment(job, told["-J"])
             self._cluster.schedule(jobs)
-        which = f"queue <{queue}>" if "-q" in told else f"default queue <{queue}>"
-        answer(0, f"Job <{new[0].number}> is submitted to {which}.\n")
+        return new[0].number
 
     def _bjobs(self, arguments: Sequence[str]) -> None:
         asked = _Query(arguments, is_ibm=self._is_ibm)

@@ -88,6 +88,14 @@ class _Server:
                 answer(187, stderr=f"qsub: Unknown resource Resource_List.{name.removeprefix('-l ')}\n")
         home = self._cluster.directory / "home"
         home.mkdir(exist_ok=True)
+        self._cluster.swallow()
+        id_ = self._take(text, told, queue, home)
+        if self._cluster.stutters:
+            self._take(text, told, queue, home)
+            os.kill(os.getpid(), signal.SIGKILL)
+        answer(0, f"{id_}\n")
+
+    def _take(self, text: str, told: Mapping[str, str], queue: str, home: Path) -> str:
         with self._cluster.jobs() as jobs:
             indices, at_once = _array(told.get("-J"))
             new = self._cluster.submit(
@@ -95,7 +103,7 @@ class _Server:
                 text,
                 indices,
                 at_once=at_once,
-                name=told.get("-N", Path(path).name),
+                name=told["-N"],
                 queue=queue,
                 stdout=told["-o"],
                 stderr=told["-e"],
@@ -113,7 +121,7 @@ class _Server:
                 job.stdin = f"{job.script}\n"
                 job.env = _environment(job, home)
             self._cluster.schedule(jobs)
-        answer(0, f"{_parent_id(new[0])}\n")
+        return _parent_id(new[0])
 
     def _qselect(self, arguments: Sequence[str]) -> None:
         words = list(arguments)

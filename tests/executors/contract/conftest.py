@@ -19,7 +19,7 @@ from jobmgr.executors import process
 from jobmgr.transports.local import LocalTransport
 from jobmgr.transports.transport import Transport
 from tests import pretenders
-from tests.executors.contract.subject import Front, Keepers, Queue, Refused, Subject, Ways
+from tests.executors.contract.subject import Front, Keepers, Moods, Queue, Refused, Subject, Ways
 from tests.slurm import Slurm
 from tests.transports.sshd import SshServer, find_program, make_key
 
@@ -75,6 +75,8 @@ def keepers(tmp_path: Path) -> Subject:
             walltime=Resources(walltime_s=1),
             tells_who_cancelled=no_queue,
             away=no_queue,
+            stutter=no_queue,
+            lost="a warden records the end for a dead keeper; test_recovery.py kills both",
         ),
     )
 
@@ -93,7 +95,8 @@ def real_slurm(slurm: Slurm, slurm_place: Path) -> Subject:
     front = Front(slurm_place / "front", _SLURM_AWAY)
     environment = slurm.environment
     environment["PATH"] = f"{front.directory}:{environment['PATH']}"
-    return _of_slurm(slurm, slurm_place, "slurm", lambda: LocalTransport(environment), _SLURM, front)
+    way = partial(LocalTransport, environment)
+    return _of_slurm(slurm, slurm_place, "slurm", way, _SLURM, front, "sbatch")
 
 
 @pytest.fixture
@@ -109,7 +112,8 @@ def slurm_over_ssh(slurm: Slurm, slurm_place: Path, tmp_path: Path) -> Iterator[
     path = f"{front.directory}:{slurm.environment['PATH']}"
     server = SshServer(program, tmp_path / "login", make_key(tmp_path / "key"), f"SetEnv PATH={path}")
     server.start()
-    yield _of_slurm(slurm, slurm_place, "slurm", lambda: SshTransport(server.host()), _SLURM, front)
+    way = partial(SshTransport, server.host())
+    yield _of_slurm(slurm, slurm_place, "slurm", way, _SLURM, front, "sbatch")
     server.stop()
 
 
@@ -130,19 +134,31 @@ def torque_commands(slurm: Slurm, slurm_place: Path) -> Subject:
         tells_who_cancelled="they list no causes of ends",
         small=_TINY,
     )
-    return _of_slurm(slurm, slurm_place, "pbs", lambda: LocalTransport(environment), ways, front)
+    way = partial(LocalTransport, environment)
+    return _of_slurm(slurm, slurm_place, "pbs", way, ways, front, "qsub")
 
 
 def _of_slurm(
-    slurm: Slurm, place: Path, dialect: str, way: Callable[[], Transport], ways: Ways, front: Front
+    slurm: Slurm,
+    place: Path,
+    dialect: str,
+    way: Callable[[], Transport],
+    ways: Ways,
+    front: Front,
+    submits: str,
 ) -> Subject:
+    real = shutil.which(submits, path=slurm.environment["PATH"])
     return Queue(
         place / "work",
         ways,
         registry.dialect(dialect),
         way,
-        away=front.put_up,
-        back=front.take_down,
+        Moods(
+            away=front.put_up,
+            back=front.take_down,
+            stutter=partial(front.repeat, submits, str(real)),
+            swallow=partial(front.swallow, submits),
+        ),
         tidy=partial(_cancel_all, slurm),
     )
 
@@ -167,6 +183,7 @@ def openpbs_without_history(tmp_path: Path) -> Subject:
         pause=True,
         walltime=forgetful,
         tells_who_cancelled=forgetful,
+        lost=forgetful,
     )
     return _pretended(tmp_path, "openpbs", "none", "pbs", ways)
 
@@ -200,8 +217,12 @@ def _pretended(folder: Path, scheduler: str, kind: str, dialect: str, ways: Ways
         ways,
         registry.dialect(dialect),
         lambda: LocalTransport(environment),
-        away=(directory / "down").touch,
-        back=partial((directory / "down").unlink, missing_ok=True),
+        Moods(
+            away=(directory / "down").touch,
+            back=partial((directory / "down").unlink, missing_ok=True),
+            stutter=(directory / "stutter").touch,
+            swallow=(directory / "swallow").touch,
+        ),
         tidy=lambda: _kill_runners(directory),
     )
 
@@ -228,13 +249,17 @@ def plain_host(tmp_path: Path) -> Subject:
             walltime="nobody limits jobs there",
             tells_who_cancelled="nobody remembers there what ended a job",
             away=no_queue,
+            stutter=no_queue,
         ),
         registry.dialect("shell"),
         lambda: LocalTransport(os.environ),
-        away=lambda: None,
-        back=lambda: None,
-        tidy=lambda: None,
+        Moods(_nothing, _nothing, _nothing, _nothing),
+        tidy=_nothing,
     )
+
+
+def _nothing() -> None:
+    """What cannot be brought about there."""
 
 
 KINDS = (

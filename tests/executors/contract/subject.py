@@ -54,6 +54,8 @@ class Ways:
     walltime: Resources | str
     tells_who_cancelled: bool | str
     away: bool | str = True
+    stutter: bool | str = True
+    lost: bool | str = True
     small: Resources = field(default_factory=Resources)
 
 
@@ -151,6 +153,11 @@ class Subject(ABC):
         tokens = {launch.token for launch in launches}
         return [stat for stat in process.living_processes() if process.token_of(stat.pid) in tokens]
 
+    def holders(self, launch: Launch) -> list[process.ProcessStat]:
+        """The living processes of an attempt, with those that hold it: they have its token in their names."""
+        token = launch.token.encode()
+        return [stat for stat in process.living_processes() if token in _seen_of(stat.pid)]
+
     @abstractmethod
     async def _executor(self, report: Callable[[Report], None]) -> Executor: ...
 
@@ -168,6 +175,20 @@ class Subject(ABC):
     @abstractmethod
     def come_back(self) -> None:
         """It can be reached again."""
+
+    @abstractmethod
+    def stutter(self) -> None:
+        """From now on it takes what is handed in twice, and does not say so."""
+
+    @abstractmethod
+    def swallow(self) -> None:
+        """What is handed in next is lost on its way, in silence."""
+
+
+def _seen_of(pid: int) -> bytes:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/environ").read_bytes() + Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 class Keepers(Subject):
@@ -202,6 +223,12 @@ class Keepers(Subject):
     def come_back(self) -> None:
         raise NotImplementedError
 
+    def stutter(self) -> None:
+        raise NotImplementedError
+
+    def swallow(self) -> None:
+        raise NotImplementedError
+
 
 class Heard:
     """A way to a site; `commands` are those that went over it."""
@@ -221,8 +248,18 @@ class Heard:
         await self._way.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Moods:
+    """What is done to let a scheduler be away, be back, take twice and not say so, or lose the next submission."""
+
+    away: Callable[[], None]
+    back: Callable[[], None]
+    stutter: Callable[[], None]
+    swallow: Callable[[], None]
+
+
 class Queue(Subject):
-    """A scheduler. `away` and `back` are how it is made unreachable; `tidy` ends what it has."""
+    """A scheduler. `moods` are how it is brought to what a test wants; `tidy` ends what it has."""
 
     def __init__(
         self,
@@ -230,9 +267,8 @@ class Queue(Subject):
         ways: Ways,
         dialect: Dialect,
         way: Callable[[], Transport],
+        moods: Moods,
         *,
-        away: Callable[[], None],
-        back: Callable[[], None],
         tidy: Callable[[], None],
     ) -> None:
         super().__init__(root, ways)
@@ -240,7 +276,8 @@ class Queue(Subject):
             (root / name).mkdir(parents=True)
         self._dialect = dialect
         self._way = way
-        self._away, self._back, self._end_all = away, back, tidy
+        self._moods = moods
+        self._end_all = tidy
 
     async def _executor(self, report: Callable[[Report], None]) -> Executor:
         transport = Heard(self._way(), self.commands_sent)
@@ -253,7 +290,7 @@ class Queue(Subject):
         return self._dialect.fitted(answers)
 
     async def _tidy(self) -> None:
-        self._back()
+        self._moods.back()
         self._end_all()
 
     async def cancel_there(self, handle: str) -> None:
@@ -265,10 +302,16 @@ class Queue(Subject):
         assert answer.exit_code == 0, answer
 
     def go_away(self) -> None:
-        self._away()
+        self._moods.away()
 
     def come_back(self) -> None:
-        self._back()
+        self._moods.back()
+
+    def stutter(self) -> None:
+        self._moods.stutter()
+
+    def swallow(self) -> None:
+        self._moods.swallow()
 
 
 class Front:
@@ -282,12 +325,23 @@ class Front:
     def put_up(self) -> None:
         """Let each program say its words and fail."""
         for program, (code, said) in self._words.items():
-            file = self.directory / f"{program}.new"
-            file.write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{said}\nEND\nexit {code}\n")
-            file.chmod(0o755)
-            file.rename(self.directory / program)
+            self._put(program, f"cat >&2 <<'END'\n{said}\nEND\nexit {code}")
+
+    def repeat(self, program: str, real: str) -> None:
+        """Let the real one be run twice, and nobody hear of it."""
+        self._put(program, f'for _ in 1 2; do {real} "$@" >/dev/null; done\nkill -9 $$')
+
+    def swallow(self, program: str) -> None:
+        """Let the next call do nothing and say nothing."""
+        self._put(program, 'rm -f "$0"; kill -9 $$')
 
     def take_down(self) -> None:
         """Let the real ones be reached again."""
         for program in self._words:
             (self.directory / program).unlink(missing_ok=True)
+
+    def _put(self, program: str, script: str) -> None:
+        file = self.directory / f"{program}.new"
+        file.write_text(f"#!/bin/sh\n{script}\n")
+        file.chmod(0o755)
+        file.rename(self.directory / program)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
+from jobmgr.executors import process
 from jobmgr.executors.protocol import (
     Ended,
     ExitRecord,
     Launch,
+    Lost,
     NeverRan,
     Paused,
     Resumed,
@@ -78,7 +81,7 @@ async def test_each_end_is_told_as_what_it_was(subject: Subject) -> None:
     assert [subject.ran(launch) for launch in launches] == [1, 1, 1, 0, 0]
     for launch in launches[:3]:
         kinds = [type(report) for report in life.reports if report.token == launch.token]
-        assert [kind for kind in kinds if kind is not Scheduled] == [Started, Ended]
+        assert [kind for kind in kinds if kind in (Started, Ended, NeverRan, Lost)] == [Started, Ended]
         names = {name for report in life.said(launch, Scheduled) for name in report.handle.split()}
         assert not names or life.said(launch, Started)[0].handle in names
 
@@ -258,6 +261,41 @@ async def test_launched_again_after_its_end_it_is_told_again(subject: Subject) -
 
     assert (await second.record(launch)).exit_code == before.exit_code
     assert subject.ran(launch) == 1
+
+
+async def test_submission_that_was_taken_twice_in_silence_runs_once(subject: Subject) -> None:
+    needed(subject.ways.stutter)
+    life = await subject.life()
+    launch, quick = subject.once("sleep 1; exit 7"), subject.once("exit 3")
+
+    subject.stutter()
+    await life.executor.launch([launch, quick])
+
+    assert [(await life.record(each)).exit_code for each in (launch, quick)] == [7, 3]
+    assert [subject.ran(each) for each in (launch, quick)] == [1, 1]
+
+
+async def test_submission_that_was_lost_in_silence_is_handed_in_again(subject: Subject) -> None:
+    needed(subject.ways.stutter)
+    life = await subject.life()
+    launch = subject.once("exit 7")
+
+    subject.swallow()
+    await life.executor.launch([launch])
+
+    assert (await life.record(launch)).exit_code == 7
+    assert subject.ran(launch) == 1
+
+
+async def test_attempt_that_was_killed_with_its_holder_is_lost(subject: Subject) -> None:
+    needed(subject.ways.lost)
+    life = await subject.life()
+    launch = subject.once("exec sleep 600")
+    await running(life, subject, launch)
+
+    process.send_signals(subject.holders(launch), signal.SIGKILL)
+
+    assert isinstance(await life.final(launch), Lost)
 
 
 # The next service
