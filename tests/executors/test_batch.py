@@ -1,4 +1,7 @@
-"""Attempts in a real SLURM, with faults between it and us: each command runs once, and is told as what it was."""
+"""Attempts in a real SLURM, with faults between it and us: each command runs once, and is told as what it was.
+
+What all executors promise is in tests/executors/contract.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,7 @@ from jobmgr.executors.protocol import (
     Launch,
     Lost,
     NeverRan,
-    Paused,
     Report,
-    Resumed,
     Scheduled,
     Started,
 )
@@ -161,43 +162,6 @@ async def site(slurm: Slurm) -> AsyncIterator[Site]:
     shutil.rmtree(root, ignore_errors=True)
 
 
-async def test_command_runs_and_is_told_of(site: Site) -> None:
-    executor = await site.executor()
-    launch = site.once("echo said; echo complained >&2; exit 3", env={"GREETING": "hello"})
-    await executor.launch([launch])
-    ended = await site.exit(launch)
-    assert (ended.record.exit_code, ended.record.ended_by) == (3, "self")
-    scheduled, started = site.said(launch, Scheduled), site.said(launch, Started)
-    assert scheduled is not None
-    assert started is not None
-    assert scheduled.handle == started.handle
-    run = Path(executor.run_directory(launch))
-    assert (run / "stdout").read_text() == "said\n"
-    assert (run / "stderr").read_text() == "complained\n"
-    assert site.ran(launch) == 1
-    assert len([one for one in site.reports[launch.token] if isinstance(one, Final)]) == 1
-
-
-async def test_many_ends_at_once_are_each_told_as_what_they_were(site: Site) -> None:
-    executor = await site.executor()
-    launches = [site.once(f"exit {code}") for code in range(12)]
-    await executor.launch(launches)
-    codes = [(await site.exit(launch, 100)).record.exit_code for launch in launches]
-    assert codes == list(range(12))
-    assert [site.ran(launch) for launch in launches] == [1] * 12
-
-
-async def test_refusal_fails_the_attempt_with_the_schedulers_own_words(site: Site) -> None:
-    executor = await site.executor()
-    launch = site.once("true", resources=Resources(partition="no-such-partition"))
-    await executor.launch([launch])
-    ended = await site.end(launch)
-    assert isinstance(ended, NeverRan)
-    assert ended.error is not None
-    assert ended.error.code == Failure.SUBMIT_REFUSED
-    assert "Invalid partition name specified" in ended.error.message
-
-
 async def test_what_cannot_be_said_to_the_scheduler_fails_the_attempt_naming_the_field(site: Site) -> None:
     executor = await site.executor()
     launch = site.once("true", resources=Resources(partition="a b\n#SBATCH --wrap=x"))
@@ -206,16 +170,6 @@ async def test_what_cannot_be_said_to_the_scheduler_fails_the_attempt_naming_the
     assert isinstance(ended, NeverRan)
     assert ended.error is not None
     assert "resources.partition" in ended.error.message
-
-
-async def test_running_attempt_is_cancelled(site: Site) -> None:
-    executor = await site.executor()
-    launch = site.once("exec sleep 600")
-    await executor.launch([launch])
-    await site.wait(launch, Started)
-    await executor.cancel(launch.token, 5.0)
-    ended = await site.exit(launch)
-    assert ended.record.ended_by == "cancel"
 
 
 async def test_cancelled_attempt_that_ignores_the_signal_is_killed(site: Site) -> None:
@@ -242,35 +196,6 @@ async def test_waiting_attempt_is_cancelled_before_it_starts(site: Site) -> None
     assert site.ran(launch) == 0
 
 
-async def test_running_attempt_cancelled_at_the_scheduler_is_cancelled(site: Site) -> None:
-    executor = await site.executor()
-    launch = site.once("exec sleep 600")
-    await executor.launch([launch])
-    started = await site.wait(launch, Started)
-    site.slurm.say("scancel", started.handle)
-    assert (await site.exit(launch)).record.ended_by == "cancel"
-
-
-async def test_attempt_is_suspended_and_resumed(site: Site) -> None:
-    executor = await site.executor()
-    launch = site.once("sleep 3; exit 5")
-    await executor.launch([launch])
-    await site.wait(launch, Started)
-    await executor.pause(launch.token)
-    await site.wait(launch, Paused)
-    await executor.resume(launch.token)
-    await site.wait(launch, Resumed)
-    assert (await site.exit(launch)).record.exit_code == 5
-
-
-async def test_missing_files_are_looked_for_where_the_job_ran(site: Site) -> None:
-    executor = await site.executor()
-    launch = site.once("touch there")
-    await executor.launch([launch])
-    await site.exit(launch)
-    assert await executor.missing(launch, ["there", "not there"]) == ("not there",)
-
-
 @pytest.mark.parametrize("knows_handle", [True, False])
 async def test_next_service_takes_up_what_runs(site: Site, *, knows_handle: bool) -> None:
     first = await site.executor()
@@ -285,26 +210,6 @@ async def test_next_service_takes_up_what_runs(site: Site, *, knows_handle: bool
     assert site.ran(launch) == 1
     await eventually(lambda: site.jobs_named(launch), timeout_s=30)  # accounting is told a little later
     assert site.jobs_named(launch) == [handle]
-
-
-async def test_next_service_sees_what_ended_meanwhile(site: Site) -> None:
-    first = await site.executor()
-    launch = site.once("exit 7")
-    await first.launch([launch])
-    handle = (await site.wait(launch, Scheduled)).handle
-    await first.stop()
-    await eventually((site.root / "control" / launch.job_id / "1" / "exit").exists, timeout_s=60)
-    second = await site.executor()
-    await second.recover([_with_handle(launch, handle)])
-    assert (await site.exit(launch)).record.exit_code == 7
-
-
-async def test_claim_that_was_never_handed_in_is_handed_in_by_the_next_service(site: Site) -> None:
-    executor = await site.executor()
-    launch = site.once("exit 4")
-    await executor.recover([launch])
-    assert (await site.exit(launch)).record.exit_code == 4
-    assert len(await eventually(lambda: site.jobs_named(launch), timeout_s=30)) == 1
 
 
 def _with_handle(launch: Launch, handle: str | None) -> Launch:
