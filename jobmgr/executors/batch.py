@@ -49,6 +49,7 @@ _TRIAL_S = 20.0
 _FAILURES_SAID = 4  # One look that fails says little.
 _WITHDRAWALS = 12
 _WAITS = frozenset({Phase.PENDING, Phase.HELD, Phase.UNKNOWN})
+_TURNS = frozenset({Phase.RUNNING, Phase.SUSPENDED})
 _ASK_GROWTH = 1.5
 
 
@@ -154,6 +155,10 @@ class BatchExecutor:
 
     async def resume(self, token: str) -> None:
         """See Executor."""
+        live = self._lives.get(token)
+        if live is not None:
+            # So that it is told as soon as it is seen to run, whether somebody had let it go on before or not.
+            live.is_paused = True
         self._spawn(self._ask(token, Wish.RESUME))
 
     async def forget(self, token: str) -> None:
@@ -502,8 +507,10 @@ class BatchExecutor:
         elif live.is_unreachable:
             live.is_unreachable = False
             self._report(Scheduled(token, " ".join(live.ids)))
-        is_paused = any(one.phase is Phase.SUSPENDED for one in live.standings)
-        if live.has_started and is_paused != live.is_paused:
+        turns = [one.phase for one in live.standings if one.phase in _TURNS]
+        is_paused = Phase.SUSPENDED in turns
+        # What is not listed now has not therefore gone on.
+        if live.has_started and turns and is_paused != live.is_paused:
             live.is_paused = is_paused
             self._report(Paused(token) if is_paused else Resumed(token))
 

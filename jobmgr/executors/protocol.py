@@ -165,7 +165,7 @@ class Executor(Protocol):
         ...
 
     async def resume(self, token: str) -> None:
-        """Let a paused attempt go on. Resumed follows, also if it was not paused."""
+        """Let a paused attempt go on. Resumed follows, also if it was not paused; unless it ends first."""
         ...
 
     def run_directory(self, launch: Launch) -> str:
@@ -179,9 +179,10 @@ class Executor(Protocol):
     async def recover(self, launches: Sequence[Launch]) -> None:
         """Re-enter attempts of an earlier service where they really are.
 
-        Gate absent: void it, NeverRan; but Lost if it was claimed in another boot or seen running. Exit record
-        there: Ended. Running: Started, and watched from now on. Holder proven dead without a record: Lost. Its
-        files or its machine out of reach: Unreachable, until they are reached.
+        Gate absent: void it, NeverRan; but Lost if it was claimed in another boot or seen running; at a foreign
+        queue it is looked for there, and handed in if it was not. Exit record there: Ended. Running: Started, and
+        watched from now on. Holder proven dead without a record: Lost. Its files or its machine out of reach:
+        Unreachable, until they are reached.
         """
         ...
 

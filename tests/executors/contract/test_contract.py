@@ -34,6 +34,7 @@ _LONG_S = 1.5 * (PACE.absent_s + PACE.record_comes_s)
 T = TypeVar("T")
 _GRACE_S = 5.0
 _A_FEW = 8
+_MANY = 16
 
 
 def needed(way: T | str) -> T:
@@ -234,6 +235,40 @@ async def test_pause_stops_the_command_until_it_may_go_on(subject: Subject) -> N
     subject.tell()
 
     assert (await life.record(launch)).exit_code == 5
+
+
+async def test_resume_is_answered_though_nothing_was_paused(subject: Subject) -> None:
+    needed(subject.ways.pause)
+    life = await subject.life()
+    launch = subject.until_told(5)
+    await running(life, subject, launch)
+
+    await life.executor.resume(launch.token)
+
+    await life.wait(launch, Resumed)
+    subject.tell()
+    assert (await life.record(launch)).exit_code == 5
+
+
+async def test_paused_attempt_does_not_go_on_because_the_scheduler_is_away(subject: Subject) -> None:
+    needed(subject.ways.pause)
+    needed(subject.ways.away)
+    life = await subject.life()
+    launch = subject.until_told(5)
+    await running(life, subject, launch)
+    await life.executor.pause(launch.token)
+    await life.wait(launch, Paused)
+
+    subject.go_away()
+    asked = len(subject.commands_sent)
+    await eventually(lambda: len(subject.commands_sent) > asked + _MANY)
+    told = life.said(launch, Resumed)
+    subject.come_back()
+    await life.executor.resume(launch.token)
+    subject.tell()
+
+    assert (await life.record(launch)).exit_code == 5
+    assert told == []
 
 
 # Once
