@@ -1,8 +1,11 @@
-"""Arrays of PBS and LSF, from the submission to the ends of their elements, at programs that answer as those do."""
+"""Programs that answer as PBS and LSF: as was recorded; and what dialects say of arrays, from submission to end."""
 
 from __future__ import annotations
 
 import os
+import re
+import shlex
+import subprocess
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +18,72 @@ from jobmgr.dialects.dialect import Dialect, Listing, Order, Phase, Standing, Su
 from jobmgr.domain.resources import Resources
 from jobmgr.transports.local import LocalTransport
 from tests import pretenders
+from tests.dialects import recording
 from tests.patience import eventually
+
+# What was recorded, and what to say for the same answer. What is asked about a job that is there, or about one that
+# has ended, finds one (number 1); daemons are away where the name says so.
+RECORDED = [
+    ("pbs", "openpbs history", "qsub_version", "qsub --version"),
+    ("pbs", "openpbs history", "qdel_unknown", "qdel 99999.pbsvm"),
+    ("pbs", "openpbs history", "qsig_queued", "qsig -s suspend 1.pbsvm"),
+    ("pbs", "openpbs history", "hist_qstat_unknown", "qstat -f 99999.pbsvm"),
+    ("pbs", "openpbs history", "qselect_x_N_unknown", "qselect -x -N nosuchname"),
+    ("pbs", "openpbs none", "nohist_qselect_x_N", "qselect -x -N findme"),
+    ("pbs", "openpbs none", "nohist_qstat_x", "qstat -x -f 0.pbsvm"),
+    ("pbs", "openpbs history", "qdel_queued", "qdel 1.pbsvm"),
+    ("pbs", "openpbs history", "down_qdel", "qdel 90.pbsvm"),
+    ("pbs", "openpbs history", "down_qselect", "qselect -x -N restart_run"),
+    ("pbs", "openpbs history", "down_qstat", "qstat -f"),
+    ("pbs", "openpbs history", "down_qsub_f", "qsub -f script"),
+    ("lsf", "lsf classic", "bjobs_V", "bjobs -V"),
+    ("lsf", "lsf classic", "bjobs_unknown", "bjobs -w -a 999"),
+    ("lsf", "lsf classic", "bjobs_J_unknown", "bjobs -w -a -J nosuchname"),
+    ("lsf", "lsf classic", "bhist_JOBNAME", "bhist -a -w -n 0 -J ambig1"),
+    ("lsf", "lsf classic", "bkill_unknown", "bkill 999"),
+    ("lsf", "lsf ibm", "bjobs_o_json_unknown", "bjobs -o 'jobid stat' -json -a 999"),
+    ("lsf", "lsf classic", "bjobs_ntries1_down", "bjobs -w -a 1"),
+    ("lsf", "lsf classic", "bsub_ntries1_down", "bsub"),
+    ("lsf", "lsf classic", "bkill_ntries1_down", "bkill 1"),
+]
+
+
+@pytest.mark.parametrize(
+    ("system", "kind", "name", "line"), RECORDED, ids=[f"{each[1]}: {each[3]}" for each in RECORDED]
+)
+def test_programs_answer_as_was_recorded(
+    system: str, kind: str, name: str, line: str, tmp_path: Path
+) -> None:
+    directory = tmp_path / "scheduler"
+    programs = pretenders.install(directory, *kind.split())
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh\n#PBS -N jm\n#PBS -q stopq\n#PBS -o /dev/null\n#PBS -e /dev/null\n")
+    if system == "pbs":
+        subprocess.run([programs / "qsub", "-f", script], check=True, capture_output=True)
+    if "down" in name:
+        (directory / "down").touch()
+
+    program, *arguments = shlex.split(line)
+    done = subprocess.run(
+        [programs / program, *arguments],
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "LSB_NTRIES": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    recorded = recording.answer(system, name)
+    assert (done.returncode, said(done.stdout), said(done.stderr)) == (
+        recorded.exit_code,
+        said(recorded.stdout),
+        said(recorded.stderr),
+    )
+
+
+def said(text: str) -> str:
+    """Without the number of a job of PBS, and without the empty lines around it that a recording may have."""
+    return re.sub(r"\b\d+\.pbsvm", "N.pbsvm", text.strip("\n"))
 
 
 @dataclass

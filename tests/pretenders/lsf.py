@@ -302,8 +302,14 @@ JOBID   USER    JOB_NAME  PEND    PSUSP   RUN     USUSP   SSUSP   UNKWN   TOTAL
 def _records(fields: Sequence[str], found: Iterable[Job], missing: Iterable[str]) -> str:
     records = [{field: _record(job)[field] for field in fields} for job in found]
     records += [{"JOBID": id_, "ERROR": f"Job <{id_}> is not found"} for id_ in missing]
-    said = {"COMMAND": "bjobs", "JOBS": len(records), "RECORDS": records}
-    return json.dumps(said, indent="\t").replace("/", "\\/") + "\n"
+    shown = ", ".join(map(_json, records))
+    return f'{{\n\t"COMMAND":\t"bjobs",\n\t"JOBS":\t{len(records)},\n\t"RECORDS":\t[{shown}]\n}}\n'
+
+
+def _json(record: Mapping[str, str]) -> str:
+    """With IBM's slashes."""
+    facts = [f"\t\t\t{json.dumps(name)}:\t{json.dumps(value)}" for name, value in record.items()]
+    return "{\n" + ",\n".join(facts).replace("/", "\\/") + "\n\t\t}"
 
 
 def _row(job: Job) -> str:
