@@ -12,7 +12,7 @@ _MEANING = {
     Status.PENDING: "waits for something: it is a draft, held, not due yet, or depends on other jobs",
     Status.QUEUED: "waits for a slot only",
     Status.CLAIMED: "a dispatcher has taken it; its command may run at any moment",
-    Status.SCHEDULED: "stands in the queue of a batch scheduler (not used yet)",
+    Status.SCHEDULED: "stands in the queue of a batch scheduler; `held_at` says since when it is to be held there",
     Status.RUNNING: "its gate was seen passed: the command runs",
     Status.PAUSED: "its processes were seen stopped; it keeps its slot, and its walltime stands still",
     Status.COMPLETED: "ended with an exit code that counts as success, and left the files it has to",

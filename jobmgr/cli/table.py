@@ -14,7 +14,7 @@ from jobmgr.domain.checkup import Check, Verdict
 from jobmgr.domain.job import Attempt, FileEntry, Job, JobError
 from jobmgr.domain.queue import Queue, Tally
 from jobmgr.domain.resources import size_text
-from jobmgr.domain.status import Status
+from jobmgr.domain.status import UNSTARTED, Status
 from jobmgr.wire.answers import (
     ClusterAnswer,
     ClusterJobAnswer,
@@ -78,7 +78,9 @@ def jobs_table(jobs: Iterable[Job], now: datetime) -> Table:
 
 
 def _waits_for(job: Job, now: datetime) -> str:
-    """What keeps a pending job from its queue, in a word: what a person has to do comes first."""
+    """What keeps a job from its queue, or there, in a word: what a person has to do comes first."""
+    if job.status in UNSTARTED:
+        return "held" if job.held_at is not None else ""
     if job.status is not Status.PENDING:
         return ""
     if job.draft or job.held_at is not None:

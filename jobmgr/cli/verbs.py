@@ -63,7 +63,10 @@ async def resume(client: Client, job_ids: Sequence[str]) -> int:
 @_job_ids
 @with_client
 async def hold(client: Client, job_ids: Sequence[str]) -> int:
-    """Keep waiting jobs from starting until they are released; `-` reads ids from stdin."""
+    """Keep waiting jobs from starting until they are released; `-` reads ids from stdin.
+
+    The scheduler of a site is told to hold what waits there; `jobmgr why ID` says what it answered.
+    """
     return await _each(client, client.hold, job_ids)
 
 
@@ -88,7 +91,10 @@ async def execute(client: Client, job_ids: Sequence[str]) -> int:
 @_job_ids
 @with_client
 async def priority(client: Client, priority: int, job_ids: Sequence[str]) -> int:
-    """Give jobs another PRIORITY, from -2147483647 to 2147483647, larger first; `-` reads ids from stdin."""
+    """Give jobs another PRIORITY, from -2147483647 to 2147483647, larger first; `-` reads ids from stdin.
+
+    The scheduler of a site is told of what waits there; `jobmgr why ID` says what it did not take.
+    """
     return await _each(client, lambda job_id: client.set_priority(job_id, priority), job_ids)
 
 
@@ -116,6 +122,8 @@ def _wish(job: Job) -> str:
         return ""
     if job.cancel_requested_at is not None:
         return " (being cancelled)"
+    if job.held_at is not None:
+        return " (being held)"
     if job.pause_requested_at is not None and job.status is not Status.PAUSED:
         return " (being paused)"
     if job.pause_requested_at is None and job.status is Status.PAUSED:

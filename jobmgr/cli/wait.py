@@ -44,7 +44,7 @@ async def _open(client: Client) -> list[str]:
     """All jobs that will end if nobody does anything; says how many others there are."""
     statuses = [status.value for status in Status if status not in TERMINAL]
     jobs = [job async for job in client.list(status=statuses)]
-    going = [job.job_id for job in jobs if not (job.status is Status.PENDING and (job.draft or job.held_at))]
+    going = [job.job_id for job in jobs if not (job.held_at or (job.status is Status.PENDING and job.draft))]
     if len(going) < len(jobs):
         output.note(f"not waiting for {counted(len(jobs) - len(going), 'job')} held or saved as a draft")
     return going

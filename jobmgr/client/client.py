@@ -222,7 +222,7 @@ class Client:
         return await self._do(job_id, "resume")
 
     async def hold(self, job_id: str) -> Job:
-        """Keep a waiting job from starting."""
+        """Keep a waiting job from starting, also in a scheduler's queue; `why` says what that answered."""
         return await self._do(job_id, "hold")
 
     async def release(self, job_id: str) -> Job:
@@ -234,7 +234,7 @@ class Client:
         return await self._do(job_id, "execute")
 
     async def set_priority(self, job_id: str, priority: int) -> Job:
-        """Change the priority; larger runs first."""
+        """Change the priority; larger runs first. A scheduler's queue where the job waits is told."""
         return await self._do(job_id, "priority", {"priority": priority})
 
     async def _do(

@@ -42,7 +42,8 @@ class Order:
 
     `name` is the token of the submission, by which it is found again. `body` is the script itself, without
     directives. `elements` is how many there are of an array, with indices from 0. `directives` are options in the
-    scheduler's own words, each one line without its prefix (`--nice=100`).
+    scheduler's own words, each one line without its prefix (`--nice=100`). `priority` is said as far as the scheduler
+    lets everybody say it; directives may say something else.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Order:
     is_held: bool = False
     elements: int | None = None
     elements_at_once: int | None = None
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)

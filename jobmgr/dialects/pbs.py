@@ -32,7 +32,7 @@ from jobmgr.dialects.dialect import (
     Submitted,
     Wish,
 )
-from jobmgr.dialects.pbs_order import directives, torque_options
+from jobmgr.dialects.pbs_order import directives, rank, torque_options
 from jobmgr.dialects.quoting import bare_environment, word
 
 
@@ -234,7 +234,7 @@ class Pbs:
         """See Dialect. PBS knows -1024 to 1023. Source: qalter(1B), -p."""
         if self.flavour is Flavour.TORQUE:
             return None
-        return Command(("qalter", "-p", str(max(-1024, min(1023, priority))), *ids))
+        return Command(("qalter", "-p", str(rank(priority)), *ids))
 
     def complied(self, answer: Answer) -> Compliance:
         """See Dialect. The exit code is that of one of the jobs asked about, and which is not told."""

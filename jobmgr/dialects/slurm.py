@@ -33,7 +33,7 @@ from jobmgr.dialects.dialect import (
     Wish,
 )
 from jobmgr.dialects.slurm_listing import ACCOUNT_FIELDS, FIELD_END, QUEUE_FIELDS, RECORD_END, WHOSE_FIELDS
-from jobmgr.dialects.slurm_order import directives
+from jobmgr.dialects.slurm_order import directives, nice
 
 # Variables change what SLURM's commands do: SBATCH_* beat the directives of a script, SQUEUE_* hide jobs from a
 # listing, SLURM_* are copied into jobs. Only where the cluster is, and who asks, is left to the site.
@@ -248,7 +248,7 @@ class Slurm:
 
     def prioritise(self, priority: int, ids: Sequence[str]) -> Command | None:
         """`nice` counts the other way round; only operators may go below 0."""
-        return _command("scontrol", "update", f"JobId={','.join(ids)}", f"Nice={-priority}")
+        return _command("scontrol", "update", f"JobId={','.join(ids)}", f"Nice={nice(priority)}")
 
     def complied(self, answer: Answer) -> Compliance:
         """The worst of what it says about several jobs. scancel is silent about jobs that it does not know."""

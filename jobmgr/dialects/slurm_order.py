@@ -17,6 +17,8 @@ _OURS = (
     "open-mode", "propagate", "get-user-env", "parsable", "wrap", "wait", "test-only", "clusters", "uid", "gid", "help",
     "usage", "version", "input",
 )  # fmt: skip
+# Source: sbatch(1), `--nice`: "+/- 2147483645".
+_MOST_NICE = 2**31 - 3
 _OPTION = re.compile(r"--([a-z][a-z0-9-]*)(?:=.*)?")
 _GPU_TYPE = re.compile(r"[A-Za-z0-9_.-]+")
 _MEBIBYTE = 1024**2
@@ -25,7 +27,22 @@ _MEBIBYTE = 1024**2
 def directives(order: Order) -> list[str]:
     """What goes after `#SBATCH`."""
     # Of an option that is said twice the last one counts: ours come last.
-    return [*_user_options(order), *_resource_options(order.resources), *_own_options(order)]
+    return [
+        *_rank(order.priority),
+        *_user_options(order),
+        *_resource_options(order.resources),
+        *_own_options(order),
+    ]
+
+
+def nice(priority: int) -> int:
+    """What a job's priority is in SLURM's words, which count the other way round."""
+    return max(-_MOST_NICE, min(_MOST_NICE, -priority))
+
+
+def _rank(priority: int) -> list[str]:
+    """What everybody may say; from others than operators a `nice` below 0 would be refused with its job."""
+    return [f"--nice={nice(priority)}"] if priority < 0 else []
 
 
 def _user_options(order: Order) -> list[str]:

@@ -30,6 +30,7 @@ from jobmgr.executors.protocol import (
     Resumed,
     Scheduled,
     Started,
+    Told,
     Unreachable,
 )
 from jobmgr.store import attempts, ownership
@@ -155,6 +156,7 @@ class Completer:
         # All go into one commit, in this order. Writing any of them twice changes nothing, so each may be repeated.
         results = await asyncio.gather(
             self._write_schedules([report for report in batch if isinstance(report, Scheduled)]),
+            self._write_told([report for report in batch if isinstance(report, Told)]),
             self._write_starts(starts),
             self._write_unreachable([report for report in batch if isinstance(report, Unreachable)]),
             self._write_turns([turn for token, turn in turns.items() if token not in ends]),
@@ -173,6 +175,15 @@ class Completer:
         ]
         if items:
             await self._database.write_all(attempts.schedule, items)
+
+    async def _write_told(self, reports: Sequence[Told]) -> None:
+        items = [
+            attempts.Told(key_of(claimed), report.wished)
+            for report in reports
+            if (claimed := self._roster.get(report.token)) is not None
+        ]
+        if items:
+            await self._database.write_all(attempts.tell, items)
 
     async def _write_starts(self, reports: Sequence[Started]) -> None:
         items = [

@@ -1,4 +1,4 @@
-"""The engine's loop: claims what is due and fits, hands it to executors, carries out wishes to cancel or pause."""
+"""The engine's loop: claims what is due and fits, hands it to executors, carries out wishes about what is live."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from jobmgr.dispatch.recovery import Recovery
 from jobmgr.dispatch.roster import Roster
 from jobmgr.dispatch.sites import Maker, Sites
 from jobmgr.domain.site import LOCAL, Site, Step
+from jobmgr.domain.wish import Wished
 from jobmgr.errors import ExecutorUnavailable, InvalidRequest, StoreUnavailable
 from jobmgr.executors.protocol import Executor, ForeignExecutor, NeverRan, Report, Started
 from jobmgr.monitor import ResourceMonitor
@@ -295,6 +296,11 @@ class Dispatcher:
         where = self._where(job_id)
         return None if where is None else where[0].expected_start(where[1])
 
+    def remark(self, job_id: str, kind: type[Wished]) -> str:
+        """What a foreign queue said to a wish about this job that it did not take; empty if nothing is known."""
+        where = self._where(job_id)
+        return "" if where is None else where[0].remark(where[1], kind)
+
     def _where(self, job_id: str) -> tuple[ForeignExecutor, str] | None:
         """Who has an attempt of this job in a foreign queue, and its token."""
         for claimed in self.roster:
@@ -317,6 +323,20 @@ class Dispatcher:
     async def _obey_when_wished(self) -> None:
         await self._wish.wait()
         self._wish.clear()
+        await self._cancel_what_is_wished()
+        for token, is_wanted in await self._database.read(attempts.pause_wishes, self.identity.id):
+            # What the executor does about it comes back as a report; told twice it does no more.
+            claimed = self.roster.get(token)
+            executor = self._sites.executor(claimed.site) if claimed is not None else None
+            if executor is not None:
+                await (executor.pause(token) if is_wanted else executor.resume(token))
+        for token, wished in await self._database.read(attempts.untold_wishes, self.identity.id):
+            claimed = self.roster.get(token)
+            queue = self._sites.foreign(claimed.site) if claimed is not None else None
+            if queue is not None:
+                await queue.tell(token, wished)
+
+    async def _cancel_what_is_wished(self) -> None:
         wished = set(await self._database.read(attempts.cancel_wishes, self.identity.id))
         for token in wished - self._cancelled:
             claimed = self.roster.get(token)
@@ -328,12 +348,6 @@ class Dispatcher:
                 self._cancelled.add(token)
         # Only what is still wished needs remembering; an ended attempt never comes back under its token.
         self._cancelled &= wished
-        for token, is_wanted in await self._database.read(attempts.pause_wishes, self.identity.id):
-            # What the executor does about it comes back as a report; told twice it does no more.
-            claimed = self.roster.get(token)
-            executor = self._sites.executor(claimed.site) if claimed is not None else None
-            if executor is not None:
-                await (executor.pause(token) if is_wanted else executor.resume(token))
         if wished - self._cancelled:
             # Claimed this instant and not in memory yet.
             await asyncio.sleep(0.02)

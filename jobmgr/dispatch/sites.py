@@ -80,6 +80,7 @@ class Sites:
             gpus=claimed.gpus,
             resources=resources,
             handle=claimed.handle,
+            priority=claimed.priority,
         )
 
     async def refresh(self, rows: Iterable[Site]) -> Sequence[str]:

@@ -45,6 +45,7 @@ class Rules:
     exit_codes: tuple[int, ...]
     attempts_used: int
     cancel_requested: bool
+    is_held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,9 @@ def decide(end: End, rules: Rules, missing_files: tuple[str, ...], now: datetime
     if end.never_ran:
         if rules.cancel_requested:
             return Outcome(Status.CANCELLED, RELEASED, _CANCELLED, counted=False)
-        return Outcome(Status.QUEUED, RELEASED, counted=False)
+        # It may have been held while it waited elsewhere.
+        status = Status.PENDING if rules.is_held else Status.QUEUED
+        return Outcome(status, RELEASED, counted=False)
     if end.ended_by == "cancel":
         return Outcome(Status.CANCELLED, Status.CANCELLED, _CANCELLED)
     error = _error(end, rules, missing_files)

@@ -33,6 +33,7 @@ class Status(StrEnum):
 
 WAITING = frozenset({Status.PENDING, Status.QUEUED})
 LIVE = frozenset({Status.CLAIMED, Status.SCHEDULED, Status.RUNNING, Status.PAUSED})
+UNSTARTED = frozenset({Status.CLAIMED, Status.SCHEDULED})
 TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 
 _ENDS = {Status.COMPLETED, Status.FAILED, Status.CANCELLED}

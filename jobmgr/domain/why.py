@@ -37,7 +37,8 @@ class Surroundings:
 
     `slots` are those of this service, or of the foreign queue that the job is for; `closed` says what stops all starts
     there now. `said_there` is why the foreign queue lets it wait, in that one's words, and `expected_start` when it
-    expects to start it.
+    expects to start it. If that queue was not told of a hold, of its end, or of the priority, `untold_hold` and
+    `untold_priority` are what it said to that, if anything.
     """
 
     queue: Queue
@@ -52,6 +53,8 @@ class Surroundings:
     is_draining: bool = False
     said_there: str = ""
     expected_start: datetime | None = None
+    untold_hold: str | None = None
+    untold_priority: str | None = None
 
 
 def explain(job: Job, around: Surroundings, now: datetime) -> list[Reason]:
@@ -67,7 +70,7 @@ def explain(job: Job, around: Surroundings, now: datetime) -> list[Reason]:
         since = f"{around.unreachable_at:%Y-%m-%d %H:%M:%S} UTC"
         advice = "if you know that it is dead, `retry --assume-dead` runs the job again"
         return [Reason("unreachable", f"attempt {job.attempt} cannot be reached since {since}; {advice}")]
-    return [_why_live(job, around, now)]
+    return [_why_live(job, around, now), *_untold(job, around)]
 
 
 def _why_live(job: Job, around: Surroundings, now: datetime) -> Reason:
@@ -79,6 +82,10 @@ def _why_live(job: Job, around: Surroundings, now: datetime) -> Reason:
         return Reason("pausing", "its pause was requested; its processes are being stopped")
     if job.status is Status.SCHEDULED:
         why = f": {around.said_there}" if around.said_there else ""
+        if job.held_at is not None and around.untold_hold is None:
+            since = f"{job.held_at:%Y-%m-%d %H:%M:%S} UTC"
+            what = f"attempt {job.attempt} is held at {job.site} as {job.handle} since {since}"
+            return Reason("held", f"{what}; `release` lets it go{why}")
         # An estimate that has passed says nothing any more.
         at = around.expected_start if around.expected_start and around.expected_start > now else None
         when = f"; it is expected to start at {at:%Y-%m-%d %H:%M:%S} UTC" if at else ""
@@ -86,6 +93,23 @@ def _why_live(job: Job, around: Surroundings, now: datetime) -> Reason:
             "scheduled", f"attempt {job.attempt} waits at {job.site} as {job.handle}{why}{when}", at
         )
     return Reason(job.status.value, f"attempt {job.attempt} is {job.status}")
+
+
+def _untold(job: Job, around: Surroundings) -> list[Reason]:
+    """What a foreign queue was not told yet, or did not take."""
+    wishes = (
+        ("hold" if job.held_at is not None else "release", around.untold_hold),
+        (f"priority {job.priority}", around.untold_priority),
+    )
+    reasons = []
+    for wish, said in wishes:
+        if said:
+            reasons.append(Reason("not_taken", f"{job.site} has not taken its {wish}: {said}"))
+        elif said is not None and job.held_at is not None and wish != "hold":
+            reasons.append(Reason("not_told", f"{job.site} is told of its {wish} when it is released"))
+        elif said is not None:
+            reasons.append(Reason("not_told", f"{job.site} is about to be told of its {wish}"))
+    return reasons
 
 
 _AWAITED = {When.SUCCESS: "success", When.FAILURE: "failure", When.ANY: "end"}

@@ -13,16 +13,18 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from jobmgr.dialects.dialect import Command, Dialect, NotUnderstood, Phase, Standing, Wish
 from jobmgr.domain.job import JobError
 from jobmgr.domain.resources import counted
 from jobmgr.domain.site import Step
+from jobmgr.domain.wish import Wished
 from jobmgr.errors import SiteUnreachable
 from jobmgr.executors import gate, verdict
 from jobmgr.executors.cluster import Cluster
+from jobmgr.executors.errand import Errand, Messenger
 from jobmgr.executors.gathering import Gathering
 from jobmgr.executors.handing import Desk, Given, Refusal
 from jobmgr.executors.pace import DEFAULT_PACE, Pace
@@ -37,6 +39,7 @@ from jobmgr.executors.protocol import (
     Resumed,
     Scheduled,
     Started,
+    Told,
     Unreachable,
 )
 from jobmgr.executors.scheduler import Scheduler
@@ -76,6 +79,7 @@ class _Live:
     standings: Sequence[Standing] = ()
     complete: bool = False
     has_whole_queue: bool = False
+    errand: Errand = field(default_factory=Errand)
 
     @property
     def place(self) -> str:
@@ -86,6 +90,13 @@ class _Live:
     def is_wanted(self) -> bool:
         """Whether it is to be run."""
         return not self.is_cancelled and not self.is_over
+
+    def waiting(self) -> Sequence[str]:
+        """The ids under which it may wait."""
+        if self.is_over or self.has_started or not self.is_handed_in:
+            return ()
+        ended = {one.id for one in self.standings if one.phase is Phase.ENDED}
+        return [id_ for id_ in self.ids if id_ not in ended]
 
 
 class BatchExecutor:
@@ -108,6 +119,7 @@ class BatchExecutor:
         self._transport = transport
         self._place = Place(transport, root)
         self._desk = Desk(site, self._scheduler, self._place, job_env, pace)
+        self._messenger = Messenger(dialect, transport, pace, self._tell_told)
         self._pace = pace
         self._report = report
         self._monotonic = monotonic
@@ -160,6 +172,18 @@ class BatchExecutor:
             # So that it is told as soon as it is seen to run, whether somebody had let it go on before or not.
             live.is_paused = True
         self._spawn(self._ask(token, Wish.RESUME))
+
+    async def tell(self, token: str, wished: Wished) -> None:
+        """See ForeignExecutor."""
+        live = self._lives.get(token)
+        if live is not None:
+            live.errand.add(wished)
+            self._spawn(self._messenger.run(token, live.errand, live.waiting))
+
+    def remark(self, token: str, kind: type[Wished]) -> str:
+        """See ForeignExecutor."""
+        live = self._lives.get(token)
+        return live.errand.said.get(kind, "") if live is not None else ""
 
     async def forget(self, token: str) -> None:
         """See Executor."""
@@ -320,6 +344,7 @@ class BatchExecutor:
             live.is_handed_in = True
             if live.ids:
                 self._report(Scheduled(live.launch.token, " ".join(live.ids)))
+                self._spawn(self._messenger.run(live.launch.token, live.errand, live.waiting))
         # Who was cancelled meanwhile is void already, or runs.
         await self._ask_about([id_ for live in lives if live.is_cancelled for id_ in live.ids], Wish.CANCEL)
 
@@ -387,6 +412,10 @@ class BatchExecutor:
         with contextlib.suppress(SiteUnreachable, NotUnderstood):
             complied = await self._scheduler.ask(wish, ids)
             logger.debug("%s of %s: %s", wish, " ".join(ids), " ".join(complied))
+
+    def _tell_told(self, token: str, wished: Wished) -> None:
+        self._report(Told(token, wished))
+        self._look_soon()
 
     # Watching
 

@@ -238,6 +238,7 @@ class Desk:
             resources=resources,
             directives=resources.directives,
             elements=len(told) if parcel.is_array else None,
+            priority=parcel.members[0].launch.priority,
         )
         attempts = tuple(_placed(parcel, member) for member in parcel.members)
         stock = Stock(attempts, home, cwd, dialect.script(order), told if parcel.is_array else ())

@@ -60,9 +60,9 @@ def alone(launch: Launch) -> Parcel:
 def parcels(launches: Sequence[Launch], array_cap: int | None, new_token: Callable[[], str]) -> list[Parcel]:
     """As few as may be: who asks for the same goes together, in the order given."""
     most = min(array_cap or 1, MOST)
-    alike: dict[Resources, list[Launch]] = defaultdict(list)
+    alike: dict[tuple[Resources, int], list[Launch]] = defaultdict(list)
     for launch in launches:
-        alike[launch.resources].append(launch)
+        alike[launch.resources, launch.priority].append(launch)
     chunks = [same[start : start + most] for same in alike.values() for start in range(0, len(same), most)]
     return [alone(chunk[0]) if len(chunk) == 1 else _array(chunk, new_token()) for chunk in chunks]
 

@@ -10,6 +10,7 @@ from typing import Protocol
 from jobmgr.domain.job import JobError, Origin
 from jobmgr.domain.resources import Resources
 from jobmgr.domain.site import Step
+from jobmgr.domain.wish import Wished
 from jobmgr.executors.cluster import Cluster
 
 
@@ -20,7 +21,8 @@ class Launch:
     `cwd` None means the run directory. `env` is what the job asked for; the executor adds the base
     environment and the JOBMGR_* variables. If there are `gpus` their names are CUDA_VISIBLE_DEVICES, whatever
     `env` says about it; if not, it is neither set nor removed. `origin` is that of an attempt which an earlier
-    service claimed. `handle` is what is known of it already in a foreign queue, `resources` what it asks of one.
+    service claimed. `handle` is what is known of it already in a foreign queue, `resources` what it asks of one,
+    `priority` that of its job.
     """
 
     job_id: str
@@ -34,6 +36,7 @@ class Launch:
     gpus: tuple[str, ...] = ()
     resources: Resources = field(default_factory=Resources)
     handle: str | None = None
+    priority: int = 0
 
     @property
     def place(self) -> str:
@@ -68,6 +71,14 @@ class Scheduled:
 
     token: str
     handle: str
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The foreign queue where the attempt waits took what it was told of it."""
+
+    token: str
+    wished: Wished
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +144,7 @@ class Lost:
 
 Turn = Paused | Resumed
 Final = Ended | NeverRan | Lost
-Report = Scheduled | Started | Turn | Unreachable | Final
+Report = Scheduled | Told | Started | Turn | Unreachable | Final
 
 
 class Executor(Protocol):
@@ -213,4 +224,16 @@ class ForeignExecutor(Executor, Protocol):
 
     def reason(self, token: str) -> str:
         """Why the attempt waits there, in that queue's words; empty if it does not, or that is not known."""
+        ...
+
+    async def tell(self, token: str, wished: Wished) -> None:
+        """Tell that queue of an attempt that waits there, or once it does. Told follows, if that queue took it.
+
+        It is told again while the answer is doubtful, and not any more once it was refused (`remark`), the attempt was
+        seen to run, or something else of the same kind is wished. Told twice it does no more.
+        """
+        ...
+
+    def remark(self, token: str, kind: type[Wished]) -> str:
+        """What that queue said to the last wish of this kind, if it did not take it; empty if that is not known."""
         ...

@@ -15,6 +15,7 @@ from jobmgr.domain.resources import counted, size_text
 from jobmgr.domain.site import LOCAL
 from jobmgr.domain.status import WAITING, Status
 from jobmgr.domain.why import Parent, Reason, Surroundings, explain
+from jobmgr.domain.wish import Hold, Rank
 from jobmgr.errors import InvalidRequest, WaitTimeout
 from jobmgr.executors import directories
 from jobmgr.manager.core import Core
@@ -137,11 +138,14 @@ class Jobs(Core):
         return await self._write(jobs.resume, job_id)
 
     async def hold(self, job_id: str) -> Job:
-        """Keep a waiting job from starting. Raises IllegalTransition if it is live or ended."""
+        """Keep a waiting job from starting, also in a foreign queue, which is told of it; `why` says what it answered.
+
+        Raises IllegalTransition if it runs, is about to on this machine, or has ended.
+        """
         return await self._write(jobs.hold, job_id)
 
     async def release(self, job_id: str) -> Job:
-        """Undo a hold."""
+        """Undo a hold. Jobs that are not held stay as they are."""
         return await self._write(jobs.release, job_id)
 
     async def execute(self, job_id: str) -> Job:
@@ -149,7 +153,10 @@ class Jobs(Core):
         return await self._write(jobs.execute, job_id)
 
     async def set_priority(self, job_id: str, priority: int) -> Job:
-        """Give a job that has not ended another priority; larger runs first."""
+        """Give a job that has not ended another priority; larger runs first.
+
+        A foreign queue where it waits is told, if that can be said there; `why` says what it did not take.
+        """
         values = {"priority": check_priority(priority, "priority")}
         return await self._write(jobs.update, Change(job_id, values, kind="priority"))
 
@@ -193,6 +200,7 @@ class Jobs(Core):
         asked = await self.database.read(listing.asked, job_id) if waits and is_here else (0, 0, 0)
         too_much, no_room = self._fit(asked)
         there = None if is_here else self.dispatcher.elsewhere(job.site)
+        hold, priority = await self.database.read(listing.untold, job_id) if there else (False, False)
         around = Surroundings(
             queue=queue,
             unmet=[Parent(*parent) for parent in unmet],
@@ -206,6 +214,8 @@ class Jobs(Core):
             is_draining=self.dispatcher.is_draining,
             said_there="" if is_here else self.dispatcher.reason(job_id),
             expected_start=None if is_here else self.dispatcher.expected_start(job_id),
+            untold_hold=self.dispatcher.remark(job_id, Hold) if hold else None,
+            untold_priority=self.dispatcher.remark(job_id, Rank) if priority else None,
         )
         return explain(job, around, datetime.now(UTC))
 

@@ -14,12 +14,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobmgr.domain.job import JobError, OnLost
-from jobmgr.domain.outcome import End, Outcome, Rules
+from jobmgr.domain.outcome import RELEASED, End, Outcome, Rules
 from jobmgr.domain.retry import Retry
-from jobmgr.domain.status import Status
+from jobmgr.domain.status import UNSTARTED, Status
+from jobmgr.domain.wish import Hold, Rank, Wished
 from jobmgr.store import dependencies, jobs
 from jobmgr.store.prepared import Prepared, listed
-from jobmgr.store.tables import PAUSING, Attempt, Job, Moment, Spec
+from jobmgr.store.tables import PAUSING, UNTOLD, Attempt, Job, Moment, Spec
 from jobmgr.store.transaction import AnyRow, Topic, Transaction, about_row
 
 
@@ -52,6 +53,9 @@ _FENCE = sa.select(
     Job.attempts_counted,
     Job.cancel_requested_at,
     Job.pause_requested_at,
+    Job.held_at,
+    Job.hold_untold,
+    Job.priority_untold,
     Job.started_at,
     Spec.max_attempts,
     Spec.backoff_s,
@@ -108,6 +112,10 @@ _START_JOB = Prepared(
         handle=sa.bindparam("new_handle"),
         started_at=sa.bindparam("at"),
         work_dir=sa.bindparam("directory"),
+        # A hold that came too late keeps nothing from starting.
+        held_at=sa.null(),
+        hold_untold=sa.null(),
+        priority_untold=sa.null(),
         v=Job.v + 1,
     )
 )
@@ -152,10 +160,16 @@ def start(tx: Transaction, starts: Sequence[Start]) -> list[bool]:
             attempt=row.number,
             started_at=item.started_at,
             handle=item.handle,
+            **_not_held(row),
         )
     _START_ATTEMPT.run(tx.connection, rows)
     _START_JOB.run(tx.connection, rows)
     return [item.key in held for item in starts]
+
+
+def _not_held(row: AnyRow) -> dict[str, None]:
+    """What the event of a start says of a hold that came too late."""
+    return {} if row.held_at is None else {"held_at": None}
 
 
 def mark_reachable(tx: Transaction, row: AnyRow) -> None:
@@ -198,6 +212,8 @@ def schedule(tx: Transaction, items: Sequence[Schedule]) -> list[bool]:
             .where(Attempt.job == row.job, Attempt.number == row.number)
             .values(handle=item.handle)
         )
+        if row.hold_untold is not None or row.priority_untold is not None:
+            tx.topics.add(Topic.WISH)
         if row.status != Status.CLAIMED:
             continue
         tx.move(row.queue, row.status, Status.SCHEDULED)
@@ -240,6 +256,36 @@ def turn(tx: Transaction, turns: Sequence[Turn]) -> list[bool]:
         about = about_row(row, v + 1)
         tx.record("paused" if item.is_paused else "resumed", about, status=status, attempt=row.number)
     return [item.key in held for item in turns]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A foreign queue has taken what it was told of an attempt that waits there."""
+
+    key: Key
+    wished: Wished
+
+
+def tell(tx: Transaction, items: Sequence[Told]) -> list[bool]:
+    """Record what foreign queues were told. False: the attempt is not the caller's any more, nothing was written.
+
+    What was wished otherwise meanwhile, at another version of the job, is still to be told.
+    """
+    answers = []
+    for item in items:
+        # One after the other, each on a fresh row: of one job several things may be told in a batch.
+        row = fenced(tx, [item.key]).get(item.key)
+        answers.append(row is not None)
+        if row is None:
+            continue
+        match item.wished:
+            case Hold(is_held=is_held, v=v) if v == row.hold_untold:
+                kind = "held" if is_held else "unheld"
+                jobs.change(tx, row, kind, {"attempt": row.number}, hold_untold=None)
+            case Rank(priority=priority, v=v) if v == row.priority_untold:
+                shown = {"attempt": row.number, "priority": priority}
+                jobs.change(tx, row, "prioritised", shown, priority_untold=None)
+    return answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +339,7 @@ def _rules(row: AnyRow) -> Rules:
         exit_codes=tuple(row.exit_codes),
         attempts_used=row.attempts_counted,
         cancel_requested=row.cancel_requested_at is not None,
+        is_held=row.held_at is not None,
     )
 
 
@@ -309,7 +356,7 @@ _FINISH_ATTEMPT = Prepared(
     )
 )
 _JOB_END = (
-    "status", "attempts_counted", "exit_code", "error_code", "error_message", "due_at",
+    "status", "attempts_counted", "exit_code", "error_code", "error_message", "due_at", "held_at",
     "started_at", "finished_at", "work_dir", "v",
 )  # fmt: skip
 _FINISH_JOB = Prepared(
@@ -324,6 +371,9 @@ _FINISH_JOB = Prepared(
             "pause_requested_at": sa.case(
                 (sa.bindparam("new_finished_at", type_=Moment).is_(None), Job.pause_requested_at), else_=None
             ),
+            # Another attempt is handed in as its job is then.
+            "hold_untold": sa.null(),
+            "priority_untold": sa.null(),
         }
     )
 )
@@ -363,7 +413,8 @@ def _job_end(
     finished_at = item.finished_at if status.is_terminal else None
     tx.move(row.queue, row.status, status)
     about = about_row(row, row.v + 1)
-    if item.started_at is not None and row.status in (Status.CLAIMED, Status.SCHEDULED):
+    has_run = item.started_at is not None
+    if has_run and row.status in UNSTARTED:
         # A fast job: its start and its end are one write, but still two facts.
         tx.record(
             "started",
@@ -372,6 +423,7 @@ def _job_end(
             attempt=row.number,
             started_at=item.started_at,
             handle=item.handle,
+            **_not_held(row),
         )
         about = {**about, "v": row.v + 2}
     shown: dict[str, Any] = {"status": status, "attempt": row.number, "exit_code": item.end.exit_code}
@@ -381,7 +433,7 @@ def _job_end(
         shown["finished_at"] = finished_at
     if outcome.due_at is not None:
         shown["due_at"] = outcome.due_at
-    tx.record(_kind(status), about, **shown)
+    tx.record(_kind(outcome), about, **shown)
     return {
         "of_job": row.job,
         "new_status": status.value,
@@ -389,6 +441,7 @@ def _job_end(
         "new_exit_code": item.end.exit_code,
         **_error_values(outcome.error),
         "new_due_at": outcome.due_at,
+        "new_held_at": None if has_run else row.held_at,
         "new_queued_at": tx.now if status is Status.QUEUED else None,
         "new_started_at": started_at,
         "new_finished_at": finished_at,
@@ -398,11 +451,11 @@ def _job_end(
     }
 
 
-def _kind(status: Status) -> str:
+def _kind(outcome: Outcome) -> str:
     """The event that tells of a finish: the terminal status itself, or what happens next."""
-    if status.is_terminal:
-        return status.value
-    return "retrying" if status is Status.PENDING else "released"
+    if outcome.status.is_terminal:
+        return outcome.status.value
+    return RELEASED if outcome.attempt == RELEASED else "retrying"
 
 
 _WISHES = (
@@ -440,3 +493,33 @@ def pause_wishes(connection: sa.Connection, dispatcher: str) -> list[tuple[str, 
     """Running attempts of the dispatcher to pause (True), and paused ones to resume (False), by token."""
     rows = connection.execute(_PAUSES, {"of_dispatcher": dispatcher})
     return [(row.token, bool(row.wanted)) for row in rows]
+
+
+_UNTOLD = (
+    sa.select(
+        Attempt.token,
+        Job.held_at.is_not(None).label("is_held"),
+        Job.hold_untold,
+        Job.priority,
+        Job.priority_untold,
+    )
+    .join(Job, Job.id == Attempt.job)
+    .where(
+        sa.literal_column(f"({UNTOLD})"),
+        Job.status.in_([status.value for status in UNSTARTED]),
+        Attempt.finished_at.is_(None),
+        Attempt.dispatcher == sa.bindparam("of_dispatcher"),
+    )
+)
+
+
+def untold_wishes(connection: sa.Connection, dispatcher: str) -> list[tuple[str, Wished]]:
+    """What foreign queues are still to be told of the dispatcher's attempts that wait there, by token."""
+    found: list[tuple[str, Wished]] = []
+    for row in connection.execute(_UNTOLD, {"of_dispatcher": dispatcher}):
+        if row.hold_untold is not None:
+            found.append((row.token, Hold(bool(row.is_held), row.hold_untold)))
+        # SLURM releases a job whose rank is changed (22.05), so what is held is told of it behind its release.
+        if row.priority_untold is not None and not row.is_held:
+            found.append((row.token, Rank(row.priority, row.priority_untold)))
+    return found

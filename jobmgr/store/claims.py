@@ -92,6 +92,7 @@ class Claimed:
     gpus: tuple[str, ...]
     required_files: tuple[str, ...]
     resources: Resources
+    priority: int = 0
     handle: str | None = None
     origin: Origin | None = None  # of an attempt that an earlier service claimed
 
@@ -275,6 +276,7 @@ _LIVE_ATTEMPTS = Prepared(
         Attempt.allocated_gpus.label("gpus"),
         Spec.required_files,
         Spec.resources,
+        Job.priority,
         Attempt.handle,
     )
     .join(Job, Job.id == Attempt.job)

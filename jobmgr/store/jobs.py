@@ -13,7 +13,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobmgr.domain.job import Job as JobView
-from jobmgr.domain.status import Status, waiting_status
+from jobmgr.domain.site import LOCAL
+from jobmgr.domain.status import UNSTARTED, WAITING, Status, waiting_status
 from jobmgr.errors import IllegalTransition, JobNotFound
 from jobmgr.store import dependencies, listing
 from jobmgr.store.tables import Attempt, Job, JobTag, Spec
@@ -159,15 +160,29 @@ def _requeue(tx: Transaction, row: AnyRow, kind: str, **values: Any) -> None:
 
 
 def hold(tx: Transaction, job_ids: Sequence[str]) -> list[JobView]:
-    """Keep waiting jobs from starting. Raises IllegalTransition for one that is live or ended."""
+    """Keep waiting jobs from starting: those in our queues at once, those in foreign queues as a wish.
+
+    Raises IllegalTransition for one that runs, is about to here, or has ended.
+    """
     return _each(_hold, tx, job_ids)
 
 
 def _hold(tx: Transaction, row: AnyRow) -> None:
-    if Status(row.status) not in (Status.PENDING, Status.QUEUED):
-        raise IllegalTransition(row.job_id, row.status, "held")
-    if row.held_at is None:
+    if Status(row.status) not in WAITING and not _waits_elsewhere(row):
+        what = "held; `pause` stops what runs" if Status(row.status).is_live else "held"
+        raise IllegalTransition(row.job_id, row.status, what)
+    if row.held_at is not None:
+        return
+    if _waits_elsewhere(row):
+        tx.topics.add(Topic.WISH)
+        change(tx, row, "hold_requested", held_at=tx.now, hold_untold=row.v + 1)
+    else:
         change(tx, row, "held", status=Status.PENDING.value, held_at=tx.now)
+
+
+def _waits_elsewhere(row: AnyRow) -> bool:
+    """Whether it is in a foreign queue, or on the way there."""
+    return row.site != LOCAL and Status(row.status) in UNSTARTED
 
 
 def release(tx: Transaction, job_ids: Sequence[str]) -> list[JobView]:
@@ -181,6 +196,12 @@ def _release(tx: Transaction, row: AnyRow) -> None:
     # A job that ended while it was held keeps the mark.
     if row.held_at is not None and Status(row.status) is Status.PENDING:
         _requeue(tx, row, "unheld", held_at=None)
+    elif row.held_at is not None and _waits_elsewhere(row):
+        # Also if that queue was not told of the hold yet: it may have been, without our knowing.
+        tx.topics.add(Topic.WISH)
+        # SLURM forgets a job's rank when it releases it.
+        rank = row.v + 1 if row.priority else row.priority_untold
+        change(tx, row, "release_requested", held_at=None, hold_untold=row.v + 1, priority_untold=rank)
 
 
 def execute(tx: Transaction, job_ids: Sequence[str]) -> list[JobView]:
@@ -215,8 +236,15 @@ def update(tx: Transaction, changes: Sequence[Change]) -> list[JobView]:
             if wanted.tags:
                 tx.connection.execute(_INSERT_TAGS, [{"job": row.id, "tag": tag} for tag in wanted.tags])
         shown = dict(wanted.values) if wanted.tags is None else {**wanted.values, "tags": wanted.tags}
-        change(tx, row, wanted.kind, shown, **wanted.values)
+        change(tx, row, wanted.kind, shown, **wanted.values, **_untold(tx, row, wanted))
     return listing.get(tx.connection, [wanted.job_id for wanted in changes])
+
+
+def _untold(tx: Transaction, row: AnyRow, wanted: Change) -> dict[str, Any]:
+    if wanted.values.get("priority", row.priority) == row.priority or not _waits_elsewhere(row):
+        return {}
+    tx.topics.add(Topic.WISH)
+    return {"priority_untold": row.v + 1}
 
 
 def delete(tx: Transaction, job_ids: Sequence[str]) -> list[dict[int, str]]:

@@ -222,6 +222,14 @@ def asked(connection: sa.Connection, job_id: str) -> tuple[int, int, int]:
     return int(row.cpus), int(row.memory_bytes), int(row.gpus)
 
 
+def untold(connection: sa.Connection, job_id: str) -> tuple[bool, bool]:
+    """Whether the foreign queue of a job is still to be told of a hold or its end, and of its priority."""
+    row = connection.execute(
+        sa.select(Job.hold_untold, Job.priority_untold).where(Job.job_id == job_id)
+    ).one()
+    return row.hold_untold is not None, row.priority_untold is not None
+
+
 def unreachable_at(connection: sa.Connection, job_id: str) -> datetime | None:
     """Since when the live attempt of a job cannot be reached; None if it can, or there is none."""
     statement = (

@@ -95,6 +95,10 @@ class Job(Base):
     deps_left: Mapped[int] = mapped_column(sa.Integer)
     cancel_requested_at: Mapped[datetime | None] = mapped_column(Moment)
     pause_requested_at: Mapped[datetime | None] = mapped_column(Moment)
+    # What the foreign queue of its attempt was not told yet: the versions that changed whether it is held, and its
+    # priority. Null: nothing.
+    hold_untold: Mapped[int | None] = mapped_column(sa.Integer)
+    priority_untold: Mapped[int | None] = mapped_column(sa.Integer)
     attempt: Mapped[int] = mapped_column(sa.Integer, default=0)
     attempts_counted: Mapped[int] = mapped_column(sa.Integer, default=0)
     exit_code: Mapped[int | None] = mapped_column(sa.Integer)
@@ -148,6 +152,8 @@ _partial("ix_jobs_cancelling", Job.id, where="cancel_requested_at IS NOT NULL AN
 # Whom somebody wants paused, or who is: the few whose wish and status may differ.
 PAUSING = "pause_requested_at IS NOT NULL OR status = 'paused'"
 _partial("ix_jobs_pausing", Job.id, where=PAUSING)
+UNTOLD = "hold_untold IS NOT NULL OR priority_untold IS NOT NULL"
+_partial("ix_jobs_untold", Job.id, where=UNTOLD)
 sa.Index("ix_jobs_status", Job.status, Job.id)
 sa.Index("ix_jobs_user_status", Job.user, Job.status, Job.id)
 sa.Index("ix_jobs_queue_status", Job.queue, Job.status, Job.id)

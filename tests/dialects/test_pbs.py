@@ -542,6 +542,18 @@ def test_a_script_has_what_exactly_once_needs() -> None:
     shell.insist_on_syntax(script)
 
 
+@pytest.mark.parametrize(
+    ("priority", "own", "said"),
+    [(0, (), []), (7, (), ["-p 7"]), (-5000, (), ["-p -1024"]), (7, ("-p 9",), ["-p 9"])],
+)
+def test_a_priority_is_said_unless_the_job_says_another(
+    priority: int, own: tuple[str, ...], said: list[str]
+) -> None:
+    order = replace(ORDER, priority=priority, resources=Resources(directives=own))
+
+    assert [line for line in directives(PBS.script(order)) if line.startswith("-p")] == said
+
+
 def test_a_held_array_is_said() -> None:
     script = PBS.script(replace(ORDER, is_held=True, elements=100, elements_at_once=5))
 

@@ -442,6 +442,21 @@ def directives(script: str) -> list[str]:
     return found
 
 
+@pytest.mark.parametrize(
+    ("priority", "said"),
+    [(0, []), (5, []), (-5, ["--nice=5"]), (-(2**31) + 1, ["--nice=2147483645"])],
+)
+def test_priority_is_said_as_far_as_everybody_may(priority: int, said: list[str]) -> None:
+    resources = Resources(directives=("--nice=9",))
+
+    plain = directives(DIALECT.script(replace(ORDER, priority=priority)))
+    own = directives(DIALECT.script(replace(ORDER, priority=priority, resources=resources)))
+
+    assert [line for line in plain if "nice" in line] == said
+    # Of an option that is said twice the last one counts.
+    assert [line for line in own if "nice" in line] == [*said, "--nice=9"]
+
+
 def test_script_is_directives_and_body() -> None:
     resources = Resources(cpus=4, partition="debug", exclusive=True, directives=("--nice=5",))
 

@@ -103,6 +103,12 @@ def test_job_that_completed_before_its_cancel_completed() -> None:
     assert outcome(End(0), replace(ONCE, cancel_requested=True)).status is Status.COMPLETED
 
 
+def test_released_attempt_of_a_held_job_waits_on() -> None:
+    found = outcome(RELEASED, replace(ONCE, is_held=True))
+
+    assert (found.status, found.attempt, found.due_at) == (Status.PENDING, "released", None)
+
+
 def test_released_attempt_of_a_cancelled_job_cancels_it() -> None:
     found = outcome(RELEASED, replace(ONCE, cancel_requested=True))
 

@@ -108,6 +108,40 @@ def test_job_that_waits_elsewhere_tells_why_and_when_it_is_expected_to_start() -
     assert (late.message, late.expected_start) == (waits, None)
 
 
+@pytest.mark.parametrize(
+    ("held_at", "untold", "codes_", "words"),
+    [
+        (
+            NOW,
+            {},
+            ["held"],
+            "held at far as 77 since 2026-01-01 12:00:00 UTC; `release` lets it go: JobHeldUser",
+        ),
+        (NOW, {"untold_hold": ""}, ["scheduled", "not_told"], "far is about to be told of its hold"),
+        (NOW, {"untold_hold": "no"}, ["scheduled", "not_taken"], "far has not taken its hold: no"),
+        (None, {"untold_hold": "no"}, ["scheduled", "not_taken"], "far has not taken its release: no"),
+        (
+            NOW,
+            {"untold_priority": ""},
+            ["held", "not_told"],
+            "far is told of its priority 5 when it is released",
+        ),
+        (None, {"untold_priority": "no"}, ["scheduled", "not_taken"], "far has not taken its priority 5: no"),
+    ],
+)
+def test_job_that_waits_elsewhere_says_what_its_queue_was_told(
+    held_at: datetime | None, untold: dict[str, Any], codes_: list[str], words: str
+) -> None:
+    job = replace(
+        JOB, status=Status.SCHEDULED, site="far", handle="77", attempt=1, priority=5, held_at=held_at
+    )
+
+    found = explain(job, replace(AROUND, said_there="JobHeldUser", **untold), NOW)
+
+    assert [reason.code for reason in found] == codes_
+    assert words in found[-1].message
+
+
 @pytest.mark.parametrize("status", list(Status))
 def test_there_is_always_a_reason(status: Status) -> None:
     assert codes(status=status)

@@ -165,6 +165,13 @@ PINNED = (
         lambda tx: attempts.pause_wishes(tx.connection, history.DISPATCHER),
         "ix_jobs_pausing|uq_attempts_live",
     ),
+    Pinned(
+        "wishes for foreign queues",
+        lambda tx: attempts.untold_wishes(tx.connection, history.DISPATCHER),
+        "ix_jobs_untold|uq_attempts_live",
+        # Only what is still to be told is in it.
+        walks="ix_jobs_untold",
+    ),
     # Recovery
     Pinned(
         "adoption",

@@ -1,0 +1,110 @@
+"""Errands at a foreign queue: what it is still to be told of the attempts that wait there.
+
+A wish is told until that queue took it, will not have it, or the attempt does not wait any more. Of wishes of one kind
+the last counts, so they may come as quickly as they like.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from jobmgr.dialects.dialect import Answer, Command, Compliance, Dialect, Wish
+from jobmgr.domain.wish import Hold, Rank, Wished
+from jobmgr.errors import SiteUnreachable
+from jobmgr.executors.pace import Pace
+from jobmgr.transports.transport import Transport
+
+_TIMEOUT_S = 60.0
+_AT_ONCE = 4
+_MOST_WORDS = 500
+
+
+@dataclass(slots=True)
+class Errand:
+    """What is to be told of one attempt: the last wish of each kind, those still open, and what was said to them."""
+
+    last: dict[type[Wished], Wished] = field(default_factory=dict)
+    open: list[Wished] = field(default_factory=list)
+    said: dict[type[Wished], str] = field(default_factory=dict)
+    is_run: bool = False
+
+    def add(self, wished: Wished) -> None:
+        """Take a wish on, unless it is known."""
+        kind = type(wished)
+        if self.last.get(kind) != wished:
+            self.last[kind] = wished
+            self.said.pop(kind, None)
+            self.open = [one for one in self.open if type(one) is not kind] + [wished]
+
+    def close(self, wished: Wished, said: str = "") -> None:
+        """It was taken, or, if something was `said`, will not be. Another one that came meanwhile stays open."""
+        if wished in self.open:
+            self.open.remove(wished)
+            self.said[type(wished)] = said
+
+
+class Messenger:
+    """Runs the errands at one site, a few at a time."""
+
+    def __init__(
+        self, dialect: Dialect, transport: Transport, pace: Pace, told: Callable[[str, Wished], None]
+    ) -> None:
+        self._dialect = dialect
+        self._transport = transport
+        self._pace = pace
+        self._told = told
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def run(self, token: str, errand: Errand, waiting: Callable[[], Sequence[str]]) -> None:
+        """Tell what is open. `waiting` are the ids under which the attempt waits now; none: nothing is left to tell."""
+        if errand.is_run:
+            return
+        errand.is_run = True
+        try:
+            await self._run(token, errand, waiting)
+        finally:
+            errand.is_run = False
+
+    async def _run(self, token: str, errand: Errand, waiting: Callable[[], Sequence[str]]) -> None:
+        pause_s = self._pace.again_first_s
+        while errand.open and (ids := waiting()):
+            wished = errand.open[0]
+            command = self._command(wished, ids)
+            if command is None:
+                errand.close(wished, f"{self._dialect.name} has no word for that")
+                continue
+            async with self._turns:
+                compliance, words = await self._ask(command)
+            if compliance is Compliance.DONE:
+                errand.close(wished)
+                self._told(token, wished)
+            elif compliance is Compliance.DOUBTFUL:
+                errand.said[type(wished)] = words
+                await asyncio.sleep(pause_s * random.uniform(0.75, 1.25))
+                pause_s = min(pause_s * 2, self._pace.again_max_s)
+            else:
+                errand.close(wished, words)
+
+    def _command(self, wished: Wished, ids: Sequence[str]) -> Command | None:
+        match wished:
+            case Hold(is_held=is_held):
+                return self._dialect.ask(Wish.HOLD if is_held else Wish.RELEASE, ids)
+            case Rank(priority=priority):
+                return self._dialect.prioritise(priority, ids)
+
+    async def _ask(self, command: Command) -> tuple[Compliance, str]:
+        try:
+            answer = await self._transport.run(command, _TIMEOUT_S)
+        except SiteUnreachable as error:
+            return Compliance.DOUBTFUL, str(error)
+        return self._dialect.complied(answer), _words(answer)
+
+
+def _words(answer: Answer) -> str:
+    if answer.exit_code is None:
+        return "no answer in time"
+    said = answer.stderr.strip() or answer.stdout.strip() or f"exit code {answer.exit_code}"
+    return said[-_MOST_WORDS:]
