@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -66,7 +66,7 @@ class Dispatcher:
         self._cancel_grace_s = cancel_grace_s
         self._sites = Sites(executor, make)
         self._completer = Completer(database, self.roster, self._sites, self._make_ready)
-        self._recovery = Recovery(database, identity, self.roster, self._sites)
+        self._recovery = Recovery(database, identity, self.roster, self._sites, self._wish_anew)
         self._work = asyncio.Event()
         self._time = asyncio.Event()
         self._wish = asyncio.Event()
@@ -319,6 +319,11 @@ class Dispatcher:
             await _wait(self._time, pause_s)
             return
         await self._database.write(waiting.promote_due, _DUE_AT_ONCE)
+
+    def _wish_anew(self, tokens: Iterable[str]) -> None:
+        """An executor took these attempts up, and knows of no wish about them."""
+        self._cancelled.difference_update(tokens)
+        self._wish.set()
 
     async def _obey_when_wished(self) -> None:
         await self._wish.wait()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from jobmgr.dispatch import peers
 from jobmgr.dispatch.peers import Fate, Watch
@@ -21,8 +21,17 @@ logger = logging.getLogger(__name__)
 class Recovery:
     """One dispatcher's care for attempts that it did not claim in this life, or lost from memory."""
 
-    def __init__(self, database: Database, own: Identity, roster: Roster, sites: Sites) -> None:
+    def __init__(
+        self,
+        database: Database,
+        own: Identity,
+        roster: Roster,
+        sites: Sites,
+        recovered: Callable[[Iterable[str]], None],
+    ) -> None:
+        """`recovered` is told which attempts were handed to an executor, which knows of no wish about them."""
         self._database = database
+        self._recovered = recovered
         self._own = own
         self._roster = roster
         self._sites = sites
@@ -90,3 +99,4 @@ class Recovery:
                 await self._database.write(ownership.unreachable, ownership.Unreachable(key_of(claimed), why))
             return
         await executor.recover([self._sites.launch_of(claimed) for claimed in there])
+        self._recovered(claimed.token for claimed in there)

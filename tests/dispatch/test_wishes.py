@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest_asyncio
 
 from jobmgr.domain.status import Status
 from jobmgr.service import JobManager, ResourceLimits
-from jobmgr.store import jobs
+from jobmgr.store import jobs, sites
 from jobmgr.store.engine import Batch, Database
 from jobmgr.store.jobs import Change
 from jobmgr.wire.requests import SiteAsked
@@ -165,6 +166,22 @@ async def test_wish_is_told_again_until_the_cluster_answers(lab: Lab) -> None:
         await manager.release(job_id)
         await eventually(lambda: has_event(manager, job_id, "unheld"), timeout_s=60)
         await lab.let_run(manager, job_id)
+
+
+async def test_next_executor_of_a_site_cancels_what_the_last_one_could_not(lab: Lab) -> None:
+    lab.fault("scancel", f"touch {lab.faults}/asked; exit 1")
+    async with lab.service() as manager:
+        await manager.put_site("lab", SiteAsked(kind="slurm"))
+        job_id = await manager.submit(["sleep", "600"], site="lab", resources={"memory": "10MB"})
+        await eventually(lambda: is_now(manager, job_id, Status.RUNNING), timeout_s=60)
+        await manager.cancel(job_id)
+        await eventually((lab.faults / "asked").exists, timeout_s=60)
+
+        (there,) = [site for site in await manager.sites() if site.name == "lab"]
+        await manager.database.write(sites.put, replace(there, ssh={"port": 1}))
+        (lab.faults / "scancel").unlink()
+
+        assert (await manager.wait(job_id, 60)).status is Status.CANCELLED
 
 
 async def test_refused_wish_is_said_and_hinders_nothing(lab: Lab) -> None:

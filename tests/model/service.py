@@ -151,7 +151,7 @@ class Service:
         self.hands = Hands(world, name, self._take)
         self._sites = Sites(self.hands, no_other)
         self._completer = Completer(database, self.roster, self._sites, _at_once)
-        self.recovery = Recovery(database, self.identity, self.roster, self._sites)
+        self.recovery = Recovery(database, self.identity, self.roster, self._sites, lambda _tokens: None)
         self._is_doubtful = False
         self._task: asyncio.Task[None] | None = None
 
