@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Unpack
 
 import click
@@ -16,6 +15,7 @@ from jobmgr.client import Client
 from jobmgr.client.client import PAGE_SIZE, Filters
 from jobmgr.domain.job import Dependency, FileEntry, Job, JobPage, JobSpec
 from jobmgr.domain.resources import size_text
+from jobmgr.domain.retry import Growth
 from jobmgr.domain.status import Status
 from jobmgr.errors import ExecutorUnavailable, FileMissing, QueueNotFound, SiteError
 from jobmgr.wire import translation
@@ -174,15 +174,30 @@ def _facts(job: Job, spec: JobSpec) -> list[tuple[str, object]]:
 
 def _rules(spec: JobSpec) -> list[tuple[str, object]]:
     """What the job asked for and how it is tried; what was not asked for is left out."""
-    asked = asdict(spec.resources)
-    asked["memory"] = size_text(asked.pop("memory_bytes"))
-    asked["walltime"] = table.seconds(asked.pop("walltime_s"))
+    grown = dict(table.amounts(spec.grown))
     is_retried = spec.retry.max_attempts > 1
     return [
-        *((name, value) for name, value in asked.items() if value is not None),
+        *(
+            (name, f"{value}, by now {grown[name]}" if name in grown else value)
+            for name, value in table.amounts(spec.resources)
+        ),
         ("attempts", f"at most {spec.retry.max_attempts}" if is_retried else None),
         ("backoff", table.seconds(spec.retry.backoff_s) if is_retried else None),
+        ("retried after", ", ".join(sorted(spec.retry.on)) if is_retried else None),
+        *_growth(spec.retry.growth),
         *(("depends on", _dependency(dependency)) for dependency in spec.depends_on),
+    ]
+
+
+def _growth(growth: Growth) -> list[tuple[str, object]]:
+    kinds = (
+        ("memory grows", growth.memory_factor, size_text(growth.memory_max_bytes)),
+        ("walltime grows", growth.walltime_factor, table.seconds(growth.walltime_max_s)),
+    )
+    return [
+        (name, f"{factor:g} times" + (f", at most {most}" if most else ""))
+        for name, factor, most in kinds
+        if factor is not None
     ]
 
 

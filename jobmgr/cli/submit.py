@@ -18,8 +18,10 @@ from jobmgr.client import Client
 from jobmgr.domain.job import When
 from jobmgr.domain.resources import parse_duration
 from jobmgr.errors import InvalidRequest, JobmgrError, QueueNotFound
+from jobmgr.failure import Failure
 from jobmgr.wire.submission import ResourcesAsked
 
+_RETRY = ("max_attempts", "backoff", "memory_factor", "memory_max", "walltime_factor", "walltime_max")
 _JOB_OF_BULK = re.compile(r"jobs\[(\d+)\](?:\.(.+))?", re.DOTALL)
 
 
@@ -48,6 +50,16 @@ _JOB_OF_BULK = re.compile(r"jobs\[(\d+)\](?:\.(.+))?", re.DOTALL)
 )
 @click.option("--max-attempts", type=int, help="How often it is tried; once unless given.")
 @click.option("--backoff", help="Pause before the next attempt: 5m; 30s unless given.")
+@click.option(
+    "--retry-on",
+    multiple=True,
+    type=click.Choice([code.value for code in Failure]),
+    help="Try again only after this; after everything unless given. Repeatable.",
+)
+@click.option("--memory-factor", type=float, help="So many times the memory after out_of_memory: 2.")
+@click.option("--memory-max", help="How far that goes: 64GB.")
+@click.option("--walltime-factor", type=float, help="So many times the walltime after timeout: 1.5.")
+@click.option("--walltime-max", help="How far that goes: 12h.")
 @click.option(
     "--after", multiple=True, metavar="ID[:WHEN]", help="Wait for a job: success, failure or any. Repeatable."
 )
@@ -143,10 +155,12 @@ def fields(given: Mapping[str, Any]) -> dict[str, Any]:
         job["tags"] = list(given["tags"])
     for field, names in (
         ("resources", ("cpus", "memory", "gpus", "walltime")),
-        ("retry", ("max_attempts", "backoff")),
+        ("retry", _RETRY),
     ):
         if asked := {name: given[name] for name in names if name in given}:
             job[field] = asked
+    if "retry_on" in given:
+        job["retry"] = {**job.get("retry", {}), "on": list(given["retry_on"])}
     if "asked" in given:
         more = assignments.fields(given["asked"], ResourcesAsked, "--resource")
         job["resources"] = {**more, **job.get("resources", {})}

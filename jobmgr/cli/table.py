@@ -13,7 +13,7 @@ from jobmgr.cli.output import clean, is_wide
 from jobmgr.domain.checkup import Check, Verdict
 from jobmgr.domain.job import Attempt, FileEntry, Job, JobError
 from jobmgr.domain.queue import Queue, Tally
-from jobmgr.domain.resources import size_text
+from jobmgr.domain.resources import Resources, size_text
 from jobmgr.domain.status import UNSTARTED, Status
 from jobmgr.wire.answers import (
     ClusterAnswer,
@@ -98,7 +98,10 @@ def _error_cell(error: JobError | None) -> Text:
 
 def attempts_table(attempts: Iterable[Attempt], now: datetime) -> Table:
     """One row per attempt of a job."""
-    table = _table("TRY", "OUTCOME", "EXIT", "SIGNAL", "STARTED", "TOOK", "CPU", "MEMORY", "ERROR")
+    attempts = list(attempts)
+    has_grown = any(attempt.grown.asked() for attempt in attempts)
+    grown = ("GROWN",) if has_grown else ()
+    table = _table("TRY", "OUTCOME", "EXIT", "SIGNAL", "STARTED", "TOOK", "CPU", "MEMORY", *grown, "ERROR")
     for attempt in attempts:
         table.add_row(
             cell(attempt.number),
@@ -109,9 +112,24 @@ def attempts_table(attempts: Iterable[Attempt], now: datetime) -> Table:
             cell(duration(attempt.started_at, attempt.finished_at, now)),
             cell(None if attempt.cpu_s is None else f"{attempt.cpu_s:.2f} s"),
             cell(size_text(attempt.peak_memory_bytes)),
+            *((cell(_grown(attempt.grown)),) if has_grown else ()),
             _error_cell(attempt.error),
         )
     return table
+
+
+def _grown(resources: Resources) -> str:
+    return ", ".join(f"{name} {value}" for name, value in amounts(resources))
+
+
+def amounts(resources: Resources) -> list[tuple[str, object]]:
+    """What is asked for by its name for people, sizes and times in words."""
+    asked = resources.asked()
+    for name, words in (("memory", size_text), ("memory_per_cpu", size_text), ("walltime", seconds)):
+        unit = "s" if name == "walltime" else "bytes"
+        if f"{name}_{unit}" in asked:
+            asked[name] = words(asked.pop(f"{name}_{unit}"))
+    return list(asked.items())
 
 
 def files_table(files: Iterable[FileEntry]) -> Table:

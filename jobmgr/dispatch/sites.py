@@ -81,6 +81,7 @@ class Sites:
             resources=resources,
             handle=claimed.handle,
             priority=claimed.priority,
+            heeds_memory=claimed.heeds_memory,
         )
 
     async def refresh(self, rows: Iterable[Site]) -> Sequence[str]:

@@ -60,7 +60,10 @@ class Success:
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """What is to run, and after which jobs; frozen once the job leaves draft."""
+    """What is to run, and after which jobs; frozen once the job leaves draft.
+
+    `grown` is what the next attempt asks for instead of that in `resources`, because one before had too little.
+    """
 
     command: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
@@ -70,6 +73,7 @@ class JobSpec:
     on_lost: OnLost = OnLost.FAIL
     success: Success = field(default_factory=Success)
     depends_on: tuple[Dependency, ...] = ()
+    grown: Resources = field(default_factory=Resources)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +148,8 @@ class Job:
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One try at running a job. `outcome` is empty while it is live, else completed, failed, cancelled,
-    lost or released (its gate is void: it never ran and never will). `gpus` are the names of those it was given."""
+    lost or released (its gate is void: it never ran and never will). `gpus` are the names of those it was given,
+    `grown` is what it asked for instead of what its job says."""
 
     job_id: str
     number: int
@@ -167,6 +172,7 @@ class Attempt:
     peak_memory_bytes: int | None
     leftovers: int
     gpus: tuple[str, ...]
+    grown: Resources
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,10 @@ from jobmgr.errors import InvalidRequest
 # "CUDA Environment Variables".
 GPU_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
+# What databases and schedulers can say.
+MAX_MEMORY_BYTES = 2**62 - 1
+MAX_WALLTIME_S = 10 * 366 * 86400.0
+
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtKMGT]?)(?:i?[bB])?")
 _MEMORY_FACTOR = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 _CLOCK = re.compile(r"(?:(\d+)[-.])?(\d+):([0-5]\d):([0-5]\d)")

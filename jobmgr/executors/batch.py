@@ -507,7 +507,13 @@ class BatchExecutor:
         elif live.gone_since is None:
             live.gone_since = now
         gone_s = 0.0 if live.gone_since is None else now - live.gone_since
-        known = Known(live.launch.token, live.is_cancelled, gone_s, self._pace)
+        known = Known(
+            live.launch.token,
+            live.is_cancelled,
+            gone_s,
+            self._pace,
+            heeds_memory=live.launch.heeds_memory,
+        )
         found = verdict.judge(
             known, files, live.standings, complete=live.complete, has_queue=live.has_whole_queue
         )

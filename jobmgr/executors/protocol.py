@@ -22,7 +22,7 @@ class Launch:
     environment and the JOBMGR_* variables. If there are `gpus` their names are CUDA_VISIBLE_DEVICES, whatever
     `env` says about it; if not, it is neither set nor removed. `origin` is that of an attempt which an earlier
     service claimed. `handle` is what is known of it already in a foreign queue, `resources` what it asks of one,
-    `priority` that of its job.
+    `priority` that of its job. `heeds_memory`: it matters whether it fails for want of memory or otherwise.
     """
 
     job_id: str
@@ -37,6 +37,7 @@ class Launch:
     resources: Resources = field(default_factory=Resources)
     handle: str | None = None
     priority: int = 0
+    heeds_memory: bool = False
 
     @property
     def place(self) -> str:

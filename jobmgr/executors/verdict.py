@@ -59,12 +59,16 @@ Verdict = Wait | ToVoid | ToSettle | Final
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of an attempt besides: whether it is to be cancelled, for how long no run of it was seen alive."""
+    """What is known of an attempt besides: whether it is to be cancelled, for how long no run of it was seen alive.
+
+    `heeds_memory`: a plain exit code is not enough, because it matters whether it came from a want of memory.
+    """
 
     token: str
     is_cancelled: bool
     gone_s: float
     pace: Pace
+    heeds_memory: bool = False
 
 
 def is_alive(files: Files, standings: Sequence[Standing]) -> bool:
@@ -95,15 +99,19 @@ def _recorded(known: Known, record: gate.Content, run: Standing | None) -> Verdi
     end = exit_record(record)
     cpu_s = _cpu_s(record.get("times", ""))
     end = replace(end, cpu_s=cpu_s if end.cpu_s is None else end.cpu_s)
-    if not end.exit_code or not (record.get("signals") or end.exit_code > 128):
+    was_ended = bool(record.get("signals")) or (end.exit_code or 0) > 128
+    if not end.exit_code or not (was_ended or known.heeds_memory):
         return Ended(known.token, end)
-    # Somebody ended it. Who, the scheduler knows.
+    # Somebody ended it, or perhaps a part of it (a program whose step ran out of memory may well exit with 1). Who,
+    # the scheduler knows.
     has_ended = run is not None and run.phase is Phase.ENDED
     if not has_ended and known.gone_s < known.pace.record_comes_s:
         return Wait()
     if run is not None:
         end = replace(end, peak_memory_bytes=run.peak_memory_bytes)
     cause = run.cause if run is not None and has_ended else None
+    if not was_ended and cause is not Cause.OUT_OF_MEMORY:
+        return Ended(known.token, end)
     if cause is Cause.CANCELLED or (known.is_cancelled and cause in (None, Cause.FAILED)):
         return Ended(known.token, replace(end, ended_by="cancel"))
     if cause in _FAILURES and run is not None:

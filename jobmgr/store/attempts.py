@@ -15,7 +15,8 @@ import sqlalchemy as sa
 
 from jobmgr.domain.job import JobError, OnLost
 from jobmgr.domain.outcome import RELEASED, End, Outcome, Rules
-from jobmgr.domain.retry import Retry
+from jobmgr.domain.resources import Resources
+from jobmgr.domain.retry import Growth, Retry
 from jobmgr.domain.status import UNSTARTED, Status
 from jobmgr.domain.wish import Hold, Rank, Wished
 from jobmgr.store import dependencies, jobs
@@ -60,6 +61,7 @@ _FENCE = sa.select(
     Spec.max_attempts,
     Spec.backoff_s,
     Spec.retry_on,
+    Spec.growth,
     Spec.on_lost,
     Spec.exit_codes,
 )
@@ -323,7 +325,8 @@ def finish(tx: Transaction, ends: Sequence[Finish]) -> list[Outcome | None]:
         # Who only knows that it is lost does not know when it started; what was seen before stands.
         started_at = item.started_at or row.attempt_started_at
         attempt_rows.append(_attempt_end(item, outcome, started_at))
-        job_rows.append(_job_end(tx, item, outcome, row, started_at))
+        grown = _grow(tx, row, outcome.error) if row.growth and started_at is not None else {}
+        job_rows.append(_job_end(tx, item, outcome, row, started_at, grown))
         if outcome.status.is_terminal:
             ended[row.job] = outcome.status
     _FINISH_ATTEMPT.run(tx.connection, attempt_rows)
@@ -341,6 +344,23 @@ def _rules(row: AnyRow) -> Rules:
         cancel_requested=row.cancel_requested_at is not None,
         is_held=row.held_at is not None,
     )
+
+
+def _grow(tx: Transaction, row: AnyRow, error: JobError | None) -> dict[str, Any]:
+    """What the next attempt asks for instead, whoever asks for that one: by name, what has grown."""
+    if error is None:
+        return {}
+    statement = sa.select(Spec.resources, Job.grown).join(Job, Job.id == Spec.job).where(Job.id == row.id)
+    found = tx.connection.execute(statement).one()
+    before = found.grown or {}
+    grown = Growth.of(row.growth).after(error.code, Resources.of({**found.resources, **before}))
+    if grown:
+        # What a claim compares with the room there is.
+        room = {"memory_bytes": grown["memory_bytes"]} if "memory_bytes" in grown else {}
+        tx.connection.execute(
+            sa.update(Job).where(Job.id == row.id).values(grown={**before, **grown}, **room)
+        )
+    return grown
 
 
 _ATTEMPT_END = (
@@ -407,7 +427,12 @@ def _error_values(error: JobError | None) -> dict[str, str | None]:
 
 
 def _job_end(
-    tx: Transaction, item: Finish, outcome: Outcome, row: AnyRow, started_at: datetime | None
+    tx: Transaction,
+    item: Finish,
+    outcome: Outcome,
+    row: AnyRow,
+    started_at: datetime | None,
+    grown: dict[str, Any],
 ) -> dict[str, Any]:
     status = outcome.status
     finished_at = item.finished_at if status.is_terminal else None
@@ -433,6 +458,8 @@ def _job_end(
         shown["finished_at"] = finished_at
     if outcome.due_at is not None:
         shown["due_at"] = outcome.due_at
+    if grown:
+        shown["grown"] = grown
     tx.record(_kind(outcome), about, **shown)
     return {
         "of_job": row.job,

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from jobmgr.domain.job import Origin
 from jobmgr.domain.queue import Tally
 from jobmgr.domain.resources import Resources
+from jobmgr.domain.retry import Growth, Retry
 from jobmgr.domain.status import Status
 from jobmgr.store.portion import portions
 from jobmgr.store.prepared import Prepared, listed
@@ -72,7 +73,7 @@ class Claim:
 class Claimed:
     """A live attempt in a dispatcher's hands, with everything needed to run and judge it.
 
-    `gpus` are the names of those it was given.
+    `gpus` are the names of those it was given. `heeds_memory`: its rules tell too little memory from other failures.
     """
 
     job: int
@@ -92,6 +93,7 @@ class Claimed:
     gpus: tuple[str, ...]
     required_files: tuple[str, ...]
     resources: Resources
+    heeds_memory: bool = False
     priority: int = 0
     handle: str | None = None
     origin: Origin | None = None  # of an attempt that an earlier service claimed
@@ -214,7 +216,7 @@ _TAKE = Prepared(
         attempts_counted=Job.attempts_counted + 1,
         v=Job.v + 1,
     )
-    .returning(Job.id, Job.job_id, Job.user, Job.v, Job.attempt, Job.queue)
+    .returning(Job.id, Job.job_id, Job.user, Job.v, Job.attempt, Job.queue, Job.grown)
 )
 _INSERT_ATTEMPTS = Prepared(
     sa.insert(Attempt),
@@ -249,6 +251,13 @@ def _take(tx: Transaction, wish: Claim, chosen: Sequence[Candidate]) -> list[Cla
             for key, row in rows.items()
         ],
     )
+    for row in taken:
+        if row.grown:
+            tx.connection.execute(
+                sa.update(Attempt)
+                .where(Attempt.job == row.id, Attempt.number == row.attempt)
+                .values(resources=row.grown)
+            )
     for candidate in chosen:
         row = rows[candidate.job]
         tx.move(row.queue, Status.QUEUED, Status.CLAIMED)
@@ -270,12 +279,14 @@ _LIVE_ATTEMPTS = Prepared(
         Spec.command,
         Spec.env,
         Spec.cwd,
-        Spec.walltime_s,
         Job.cpus,
         Job.memory_bytes,
         Attempt.allocated_gpus.label("gpus"),
         Spec.required_files,
         Spec.resources,
+        Attempt.resources.label("grown"),
+        Spec.retry_on,
+        Spec.growth,
         Job.priority,
         Attempt.handle,
     )
@@ -296,8 +307,13 @@ def _claimed(row: Any) -> Claimed:
         # Without gpus: an attempt of a version that named none.
         values[name] = tuple(values[name] or ())
     values["status"] = Status(values["status"])
-    values["resources"] = Resources.of(values["resources"])
-    return Claimed(**values)
+    resources = Resources.of({**values["resources"], **(values.pop("grown") or {})})
+    on, growth = frozenset(values.pop("retry_on")), Growth.of(values.pop("growth"))
+    return Claimed(
+        **{**values, "resources": resources},
+        walltime_s=resources.walltime_s,
+        heeds_memory=Retry(on=on, growth=growth).heeds_memory,
+    )
 
 
 _ORIGINS = (

@@ -15,7 +15,7 @@ from jobmgr.domain.job import Attempt as AttemptView
 from jobmgr.domain.job import Job as JobView
 from jobmgr.domain.job import JobError, JobFilter, JobPage, JobSpec, OnLost, Success
 from jobmgr.domain.resources import Resources
-from jobmgr.domain.retry import Retry
+from jobmgr.domain.retry import Growth, Retry
 from jobmgr.domain.status import TERMINAL, Status
 from jobmgr.errors import InvalidRequest, JobNotFound
 from jobmgr.store import dependencies, selection, view
@@ -138,6 +138,7 @@ _ATTEMPT_COLUMNS = (
     Attempt.handle, Attempt.work_dir, Attempt.claimed_at, Attempt.started_at, Attempt.finished_at, Attempt.exit_code,
     Attempt.unreachable_at, Attempt.signal, Attempt.ended_by, Attempt.error_code, Attempt.error_message, Attempt.cpu_s,
     Attempt.peak_memory_bytes, Attempt.leftovers, Attempt.allocated_gpus.label("gpus"),
+    Attempt.resources.label("grown"),
 )  # fmt: skip
 
 
@@ -150,6 +151,7 @@ def attempts(connection: sa.Connection, job_id: str) -> list[AttemptView]:
         values = dict(row._mapping)
         values["error"] = _error(values.pop("error_code"), values.pop("error_message"))
         values["gpus"] = tuple(values["gpus"] or ())
+        values["grown"] = Resources.of(values["grown"] or {})
         found.append(AttemptView(**values))
     return found
 
@@ -167,7 +169,7 @@ def run_directory(connection: sa.Connection, job_id: str, number: int) -> str | 
 def spec(connection: sa.Connection, job_id: str) -> JobSpec:
     """What a job runs. Raises JobNotFound."""
     row = connection.execute(
-        sa.select(*Spec.__table__.c).join(Job, Job.id == Spec.job).where(Job.job_id == job_id)
+        sa.select(*Spec.__table__.c, Job.grown).join(Job, Job.id == Spec.job).where(Job.job_id == job_id)
     ).one_or_none()
     if row is None:
         raise JobNotFound(job_id)
@@ -176,10 +178,11 @@ def spec(connection: sa.Connection, job_id: str) -> JobSpec:
         env=row.env,
         cwd=row.cwd,
         resources=Resources.of(row.resources),
-        retry=Retry(row.max_attempts, row.backoff_s, frozenset(row.retry_on)),
+        retry=Retry(row.max_attempts, row.backoff_s, frozenset(row.retry_on), Growth.of(row.growth)),
         on_lost=OnLost(row.on_lost),
         success=Success(tuple(row.exit_codes), tuple(row.required_files)),
         depends_on=dependencies.of(connection, row.job),
+        grown=Resources.of(row.grown or {}),
     )
 
 

@@ -31,8 +31,8 @@ _INSERT_JOBS = Prepared(
 _INSERT_SPECS = Prepared(
     sa.insert(Spec),
     (
-        "job", "command", "env", "cwd", "walltime_s", "resources", "max_attempts", "backoff_s", "retry_on", "on_lost",
-        "exit_codes", "required_files", "fingerprint",
+        "job", "command", "env", "cwd", "walltime_s", "resources", "max_attempts", "backoff_s", "retry_on", "growth",
+        "on_lost", "exit_codes", "required_files", "fingerprint",
     ),
 )  # fmt: skip
 # Taken before the insert, because what an insert returns comes in no order. SQLite has no sequences, but one writer.
@@ -210,6 +210,7 @@ def _spec_row(key: int, job: NewJob) -> dict[str, Any]:
         "max_attempts": spec.retry.max_attempts,
         "backoff_s": spec.retry.backoff_s,
         "retry_on": sorted(spec.retry.on),
+        "growth": spec.retry.growth.stated() or None,
         "on_lost": spec.on_lost.value,
         "exit_codes": spec.success.exit_codes,
         "required_files": spec.success.required_files,

@@ -65,6 +65,9 @@ _Key = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 _ByByte = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
+_JsonOrNull = sa.JSON(none_as_null=True)
+
+
 def _one_of(column: str, values: frozenset[Status] | type[Status]) -> str:
     return f"{column} IN ({', '.join(repr(str(value)) for value in sorted(values))})"
 
@@ -99,6 +102,8 @@ class Job(Base):
     # priority. Null: nothing.
     hold_untold: Mapped[int | None] = mapped_column(sa.Integer)
     priority_untold: Mapped[int | None] = mapped_column(sa.Integer)
+    # What the next attempt asks for instead of what its spec says, because one before had too little.
+    grown: Mapped[dict[str, Any] | None] = mapped_column(_JsonOrNull)
     attempt: Mapped[int] = mapped_column(sa.Integer, default=0)
     attempts_counted: Mapped[int] = mapped_column(sa.Integer, default=0)
     exit_code: Mapped[int | None] = mapped_column(sa.Integer)
@@ -174,6 +179,7 @@ class Spec(Base):
     max_attempts: Mapped[int] = mapped_column(sa.Integer)
     backoff_s: Mapped[float] = mapped_column(sa.Float)
     retry_on: Mapped[list[str]] = mapped_column(sa.JSON)
+    growth: Mapped[dict[str, Any] | None] = mapped_column(_JsonOrNull)
     on_lost: Mapped[str] = mapped_column(sa.Text)
     exit_codes: Mapped[list[int]] = mapped_column(sa.JSON)
     required_files: Mapped[list[str]] = mapped_column(sa.JSON)
@@ -210,7 +216,7 @@ class Attempt(Base):
     cpu_s: Mapped[float | None] = mapped_column(sa.Float)
     peak_memory_bytes: Mapped[int | None] = mapped_column(sa.BigInteger)
     leftovers: Mapped[int] = mapped_column(sa.Integer, default=0)
-    # The effective resources of this try and what it was given of the host.
+    # What this try asked for instead of what its spec says, and what it was given of the host.
     resources: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON)
     allocated_cpus: Mapped[list[int] | None] = mapped_column(sa.JSON)
     allocated_gpus: Mapped[list[str] | None] = mapped_column(sa.JSON)

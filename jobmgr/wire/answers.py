@@ -88,7 +88,10 @@ class BulkAnswer(Struct):
 
 
 class AttemptAnswer(Struct):
-    """One try at running a job; `outcome` is null while it is live. `gpus` names those it was given."""
+    """One try at running a job; `outcome` is null while it is live. `gpus` names those it was given.
+
+    `grown` is what it asked for instead of what the job says, because an attempt before had too little.
+    """
 
     number: int
     outcome: str | None
@@ -108,6 +111,7 @@ class AttemptAnswer(Struct):
     peak_memory_bytes: int | None
     leftovers: int
     gpus: list[str]
+    grown: dict[str, int | float]
 
 
 class AttemptsAnswer(Struct):
@@ -145,7 +149,11 @@ class DependencyAnswer(Struct):
 
 
 class SpecAnswer(Struct):
-    """What a job runs. Resources that were not asked for are left out; `backoff_s` is in seconds."""
+    """What a job runs. Resources that were not asked for are left out; `backoff_s` is in seconds.
+
+    `growth` is what a retry asks for more of (`memory_factor`, `memory_max_bytes`, `walltime_factor`,
+    `walltime_max_s`), `grown` what the next attempt asks for by now.
+    """
 
     command: list[str]
     env: dict[str, str]
@@ -154,10 +162,12 @@ class SpecAnswer(Struct):
     max_attempts: int
     backoff_s: float
     retry_on: list[str]
+    growth: dict[str, int | float]
     on_lost: str
     exit_codes: list[int]
     required_files: list[str]
     depends_on: list[DependencyAnswer]
+    grown: dict[str, int | float]
 
 
 class ReasonAnswer(Struct, omit_defaults=True):

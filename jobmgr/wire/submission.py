@@ -17,8 +17,14 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from jobmgr.domain.job import Dependency, JobSpec, NewJob, OnLost, Success, When
-from jobmgr.domain.resources import Resources, parse_duration, parse_memory
-from jobmgr.domain.retry import Retry
+from jobmgr.domain.resources import (
+    MAX_MEMORY_BYTES,
+    MAX_WALLTIME_S,
+    Resources,
+    parse_duration,
+    parse_memory,
+)
+from jobmgr.domain.retry import Growth, Retry
 from jobmgr.errors import InvalidRequest
 from jobmgr.failure import Failure
 
@@ -53,6 +59,7 @@ Duration = (
 )
 
 
+Factor = Annotated[float, Meta(gt=1, le=100)]
 Option = Annotated[str, Meta(min_length=1, max_length=1024)]
 Line = Annotated[str, Meta(min_length=1, max_length=4096)]
 
@@ -89,11 +96,22 @@ class ResourcesAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
 
 
 class RetryAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """How often, after what pause, and for which error codes (none: all) the job is tried again."""
+    """How often, after what pause, and for which error codes (none: all) the job is tried again.
+
+    After `out_of_memory` and `timeout` the next attempt may ask for so many times as much, up to a most.
+    """
 
     max_attempts: Annotated[int, Meta(ge=1, le=1000)] = 1
     backoff: Duration = 30.0
     on: Annotated[list[Failure], Meta(max_length=64)] = []
+    memory_factor: Annotated[Factor, Meta(description="2: twice the memory after out_of_memory")] | None = (
+        None
+    )
+    memory_max: Annotated[str, Meta(max_length=32, description="how far it grows: 64GB")] | None = None
+    walltime_factor: Annotated[Factor, Meta(description="1.5: half as long again after timeout")] | None = (
+        None
+    )
+    walltime_max: Duration | None = None
 
 
 class DependencyAsked(Struct, forbid_unknown_fields=True):
@@ -294,12 +312,13 @@ def _spec(asked: JobSubmission, at: str) -> JobSpec:
         _check_argument(path, f"{at}success.required_files[{index}]")
         if path.startswith("/") or ".." in path.split("/"):
             raise InvalidRequest(f"{at}success.required_files[{index}]", "must lie in the run directory")
+    resources = to_resources(asked.resources, at + "resources.")
     return JobSpec(
         command=tuple(asked.command),
         env=asked.env or _NO_ENV,
         cwd=asked.cwd,
-        resources=to_resources(asked.resources, at + "resources."),
-        retry=_retry(asked.retry, at),
+        resources=resources,
+        retry=_retry(asked.retry, resources, at),
         on_lost=OnLost(asked.on_lost),
         success=_success(asked.success),
         depends_on=_dependencies(asked.depends_on, at),
@@ -315,14 +334,46 @@ _RETRY_ASKED, _RETRY = RetryAsked(), Retry()
 _SUCCESS_ASKED, _SUCCESS = SuccessAsked(), Success()
 
 
-def _retry(asked: RetryAsked, at: str) -> Retry:
+def _retry(asked: RetryAsked, resources: Resources, at: str) -> Retry:
     if asked == _RETRY_ASKED:
         return _RETRY
     return Retry(
         max_attempts=asked.max_attempts,
         backoff_s=_seconds(asked.backoff, at + "retry.backoff"),
         on=frozenset(code.value for code in asked.on),
+        growth=_growth(asked, resources, at + "retry."),
     )
+
+
+def _growth(asked: RetryAsked, resources: Resources, at: str) -> Growth:
+    memory_max_bytes = None if asked.memory_max is None else _memory(asked.memory_max, at + "memory_max")
+    walltime_max_s = None if asked.walltime_max is None else _seconds(asked.walltime_max, at + "walltime_max")
+    memory_bytes = resources.memory_bytes or resources.memory_per_cpu_bytes
+    for name, factor, most, first, cause in (
+        ("memory", asked.memory_factor, memory_max_bytes, memory_bytes, Failure.OUT_OF_MEMORY),
+        ("walltime", asked.walltime_factor, walltime_max_s, resources.walltime_s, Failure.TIMEOUT),
+    ):
+        _check_growth(asked, at + name, factor, most, first, cause)
+    return Growth(asked.memory_factor, memory_max_bytes, asked.walltime_factor, walltime_max_s)
+
+
+def _check_growth(
+    asked: RetryAsked, at: str, factor: float | None, most: float | None, first: float | None, cause: Failure
+) -> None:
+    """Whether what is to grow can. `at` is where it stands (`retry.memory`), `first` what is asked for at first."""
+    what = at.rpartition(".")[2]
+    if factor is None:
+        if most is not None:
+            raise InvalidRequest(f"{at}_max", f"says how far it grows; set {what}_factor too")
+        return
+    if first is None:
+        raise InvalidRequest(f"{at}_factor", f"there is nothing to grow; set resources.{what} too")
+    if asked.max_attempts == 1:
+        raise InvalidRequest(f"{at}_factor", "there is no other attempt; set max_attempts to 2 or more")
+    if asked.on and cause not in asked.on:
+        raise InvalidRequest(f"{at}_factor", f"is for attempts that fail with {cause.value}; add it to `on`")
+    if most is not None and most < first:
+        raise InvalidRequest(f"{at}_max", f"is less than resources.{what}, which grows")
 
 
 def _success(asked: SuccessAsked) -> Success:
@@ -375,14 +426,14 @@ def to_resources(asked: ResourcesAsked, at: str) -> Resources:
 
 def _memory(text: str, where: str) -> int:
     memory_bytes = parse_memory(text, where)
-    if not 0 < memory_bytes < 2**62:
+    if not 0 < memory_bytes <= MAX_MEMORY_BYTES:
         raise InvalidRequest(where, "must be more than nothing and less than 4 EiB")
     return memory_bytes
 
 
 def _seconds(value: str | float, where: str) -> float:
     seconds = parse_duration(value, where) if isinstance(value, str) else float(value)
-    if seconds > 10 * 366 * 86400:
+    if seconds > MAX_WALLTIME_S:
         raise InvalidRequest(where, "is longer than ten years")
     return seconds
 

@@ -25,7 +25,7 @@ from jobmgr.domain.job import (
 from jobmgr.domain.limits import ResourceLimits
 from jobmgr.domain.queue import Queue, Tally
 from jobmgr.domain.resources import Resources
-from jobmgr.domain.retry import Retry
+from jobmgr.domain.retry import Growth, Retry
 from jobmgr.domain.site import Site, Step
 from jobmgr.domain.why import Reason
 from jobmgr.wire.answers import (
@@ -163,6 +163,7 @@ def attempt_answer(attempt: Attempt) -> AttemptAnswer:
         peak_memory_bytes=attempt.peak_memory_bytes,
         leftovers=attempt.leftovers,
         gpus=list(attempt.gpus),
+        grown=attempt.grown.asked(),
     )
 
 
@@ -190,6 +191,7 @@ def to_attempt(answer: AttemptAnswer, job_id: str) -> Attempt:
         peak_memory_bytes=answer.peak_memory_bytes,
         leftovers=answer.leftovers,
         gpus=tuple(answer.gpus),
+        grown=Resources.of(answer.grown),
     )
 
 
@@ -230,6 +232,7 @@ def spec_answer(spec: JobSpec) -> SpecAnswer:
         max_attempts=spec.retry.max_attempts,
         backoff_s=spec.retry.backoff_s,
         retry_on=sorted(spec.retry.on),
+        growth=spec.retry.growth.stated(),
         on_lost=spec.on_lost.value,
         exit_codes=list(spec.success.exit_codes),
         required_files=list(spec.success.required_files),
@@ -237,6 +240,7 @@ def spec_answer(spec: JobSpec) -> SpecAnswer:
             DependencyAnswer(dependency.job_id, dependency.when, dependency.met)
             for dependency in spec.depends_on
         ],
+        grown=spec.grown.asked(),
     )
 
 
@@ -247,12 +251,15 @@ def to_spec(answer: SpecAnswer) -> JobSpec:
         env=answer.env,
         cwd=answer.cwd,
         resources=Resources.of(answer.resources),
-        retry=Retry(answer.max_attempts, answer.backoff_s, frozenset(answer.retry_on)),
+        retry=Retry(
+            answer.max_attempts, answer.backoff_s, frozenset(answer.retry_on), Growth.of(answer.growth)
+        ),
         on_lost=OnLost(answer.on_lost),
         success=Success(tuple(answer.exit_codes), tuple(answer.required_files)),
         depends_on=tuple(
             Dependency(dependency.job_id, dependency.when, dependency.met) for dependency in answer.depends_on
         ),
+        grown=Resources.of(answer.grown),
     )
 
 

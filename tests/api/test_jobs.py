@@ -64,7 +64,13 @@ async def test_spec_shows_what_a_job_runs(api: Api) -> None:
         "command": ["solve", "a b"],
         "env": {"A": "1"},
         "resources": {"cpus": 2, "memory": "1GB", "walltime": "1:00:00"},
-        "retry": {"max_attempts": 3, "backoff": "5m", "on": ["timeout"]},
+        "retry": {
+            "max_attempts": 3,
+            "backoff": "5m",
+            "on": ["timeout"],
+            "walltime_factor": 1.5,
+            "walltime_max": "3h",
+        },
         "success": {"exit_codes": [0, 3], "required_files": ["out"]},
         "draft": True,
     }
@@ -80,10 +86,12 @@ async def test_spec_shows_what_a_job_runs(api: Api) -> None:
         "max_attempts": 3,
         "backoff_s": 300.0,
         "retry_on": ["timeout"],
+        "growth": {"walltime_factor": 1.5, "walltime_max_s": 10800.0},
         "on_lost": "fail",
         "exit_codes": [0, 3],
         "required_files": ["out"],
         "depends_on": [],
+        "grown": {},
     }
 
 

@@ -290,6 +290,40 @@ def test_what_the_status_does_not_allow_is_refused(service: Commands) -> None:
     assert service.run("submit", "--job-id", job_id, "--", "true").code == 4
 
 
+def test_job_that_asks_for_more_when_it_is_tried_again_shows_so(service: Commands) -> None:
+    rules = ("--max-attempts", "2", "--backoff", "0", "--retry-on", "timeout", "--retry-on", "signal")
+    growth = ("--walltime-factor", "100", "--walltime-max", "15s", "--memory-factor", "2", "--memory", "1MB")
+    script = "[ $JOBMGR_ATTEMPT = 2 ] || exec sleep 60"
+    refused = service.run("submit", *rules, "--walltime", "0.2s", *growth, "--", "sh", "-c", script)
+
+    job_id = service.submit(
+        *rules,
+        "--retry-on",
+        "out_of_memory",
+        "--walltime",
+        "0.2s",
+        *growth,
+        "--wait",
+        "--",
+        "sh",
+        "-c",
+        script,
+    )
+
+    assert (refused.code, "retry.memory_factor" in refused.err) == (2, True)
+    shown = service.run("show", job_id).out
+    for words in (
+        "0.2 s, by now 15.0 s",
+        "100 times, at most 15.0 s",
+        "out_of_memory, signal, timeout",
+        "GROWN",
+    ):
+        assert words in shown
+    assert json.loads(service.run("show", "--json", job_id).out)["attempts"][1]["grown"] == {
+        "walltime_s": 15.0
+    }
+
+
 def test_a_running_job_is_paused_and_resumed(service: Commands) -> None:
     job_id = service.submit("--", "sleep", "60")
     watched = service.run("why", job_id)

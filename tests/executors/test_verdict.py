@@ -56,10 +56,11 @@ def verdict(
     *standings: Standing,
     gone_s: float = 0.0,
     is_cancelled: bool = False,
+    heeds_memory: bool = False,
     complete: bool = True,
     has_queue: bool | None = None,
 ) -> Verdict:
-    known = Known(TOKEN, is_cancelled, gone_s, Pace())
+    known = Known(TOKEN, is_cancelled, gone_s, Pace(), heeds_memory=heeds_memory)
     return judge(
         known, files, standings, complete=complete, has_queue=complete if has_queue is None else has_queue
     )
@@ -110,6 +111,31 @@ def test_cause_is_told_with_and_without_a_record(cause: Cause, code: Failure) ->
         assert isinstance(found, Ended)
         assert found.record.error is not None
         assert found.record.error.code == code
+
+
+def test_want_of_memory_is_told_of_a_plain_exit_code_where_it_matters() -> None:
+    """A program whose step was killed for its memory may well end with 1."""
+    files = Files(TOKEN, RUN, record(1))
+    ended = standing(Phase.ENDED, Cause.OUT_OF_MEMORY)
+
+    waits = verdict(files, standing(Phase.RUNNING), heeds_memory=True)
+    found = verdict(files, ended, heeds_memory=True)
+    unheeded = verdict(files, ended)
+
+    assert isinstance(waits, Wait)
+    assert isinstance(found, Ended)
+    assert found.record.error is not None
+    assert found.record.error.code == Failure.OUT_OF_MEMORY
+    assert isinstance(unheeded, Ended)
+    assert (unheeded.record.exit_code, unheeded.record.error) == (1, None)
+
+
+@pytest.mark.parametrize("cause", [Cause.FAILED, Cause.TIMEOUT, Cause.PREEMPTED, Cause.CANCELLED])
+def test_plain_exit_code_stands_beside_any_other_cause(cause: Cause) -> None:
+    found = verdict(Files(TOKEN, RUN, record(1)), standing(Phase.ENDED, cause), heeds_memory=True)
+
+    assert isinstance(found, Ended)
+    assert (found.record.exit_code, found.record.error, found.record.ended_by) == (1, None, "self")
 
 
 def test_success_stands_whatever_the_scheduler_calls_it() -> None:

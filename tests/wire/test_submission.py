@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobmgr.domain.job import Dependency, NewJob, OnLost, When
+from jobmgr.domain.retry import Growth
 from jobmgr.errors import InvalidRequest
 from jobmgr.failure import Failure
 from jobmgr.wire.mismatch import invalid
@@ -66,6 +67,50 @@ def test_site_is_local_only_if_nothing_else_is_asked_for(
     job = submitted(**fields)
 
     assert (job.site, job.executor) == expected
+
+
+def test_growth_is_read_with_its_units() -> None:
+    job = submitted(
+        resources={"memory": "2GB", "walltime": "1h"},
+        retry={
+            "max_attempts": 3,
+            "memory_factor": 2,
+            "memory_max": "8GB",
+            "walltime_factor": 1.5,
+            "walltime_max": "3h",
+        },
+    )
+
+    assert job.spec.retry.growth == Growth(2, 8 * 2**30, 1.5, 10_800.0)
+
+
+@pytest.mark.parametrize(
+    ("retry", "resources", "field", "remedy"),
+    [
+        ({"memory_factor": 2}, {}, "memory_factor", "resources.memory"),
+        ({"walltime_factor": 2}, {"memory": "1GB"}, "walltime_factor", "resources.walltime"),
+        ({"memory_factor": 2, "max_attempts": 1}, {"memory": "1GB"}, "memory_factor", "max_attempts"),
+        ({"memory_factor": 2, "on": ["timeout"]}, {"memory": "1GB"}, "memory_factor", "out_of_memory"),
+        ({"walltime_factor": 2, "on": ["exit_code"]}, {"walltime": 9}, "walltime_factor", "timeout"),
+        ({"memory_max": "8GB"}, {"memory": "1GB"}, "memory_max", "memory_factor"),
+        ({"walltime_max": "3h"}, {"walltime": 9}, "walltime_max", "walltime_factor"),
+        ({"memory_factor": 2, "memory_max": "1MB"}, {"memory": "1GB"}, "memory_max", "resources.memory"),
+        ({"walltime_factor": 2, "walltime_max": 5}, {"walltime": 9}, "walltime_max", "resources.walltime"),
+        ({"memory_factor": 2, "memory_max": "much"}, {"memory": "1GB"}, "memory_max", "4GB"),
+    ],
+)
+def test_growth_that_would_never_come_is_refused(
+    retry: dict[str, Any], resources: dict[str, Any], field: str, remedy: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=remedy) as refused:
+        submitted(retry={"max_attempts": 2, **retry}, resources=resources)
+
+    assert refused.value.field == f"jobs[3].retry.{field}"
+
+
+@pytest.mark.parametrize("factor", [1, 0, -2, 101, "twice"])
+def test_factor_of_growth_is_more_than_one(factor: object) -> None:
+    assert refusal(retry={"memory_factor": factor}) == "jobs[3].retry.memory_factor"
 
 
 def test_new_ids_differ() -> None:
