@@ -45,6 +45,11 @@ class Errand:
             self.open.remove(wished)
             self.said[type(wished)] = said
 
+    def doubt(self, wished: Wished, said: str) -> None:
+        """Whether it was taken is not known; it stays open."""
+        if wished in self.open:
+            self.said[type(wished)] = said
+
 
 class Messenger:
     """Runs the errands at one site, a few at a time."""
@@ -82,7 +87,7 @@ class Messenger:
                 errand.close(wished)
                 self._told(token, wished)
             elif compliance is Compliance.DOUBTFUL:
-                errand.said[type(wished)] = words
+                errand.doubt(wished, words)
                 await asyncio.sleep(pause_s * random.uniform(0.75, 1.25))
                 pause_s = min(pause_s * 2, self._pace.again_max_s)
             else:
