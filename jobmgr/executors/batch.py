@@ -119,7 +119,7 @@ class BatchExecutor:
         self._transport = transport
         self._place = Place(transport, root)
         self._desk = Desk(site, self._scheduler, self._place, job_env, pace)
-        self._messenger = Messenger(dialect, transport, pace, self._tell_told)
+        self._messenger = Messenger(self._scheduler, transport, pace, self._tell_told)
         self._pace = pace
         self._report = report
         self._monotonic = monotonic

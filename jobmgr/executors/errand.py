@@ -11,13 +11,13 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from jobmgr.dialects.dialect import Answer, Command, Compliance, Dialect, Wish
+from jobmgr.dialects.dialect import Answer, Command, Compliance, Dialect, NotUnderstood, Wish
 from jobmgr.domain.wish import Hold, Rank, Wished
 from jobmgr.errors import SiteUnreachable
 from jobmgr.executors.pace import Pace
+from jobmgr.executors.scheduler import Scheduler
 from jobmgr.transports.transport import Transport
 
-_TIMEOUT_S = 60.0
 _AT_ONCE = 4
 _MOST_WORDS = 500
 
@@ -55,9 +55,9 @@ class Messenger:
     """Runs the errands at one site, a few at a time."""
 
     def __init__(
-        self, dialect: Dialect, transport: Transport, pace: Pace, told: Callable[[str, Wished], None]
+        self, scheduler: Scheduler, transport: Transport, pace: Pace, told: Callable[[str, Wished], None]
     ) -> None:
-        self._dialect = dialect
+        self._scheduler = scheduler
         self._transport = transport
         self._pace = pace
         self._told = told
@@ -77,12 +77,8 @@ class Messenger:
         pause_s = self._pace.again_first_s
         while errand.open and (ids := waiting()):
             wished = errand.open[0]
-            command = self._command(wished, ids)
-            if command is None:
-                errand.close(wished, f"{self._dialect.name} has no word for that")
-                continue
             async with self._turns:
-                compliance, words = await self._ask(command)
+                compliance, words = await self._ask(wished, ids)
             if compliance is Compliance.DONE:
                 errand.close(wished)
                 self._told(token, wished)
@@ -93,19 +89,24 @@ class Messenger:
             else:
                 errand.close(wished, words)
 
-    def _command(self, wished: Wished, ids: Sequence[str]) -> Command | None:
-        match wished:
-            case Hold(is_held=is_held):
-                return self._dialect.ask(Wish.HOLD if is_held else Wish.RELEASE, ids)
-            case Rank(priority=priority):
-                return self._dialect.prioritise(priority, ids)
-
-    async def _ask(self, command: Command) -> tuple[Compliance, str]:
+    async def _ask(self, wished: Wished, ids: Sequence[str]) -> tuple[Compliance, str]:
         try:
-            answer = await self._transport.run(command, _TIMEOUT_S)
-        except SiteUnreachable as error:
+            dialect = await self._scheduler.fitted()
+            command = _command(dialect, wished, ids)
+            if command is None:
+                return Compliance.REFUSED, f"{dialect.name} has no word for that"
+            answer = await self._transport.run(command, self._pace.command_s)
+        except (SiteUnreachable, NotUnderstood) as error:
             return Compliance.DOUBTFUL, str(error)
-        return self._dialect.complied(answer), _words(answer)
+        return dialect.complied(answer), _words(answer)
+
+
+def _command(dialect: Dialect, wished: Wished, ids: Sequence[str]) -> Command | None:
+    match wished:
+        case Hold(is_held=is_held):
+            return dialect.ask(Wish.HOLD if is_held else Wish.RELEASE, ids)
+        case Rank(priority=priority):
+            return dialect.prioritise(priority, ids)
 
 
 def _words(answer: Answer) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from jobmgr.dialects.shell import Shell
 from jobmgr.domain.wish import Hold, Rank, Wished
 from jobmgr.executors.errand import Errand, Messenger
-from jobmgr.executors.pace import Pace
+from jobmgr.executors.pace import DEFAULT_PACE
+from jobmgr.executors.scheduler import Scheduler
 from jobmgr.transports.local import LocalTransport
 
 HOLD, RELEASE, RANK = Hold(is_held=True, v=4), Hold(is_held=False, v=5), Rank(7, v=6)
@@ -44,7 +47,7 @@ def test_answer_to_a_wish_says_nothing_of_the_one_that_came_meanwhile() -> None:
 
 async def test_what_a_scheduler_has_no_word_for_is_said_at_once() -> None:
     told: list[Wished] = []
-    messenger = Messenger(Shell(), LocalTransport({}), Pace(), lambda _token, wished: told.append(wished))
+    messenger = _messenger(lambda _token, wished: told.append(wished))
     errand = Errand()
     errand.add(HOLD)
     errand.add(RANK)
@@ -56,10 +59,15 @@ async def test_what_a_scheduler_has_no_word_for_is_said_at_once() -> None:
 
 
 async def test_nothing_is_told_of_what_does_not_wait() -> None:
-    messenger = Messenger(Shell(), LocalTransport({}), Pace(), lambda _token, _wished: None)
+    messenger = _messenger(lambda _token, _wished: None)
     errand = Errand()
     errand.add(HOLD)
 
     await messenger.run("token", errand, list)
 
     assert (errand.open, errand.said) == ([HOLD], {})
+
+
+def _messenger(told: Callable[[str, Wished], None]) -> Messenger:
+    transport = LocalTransport({})
+    return Messenger(Scheduler(Shell(), transport), transport, DEFAULT_PACE, told)
