@@ -1,0 +1,59 @@
+"""An attempt in the hands of a foreign queue's executor, and what was seen of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from jobmgr.dialects.dialect import Phase, Standing
+from jobmgr.executors.errand import Errand
+from jobmgr.executors.place import Files
+from jobmgr.executors.protocol import Launch
+
+
+@dataclass(slots=True)
+class Live:
+    """One attempt.
+
+    `name` is that of the submission that it was handed in with, `index` its element if that is an array.
+    """
+
+    launch: Launch
+    name: str
+    index: int | None = None
+    ids: tuple[str, ...] = ()
+    is_handed_in: bool = False
+    is_cancelled: bool = False
+    is_over: bool = False
+    has_started: bool = False
+    is_paused: bool = False
+    is_unreachable: bool = False
+    gone_since: float | None = None
+    said: str = ""
+    files: Files | None = None
+    standings: Sequence[Standing] = ()
+    complete: bool = False
+    has_whole_queue: bool = False
+    errand: Errand = field(default_factory=Errand)
+
+    @property
+    def place(self) -> str:
+        """Where its directories lie."""
+        return self.launch.place
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it is to be run."""
+        return not self.is_cancelled and not self.is_over
+
+    def waiting(self) -> Sequence[str]:
+        """The ids under which it may wait."""
+        if self.is_over or self.has_started or not self.is_handed_in:
+            return ()
+        ended = {one.id for one in self.standings if one.phase is Phase.ENDED}
+        return [id_ for id_ in self.ids if id_ not in ended]
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether no run of it is known that waits or runs."""
+        return all(one.phase is Phase.ENDED for one in self.standings)

@@ -1,0 +1,176 @@
+"""The watch over all attempts at a site: their files and their scheduler's words, a few commands for all."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from jobmgr.dialects.dialect import Standing
+from jobmgr.domain.job import JobError
+from jobmgr.errors import SiteUnreachable
+from jobmgr.executors import verdict
+from jobmgr.executors.live import Live
+from jobmgr.executors.pace import Pace
+from jobmgr.executors.place import Files, Place
+from jobmgr.executors.register import Register
+from jobmgr.executors.scheduler import Scheduler
+from jobmgr.executors.verdict import Known, ToSettle, ToVoid, Verdict, Wait
+
+logger = logging.getLogger(__name__)
+
+_FAILURES_SAID = 4  # One look that fails says little.
+_ASK_GROWTH = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """Who does what a look asks for; each returns at once, and does it then.
+
+    `void`: make sure that these never start, and tell so, with why. `take_back`: withdraw what may wait under the name
+    of an attempt that is over. `cancel`: ask the scheduler to end these.
+    """
+
+    void: Callable[[Sequence[tuple[Live, JobError | None]]], None]
+    take_back: Callable[[Live], None]
+    cancel: Callable[[Sequence[str]], None]
+
+
+class Watch:
+    """Looks at the attempts of a register that are handed in, as long as there are any."""
+
+    def __init__(
+        self,
+        site: str,
+        register: Register,
+        scheduler: Scheduler,
+        place: Place,
+        hands: Hands,
+        pace: Pace,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._site = site
+        self._register = register
+        self._scheduler = scheduler
+        self._place = place
+        self._hands = hands
+        self._pace = pace
+        self._monotonic = monotonic
+        self._wake = asyncio.Event()
+        self._ask_s = pace.ask_first_s
+        self._ask_at = 0.0
+        self._trouble = ""  # what the scheduler last said of why it did not list everything
+
+    def look_soon(self) -> None:
+        """Something is expected to change."""
+        self._ask_s = self._pace.ask_first_s
+        self._ask_at = min(self._ask_at, self._monotonic() + self._pace.files_s)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Watch for ever."""
+        failures = 0
+        while True:
+            watched = [live for live in self._register if live.is_handed_in]
+            if not watched:
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            took_s = 0.0
+            try:
+                took_s = await self._look(watched)
+                failures = 0
+            except SiteUnreachable as error:
+                failures += 1
+                if failures == _FAILURES_SAID:
+                    self._register.unreachable(watched, str(error))
+            except Exception:  # boundary: without this loop no end is seen
+                logger.exception("the attempts at %s could not be looked at", self._site)
+                failures += 1
+            pause_s = max(self._pace.files_s * 2**failures, took_s * self._pace.rest)
+            await asyncio.sleep(min(pause_s, self._pace.again_max_s))
+
+    async def _look(self, watched: Sequence[Live]) -> float:
+        """Look at attempts, and do what follows; how long it took to look at their files, in seconds."""
+        # The scheduler first: what it says has ended has written its record before.
+        if self._monotonic() >= self._ask_at:
+            await self._ask_scheduler(watched)
+        began = self._monotonic()
+        told = await self._files(watched)
+        took_s = self._monotonic() - began
+        judged = [(live, self._judge(live, told[live.place])) for live in watched if not live.is_over]
+        await self._settle([(live, found.nonce) for live, found in judged if isinstance(found, ToSettle)])
+        to_void = [(live, found.error) for live, found in judged if isinstance(found, ToVoid)]
+        for live, _ in to_void:
+            live.is_handed_in = False
+        if to_void:
+            self._hands.void(to_void)
+        return took_s
+
+    async def _files(self, watched: Sequence[Live]) -> Mapping[str, Files]:
+        # What a holder left unlinked counts only when it has been gone for some time.
+        gone = [live.place for live in watched if live.gone_since is not None]
+        others = [live.place for live in watched if live.gone_since is None]
+        seen = {live.place: live.files for live in watched if live.files is not None}
+        return {**await self._place.look(others, seen), **await self._place.look_closely(gone)}
+
+    async def _ask_scheduler(self, watched: Sequence[Live]) -> None:
+        began = self._monotonic()
+        # An element is known by the name of its array and its index.
+        standings: dict[tuple[str, int | None], list[Standing]] = defaultdict(list)
+        listing = await self._scheduler.look([id_ for live in watched for id_ in live.ids])
+        for one in listing.jobs:
+            standings[one.name, one.index].append(one)
+        has_changed = False
+        for live in watched:
+            seen = standings.get((live.name, live.index), [])
+            has_changed |= [one.word for one in seen] != [one.word for one in live.standings]
+            live.standings = seen
+            live.complete = listing.complete
+            live.has_whole_queue = listing.has_whole_queue
+        # Asked again each time: that it was taken does not say that it will be done.
+        stubborn = [live for live in watched if live.is_cancelled and not live.has_ended]
+        if stubborn:
+            self._hands.cancel([id_ for live in stubborn for id_ in live.ids])
+        if not listing.complete and listing.why != self._trouble:
+            logger.warning("the scheduler of %s did not list everything: %s", self._site, listing.why)
+        self._trouble = listing.why
+        self._ask_s = (
+            self._pace.ask_first_s if has_changed else min(self._ask_s * _ASK_GROWTH, self._pace.ask_max_s)
+        )
+        now = self._monotonic()
+        self._ask_at = now + max(self._ask_s, min((now - began) * self._pace.rest, self._pace.ask_max_s))
+
+    def _judge(self, live: Live, files: Files) -> Verdict:
+        """What became of an attempt; tells its progress, and its end."""
+        live.files = files
+        self._register.progress(live, files)
+        now = self._monotonic()
+        if verdict.is_alive(files, live.standings) or not live.has_whole_queue:
+            live.gone_since = None
+        elif live.gone_since is None:
+            live.gone_since = now
+        gone_s = 0.0 if live.gone_since is None else now - live.gone_since
+        known = Known(
+            live.launch.token,
+            live.is_cancelled,
+            gone_s,
+            self._pace,
+            heeds_memory=live.launch.heeds_memory,
+        )
+        found = verdict.judge(
+            known, files, live.standings, complete=live.complete, has_queue=live.has_whole_queue
+        )
+        if not isinstance(found, Wait | ToVoid | ToSettle):
+            self._register.end(live, found)
+            if files.record is None or files.record.get("signals"):
+                # Somebody ended it, and may have put it back into the queue.
+                self._hands.take_back(live)
+        return found
+
+    async def _settle(self, attempts: Sequence[tuple[Live, str]]) -> None:
+        if attempts:
+            await self._place.settle([(live.place, nonce) for live, nonce in attempts])
+            self._wake.set()
