@@ -12,6 +12,7 @@ from jobmgr.cli.main import DONE, exit_code
 from jobmgr.cli.session import batched, expand, with_client
 from jobmgr.client import Client
 from jobmgr.domain.job import Job
+from jobmgr.domain.site import LOCAL
 from jobmgr.domain.status import Status
 from jobmgr.errors import AnswerLost, JobmgrError, ServiceUnreachable
 
@@ -126,6 +127,7 @@ def _wish(job: Job) -> str:
         return " (being held)"
     if job.pause_requested_at is not None and job.status is not Status.PAUSED:
         return " (being paused)"
-    if job.pause_requested_at is None and job.status is Status.PAUSED:
+    # Elsewhere the scheduler may have suspended it, and nobody wishes that it goes on.
+    if job.pause_requested_at is None and job.status is Status.PAUSED and job.site == LOCAL:
         return " (being resumed)"
     return ""

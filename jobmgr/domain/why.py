@@ -36,9 +36,9 @@ class Surroundings:
     """What the explanation looks at besides the job.
 
     `slots` are those of this service, or of the foreign queue that the job is for; `closed` says what stops all starts
-    there now. `said_there` is why the foreign queue lets it wait, in that one's words, and `expected_start` when it
-    expects to start it. If that queue was not told of a hold, of its end, or of the priority, `untold_hold` and
-    `untold_priority` are what it said to that, if anything.
+    there now. `said_there` is why the foreign queue lets it wait, or suspended it, in that one's words, and
+    `expected_start` when it expects to start it. If that queue was not told of a hold, of its end, or of the priority,
+    `untold_hold` and `untold_priority` are what it said to that, if anything.
     """
 
     queue: Queue
@@ -77,7 +77,7 @@ def _why_live(job: Job, around: Surroundings, now: datetime) -> Reason:
     if job.cancel_requested_at is not None:
         return Reason("cancelling", "its cancellation was requested; its processes are being ended")
     if job.status is Status.PAUSED:
-        return Reason("paused", f"attempt {job.attempt} is paused; `resume` lets it go on")
+        return _why_paused(job, around)
     if job.pause_requested_at is not None:
         return Reason("pausing", "its pause was requested; its processes are being stopped")
     if job.status is Status.SCHEDULED:
@@ -93,6 +93,14 @@ def _why_live(job: Job, around: Surroundings, now: datetime) -> Reason:
             "scheduled", f"attempt {job.attempt} waits at {job.site} as {job.handle}{why}{when}", at
         )
     return Reason(job.status.value, f"attempt {job.attempt} is {job.status}")
+
+
+def _why_paused(job: Job, around: Surroundings) -> Reason:
+    if job.pause_requested_at is None and job.site != LOCAL:
+        why = f": {around.said_there}" if around.said_there else ""
+        what = f"{job.site} has suspended attempt {job.attempt} ({job.handle}){why}"
+        return Reason("paused", f"{what}; it goes on when {job.site} says so, and `resume` asks for that")
+    return Reason("paused", f"attempt {job.attempt} is paused; `resume` lets it go on")
 
 
 def _untold(job: Job, around: Surroundings) -> list[Reason]:

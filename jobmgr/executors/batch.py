@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 
 _WITHDRAWALS = 12
 _WAITS = frozenset({Phase.PENDING, Phase.HELD, Phase.UNKNOWN})
+_EXPLAINED = frozenset({Phase.PENDING, Phase.HELD, Phase.SUSPENDED})
 
 
 class BatchExecutor:
@@ -94,7 +95,10 @@ class BatchExecutor:
 
     async def recover(self, launches: Sequence[Launch]) -> None:
         """See Executor. One without a handle may have been handed in, or not."""
-        self._spawn(self._take_up([self._register.take(launch) for launch in launches]))
+        lives = [self._register.take(launch) for launch in launches]
+        for live in lives:
+            live.is_paused = None
+        self._spawn(self._take_up(lives))
 
     async def cancel(self, token: str, grace_s: float) -> None:  # noqa: ARG002 -- as Executor has it
         """See Executor. The grace is the scheduler's own (`KillWait`)."""
@@ -105,15 +109,15 @@ class BatchExecutor:
 
     async def pause(self, token: str) -> None:
         """See Executor."""
-        self._spawn(self._ask(token, Wish.SUSPEND))
+        live = self._register.get(token)
+        if live is not None:
+            self._spawn(self._turn(live, Wish.SUSPEND))
 
     async def resume(self, token: str) -> None:
         """See Executor."""
         live = self._register.get(token)
         if live is not None:
-            # So that it is told as soon as it is seen to run, whether somebody had let it go on before or not.
-            live.is_paused = True
-        self._spawn(self._ask(token, Wish.RESUME))
+            self._spawn(self._turn(live, Wish.RESUME))
 
     async def tell(self, token: str, wished: Wished) -> None:
         """See ForeignExecutor."""
@@ -167,7 +171,7 @@ class BatchExecutor:
             return ""
         if not live.is_handed_in:
             return live.said
-        waiting = [one for one in live.standings if one.phase in (Phase.PENDING, Phase.HELD)]
+        waiting = [one for one in live.standings if one.phase in _EXPLAINED]
         return waiting[0].reason or waiting[0].word if waiting else ""
 
     async def trial(self) -> Sequence[Step]:
@@ -306,11 +310,14 @@ class BatchExecutor:
         await self._ask_about([id_ for live in lives for id_ in live.ids], Wish.CANCEL)
         self._watch.look_soon()
 
-    async def _ask(self, token: str, wish: Wish) -> None:
-        live = self._register.get(token)
-        if live is not None:
+    async def _turn(self, live: Live, wish: Wish) -> None:
+        # In the order in which they were wished, however long the scheduler takes for one.
+        async with live.turning:
             await self._ask_about(live.ids, wish)
-            self._watch.look_soon()
+        if wish is Wish.RESUME:
+            # It is told when it is next seen to run, whether it was suspended before or not; not by an older listing.
+            live.is_paused, live.standings = True, ()
+        self._watch.look_soon()
 
     async def _ask_about(self, ids: Sequence[str], wish: Wish) -> None:
         with contextlib.suppress(SiteUnreachable, NotUnderstood):

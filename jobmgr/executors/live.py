@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -26,7 +27,7 @@ class Live:
     is_cancelled: bool = False
     is_over: bool = False
     has_started: bool = False
-    is_paused: bool = False
+    is_paused: bool | None = False  # None: not known
     is_unreachable: bool = False
     gone_since: float | None = None
     said: str = ""
@@ -35,6 +36,7 @@ class Live:
     complete: bool = False
     has_whole_queue: bool = False
     errand: Errand = field(default_factory=Errand)
+    turning: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def place(self) -> str:

@@ -93,7 +93,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """Every process of the attempt was seen stopped."""
+    """Every process of the attempt was seen stopped; by a foreign queue perhaps without anybody's wish."""
 
     token: str
 
@@ -224,7 +224,7 @@ class ForeignExecutor(Executor, Protocol):
         ...
 
     def reason(self, token: str) -> str:
-        """Why the attempt waits there, in that queue's words; empty if it does not, or that is not known."""
+        """Why the attempt waits or is suspended there, in that queue's words; empty if that is not known, or not so."""
         ...
 
     async def tell(self, token: str, wished: Wished) -> None:

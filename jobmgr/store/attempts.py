@@ -17,6 +17,7 @@ from jobmgr.domain.job import JobError, OnLost
 from jobmgr.domain.outcome import RELEASED, End, Outcome, Rules
 from jobmgr.domain.resources import Resources
 from jobmgr.domain.retry import Growth, Retry
+from jobmgr.domain.site import LOCAL
 from jobmgr.domain.status import UNSTARTED, Status
 from jobmgr.domain.wish import Hold, Rank, Wished
 from jobmgr.store import dependencies, jobs
@@ -57,6 +58,7 @@ _FENCE = sa.select(
     Job.held_at,
     Job.hold_untold,
     Job.priority_untold,
+    Job.resume_untold,
     Job.started_at,
     Spec.max_attempts,
     Spec.backoff_s,
@@ -247,6 +249,9 @@ def turn(tx: Transaction, turns: Sequence[Turn]) -> list[bool]:
         status = Status.PAUSED if item.is_paused else Status.RUNNING
         if row is None:
             continue
+        if row.resume_untold is not None and not item.is_paused:
+            # It goes on, whoever brought that about.
+            tx.connection.execute(sa.update(Job).where(Job.id == row.id).values(resume_untold=None))
         old, v = current[item.key]
         if old is status or old not in _STARTED:
             continue
@@ -394,6 +399,7 @@ _FINISH_JOB = Prepared(
             # Another attempt is handed in as its job is then.
             "hold_untold": sa.null(),
             "priority_untold": sa.null(),
+            "resume_untold": sa.null(),
         }
     )
 )
@@ -508,7 +514,16 @@ _PAUSES = (
     .where(
         # As the index says it, so that it is used.
         sa.literal_column(f"({PAUSING})"),
-        (Job.pause_requested_at.is_not(None)) != (Job.status == sa.literal_column("'paused'")),
+        sa.or_(
+            sa.and_(Job.pause_requested_at.is_not(None), Job.status != sa.literal_column("'paused'")),
+            Job.resume_untold.is_not(None),
+            # Here nobody but us pauses; a foreign queue has its own reasons to.
+            sa.and_(
+                Job.site == LOCAL,
+                Job.pause_requested_at.is_(None),
+                Job.status == sa.literal_column("'paused'"),
+            ),
+        ),
         Job.status.in_([status.value for status in _STARTED]),
         Attempt.finished_at.is_(None),
         Attempt.dispatcher == sa.bindparam("of_dispatcher"),
@@ -517,7 +532,10 @@ _PAUSES = (
 
 
 def pause_wishes(connection: sa.Connection, dispatcher: str) -> list[tuple[str, bool]]:
-    """Running attempts of the dispatcher to pause (True), and paused ones to resume (False), by token."""
+    """Running attempts of the dispatcher to pause (True), and paused ones to resume (False), by token.
+
+    What a foreign queue suspended by itself is left alone until a user resumes it.
+    """
     rows = connection.execute(_PAUSES, {"of_dispatcher": dispatcher})
     return [(row.token, bool(row.wanted)) for row in rows]
 

@@ -101,18 +101,23 @@ def _pause(tx: Transaction, row: AnyRow) -> None:
         raise IllegalTransition(row.job_id, row.status, "paused; `hold` keeps a waiting job from starting")
     if row.pause_requested_at is None:
         tx.topics.add(Topic.WISH)
-        change(tx, row, "pause_requested", pause_requested_at=tx.now)
+        change(tx, row, "pause_requested", pause_requested_at=tx.now, resume_untold=None)
 
 
 def resume(tx: Transaction, job_ids: Sequence[str]) -> list[JobView]:
-    """Take the wish to pause back. Jobs that nobody wanted paused stay as they are."""
+    """Take the wish to pause back, or wish that what a foreign queue suspended goes on. Others stay as they are."""
     return _each(_resume, tx, job_ids)
 
 
 def _resume(tx: Transaction, row: AnyRow) -> None:
-    if row.pause_requested_at is not None:
-        tx.topics.add(Topic.WISH)
-        change(tx, row, "resume_requested", pause_requested_at=None)
+    is_suspended = row.status == Status.PAUSED and row.site != LOCAL and row.resume_untold is None
+    if row.pause_requested_at is None and not is_suspended:
+        return
+    tx.topics.add(Topic.WISH)
+    # Nothing was paused before its start, and here the status alone tells what is to be done.
+    is_told = row.site == LOCAL or Status(row.status) not in (Status.RUNNING, Status.PAUSED)
+    untold = None if is_told else row.v + 1
+    change(tx, row, "resume_requested", pause_requested_at=None, resume_untold=untold)
 
 
 def retry(tx: Transaction, job_ids: Sequence[str]) -> list[JobView]:

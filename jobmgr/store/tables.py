@@ -98,10 +98,11 @@ class Job(Base):
     deps_left: Mapped[int] = mapped_column(sa.Integer)
     cancel_requested_at: Mapped[datetime | None] = mapped_column(Moment)
     pause_requested_at: Mapped[datetime | None] = mapped_column(Moment)
-    # What the foreign queue of its attempt was not told yet: the versions that changed whether it is held, and its
-    # priority. Null: nothing.
+    # What the foreign queue of its attempt was not told yet: the versions that changed whether it is held, its
+    # priority, and that it is to go on. Null: nothing.
     hold_untold: Mapped[int | None] = mapped_column(sa.Integer)
     priority_untold: Mapped[int | None] = mapped_column(sa.Integer)
+    resume_untold: Mapped[int | None] = mapped_column(sa.Integer)
     # What the next attempt asks for instead of what its spec says, because one before had too little.
     grown: Mapped[dict[str, Any] | None] = mapped_column(_JsonOrNull)
     attempt: Mapped[int] = mapped_column(sa.Integer, default=0)
@@ -154,8 +155,8 @@ ASKING = "cpus > 0 OR memory_bytes > 0 OR gpus > 0"
 _partial("ix_jobs_asking", Job.site, Job.priority.desc(), Job.id, where=f"status = 'queued' AND ({ASKING})")
 _partial("ix_jobs_due", Job.due_at, where="status = 'pending' AND due_at IS NOT NULL")
 _partial("ix_jobs_cancelling", Job.id, where="cancel_requested_at IS NOT NULL AND finished_at IS NULL")
-# Whom somebody wants paused, or who is: the few whose wish and status may differ.
-PAUSING = "pause_requested_at IS NOT NULL OR status = 'paused'"
+# Whom somebody wants paused or resumed, or who is paused: the few whose wish and status may differ.
+PAUSING = "pause_requested_at IS NOT NULL OR status = 'paused' OR resume_untold IS NOT NULL"
 _partial("ix_jobs_pausing", Job.id, where=PAUSING)
 UNTOLD = "hold_untold IS NOT NULL OR priority_untold IS NOT NULL"
 _partial("ix_jobs_untold", Job.id, where=UNTOLD)

@@ -84,6 +84,8 @@ async def test_wishes_made_while_no_service_runs_are_passed_on_by_the_next(lab: 
 async def test_wish_is_told_again_until_the_cluster_answers(lab: Lab) -> None:
     lab.fault(
         "scontrol",
+        # The installation is asked before anything is handed in.
+        '[ "$1" != show ] || exec "$real" "$@"; '
         'echo "slurm_suspend error: Unable to contact slurm controller (connect failure)" >&2; exit 1',
     )
     async with lab.service() as manager:
@@ -122,3 +124,62 @@ async def test_refused_wish_is_said_and_hinders_nothing(lab: Lab) -> None:
 
         assert set(await reasons(manager, job_id)) == {"scheduled", "not_taken"}
         await lab.let_run(manager, job_id)
+
+
+async def test_what_the_cluster_suspends_is_shown_and_left_alone_until_a_user_resumes_it(lab: Lab) -> None:
+    lab.fault("squeue", f'echo >>{lab.faults}/looks; exec "$real" "$@"')
+    lab.fault("scontrol", f'echo "$1" >>{lab.faults}/asked; exec "$real" "$@"')
+    async with lab.service() as manager:
+        job_id = await running(lab, manager)
+        handle = str((await manager.get(job_id)).handle)
+
+        lab.slurm.say("scontrol", "suspend", handle)
+        await eventually(lambda: is_now(manager, job_id, Status.PAUSED), timeout_s=60)
+        await looks(lab, 2)
+        why = await reasons(manager, job_id)
+        left_alone = asked(lab)
+        lab.slurm.say("scontrol", "resume", handle)
+        await eventually(lambda: is_now(manager, job_id, Status.RUNNING), timeout_s=60)
+        lab.slurm.say("scontrol", "suspend", handle)
+        await eventually(lambda: is_now(manager, job_id, Status.PAUSED), timeout_s=60)
+        await manager.resume(job_id)
+        await eventually(lambda: is_now(manager, job_id, Status.RUNNING), timeout_s=60)
+
+        assert f"lab has suspended attempt 1 ({handle})" in why["paused"]
+        assert "resume" not in left_alone
+        assert "resume" in asked(lab)
+        (lab.faults / "go").touch()
+        assert (await manager.wait(job_id, 60)).exit_code == 3
+
+
+async def test_what_went_on_while_no_service_ran_is_not_paused_any_more(lab: Lab) -> None:
+    async with lab.service() as manager:
+        job_id = await running(lab, manager)
+        handle = str((await manager.get(job_id)).handle)
+        lab.slurm.say("scontrol", "suspend", handle)
+        await eventually(lambda: is_now(manager, job_id, Status.PAUSED), timeout_s=60)
+    lab.slurm.say("scontrol", "resume", handle)
+    async with lab.service() as manager:
+        await eventually(lambda: is_now(manager, job_id, Status.RUNNING), timeout_s=60)
+        (lab.faults / "go").touch()
+        assert (await manager.wait(job_id, 60)).exit_code == 3
+
+
+async def running(lab: Lab, manager: JobManager) -> str:
+    """A job that runs until it is told to go."""
+    await manager.put_site("lab", SiteAsked(kind="slurm"))
+    command = ["sh", "-c", f"while [ ! -e {lab.faults}/go ]; do sleep 0.1; done; exit 3"]
+    job_id = await manager.submit(command, site="lab", resources={"memory": "10MB"})
+    await eventually(lambda: is_now(manager, job_id, Status.RUNNING), timeout_s=60)
+    return job_id
+
+
+async def looks(lab: Lab, number: int) -> None:
+    """Wait until the cluster was looked at so often again."""
+    before = (lab.faults / "looks").stat().st_size
+    await eventually(lambda: (lab.faults / "looks").stat().st_size >= before + number, timeout_s=60)
+
+
+def asked(lab: Lab) -> list[str]:
+    """What scontrol was asked for by the service."""
+    return (lab.faults / "asked").read_text().split()

@@ -95,6 +95,20 @@ def test_live_job_whose_cancel_is_under_way_says_so() -> None:
     assert codes(status=Status.RUNNING, cancel_requested_at=NOW) == ["cancelling"]
 
 
+def test_what_a_foreign_queue_suspended_by_itself_is_told_apart_from_a_pause() -> None:
+    job = replace(JOB, status=Status.PAUSED, site="lab", handle="7", attempt=1)
+    around = replace(AROUND, said_there="SUSPENDED")
+
+    (suspended,) = explain(job, around, NOW)
+    (paused,) = explain(replace(job, pause_requested_at=NOW), around, NOW)
+
+    assert suspended.code == paused.code == "paused"
+    assert suspended.message.startswith(
+        "lab has suspended attempt 1 (7): SUSPENDED; it goes on when lab says so"
+    )
+    assert paused.message == "attempt 1 is paused; `resume` lets it go on"
+
+
 def test_job_that_waits_elsewhere_tells_why_and_when_it_is_expected_to_start() -> None:
     at = NOW + timedelta(hours=1)
     job = replace(JOB, status=Status.SCHEDULED, site="lab", handle="7", attempt=1)

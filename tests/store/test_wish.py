@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 import pytest_asyncio
 
@@ -12,8 +14,8 @@ from jobmgr.domain.outcome import End
 from jobmgr.domain.status import Status
 from jobmgr.domain.wish import Hold, Rank, Wished
 from jobmgr.errors import IllegalTransition
-from jobmgr.store import attempts, claims, events, ownership
-from jobmgr.store.attempts import Schedule, Told
+from jobmgr.store import attempts, claims, events, jobs, ownership
+from jobmgr.store.attempts import Schedule, Start, Told, Turn
 from jobmgr.store.claims import Claim, Claimed, Room
 from jobmgr.store.transaction import Topic
 from tests.store.worker import Worker, ending
@@ -37,6 +39,22 @@ async def waiting(worker: Worker, claimed: Claimed) -> Claimed:
 async def claim(worker: Worker) -> Claimed:
     (found,) = await worker.database.write(claims.claim, Claim(worker.id, "far", Room.elsewhere(1), choose))
     return found
+
+
+@pytest_asyncio.fixture
+async def running(worker: Worker, waiting: Claimed) -> Claimed:
+    """The attempt of job `a`, which runs in a foreign queue."""
+    await worker.database.write(attempts.start, Start(key_of(waiting), "77", datetime.now(UTC), "/w"))
+    return waiting
+
+
+async def turns(worker: Worker) -> list[bool]:
+    """What is wished of running attempts: True to pause, False to resume."""
+    return [is_pause for _, is_pause in await worker.database.read(attempts.pause_wishes, worker.id)]
+
+
+async def turn(worker: Worker, claimed: Claimed, *, is_paused: bool) -> None:
+    await worker.database.write(attempts.turn, Turn(key_of(claimed), is_paused))
 
 
 async def untold(worker: Worker) -> list[Wished]:
@@ -234,3 +252,55 @@ async def test_hold_of_a_job_that_is_about_to_start_here_is_refused(worker: Work
 
     assert await untold(worker) == []
     assert (await worker.get("here")).priority == 4
+
+
+async def test_what_the_queue_suspended_is_left_alone_until_a_user_resumes_it(
+    worker: Worker, running: Claimed
+) -> None:
+    await turn(worker, running, is_paused=True)
+    suspended = await turns(worker)
+    (asked,) = await worker.database.write_all(jobs.resume, ["a"])
+    await worker.database.write(jobs.resume, "a")  # a second time it says no more
+    wished = await turns(worker)
+    await turn(worker, running, is_paused=False)
+
+    assert (suspended, wished, await turns(worker)) == ([], [False], [])
+    assert asked.status is Status.PAUSED
+    assert (await worker.get("a")).status is Status.RUNNING
+    assert (await kinds(worker))[-3:] == ["paused", "resume_requested", "resumed"]
+
+
+async def test_pause_that_is_taken_back_before_it_was_seen_is_resumed(
+    worker: Worker, running: Claimed
+) -> None:
+    await worker.database.write(jobs.pause, "a")
+    pause = await turns(worker)
+    await worker.database.write(jobs.resume, "a")
+    await turn(worker, running, is_paused=True)
+    resume = await turns(worker)
+    await turn(worker, running, is_paused=False)
+    # This time it is the queue's doing.
+    await turn(worker, running, is_paused=True)
+
+    assert (pause, resume, await turns(worker)) == ([True], [False], [])
+
+
+async def test_pause_is_the_last_word_after_a_resume(worker: Worker, running: Claimed) -> None:
+    await worker.database.write(jobs.pause, "a")
+    await worker.database.write(jobs.resume, "a")
+    await worker.database.write(jobs.pause, "a")
+
+    assert await turns(worker) == [True]
+    await turn(worker, running, is_paused=True)
+    assert await turns(worker) == []
+
+
+async def test_resume_is_forgotten_with_its_attempt(worker: Worker, running: Claimed) -> None:
+    await turn(worker, running, is_paused=True)
+    await worker.database.write(jobs.resume, "a")
+    await worker.lose(running)
+    await worker.database.write(jobs.retry, "a")
+    again = await claim(worker)
+    await worker.database.write(attempts.start, Start(key_of(again), "78", datetime.now(UTC), "/w"))
+
+    assert await turns(worker) == []
