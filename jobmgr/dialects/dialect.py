@@ -75,9 +75,13 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """It did not take the job now, for certain, and may later; in its own words."""
+    """It did not take the job now, for certain, and may later; in its own words.
+
+    `is_full`: the number of jobs that it has is the reason, so it may take a smaller array.
+    """
 
     words: str
+    is_full: bool = False
 
 
 @dataclass(frozen=True, slots=True)

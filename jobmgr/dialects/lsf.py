@@ -33,7 +33,8 @@ from jobmgr.dialects.quoting import bare_environment, word
 from jobmgr.errors import InvalidRequest
 
 _SUBMITTED = re.compile(r"Job <(\d+)> is submitted to")
-_BUSY = re.compile(r"LIM is down|Connection refused|Pending job threshold reached")
+_BUSY = re.compile(r"LIM is down|Connection refused")
+_FULL = re.compile(r"Pending job threshold reached")
 _LOST = re.compile(r"LSF library call|timed? ?out|not responding|cannot connect|system call", re.IGNORECASE)
 _PLAIN = re.compile(r"Job not submitted|Request aborted by esub|^Usage: bsub", re.MULTILINE)
 
@@ -127,6 +128,8 @@ class Lsf:
             return Submitted(numbers[0])
         if answer.exit_code is None or numbers or has_retried:
             return Doubtful(told)
+        if _FULL.search(heard) is not None:
+            return Busy(told, is_full=True)
         if _BUSY.search(heard) is not None:
             return Busy(told)
         is_plain = _PLAIN.search(heard) is not None and _LOST.search(heard) is None

@@ -170,10 +170,10 @@ class Pbs:
             return _torque_submission(answer)
         if answer.exit_code in _REFUSED:
             return Refused(told)
+        if answer.exit_code in _TOO_MANY:
+            return Busy(told, is_full=True)
         is_unsent = answer.exit_code in _NO_SERVER and _NEVER_SENT.search(answer.stderr) is not None
-        if answer.exit_code in _TOO_MANY or is_unsent:
-            return Busy(told)
-        return Doubtful(told)
+        return Busy(told) if is_unsent else Doubtful(told)
 
     def find(self, name: str) -> tuple[Command, ...]:
         """See Dialect. qselect takes the whole name, and answers ids alone."""

@@ -334,7 +334,7 @@ def _refusal(answer: Answer) -> Submission:
         return Refused(told) if _NOT_SENT.search(answer.stderr) else Doubtful(told)
     last = failed[-1].strip()
     if last.startswith(_POLICY):
-        return Busy(told) if _SUBMIT_LIMIT.search(answer.stderr) else Refused(told)
+        return Busy(told, is_full=True) if _SUBMIT_LIMIT.search(answer.stderr) else Refused(told)
     if last.startswith(_BUSY):
         return Busy(told)
     return Refused(told) if last.startswith(_REFUSALS) else Doubtful(told)

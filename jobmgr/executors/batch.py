@@ -24,7 +24,7 @@ from jobmgr.executors import gate
 from jobmgr.executors.cluster import Cluster
 from jobmgr.executors.errand import Messenger
 from jobmgr.executors.gathering import Gathering
-from jobmgr.executors.handing import Desk, Given, Refusal
+from jobmgr.executors.handing import Desk, Given, Parted, Refusal
 from jobmgr.executors.live import Live
 from jobmgr.executors.pace import DEFAULT_PACE, Pace
 from jobmgr.executors.parcel import Member, Parcel
@@ -233,6 +233,11 @@ class BatchExecutor:
         )
         if isinstance(given, Given):
             await self._has(lives, given)
+        elif isinstance(given, Parted):
+            # One after the other: while there is no room for one job, one job asks for it.
+            by_token = {live.launch.token: live for live in lives}
+            for part in given.parcels:
+                await self._hand_in(part, [by_token[one.launch.token] for one in part.members])
         else:
             error = given.error if isinstance(given, Refusal) else None
             await self._void([(live, error) for live in lives if live.is_wanted])

@@ -26,7 +26,7 @@ from jobmgr.domain.job import JobError
 from jobmgr.errors import InvalidRequest, SiteUnreachable
 from jobmgr.executors import gate, process
 from jobmgr.executors.pace import Pace
-from jobmgr.executors.parcel import Member, Parcel, alone, parcels
+from jobmgr.executors.parcel import Member, Parcel, alone, halves, parcels
 from jobmgr.executors.place import Files, NotPlaced, Place, Placed, PlacedForOther, Stock
 from jobmgr.executors.protocol import Launch
 from jobmgr.executors.scheduler import Scheduler
@@ -60,6 +60,13 @@ class Withdrawn:
 @dataclass(frozen=True, slots=True)
 class Absent:
     """It was not handed in, as far as can be told, and cannot be now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parted:
+    """The scheduler has no room for all of it: none of it was taken, for certain. Its parts may go one by one."""
+
+    parcels: Sequence[Parcel]
 
 
 # Which attempts of a parcel are still to be run.
@@ -100,13 +107,13 @@ class Desk:
             odd: list[Launch] = []
             for launch in wanted():
                 (plain if self._can_describe(launch, dialect) else odd).append(launch)
-            arrays = parcels(plain, dialect.array_cap, lambda: secrets.token_hex(16))
+            arrays = parcels(plain, dialect.array_cap, _new_token)
             return [*arrays, *map(alone, odd)]
         return []
 
     async def hand_in(
         self, parcel: Parcel, wanted: Wanted, tell: Tell, *, is_doubtful: bool
-    ) -> Given | Refusal | Withdrawn | Absent:
+    ) -> Given | Refusal | Withdrawn | Absent | Parted:
         """Hand a parcel in; `is_doubtful`: it may have been before. Goes on until that is decided.
 
         `tell` is told why it takes so long.
@@ -124,6 +131,9 @@ class Desk:
             match answer:
                 case Given() | Refusal() | Withdrawn():
                     return answer
+                case Busy(is_full=True, words=words) if parcel.is_array:
+                    tell(f"it was not taken: {words}")
+                    return Parted(halves(wanted(), _new_token))
                 case Busy() | Doubtful():
                     is_doubtful = isinstance(answer, Doubtful)
                     tell(f"it was not taken: {answer.words}")
@@ -278,6 +288,10 @@ class Desk:
             process.RUN_VARIABLE: run,
             process.ATTEMPT_VARIABLE: launch.token,
         }
+
+
+def _new_token() -> str:
+    return secrets.token_hex(16)
 
 
 def _placed(parcel: Parcel, member: Member) -> Placed:

@@ -25,8 +25,9 @@ class Member:
 class Parcel:
     """One submission, with a token of its own; that of an attempt which is alone is the attempt's.
 
-    An attempt is in one parcel for all its life. An array that an earlier service handed in is not `is_whole`: only
-    some of its elements may be known, so it cannot be handed in again.
+    An attempt is in one parcel for all its life, unless an array was refused for certain, and is parted. An array that
+    an earlier service handed in is not `is_whole`: only some of its elements may be known, so it cannot be handed in
+    again.
     """
 
     name: str
@@ -64,7 +65,17 @@ def parcels(launches: Sequence[Launch], array_cap: int | None, new_token: Callab
     for launch in launches:
         alike[launch.resources, launch.priority].append(launch)
     chunks = [same[start : start + most] for same in alike.values() for start in range(0, len(same), most)]
-    return [alone(chunk[0]) if len(chunk) == 1 else _array(chunk, new_token()) for chunk in chunks]
+    return [_together(chunk, new_token) for chunk in chunks]
+
+
+def halves(launches: Sequence[Launch], new_token: Callable[[], str]) -> list[Parcel]:
+    """Two parcels of members of one, in their order; of a single one its own."""
+    middle = (len(launches) + 1) // 2
+    return [_together(half, new_token) for half in (launches[:middle], launches[middle:]) if half]
+
+
+def _together(launches: Sequence[Launch], new_token: Callable[[], str]) -> Parcel:
+    return alone(launches[0]) if len(launches) == 1 else _array(launches, new_token())
 
 
 def _array(launches: Sequence[Launch], token: str) -> Parcel:

@@ -92,9 +92,15 @@ def test_plain_refusals_of_bsub_are_refusals_in_its_words(name: str) -> None:
     assert submission.words == recorded(name).stderr.strip()
 
 
-@pytest.mark.parametrize("name", ["bsub_ntries1_down", "bsub_pend_threshold_notry", "lim_down_ntries1"])
-def test_a_limit_or_a_daemon_that_was_not_reached_is_busy(name: str) -> None:
-    assert isinstance(CLASSIC.submitted(recorded(name)), Busy)
+@pytest.mark.parametrize(
+    ("name", "is_full"),
+    [("bsub_ntries1_down", False), ("bsub_pend_threshold_notry", True), ("lim_down_ntries1", False)],
+)
+def test_a_limit_or_a_daemon_that_was_not_reached_is_busy(name: str, *, is_full: bool) -> None:
+    submission = CLASSIC.submitted(recorded(name))
+
+    assert isinstance(submission, Busy)
+    assert submission.is_full == is_full
 
 
 @pytest.mark.parametrize(

@@ -103,11 +103,19 @@ def test_plain_refusals_of_qsub_are_refusals_in_its_words(name: str, words: str)
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["qsub_err_server_max_queued", "qsub_err_over_queue_limit", "down_qsub_f", "qsub_err_PBS_SERVER_unknown"],
+    ("name", "is_full"),
+    [
+        ("qsub_err_server_max_queued", True),
+        ("qsub_err_over_queue_limit", True),
+        ("down_qsub_f", False),
+        ("qsub_err_PBS_SERVER_unknown", False),
+    ],
 )
-def test_a_limit_or_a_server_that_was_not_reached_is_busy(name: str) -> None:
-    assert isinstance(PBS.submitted(recorded(name)), Busy)
+def test_a_limit_or_a_server_that_was_not_reached_is_busy(name: str, *, is_full: bool) -> None:
+    submission = PBS.submitted(recorded(name))
+
+    assert isinstance(submission, Busy)
+    assert submission.is_full == is_full
 
 
 @pytest.mark.parametrize(

@@ -287,7 +287,15 @@ def test_refusals_are_told_in_slurms_words(name: str) -> None:
 
 
 def test_limit_on_submitted_jobs_is_no_refusal() -> None:
-    assert isinstance(DIALECT.submitted(slurm_answer("busy-submit-limit")), Busy)
+    answer = slurm_answer("busy-submit-limit")
+
+    assert DIALECT.submitted(answer) == Busy(answer.stderr.strip(), is_full=True)
+
+
+def test_other_reasons_to_wait_say_nothing_of_numbers() -> None:
+    assert DIALECT.submitted(Answer(1, "", f"{_SAID}Resource temporarily unavailable")) == Busy(
+        f"{_SAID}Resource temporarily unavailable"
+    )
 
 
 _SAID = "sbatch: error: Batch job submission failed: "

@@ -31,6 +31,8 @@ from tests.patience import eventually
 QUICK = Pace(files_s=0.1, again_first_s=0.1, again_max_s=0.2, gather_s=0.05)
 SHELLS = [name for name in ("dash", "bash") if shutil.which(name)]
 
+_FAILED = "sbatch: error: Batch job submission failed: "
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -43,6 +45,10 @@ class Kind:
     directive: str
     element: Callable[[int], str]
     environment: Callable[[int], Mapping[str, str]]
+    # What it says, and with which exit code, if it has too many jobs of this user.
+    full: tuple[str, int]
+    # And if it cannot take any job now.
+    away: tuple[str, int]
 
 
 KINDS = {
@@ -58,6 +64,8 @@ KINDS = {
             "SLURM_ARRAY_JOB_ID": "12",
             "SLURM_ARRAY_TASK_ID": str(index),
         },
+        (f"sbatch: error: QOSMaxSubmitJobPerUserLimit\n{_FAILED}Job violates accounting/QOS policy", 1),
+        (f"{_FAILED}Resource temporarily unavailable", 1),
     ),
     "pbs": Kind(
         Pbs,
@@ -67,6 +75,8 @@ KINDS = {
         "#PBS -J 0-2",
         lambda index: f"65[{index}].pbs",
         lambda index: {"PBS_JOBID": f"65[{index}].pbs", "PBS_ARRAY_INDEX": str(index)},
+        ("qsub: would exceed complex's per-user limit of jobs in 'Q' state", 38),
+        ("qsub: cannot connect to server pbs (errno=15010)", 162),
     ),
     "lsf": Kind(
         Lsf,
@@ -79,6 +89,8 @@ KINDS = {
         '#BSUB -J "jm-{token}[1-3]"',
         lambda index: f"77[{index + 1}]",
         lambda index: {"LSB_JOBID": "77", "LSB_JOBINDEX": str(index + 1)},
+        ("User <root>: Pending job threshold reached. Job not submitted.", 255),
+        ("Connection refused. Job not submitted.", 255),
     ),
 }
 
@@ -106,6 +118,14 @@ class Site:
         version = "[ \"$1\" = --version ] && echo 'pbs_version = 23.06.06' && exit"
         install(self.programs, self.kind.submit, f"{version}; echo >>'{self.root}/asked'; {script}")
 
+    def takes_at_most(self, most: int, then: str) -> None:
+        """Let the submitting program refuse arrays of more elements, and do `then` for others."""
+        words, code = self.kind.full
+        # An array is handed in where its elements lie.
+        self.answers(
+            f"""[ "$(ls | grep -c '^[0-9]*$')" -le {most} ] || {{ echo "{words}" >&2; exit {code}; }}; {then}"""
+        )
+
     @property
     def asked(self) -> int:
         path = self.root / "asked"
@@ -125,14 +145,22 @@ class Site:
         assert isinstance(found, kind)
         return found
 
+    def script_homes(self) -> list[Path]:
+        return [*(self.root / "control" / ".arrays").iterdir()]
+
     def script(self) -> Path:
         (home,) = (self.root / "control" / ".arrays").iterdir()
         return home / "script"
 
-    def run(self, index: int) -> int:
+    def handed_in_as(self, launch: Launch) -> tuple[Path, str]:
+        """The directory of the array that an attempt is in, and its index there."""
+        name, index = (self.root / "control" / launch.place / "submission").read_text().split()
+        return self.root / "control" / ".arrays" / name.removeprefix("jm-"), index
+
+    def run(self, index: int, script: Path | None = None) -> int:
         """Run an element as a node would; its exit code."""
         return subprocess.run(
-            [str(self.programs / "sh"), str(self.script())],
+            [str(self.programs / "sh"), str(script or self.script())],
             env={"PATH": os.environ["PATH"], **self.kind.environment(index)},
             check=False,
             timeout=60,
@@ -221,6 +249,53 @@ async def test_longer_campaigns_are_several_arrays(site: Site, executor: BatchEx
     assert sorted(len(list(home.iterdir())) for home in homes) == [4, 4]
 
 
+async def test_array_that_is_too_large_for_now_is_parted(site: Site, executor: BatchExecutor) -> None:
+    site.takes_at_most(2, f"echo '{site.kind.answer}'")
+    wanted = launches("exit 3", "exit 4", "exit 5")
+    await executor.launch(wanted)
+    for launch in wanted:
+        await site.said(launch, Scheduled)
+
+    assert site.asked == executor.asked["submit"] == 3  # of three, two and one
+    homes = [site.handed_in_as(launch) for launch in wanted]
+    assert [index for _, index in homes] == ["0", "1", "-"]
+    assert homes[0][0] == homes[1][0]
+    assert [site.run(index, homes[0][0] / "script") for index in range(2)] == [3, 4]
+    # What was refused starts nothing, should anybody run it.
+    (refused,) = set(site.script_homes()) - {homes[0][0]}
+    assert [site.run(index, refused / "script") for index in range(2)] == [holder.REFUSED] * 2
+
+
+async def test_parts_wait_for_one_another_while_there_is_no_room(site: Site, executor: BatchExecutor) -> None:
+    """One job asks for all."""
+    words, code = site.kind.full
+    site.answers(f'echo "{words}" >&2; exit {code}')
+    wanted = launches("true", "true", "true")
+    await executor.launch(wanted)
+    await eventually(lambda: executor.asked["submit"] >= 7)
+
+    assert [site.handed_in_as(launch)[1] for launch in wanted] == ["-", "1", "2"]
+    assert all(executor.reason(launch.token).startswith("it was not taken: ") for launch in wanted)
+    await executor.cancel(wanted[1].token, 1.0)
+    assert await site.said(wanted[1], NeverRan) == NeverRan(wanted[1].token, None)
+    site.answers(f"echo '{site.kind.answer}'")
+    for launch in (wanted[0], wanted[2]):
+        await site.said(launch, Scheduled)
+
+
+async def test_array_is_not_parted_for_other_reasons(site: Site, executor: BatchExecutor) -> None:
+    words, code = site.kind.away
+    site.answers(f'echo "{words}" >&2; exit {code}')
+    wanted = launches("true", "true", "true")
+    await executor.launch(wanted)
+    await eventually(lambda: executor.asked["submit"] >= 1 and executor.reason(wanted[0].token))
+    site.answers(f"echo '{site.kind.answer}'")
+    for launch in wanted:
+        await site.said(launch, Scheduled)
+
+    assert [site.handed_in_as(launch)[1] for launch in wanted] == ["0", "1", "2"]
+
+
 async def test_while_many_wait_there_who_comes_later_goes_together_too(tmp_path: Path) -> None:
     site = Site(tmp_path, SHELLS[0], KINDS["slurm"])
     executor = site.executor(replace(QUICK, plenty=3, gather_more_s=3.0))
@@ -303,14 +378,17 @@ async def test_trial_tells_what_the_installation_allows(tmp_path: Path) -> None:
     await executor.stop()
 
 
+@pytest.mark.parametrize("is_parted", [False, True])
 async def test_next_service_releases_elements_of_an_array_that_was_never_handed_in(
-    site: Site, executor: BatchExecutor
+    site: Site, executor: BatchExecutor, *, is_parted: bool
 ) -> None:
-    """It died after all was stored. Should the array appear after all, no element of it starts."""
-    site.answers("exec sleep 600")
+    """It died after all was stored, or a part of what was refused as a whole. Should the array appear after all, no
+    element of it starts.
+    """
+    site.takes_at_most(2 if is_parted else 3, "exec sleep 600")
     wanted = launches("true", "true", "true")
     await executor.launch(wanted)
-    await eventually(lambda: site.asked)
+    await eventually(lambda: site.asked == 1 + is_parted)
     await executor.stop()
     assert not site.reports
     looked = {"qselect": "exit 0", "bhist": "echo 'No matching job found' >&2", "squeue": "", "sacct": ""}
@@ -324,9 +402,12 @@ async def test_next_service_releases_elements_of_an_array_that_was_never_handed_
         await second.recover(wanted)
         for launch in wanted:
             assert await site.said(launch, NeverRan) == NeverRan(launch.token, None)
-        assert second.asked["find"] <= 3 + 12
+        assert second.asked["find"] <= (3 + 12) * (1 + is_parted)
         assert second.asked["submit"] == 0
-        assert [site.run(index) for index in range(3)] == [holder.REFUSED] * 3
+        for home in site.script_homes():
+            elements = sum(file.name.isdecimal() for file in home.iterdir())
+            codes = [site.run(index, home / "script") for index in range(elements)]
+            assert codes == [holder.REFUSED] * elements
     finally:
         await second.stop()
 

@@ -487,3 +487,14 @@ async def test_next_service_takes_up_an_array(site: Site, *, knows_handles: bool
     # All are looked up together.
     assert second.asked["find"] <= 1
     assert second.asked["submit"] == 0
+
+
+async def test_array_above_the_limit_of_a_user_runs_in_parts(site: Site) -> None:
+    """Of SLURM's QOS `tight` a user may have one job at a time."""
+    executor = await site.executor()
+    tight = Resources(qos="tight", memory_bytes=10 * 2**20)
+    launches = [site.once(f"exit {code}", resources=tight) for code in range(3)]
+    await executor.launch(launches)
+    for code, launch in enumerate(launches):
+        assert (await site.exit(launch, 120)).record.exit_code == code
+    assert [site.ran(launch) for launch in launches] == [1] * 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 
 from jobmgr.domain.resources import Resources
-from jobmgr.executors.parcel import MOST, Parcel, alone, name_of, parcels
+from jobmgr.executors.parcel import MOST, Parcel, alone, halves, name_of, parcels
 from jobmgr.executors.protocol import Launch
 
 SMALL, LARGE = Resources(cpus=1), Resources(cpus=8, licenses=("ansys:2",))
@@ -44,6 +44,29 @@ def test_who_is_alone_is_no_array() -> None:
 
 def test_without_arrays_everybody_is_alone() -> None:
     assert parted(launches(3), None) == [alone(launch) for launch in launches(3)]
+
+
+def test_halves_are_parcels_of_their_own_in_the_same_order() -> None:
+    asked = launches(5)
+    numbers = count()
+
+    first, second = halves(asked, lambda: f"half{next(numbers)}")
+
+    assert (first.name, second.name) == (name_of("half0"), name_of("half1"))
+    assert [(member.launch, member.index) for member in first.members] == [
+        *zip(asked[:3], range(3), strict=True)
+    ]
+    assert [(member.launch, member.index) for member in second.members] == [
+        *zip(asked[3:], range(2), strict=True)
+    ]
+
+
+def test_half_of_two_is_alone_and_of_none_nothing() -> None:
+    one, other = launches(2)
+
+    assert halves([one, other], str) == [alone(one), alone(other)]
+    assert halves([one], str) == [alone(one)]
+    assert halves([], str) == []
 
 
 def test_arrays_are_no_longer_than_the_scheduler_allows() -> None:
