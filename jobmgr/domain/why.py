@@ -50,6 +50,7 @@ class Surroundings:
     asks_too_much: Sequence[str]
     waits_for_room: Sequence[str]
     unreachable_at: datetime | None = None
+    unreachable_why: str = ""
     is_draining: bool = False
     said_there: str = ""
     expected_start: datetime | None = None
@@ -69,7 +70,10 @@ def explain(job: Job, around: Surroundings, now: datetime) -> list[Reason]:
     if around.unreachable_at is not None:
         since = f"{around.unreachable_at:%Y-%m-%d %H:%M:%S} UTC"
         advice = "if you know that it is dead, `retry --assume-dead` runs the job again"
-        return [Reason("unreachable", f"attempt {job.attempt} cannot be reached since {since}; {advice}")]
+        why = f": {around.unreachable_why}" if around.unreachable_why else ""
+        return [
+            Reason("unreachable", f"attempt {job.attempt} cannot be reached since {since}{why}; {advice}")
+        ]
     return [_why_live(job, around, now), *_untold(job, around)]
 
 

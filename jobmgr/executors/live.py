@@ -29,6 +29,7 @@ class Live:
     has_started: bool = False
     is_paused: bool | None = False  # None: not known
     is_unreachable: bool = False
+    has_vanished: bool = False
     gone_since: float | None = None
     said: str = ""
     files: Files | None = None

@@ -72,10 +72,11 @@ class Register:
             # One command may have handed in several; which of them holds the attempt only the gate knows.
             live.ids = (*live.ids, holder["id"])
             live.complete = live.has_whole_queue = False
-        if holder is not None and (not live.has_started or live.is_unreachable):
+        is_back = live.is_unreachable and not live.has_vanished
+        if holder is not None and (not live.has_started or is_back):
             live.has_started, live.is_unreachable = True, False
             self._report(Started(token, holder["id"], datetime.fromisoformat(holder["at"])))
-        elif live.is_unreachable:
+        elif is_back:
             live.is_unreachable = False
             self.waits(live)
         turns = [one.phase for one in live.standings if one.phase in _TURNS]

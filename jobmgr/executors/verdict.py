@@ -54,7 +54,14 @@ class ToSettle:
     nonce: str
 
 
-Verdict = Wait | ToVoid | ToSettle | Final
+@dataclass(frozen=True, slots=True)
+class Vanished:
+    """The run that holds the attempt is gone, and nobody can tell how it ended; `why` says so to people."""
+
+    why: str
+
+
+Verdict = Wait | ToVoid | ToSettle | Vanished | Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +99,7 @@ def judge(
         return _undecided(known, standings, has_queue=has_queue)
     if files.gate["decision"] == gate.VOID:
         return NeverRan(known.token, None)
-    return _held(known, files, standings, complete=complete)
+    return _held(known, files, standings, complete=complete, has_queue=has_queue)
 
 
 def _recorded(known: Known, record: gate.Content, run: Standing | None) -> Verdict:
@@ -135,7 +142,9 @@ def _undecided(known: Known, standings: Sequence[Standing], *, has_queue: bool) 
     return ToVoid(JobError(failure or Failure.SPAWN_FAILED, f"it never started: {_said(last)}"))
 
 
-def _held(known: Known, files: Files, standings: Sequence[Standing], *, complete: bool) -> Verdict:
+def _held(
+    known: Known, files: Files, standings: Sequence[Standing], *, complete: bool, has_queue: bool
+) -> Verdict:
     run = _run_of(files, standings)
     holder = _holder(files)
     assert holder is not None
@@ -145,7 +154,7 @@ def _held(known: Known, files: Files, standings: Sequence[Standing], *, complete
     )
     if run is not None and run.phase is not Phase.ENDED and not is_requeued:
         return Wait()
-    if run is None and not is_requeued and not (complete and known.gone_s >= known.pace.absent_s):
+    if run is None and not is_requeued and not (has_queue and known.gone_s >= known.pace.absent_s):
         return Wait()
     if known.gone_s < known.pace.record_comes_s:
         return Wait()
@@ -153,9 +162,20 @@ def _held(known: Known, files: Files, standings: Sequence[Standing], *, complete
         assert files.gate is not None
         return ToSettle(files.gate["nonce"])
     if run is None and not is_requeued:
-        where = f"{holder['id']} at {holder['site']}"
-        return Lost(known.token, f"{where} left no record, and the scheduler does not know it any more")
+        return _absent(known, holder, complete=complete)
     return _ended_as(known, holder, run if run is not None and run.phase is Phase.ENDED else None)
+
+
+def _absent(known: Known, holder: gate.Content, *, complete: bool) -> Final | Vanished:
+    """A run that left no record and is not in the queue any more."""
+    where = f"{holder['id']} at {holder['site']} left no record"
+    if complete:
+        return Lost(known.token, f"{where}, and the scheduler does not know it any more")
+    # Where the scheduler remembers no ends its silence is no proof: the record may be on a disk that is away.
+    gone = f"{where} and is gone from the queue, and the scheduler does not remember ends"
+    if known.is_cancelled:
+        return Lost(known.token, f"{gone}; its end was wished")
+    return Vanished(f"{gone}; `cancel` ends the attempt as lost")
 
 
 def _ended_as(known: Known, holder: gate.Content, run: Standing | None) -> Final:

@@ -17,7 +17,7 @@ from jobmgr.executors.pace import Pace
 from jobmgr.executors.place import Files, Place
 from jobmgr.executors.register import Register
 from jobmgr.executors.scheduler import Scheduler
-from jobmgr.executors.verdict import Known, ToSettle, ToVoid, Verdict, Wait
+from jobmgr.executors.verdict import Known, ToSettle, ToVoid, Vanished, Verdict, Wait
 
 logger = logging.getLogger(__name__)
 
@@ -146,9 +146,12 @@ class Watch:
     def _judge(self, live: Live, files: Files) -> Verdict:
         """What became of an attempt; tells its progress, and its end."""
         live.files = files
+        is_alive = verdict.is_alive(files, live.standings)
+        if is_alive:
+            live.has_vanished = False
         self._register.progress(live, files)
         now = self._monotonic()
-        if verdict.is_alive(files, live.standings) or not live.has_whole_queue:
+        if is_alive or not live.has_whole_queue:
             live.gone_since = None
         elif live.gone_since is None:
             live.gone_since = now
@@ -163,7 +166,10 @@ class Watch:
         found = verdict.judge(
             known, files, live.standings, complete=live.complete, has_queue=live.has_whole_queue
         )
-        if not isinstance(found, Wait | ToVoid | ToSettle):
+        if isinstance(found, Vanished):
+            live.has_vanished = True
+            self._register.unreachable([live], found.why)
+        elif not isinstance(found, Wait | ToVoid | ToSettle):
             self._register.end(live, found)
             if files.record is None or files.record.get("signals"):
                 # Somebody ended it, and may have put it back into the queue.

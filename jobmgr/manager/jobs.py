@@ -201,6 +201,7 @@ class Jobs(Core):
         too_much, no_room = self._fit(asked)
         there = None if is_here else self.dispatcher.elsewhere(job.site)
         hold, priority = await self.database.read(listing.untold, job_id) if there else (False, False)
+        since, why = await self.database.read(listing.unreachable, job_id) or (None, "")
         around = Surroundings(
             queue=queue,
             unmet=[Parent(*parent) for parent in unmet],
@@ -210,7 +211,8 @@ class Jobs(Core):
             closed=there.closed if there else self.dispatcher.admission.closed,
             asks_too_much=too_much,
             waits_for_room=no_room,
-            unreachable_at=await self.database.read(listing.unreachable_at, job_id),
+            unreachable_at=since,
+            unreachable_why=why,
             is_draining=self.dispatcher.is_draining,
             said_there="" if is_here else self.dispatcher.reason(job_id),
             expected_start=None if is_here else self.dispatcher.expected_start(job_id),

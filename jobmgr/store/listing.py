@@ -20,7 +20,7 @@ from jobmgr.domain.status import TERMINAL, Status
 from jobmgr.errors import InvalidRequest, JobNotFound
 from jobmgr.store import dependencies, selection, view
 from jobmgr.store.portion import portions
-from jobmgr.store.tables import Attempt, Job, Spec
+from jobmgr.store.tables import Attempt, Event, Job, Spec
 from jobmgr.store.view import Properties
 from jobmgr.wire.answers import JobsAnswer
 from jobmgr.wire.translation import to_job, to_page
@@ -233,14 +233,19 @@ def untold(connection: sa.Connection, job_id: str) -> tuple[bool, bool]:
     return row.hold_untold is not None, row.priority_untold is not None
 
 
-def unreachable_at(connection: sa.Connection, job_id: str) -> datetime | None:
-    """Since when the live attempt of a job cannot be reached; None if it can, or there is none."""
+def unreachable(connection: sa.Connection, job_id: str) -> tuple[datetime, str] | None:
+    """Since when the live attempt of a job cannot be reached, and why; None if it can, or there is none."""
     statement = (
-        sa.select(Attempt.unreachable_at)
+        sa.select(Attempt.job, Attempt.unreachable_at)
         .join(Job, Job.id == Attempt.job)
-        .where(Job.job_id == job_id, Attempt.finished_at.is_(None))
+        .where(Job.job_id == job_id, Attempt.finished_at.is_(None), Attempt.unreachable_at.is_not(None))
     )
-    return connection.execute(statement).scalar()
+    row = connection.execute(statement).one_or_none()
+    if row is None:
+        return None
+    told = sa.select(Event.data).where(Event.job == row.job, Event.kind == "unreachable")
+    data = connection.execute(told.order_by(Event.seq.desc()).limit(1)).scalar()
+    return row.unreachable_at, str((data or {}).get("reason", ""))
 
 
 def unfinished(connection: sa.Connection, job_ids: Sequence[str] | None) -> list[str]:

@@ -109,6 +109,17 @@ def test_what_a_foreign_queue_suspended_by_itself_is_told_apart_from_a_pause() -
     assert paused.message == "attempt 1 is paused; `resume` lets it go on"
 
 
+def test_what_cannot_be_reached_tells_since_when_and_why() -> None:
+    job = replace(JOB, status=Status.RUNNING, site="lab", handle="7", attempt=1)
+
+    (reason,) = explain(job, replace(AROUND, unreachable_at=NOW, unreachable_why="7 is gone"), NOW)
+
+    since = "attempt 1 cannot be reached since 2026-01-01 12:00:00 UTC"
+    assert reason.message == (
+        f"{since}: 7 is gone; if you know that it is dead, `retry --assume-dead` runs the job again"
+    )
+
+
 def test_job_that_waits_elsewhere_tells_why_and_when_it_is_expected_to_start() -> None:
     at = NOW + timedelta(hours=1)
     job = replace(JOB, status=Status.SCHEDULED, site="lab", handle="7", attempt=1)

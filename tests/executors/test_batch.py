@@ -32,6 +32,7 @@ from jobmgr.executors.protocol import (
     Report,
     Scheduled,
     Started,
+    Unreachable,
 )
 from jobmgr.failure import Failure
 from jobmgr.transports.local import LocalTransport
@@ -111,6 +112,10 @@ class Site:
     def said(self, launch: Launch, kind: type[R]) -> R | None:
         """What was reported of this kind."""
         return next((one for one in self.reports.get(launch.token, []) if isinstance(one, kind)), None)
+
+    def count(self, launch: Launch, kind: type[Report]) -> int:
+        """How often this was reported."""
+        return sum(isinstance(one, kind) for one in self.reports.get(launch.token, []))
 
     async def wait(self, launch: Launch, kind: type[R], timeout_s: float = 60) -> R:
         found = await eventually(lambda: self.said(launch, kind), timeout_s=timeout_s)
@@ -335,6 +340,41 @@ async def test_holder_killed_with_its_command_is_lost(site: Site) -> None:
             os.kill(stat.pid, 9)
     found = await site.end(launch)
     assert isinstance(found, Lost), found
+
+
+async def test_what_is_gone_where_no_ends_are_remembered_is_unreachable_until_a_user_ends_it(
+    site: Site,
+) -> None:
+    executor = await site.executor()
+    launch = site.once("exec sleep 600")
+    await executor.launch([launch])
+    await site.wait(launch, Started)
+    vanish(site, launch)
+    why = (await site.wait(launch, Unreachable)).why
+    # It was there all the while.
+    site.mend()
+    await eventually(lambda: site.count(launch, Started) == 2, timeout_s=60)
+    vanish(site, launch)
+    for stat in site.slurm.remnants():
+        if launch.token in _arguments(stat.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(stat.pid, 9)
+    await eventually(lambda: site.count(launch, Unreachable) == 2, timeout_s=60)
+    before, looks = list(site.reports[launch.token]), executor.asked["look"]
+    await eventually(lambda: executor.asked["look"] >= looks + 2, timeout_s=60)
+
+    assert site.reports[launch.token] == before  # nothing but a user's word ends it, and it is said once
+    assert "is gone from the queue, and the scheduler does not remember ends; `cancel`" in why
+    await executor.cancel(launch.token, 1.0)
+    found = await site.end(launch)
+    assert isinstance(found, Lost), found
+    assert "its end was wished" in found.evidence
+
+
+def vanish(site: Site, launch: Launch) -> None:
+    """Let the cluster be one without accounting, whose queue does not have the job."""
+    site.fault("sacct", 'echo "Slurm accounting storage is disabled" >&2; exit 1')
+    site.fault("squeue", f'"$real" "$@" | grep -av {launch.token}; exit 0')
 
 
 def _arguments(pid: int) -> str:

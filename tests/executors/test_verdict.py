@@ -11,7 +11,7 @@ from jobmgr.executors import gate
 from jobmgr.executors.pace import Pace
 from jobmgr.executors.place import Files
 from jobmgr.executors.protocol import Ended, Lost, NeverRan
-from jobmgr.executors.verdict import Known, ToSettle, ToVoid, Verdict, Wait, judge
+from jobmgr.executors.verdict import Known, ToSettle, ToVoid, Vanished, Verdict, Wait, judge
 from jobmgr.failure import Failure
 
 TOKEN = "a" * 32
@@ -205,6 +205,23 @@ def test_absent_is_lost_only_if_everything_was_listed_and_for_long() -> None:
     assert isinstance(verdict(HELD, gone_s=ABSENT_S), Lost)
 
 
+def test_absent_where_ends_are_not_remembered_is_never_called_an_end_but_by_a_user() -> None:
+    """Not even after any time."""
+    waits = verdict(HELD, gone_s=ABSENT_S - 1, complete=False, has_queue=True)
+    unlisted = verdict(HELD, gone_s=1e6, complete=False, has_queue=False, is_cancelled=True)
+    vanished = verdict(HELD, gone_s=1e6, complete=False, has_queue=True)
+    cancelled = verdict(HELD, gone_s=ABSENT_S, complete=False, has_queue=True, is_cancelled=True)
+    noted = verdict(Files(TOKEN, RUN, note=record(3)), gone_s=ABSENT_S, complete=False, has_queue=True)
+
+    assert isinstance(waits, Wait)
+    assert isinstance(unlisted, Wait)
+    assert isinstance(vanished, Vanished)
+    assert vanished.why.startswith("12 at lab left no record and is gone from the queue")
+    assert isinstance(cancelled, Lost)
+    assert cancelled.evidence.startswith("12 at lab left no record and is gone from the queue")
+    assert noted == ToSettle("77")
+
+
 def test_unlinked_record_of_a_dead_holder_is_settled() -> None:
     files = Files(TOKEN, RUN, note=record(3))
     assert isinstance(verdict(files, standing(Phase.RUNNING), gone_s=1e6), Wait)
@@ -228,9 +245,8 @@ def test_undecided_attempt_nobody_knows_is_released() -> None:
     assert isinstance(verdict(UNDECIDED, gone_s=ABSENT_S - 1), Wait)
     assert isinstance(verdict(UNDECIDED, complete=False, gone_s=1e6), Wait)
     assert verdict(UNDECIDED, gone_s=ABSENT_S) == ToVoid(None)
-    # Where nobody knows what has ended: what is not in the queue is voided all the same, what holds the gate not lost.
+    # Where nobody knows what has ended, what is not in the queue is voided all the same.
     assert verdict(UNDECIDED, gone_s=ABSENT_S, complete=False, has_queue=True) == ToVoid(None)
-    assert isinstance(verdict(HELD, gone_s=1e6, complete=False, has_queue=True), Wait)
 
 
 def test_directory_of_another_attempt_was_there_before_the_database() -> None:

@@ -411,11 +411,12 @@ async def test_scheduled_attempt_that_was_unreachable_is_reached_again(worker: W
     claimed = await worker.claim_one()
     await worker.database.write(attempts.schedule, scheduled(claimed))
     await worker.database.write(ownership.unreachable, ownership.Unreachable(key_of(claimed), "no way there"))
-    assert await worker.database.read(listing.unreachable_at, "a") is not None
+    _, why = await worker.database.read(listing.unreachable, "a") or (None, "")
 
     await worker.database.write(attempts.schedule, scheduled(claimed))
 
-    assert await worker.database.read(listing.unreachable_at, "a") is None
+    assert why == "no way there"
+    assert await worker.database.read(listing.unreachable, "a") is None
 
 
 async def test_attempt_of_another_is_not_scheduled(worker: Worker, other: Worker) -> None:
