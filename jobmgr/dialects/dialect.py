@@ -77,11 +77,13 @@ class Refused:
 class Busy:
     """It did not take the job now, for certain, and may later; in its own words.
 
-    `is_full`: the number of jobs that it has is the reason, so it may take a smaller array.
+    `is_full`: the number of jobs that it has is the reason, so it may take a smaller array. It `is_general` if others
+    would not be taken either, whatever they ask for.
     """
 
     words: str
     is_full: bool = False
+    is_general: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,7 +129,7 @@ class Lsf:
         if answer.exit_code is None or numbers or has_retried:
             return Doubtful(told)
         if _FULL.search(heard) is not None:
-            return Busy(told, is_full=True)
+            return Busy(told, is_full=True, is_general=False)
         if _BUSY.search(heard) is not None:
             return Busy(told)
         is_plain = _PLAIN.search(heard) is not None and _LOST.search(heard) is None

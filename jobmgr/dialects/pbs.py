@@ -171,7 +171,7 @@ class Pbs:
         if answer.exit_code in _REFUSED:
             return Refused(told)
         if answer.exit_code in _TOO_MANY:
-            return Busy(told, is_full=True)
+            return Busy(told, is_full=True, is_general=False)
         is_unsent = answer.exit_code in _NO_SERVER and _NEVER_SENT.search(answer.stderr) is not None
         return Busy(told) if is_unsent else Doubtful(told)
 

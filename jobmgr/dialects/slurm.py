@@ -121,6 +121,13 @@ _BUSY = (
     "System submissions disabled",
     "Unable to create job record, try again",
 )
+# Of these jobs in other partitions or of another QOS may be free.
+_BUSY_FOR_SOME = (
+    "Burst Buffer resource limit exceeded",
+    "Reached jobs per hour limit",
+    "Required partition not available",
+    "Requested nodes are busy",
+)
 # sbatch's complaints about its own arguments and file, before it talks to anybody.
 _NOT_SENT = re.compile(
     r"unrecognized option|option .* requires an argument|is ambiguous|Invalid --\S+ specification"
@@ -334,9 +341,13 @@ def _refusal(answer: Answer) -> Submission:
         return Refused(told) if _NOT_SENT.search(answer.stderr) else Doubtful(told)
     last = failed[-1].strip()
     if last.startswith(_POLICY):
-        return Busy(told, is_full=True) if _SUBMIT_LIMIT.search(answer.stderr) else Refused(told)
+        return (
+            Busy(told, is_full=True, is_general=False)
+            if _SUBMIT_LIMIT.search(answer.stderr)
+            else Refused(told)
+        )
     if last.startswith(_BUSY):
-        return Busy(told)
+        return Busy(told, is_general=not last.startswith(_BUSY_FOR_SOME))
     return Refused(told) if last.startswith(_REFUSALS) else Doubtful(told)
 
 

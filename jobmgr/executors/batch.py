@@ -21,6 +21,7 @@ from jobmgr.domain.site import Step
 from jobmgr.domain.wish import Wished
 from jobmgr.errors import SiteUnreachable
 from jobmgr.executors import gate
+from jobmgr.executors.breaker import Breaker
 from jobmgr.executors.cluster import Cluster
 from jobmgr.executors.errand import Messenger
 from jobmgr.executors.gathering import Gathering
@@ -62,8 +63,9 @@ class BatchExecutor:
         self._scheduler = Scheduler(dialect, transport, pace)
         self._transport = transport
         self._place = Place(transport, root)
-        self._desk = Desk(site, self._scheduler, self._place, job_env, pace)
-        self._messenger = Messenger(self._scheduler, transport, pace, self._tell_told)
+        self._breaker = Breaker(site, pace, monotonic)
+        self._desk = Desk(site, self._scheduler, self._place, job_env, pace, self._breaker)
+        self._messenger = Messenger(self._scheduler, transport, pace, self._breaker, self._tell_told)
         self._pace = pace
         self._register = Register(site, report)
         self._report = report
@@ -170,7 +172,7 @@ class BatchExecutor:
         if live is None:
             return ""
         if not live.is_handed_in:
-            return live.said
+            return self._breaker.words or live.said
         waiting = [one for one in live.standings if one.phase in _EXPLAINED]
         return waiting[0].reason or waiting[0].word if waiting else ""
 

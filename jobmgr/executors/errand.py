@@ -6,19 +6,17 @@ the last counts, so they may come as quickly as they like.
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from jobmgr.dialects.dialect import Answer, Command, Compliance, Dialect, NotUnderstood, Wish
 from jobmgr.domain.wish import Hold, Rank, Wished
 from jobmgr.errors import SiteUnreachable
+from jobmgr.executors.breaker import Breaker
 from jobmgr.executors.pace import Pace
 from jobmgr.executors.scheduler import Scheduler
 from jobmgr.transports.transport import Transport
 
-_AT_ONCE = 4
 _MOST_WORDS = 500
 
 
@@ -55,13 +53,18 @@ class Messenger:
     """Runs the errands at one site, a few at a time."""
 
     def __init__(
-        self, scheduler: Scheduler, transport: Transport, pace: Pace, told: Callable[[str, Wished], None]
+        self,
+        scheduler: Scheduler,
+        transport: Transport,
+        pace: Pace,
+        breaker: Breaker,
+        told: Callable[[str, Wished], None],
     ) -> None:
         self._scheduler = scheduler
         self._transport = transport
         self._pace = pace
         self._told = told
-        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._breaker = breaker
 
     async def run(self, token: str, errand: Errand, waiting: Callable[[], Sequence[str]]) -> None:
         """Tell what is open. `waiting` are the ids under which the attempt waits now; none: nothing is left to tell."""
@@ -75,16 +78,19 @@ class Messenger:
 
     async def _run(self, token: str, errand: Errand, waiting: Callable[[], Sequence[str]]) -> None:
         pause_s = self._pace.again_first_s
-        while errand.open and (ids := waiting()):
-            wished = errand.open[0]
-            async with self._turns:
+        while errand.open and waiting():
+            async with self._breaker.turn():
+                # While it waited for its turn something else may have been wished, or nothing any more.
+                if not errand.open or not (ids := waiting()):
+                    break
+                wished = errand.open[0]
                 compliance, words = await self._ask(wished, ids)
             if compliance is Compliance.DONE:
                 errand.close(wished)
                 self._told(token, wished)
             elif compliance is Compliance.DOUBTFUL:
                 errand.doubt(wished, words)
-                await asyncio.sleep(pause_s * random.uniform(0.75, 1.25))
+                await self._breaker.rest(pause_s)
                 pause_s = min(pause_s * 2, self._pace.again_max_s)
             else:
                 errand.close(wished, words)
@@ -97,8 +103,14 @@ class Messenger:
                 return Compliance.REFUSED, f"{dialect.name} has no word for that"
             answer = await self._transport.run(command, self._pace.command_s)
         except (SiteUnreachable, NotUnderstood) as error:
+            self._breaker.in_vain(str(error))
             return Compliance.DOUBTFUL, str(error)
-        return dialect.complied(answer), _words(answer)
+        compliance, words = dialect.complied(answer), _words(answer)
+        if compliance is Compliance.DOUBTFUL:
+            self._breaker.in_vain(words)
+        else:
+            self._breaker.well()
+        return compliance, words
 
 
 def _command(dialect: Dialect, wished: Wished, ids: Sequence[str]) -> Command | None:

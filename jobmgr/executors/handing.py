@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from jobmgr.dialects.dialect import (
 from jobmgr.domain.job import JobError
 from jobmgr.errors import InvalidRequest, SiteUnreachable
 from jobmgr.executors import gate, process
+from jobmgr.executors.breaker import Breaker
 from jobmgr.executors.pace import Pace
 from jobmgr.executors.parcel import Member, Parcel, alone, halves, parcels
 from jobmgr.executors.place import Files, NotPlaced, Place, Placed, PlacedForOther, Stock
@@ -32,7 +31,6 @@ from jobmgr.executors.protocol import Launch
 from jobmgr.executors.scheduler import Scheduler
 from jobmgr.failure import Failure
 
-_AT_ONCE = 4
 _LOOKS_IN_DOUBT = 3
 # What storing one element may take on a slow disk.
 _ELEMENT_S = 0.1
@@ -84,13 +82,14 @@ class Desk:
         place: Place,
         job_env: Callable[[], Mapping[str, str]],
         pace: Pace,
+        breaker: Breaker,
     ) -> None:
         self._site = site
         self._scheduler = scheduler
         self._place = place
         self._job_env = job_env
         self._pace = pace
-        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._breaker = breaker
 
     async def sort(self, wanted: Wanted, tell: Tell) -> Sequence[Parcel]:
         """The parcels that these attempts make, once it is known what the installation takes."""
@@ -126,7 +125,7 @@ class Desk:
                     return found
                 if not parcel.is_whole:
                     return Absent()
-            async with self._turns:
+            async with self._breaker.turn():
                 answer = await self._submit(parcel) if wanted() else Withdrawn()
             match answer:
                 case Given() | Refusal() | Withdrawn():
@@ -142,8 +141,8 @@ class Desk:
 
     async def listing(self, name: str) -> Listing:
         """What the scheduler has under this name; who is known there by id only is looked at."""
-        async with self._turns:
-            found = await self._scheduler.find(name)
+        async with self._breaker.turn():
+            found = await self._find(name)
             unknown = [one.id for one in found.jobs if one.phase is Phase.UNKNOWN]
             if not unknown:
                 return found
@@ -163,21 +162,38 @@ class Desk:
         )
 
     async def _rest(self, pause_s: float) -> float:
-        await asyncio.sleep(pause_s * random.uniform(0.75, 1.25))
+        await self._breaker.rest(pause_s)
         return min(pause_s * 2, self._pace.again_max_s)
 
+    async def _find(self, name: str) -> Listing:
+        listing = await self._scheduler.find(name)
+        # That it answers questions does not say that it takes jobs, so an answer ends no silence.
+        if not listing.has_whole_queue:
+            self._breaker.in_vain(listing.why)
+        return listing
+
     async def _submit(self, parcel: Parcel) -> Given | Refusal | Busy | Doubtful:
+        try:
+            answer = await self._answered(parcel)
+        except InvalidRequest as error:
+            return _refusal(str(error))
+        except PlacedForOther:
+            # The watch finds the other token and says what that means.
+            return Given(())
+        match answer:
+            case Busy(is_general=True, words=words) | Doubtful(words=words):
+                self._breaker.in_vain(words)
+            case Given() | Refusal() | Busy():
+                self._breaker.well()
+        return answer
+
+    async def _answered(self, parcel: Parcel) -> Given | Refusal | Busy | Doubtful:
         try:
             dialect = await self._scheduler.fitted()
             stock, command = self._stock(parcel, dialect)
             timeout_s = self._pace.command_s + _ELEMENT_S * len(parcel.members)
             self._scheduler.asked["submit"] += 1
             answer: Answer = await self._place.submit(stock, command, timeout_s)
-        except InvalidRequest as error:
-            return _refusal(str(error))
-        except PlacedForOther:
-            # The watch finds the other token and says what that means.
-            return Given(())
         except (NotPlaced, NotUnderstood, SiteUnreachable) as error:
             return Busy(str(error))
         match dialect.submitted(answer):
@@ -196,7 +212,7 @@ class Desk:
         """
         looks, pause_s = 0, self._pace.in_doubt_s / _LOOKS_IN_DOUBT
         while launches := wanted():
-            async with self._turns:
+            async with self._breaker.turn():
                 told = await self._files(launches, tell)
                 holders = _holders(told or [])
                 if holders or (told is not None and all(_is_decided(*one) for one in told)):
@@ -206,7 +222,7 @@ class Desk:
                     looks == _LOOKS_IN_DOUBT or not any(files.token for _, files in told)
                 ):
                     return None
-                listing = await self._scheduler.find(parcel.name)
+                listing = await self._find(parcel.name)
             if listing.jobs:
                 return await self._given([one.id for one in listing.jobs])
             if listing.has_whole_queue:
@@ -214,7 +230,7 @@ class Desk:
             else:
                 tell(f"whether it was handed in cannot be found out now: {listing.why}")
                 pause_s = min(pause_s * 2, self._pace.again_max_s)
-            await asyncio.sleep(pause_s)
+            await self._breaker.rest(pause_s)
         return Withdrawn()
 
     async def _given(self, ids: Sequence[str]) -> Given:
@@ -225,6 +241,7 @@ class Desk:
         try:
             told = await self._place.look([launch.place for launch in launches])
         except SiteUnreachable as error:
+            self._breaker.in_vain(str(error))
             tell(f"whether it was handed in cannot be found out now: {error}")
             return None
         return [(launch, told[launch.place]) for launch in launches]

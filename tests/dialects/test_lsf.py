@@ -100,7 +100,7 @@ def test_a_limit_or_a_daemon_that_was_not_reached_is_busy(name: str, *, is_full:
     submission = CLASSIC.submitted(recorded(name))
 
     assert isinstance(submission, Busy)
-    assert submission.is_full == is_full
+    assert (submission.is_full, submission.is_general) == (is_full, not is_full)
 
 
 @pytest.mark.parametrize(

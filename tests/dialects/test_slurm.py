@@ -289,12 +289,15 @@ def test_refusals_are_told_in_slurms_words(name: str) -> None:
 def test_limit_on_submitted_jobs_is_no_refusal() -> None:
     answer = slurm_answer("busy-submit-limit")
 
-    assert DIALECT.submitted(answer) == Busy(answer.stderr.strip(), is_full=True)
+    assert DIALECT.submitted(answer) == Busy(answer.stderr.strip(), is_full=True, is_general=False)
 
 
 def test_other_reasons_to_wait_say_nothing_of_numbers() -> None:
     assert DIALECT.submitted(Answer(1, "", f"{_SAID}Resource temporarily unavailable")) == Busy(
         f"{_SAID}Resource temporarily unavailable"
+    )
+    assert DIALECT.submitted(Answer(1, "", f"{_SAID}Required partition not available")) == Busy(
+        f"{_SAID}Required partition not available", is_general=False
     )
 
 

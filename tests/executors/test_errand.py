@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from jobmgr.dialects.shell import Shell
 from jobmgr.domain.wish import Hold, Rank, Wished
+from jobmgr.executors.breaker import Breaker
 from jobmgr.executors.errand import Errand, Messenger
 from jobmgr.executors.pace import DEFAULT_PACE
 from jobmgr.executors.scheduler import Scheduler
@@ -70,4 +72,5 @@ async def test_nothing_is_told_of_what_does_not_wait() -> None:
 
 def _messenger(told: Callable[[str, Wished], None]) -> Messenger:
     transport = LocalTransport({})
-    return Messenger(Scheduler(Shell(), transport), transport, DEFAULT_PACE, told)
+    breaker = Breaker("lab", DEFAULT_PACE, time.monotonic)
+    return Messenger(Scheduler(Shell(), transport), transport, DEFAULT_PACE, breaker, told)

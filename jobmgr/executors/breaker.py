@@ -1,0 +1,123 @@
+"""A breaker between us and a scheduler: who does not answer is not asked by everybody.
+
+While it answers, a few commands go to it at once. After some in a row that were not answered well only one try at a
+time is made, by whoever waits longest, in growing pauses, until one is answered well; then all go on at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from jobmgr.executors.pace import Pace
+
+logger = logging.getLogger(__name__)
+
+_AT_ONCE = 4
+_PATIENCE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """How often in a row, and since when, a scheduler did not answer well; `words` are the last it said, if any."""
+
+    tries: int = 0
+    since: datetime | None = None
+    words: str = ""
+
+    def longer(self, words: str, now: datetime) -> Silence:
+        """This one after another try in vain."""
+        return Silence(self.tries + 1, self.since or now, words)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it is not to be asked by everybody."""
+        return self.tries >= _PATIENCE
+
+    def pause_s(self, pace: Pace) -> float:
+        """How long to wait before the next try; while it is not long, each waits for itself."""
+        if not self.is_long:
+            return 0.0
+        return min(pace.again_first_s * 2.0 ** min(self.tries - _PATIENCE, 30), pace.again_max_s)
+
+
+_NONE = Silence()
+
+
+class Breaker:
+    """Whoever sends a command of his own to one scheduler has a turn from here, and says how it was answered."""
+
+    def __init__(self, site: str, pace: Pace, monotonic: Callable[[], float]) -> None:
+        self._site = site
+        self._pace = pace
+        self._monotonic = monotonic
+        self._silence = _NONE
+        self._again_at = 0.0
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._only = asyncio.Lock()
+        self._healed = asyncio.Event()
+
+    @property
+    def words(self) -> str:
+        """Why not everybody gets through; empty while everybody does."""
+        if not self._silence.is_long:
+            return ""
+        since = f"{self._silence.since:%Y-%m-%d %H:%M:%S} UTC"
+        return f"the scheduler of {self._site} does not answer since {since}: {self._silence.words}"
+
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for a turn, and have it."""
+        held = await self._held()
+        try:
+            yield
+        finally:
+            held.release()
+
+    async def rest(self, pause_s: float) -> None:
+        """Wait so long, but no longer than until the scheduler answers well after a long silence."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause_s * random.uniform(0.75, 1.25)):
+                await self._healed.wait()
+
+    def well(self) -> None:
+        """It answered, whatever it said."""
+        if self._silence.is_long:
+            logger.info("the scheduler of %s answers again", self._site)
+            self._healed.set()
+            self._healed = asyncio.Event()
+        self._silence = _NONE
+
+    def in_vain(self, words: str) -> None:
+        """It did not answer, or not so that anything can be done now."""
+        was_long = self._silence.is_long
+        self._silence = self._silence.longer(words, datetime.now(UTC))
+        if self._silence.is_long and not was_long:
+            logger.warning("%s; one try at a time is made", self.words)
+        self._again_at = self._monotonic() + self._silence.pause_s(self._pace)
+
+    async def _held(self) -> asyncio.Semaphore | asyncio.Lock:
+        while True:
+            await self._turns.acquire()
+            if not self._silence.is_long:
+                return self._turns
+            self._turns.release()
+            # First come, first served; so one that can never be answered well keeps nobody else back.
+            await self._only.acquire()
+            try:
+                await self._until_due()
+            except BaseException:
+                self._only.release()
+                raise
+            if self._silence.is_long:
+                return self._only
+            self._only.release()
+
+    async def _until_due(self) -> None:
+        while self._silence.is_long and (pause_s := self._again_at - self._monotonic()) > 0:
+            await self.rest(pause_s)
