@@ -30,9 +30,9 @@ _jm_stock() {
         _jm_attempts="$_jm_attempts$_jm_place $_jm_rest
 " _jm_places="$_jm_places $_jm_place"
     done
-    # Names of jobs have no blanks or quotes.
-    (cd "$_jm_root/control" && umask 077 && mkdir -p "$_jm_home" && echo "$_jm_places" | xargs mkdir -p) &&
-        (mkdir -p "$_jm_root/runs" && cd "$_jm_root/runs" && echo "$_jm_places" | xargs mkdir -p) || return 1
+    # shellcheck disable=SC2086  # Names of jobs have no blanks or patterns.
+    cd "$_jm_root/runs" && mkdir -p $_jm_places &&
+        (umask 077 && cd "$_jm_root/control" && mkdir -p "$_jm_home" $_jm_places) || return 1
     _jm_own=
     while read -r _jm_place _jm_token _jm_name; do
         _jm_enter "$_jm_place"
@@ -47,10 +47,10 @@ EOF
         cat >/dev/null
     else
         (
-            cd "$_jm_home" && umask 077 && awk -v mark="$_jm_mark" -v file="$_jm_rest" '
+            umask 077 && cd "$_jm_home" && awk -v mark="$_jm_mark" -v file="$_jm_rest" '
                 $1 == mark { if (close(file)) exit 1; file = $2; next }
                 { print >file }
-                END { if (file) exit 1 }' && chmod 700 script.new && mv -f script.new script
+                END { if (file) exit 1 }' && exec mv -f script.new script
         ) || { _jm_why='failed to write there' && return 1; }
     fi
     cd "$_jm_cwd"
