@@ -50,10 +50,10 @@ Told = ClusterAnswer | PartitionsAnswer | NodesAnswer | ClusterJobsAnswer
 async def cluster(
     client: Client, /, site: str | None, what: str | None, *, limit: int | None, as_json: bool, **filters: Any
 ) -> int:
-    """Show what the sites' schedulers tell: partitions, machines, everybody's jobs.
+    """Show partitions, machines and jobs of sites.
 
-    Without SITE all sites are shown; as long as there are none, also which schedulers are installed here.
-    What was told is remembered for half a minute.
+    It is what their schedulers tell, of everybody's jobs, and is remembered for half a minute. Without SITE all
+    sites are shown; as long as there are none, also which schedulers are installed here.
     """
     if what != "jobs" and (limit is not None or any(filters.values())):
         raise click.UsageError(

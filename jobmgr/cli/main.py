@@ -37,7 +37,7 @@ _COMMANDS = {
     "watch": ("watch", "Watch the jobs while they run."),
     "queue": ("queues", "List, pause, resume and limit queues."),
     "site": ("sites", "List, add, test and remove sites: where jobs may run."),
-    "cluster": ("cluster", "Show what the sites' schedulers tell: partitions, machines, everybody's jobs."),
+    "cluster": ("cluster", "Show partitions, machines and jobs of sites."),
     "limits": ("limits", "List and set the limits of the service."),
     "db": ("database", "Bring the database up to date, or check it."),
     "doctor": ("doctor", "Check this installation, and say what to do."),

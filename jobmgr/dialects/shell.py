@@ -70,8 +70,17 @@ set -- "HOME=$HOME" "PATH=$PATH" "USER=$(id -un)" "LOGNAME=$(id -un)"
 [ -z "$TZ" ] || set -- "$@" "TZ=$TZ"
 # Whoever waits for the end of our output must not wait for the job.
 setsid env -i "$@" sh "$script" "$mark" "$name" </dev/null >>"$out" 2>>"$err" 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- &
-born $! || exit 1
-echo "$!.$ticks.$boot"
+child=$!
+born "$child" || exit 1
+id=$child.$ticks.$boot
+# Before it leads its session and has become the script's shell, a look would not know it.
+tries=0
+while [ "$tries" -lt 10000 ] && born "$child" && [ "$state" != Z ]; do
+    { read -r program <"/proc/$child/comm"; } 2>/dev/null
+    [ "$session" = "$child" ] && case $program in setsid | env) false ;; esac && break
+    tries=$((tries + 1))
+done
+echo "$id"
 """
 )
 _SHOW = r"""

@@ -129,6 +129,7 @@ async def test_trial_tells_step_by_step(api: Api) -> None:
     assert [step["name"] for step in trial["steps"]] == [
         "connection",
         "scheduler",
+        "installation",
         "work directory",
         "partitions",
     ]

@@ -121,10 +121,11 @@ async def test_every_step_of_the_trial_goes_well(site: Site) -> None:
     assert [(step.name, step.is_well) for step in steps] == [
         ("connection", True),
         ("scheduler", True),
+        ("installation", True),
         ("work directory", True),
         ("partitions", True),
     ]
-    assert (steps[1].said, steps[3].said) == ("Windows HPC Pack 5.3.6450.0", "ComputeNodes, Head Nodes")
+    assert (steps[1].said, steps[4].said) == ("Windows HPC Pack 5.3.6450.0", "ComputeNodes, Head Nodes")
 
 
 async def test_command_runs_and_is_told_of(site: Site) -> None:
