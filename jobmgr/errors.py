@@ -43,6 +43,14 @@ class AmbiguousId(InvalidRequest):
         self.candidates = candidates
 
 
+class InvalidConfig(InvalidRequest, ValueError):
+    """A simulation cannot be described so; `field` names where, as `scheduler_options.time`."""
+
+
+class PathNotFound(InvalidConfig, FileNotFoundError):
+    """A file that a simulation needs is not on this machine."""
+
+
 class NotFound(JobmgrError):
     """What was named does not exist, or is not the caller's to see."""
 

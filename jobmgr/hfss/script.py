@@ -1,0 +1,200 @@
+"""The batch script of a simulation: what is asked of the scheduler and what its job runs, in the words of a dialect."""
+
+from __future__ import annotations
+
+import ntpath
+import posixpath
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, assert_never
+
+from msgspec import structs
+
+from jobmgr.dialects import quoting, registry
+from jobmgr.dialects.dialect import Dialect, Order
+from jobmgr.dialects.windows_hpc import WindowsHpc
+from jobmgr.domain.resources import Resources
+from jobmgr.errors import InvalidConfig, InvalidRequest
+from jobmgr.hfss import command
+from jobmgr.hfss.scheduler import SchedulerOptions, SchedulerType
+
+if TYPE_CHECKING:
+    from jobmgr.hfss.config import HFSSSimulationConfig
+
+_DIALECTS: Mapping[SchedulerType, Callable[[], Dialect]] = {
+    SchedulerType.SLURM: lambda: registry.dialect("slurm"),
+    SchedulerType.LSF: lambda: registry.dialect("lsf"),
+    SchedulerType.PBS: lambda: registry.dialect("pbs"),
+    SchedulerType.WINDOWS_HPC: WindowsHpc,
+}
+
+# As far as a user may choose. SLURM lets only operators go above what is normal, and LSF has numbers that mean
+# something else at each site. Sources: sbatch(1), `--nice`; qsub(1B), `-p`; JobPriority enumeration of HPC Pack.
+_PRIORITIES: Mapping[SchedulerType, Mapping[str, str]] = {
+    SchedulerType.SLURM: {"Low": "--nice=1000", "BelowNormal": "--nice=100"},
+    SchedulerType.LSF: {},
+    SchedulerType.PBS: {
+        "Low": "-p -512",
+        "BelowNormal": "-p -256",
+        "AboveNormal": "-p 256",
+        "High": "-p 512",
+    },
+    SchedulerType.WINDOWS_HPC: {
+        "Low": "/priority:Lowest",
+        "BelowNormal": "/priority:BelowNormal",
+        "AboveNormal": "/priority:AboveNormal",
+        "High": "/priority:Highest",
+    },
+}
+
+# What a dialect calls a field, and who set it here.
+_FIELDS = {
+    "name": "jobid",
+    "stdout": "project_path",
+    "stderr": "project_path",
+    "cwd": "project_path",
+    "command": "project_path",
+    "resources.partition": "scheduler_options.queue",
+    "resources.walltime": "scheduler_options.time",
+    "resources.tasks": "scheduler_options.tasks_per_node",
+    "resources.constraint": "scheduler_options.constraints",
+    "resources.mail_to": "scheduler_options.email_notification",
+    "resources.directives": "scheduler_options.priority",
+}
+
+_OF_WINDOWS = re.compile(r"[A-Za-z]:|\\\\")
+_NOT_OF_A_NAME = re.compile(r"[^A-Za-z0-9-]")
+
+
+def dialect(scheduler: SchedulerType) -> Dialect:
+    """How this scheduler is talked to. Raises InvalidConfig for NONE."""
+    if scheduler not in _DIALECTS:
+        known = ", ".join(_DIALECTS)
+        raise InvalidConfig(
+            "scheduler_type", f"a run without a scheduler has no batch script; choose one of {known}"
+        )
+    return _DIALECTS[scheduler]()
+
+
+def text(config: HFSSSimulationConfig, language: Dialect) -> str:
+    """The whole script. Raises InvalidConfig for what this scheduler cannot be told."""
+    try:
+        return language.script(order(config, SchedulerType(language.name)))
+    except InvalidRequest as error:
+        raise renamed(error) from error
+
+
+def order(config: HFSSSimulationConfig, scheduler: SchedulerType) -> Order:
+    """The submission. It runs, and writes `JOBID.out` and `JOBID.err`, in the directory of the project."""
+    paths = ntpath if _OF_WINDOWS.match(config.project_path) is not None else posixpath
+    # The job starts in another directory.
+    config = structs.replace(config, project_path=_absolute(config.project_path))
+    directory = paths.dirname(config.project_path)
+    return Order(
+        name=_name(config.jobid, scheduler),
+        body=_body(config, scheduler),
+        stdout=paths.join(directory, f"{config.jobid}.out"),
+        stderr=paths.join(directory, f"{config.jobid}.err"),
+        cwd=directory,
+        resources=_resources(config.scheduler_options, scheduler),
+    )
+
+
+def renamed(error: InvalidRequest) -> InvalidConfig:
+    """The same about a configuration: its own names of the fields."""
+    own = _FIELDS.get(error.field, error.field.replace("resources", "scheduler_options", 1))
+    return InvalidConfig(own, error.message)
+
+
+def _absolute(path: str) -> str:
+    return path if _OF_WINDOWS.match(path) is not None else str(Path(path).absolute())
+
+
+def _name(jobid: str, scheduler: SchedulerType) -> str:
+    """What the job is called: its id. Only SLURM's names may have `_` in them."""
+    return (
+        jobid if scheduler is SchedulerType.SLURM else f"{_NOT_OF_A_NAME.sub('-', jobid)}".strip("-") or "job"
+    )
+
+
+def _resources(options: SchedulerOptions, scheduler: SchedulerType) -> Resources:
+    priority = _PRIORITIES[scheduler].get(options.priority)
+    if options.run_as_administrator and scheduler is SchedulerType.WINDOWS_HPC:
+        raise InvalidConfig(
+            "scheduler_options.run_as_administrator", "jobs run with their owner's own rights; leave it False"
+        )
+    return Resources(
+        cpus=1,
+        memory_bytes=options.memory_bytes,
+        gpus=_gpus_per_node(options),
+        gpu_type=options.gpu_type if options.gpus else None,
+        walltime_s=options.walltime_s,
+        nodes=options.nodes,
+        tasks=options.cores,
+        partition=options.partition,
+        account=options.account or None,
+        qos=options.qos or None,
+        reservation=options.reservation or None,
+        constraint=options.constraints or None,
+        exclusive=True if options.exclusive else None,
+        mail_to=options.email_notification or None,
+        mail_on=("end", "fail") if options.email_notification else (),
+        directives=(priority,) if priority is not None else (),
+    )
+
+
+def _gpus_per_node(options: SchedulerOptions) -> int | None:
+    each, rest = divmod(options.gpus, options.nodes)
+    if rest:
+        raise InvalidConfig(
+            "scheduler_options.gpus",
+            f"{options.gpus} cannot be spread evenly over {options.nodes} nodes; ask for a multiple of them",
+        )
+    return each or None
+
+
+def _body(config: HFSSSimulationConfig, scheduler: SchedulerType) -> str:
+    """What the job runs. The program comes last, so that how it ends is how the job ends."""
+    match scheduler:
+        case SchedulerType.SLURM:
+            return f"{_in_slurm(config)}\n"
+        case SchedulerType.LSF:
+            # bsub hands hardly anything of the environment on: where licences are, the site's module knows.
+            module = "if command -v module >/dev/null 2>&1; then module load ansys; fi"
+            return f"{module}\n{command.as_text(config, scheduler)}\n"
+        case SchedulerType.PBS:
+            return f"{command.as_text(config, scheduler)}\n"
+        case SchedulerType.WINDOWS_HPC:
+            return f"{command.as_windows_text(config, scheduler)}\n"
+        case SchedulerType.NONE:
+            raise InvalidConfig("scheduler_type", "a run without a scheduler has no batch script")
+        case _:
+            assert_never(scheduler)
+
+
+def _in_slurm(config: HFSSSimulationConfig) -> str:
+    """ANSYS's own launcher starts ansysedt in one step, and its engines through the wrapper, in others of the same job.
+
+    Source: the scripts that ANSYS ships in `schedulers/scripts/utils`, as pyedb 0.64.0 called them.
+    """
+    root = posixpath.dirname(config.ansys_edt_path)
+    scripts = posixpath.join(root, "schedulers/scripts/utils")
+    variables = (
+        f"ANSYSEM_GENERIC_MPI_WRAPPER={scripts}/slurm_srun_wrapper.sh",
+        f"ANSYSEM_COMMON_PREFIX={posixpath.join(root, 'common')}",
+        "ANSOFT_PASS_DEBUG_ENV_TO_REMOTE_ENGINES=1",
+    )
+    step = (
+        "srun",
+        "--overcommit",
+        "--export=ALL",
+        "-n",
+        "1",
+        "-N",
+        "1",
+        "--cpu-bind=none",
+        "--mem-per-cpu=0",
+    )
+    launcher = posixpath.join(scripts, "ansysedt_launcher.sh")
+    return quoting.words((launcher, "/usr/bin/env", *variables, *step, "--overlap", *command.in_step(config)))

@@ -1,0 +1,87 @@
+"""What the values of this package have in common: frozen, and checked wherever they come from."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from os import PathLike, fspath
+from typing import Any, Self
+
+import msgspec
+from msgspec import NODEFAULT, Struct, structs
+
+from jobmgr.errors import InvalidConfig
+from jobmgr.wire import mismatch
+
+
+class Value(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Fields are given by name, and have the type and range that is declared for them; else InvalidConfig says which.
+
+    What stands for a value is taken as it: "slurm", "4", a dictionary. None is as if nothing had been given. To
+    change something, `msgspec.structs.replace(value, field=...)` makes another one.
+    """
+
+    def __post_init__(self) -> None:
+        """Check and convert."""
+        for field in _fields(type(self)):
+            given = _given(getattr(self, field.name), field)
+            try:
+                value = msgspec.convert(given, field.type, strict=False)
+            except msgspec.ValidationError as error:
+                raise _invalid(error, field.type, field.name) from error
+            if isinstance(value, str) and "\0" in value:
+                raise InvalidConfig(field.name, "has a NUL character, which no program can be given")
+            structs.force_setattr(self, field.name, value)
+        self.check()
+
+    def check(self) -> None:
+        """What types cannot say. Raises InvalidConfig."""
+
+    def insist(self, pattern: re.Pattern[str], remedy: str, *names: str) -> None:
+        """Raise InvalidConfig for the first of these texts that is not wholly as `pattern`."""
+        for name in names:
+            text = getattr(self, name)
+            if text is not None and pattern.fullmatch(text) is None:
+                raise InvalidConfig(name, f"{text[:100]!r} {remedy}")
+
+    def validate_fields(self) -> None:
+        """Nothing: a value was checked when it was made, and cannot have changed since."""
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Self:
+        """From a dictionary. Raises InvalidConfig, also for names that are no fields."""
+        try:
+            return msgspec.convert(_said(given), cls, strict=False)
+        except msgspec.ValidationError as error:
+            raise _invalid(error, cls, "") from error
+
+
+@functools.cache
+def _fields(kind: type[Value]) -> tuple[structs.FieldInfo, ...]:
+    """Found once: looking up what the annotations mean takes longer than all the checks."""
+    return structs.fields(kind)
+
+
+def _given(value: Any, field: structs.FieldInfo) -> Any:
+    if value is None and field.default is not NODEFAULT:
+        return field.default
+    if value is None and field.default_factory is not NODEFAULT:
+        return field.default_factory()
+    return fspath(value) if isinstance(value, PathLike) else _said(value)
+
+
+def _said(value: Any) -> Any:
+    """What is said in a dictionary: None is as if it were not there."""
+    if isinstance(value, Mapping):
+        return {name: _said(inner) for name, inner in value.items() if inner is not None}
+    return [_said(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _invalid(error: msgspec.ValidationError, kind: Any, at: str) -> InvalidConfig:
+    """The same, with the whole way to the field: what a value inside of others found wrong, msgspec hands on."""
+    found = mismatch.invalid(error, kind, at)
+    inner = error.__cause__
+    if isinstance(inner, InvalidConfig):
+        return InvalidConfig(".".join(part for part in (found.field, inner.field) if part), inner.message)
+    return InvalidConfig(found.field, found.message)
