@@ -1,6 +1,6 @@
-"""Records what pyedb 0.64.0 makes of configurations: `PYTHON_WITH_PYEDB tests/hfss/record_pyedb.py`.
+"""Records what pyedb 0.64.0 makes of configurations and logs: `PYTHON_WITH_PYEDB tests/hfss/record_pyedb.py`.
 
-Writes tests/data/pyedb/configs.json; see the README there. pyedb is not needed to run the tests.
+Writes tests/data/pyedb/*.json; see the README there. pyedb is not needed to run the tests.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -90,13 +91,26 @@ def _record_configs() -> list[dict[str, Any]]:
     return found
 
 
+def _record_logs() -> dict[str, Any]:
+    from pyedb.workflows.utilities.hfss_log_parser import HFSSLogParser
+
+    found = {}
+    for log in sorted(_DATA.glob("*.log")):
+        parsed = HFSSLogParser(log).parse()
+        is_converged = parsed.adaptive[-1].converged if parsed.adaptive else False
+        found[log.name] = parsed.to_dict() | {"log_parser": {"is_converged": is_converged}}
+    return found
+
+
 def main() -> None:
-    """Write the file anew."""
+    """Write both files anew."""
     assert version("pyedb") == "0.64.0", version("pyedb")
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)
         configs = _record_configs()
-    (_DATA / "configs.json").write_text(json.dumps(configs, indent=1) + "\n")
+    for name, content in (("configs.json", configs), ("logs.json", _record_logs())):
+        (_DATA / name).write_text(json.dumps(content, indent=1) + "\n")
+        sys.stdout.write(f"{_DATA.name}/{name}\n")
 
 
 if __name__ == "__main__":
