@@ -251,6 +251,40 @@ class ExecutorUnavailable(JobmgrError):
     code = "executor_unavailable"
 
 
+class SubmitError(JobmgrError):
+    """A scheduler was asked to take a job; `words` are what it said, of the command `argv`."""
+
+    said: ClassVar[str] = ""
+
+    def __init__(self, scheduler: str, argv: Sequence[str], exit_status: int | None, words: str) -> None:
+        super().__init__(f"{scheduler} {self.said}: {words}")
+        self.scheduler = scheduler
+        self.argv = tuple(argv)
+        self.exit_status = exit_status
+        self.words = words
+
+
+class SubmitRefused(SubmitError):
+    """It will not have the job."""
+
+    code = "submit_refused"
+    said = "refused the job"
+
+
+class SchedulerUnavailable(SubmitError):
+    """It certainly has not taken the job now. Transient: the same may be submitted again."""
+
+    code = "scheduler_unavailable"
+    said = "did not take the job now; try again later"
+
+
+class SubmitDoubtful(SubmitError):
+    """Whether it took the job is not known: look for the job's name in its queue before submitting it again."""
+
+    code = "submit_doubtful"
+    said = "did not say clearly whether it took the job; look for it in the queue before you submit it again"
+
+
 class WaitTimeout(JobmgrError):
     """The jobs waited for had not all ended in time."""
 

@@ -8,8 +8,9 @@ import re
 import uuid
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from msgspec import field, structs, to_builtins
 
@@ -20,10 +21,17 @@ from jobmgr.hfss.machine import MachineNode, machine_list
 from jobmgr.hfss.scheduler import SchedulerOptions, SchedulerType
 from jobmgr.hfss.value import Value
 
+if TYPE_CHECKING:
+    from subprocess import CompletedProcess
+
 FORMAT_VERSION = "1.0.0"
 # What a dictionary says besides the fields: of whom and when it was made.
 _NOTES = frozenset({"platform", "timestamp", "version"})
 _PROJECTS = (".aedt", ".aedb")
+# Running is for processes and schedulers, which this package knows nothing of. A configuration is made by every layer
+# above it and always has the method, so the way up is a name, looked up when it is called.
+_RUNNER = "jobmgr.compat.simulation"
+
 _JOB_ID = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_-]{0,127})?")
 # The design is `design:mode:setup`, and no option.
 _PART = re.compile(r"(?!-)[^:\x00-\x1f\x7f]*")
@@ -123,6 +131,27 @@ class HFSSSimulationConfig(Value, frozen=True):
     def generate_lsf_script(self) -> str:
         """The batch script for LSF, whatever `scheduler_type` says."""
         return script.text(self, script.dialect(SchedulerType.LSF))
+
+    def run_simulation(self, **subprocess_kwargs: Any) -> CompletedProcess[Any] | str:
+        """Run it to its end on this machine, or hand it to its scheduler and answer `slurm_job_123`. Blocks.
+
+        Without a scheduler `subprocess_kwargs` are those of `subprocess.run`; output is captured as text unless they
+        say otherwise. At a timeout (subprocess.TimeoutExpired) or an interrupt nothing of it is left running.
+        Raises PathNotFound if project or program are not there; SubmitRefused, SchedulerUnavailable and SubmitDoubtful
+        with what the scheduler said.
+        """
+        result: CompletedProcess[Any] | str = import_module(_RUNNER).run(self, **subprocess_kwargs)
+        return result
+
+    def submit_to_scheduler(self, script_path: str | None = None) -> CompletedProcess[str]:
+        """Hand it to its scheduler, or to the one that is found here if it names none; what that answered.
+
+        The script is written into a new directory beside the project, which only its owner may read, or to
+        `script_path`, which is relative to the project's directory. Raises InvalidConfig; SubmitDoubtful if the
+        answer does not come within 30 s.
+        """
+        result: CompletedProcess[str] = import_module(_RUNNER).submit(self, script_path)
+        return result
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON has them, and `platform`, `timestamp` (local time) and `version` of the dictionary."""
