@@ -108,7 +108,8 @@ def renamed(error: InvalidRequest) -> InvalidConfig:
 
 
 def _absolute(path: str) -> str:
-    return path if _OF_WINDOWS.match(path) is not None else str(Path(path).absolute())
+    is_absolute = path.startswith("/") or _OF_WINDOWS.match(path) is not None
+    return path if is_absolute else str(Path(path).absolute())
 
 
 def _name(jobid: str, scheduler: SchedulerType) -> str:

@@ -85,6 +85,7 @@ def _record_configs() -> list[dict[str, Any]]:
                 "batch_options": config.generate_batch_options_string(),
                 "design": config.generate_design_string(),
                 "slurm_line": config.generate_slurm_script().splitlines()[-1] if is_slurm else None,
+                "posted": config.model_dump(mode="json"),
                 "to_dict": config.to_dict() | {"timestamp": "2026-01-02T03:04:05.678901"},
             }
         )

@@ -112,6 +112,11 @@ def test_what_the_original_wrote_is_read(recorded: dict[str, Any]) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("recorded", CONFIGS, ids=lambda recorded: recorded["name"])
+def test_what_the_originals_programs_post_is_read(recorded: dict[str, Any]) -> None:
+    assert HFSSSimulationConfig.from_dict(recorded["posted"]) == HFSSSimulationConfig(**recorded["fields"])
+
+
 def test_a_short_dictionary_has_the_defaults_of_the_class() -> None:
     read = HFSSSimulationConfig.from_dict({"project_path": "a.aedt", "ansys_edt_path": EDT, "user": None})
 

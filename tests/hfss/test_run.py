@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from jobmgr.dialects.lsf import Lsf
+from jobmgr.dialects.lsf_order import Variant
 from jobmgr.errors import InvalidConfig, PathNotFound, SubmitDoubtful, SubmitRefused
-from jobmgr.hfss import HFSSSimulationConfig, SchedulerOptions, SchedulerType, create_hfss_config
+from jobmgr.hfss import HFSSSimulationConfig, SchedulerOptions, SchedulerType, create_hfss_config, script
 from tests.hfss.installed import install
 from tests.patience import eventually
 from tests.slurm import Slurm
@@ -203,18 +205,22 @@ def stand_in(directory: Path, monkeypatch: pytest.MonkeyPatch, **programs: str) 
     monkeypatch.setenv("PATH", f"{directory}:/bin")
 
 
-def test_lsf_answers_in_its_own_form(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lsf_answers_in_its_own_form_and_is_told_what_its_version_understands(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stand_in(
         project.parent.parent / "bin",
         monkeypatch,
-        bjobs="echo 'IBM Spectrum LSF Standard 10.1.0.14'",
+        bjobs=f"cat {RECORDED}/lsf/bjobs_V.txt",
         bparams=f"cat {RECORDED}/lsf/bparams_l.txt",
         bsub=f"cat >{project.parent.parent}/script; echo 'Job <4711> is submitted to queue <normal>.'",
     )
     config = make(project, scheduler_type=SchedulerType.LSF)
 
     assert config.run_simulation() == "lsf_job_4711"
-    assert (project.parent.parent / "script").read_text() == config.generate_scheduler_script()
+    text = (project.parent.parent / "script").read_text()
+    assert text == script.text(config, Lsf(Variant.CLASSIC))
+    assert text != config.generate_scheduler_script()
 
 
 def test_pbs_answers_in_its_own_form(project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
