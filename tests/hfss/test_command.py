@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import shlex
 import subprocess
 from typing import Any
@@ -84,3 +85,18 @@ def test_what_windows_cannot_quote_is_refused(fields: dict[str, str], field: str
 
     with pytest.raises(InvalidConfig, match=rf"^{field}: .*cannot quote"):
         command.as_windows_text(made, SchedulerType.NONE)
+
+
+@given(hostile, hostile)
+def test_no_text_becomes_syntax_of_windows(project: str, design: str) -> None:
+    try:
+        made = HFSSSimulationConfig(
+            project_path=f"C:\\w\\{project}.aedt", ansys_edt_path=EDT, design_name=design
+        )
+        line = command.as_windows_text(made, SchedulerType.SLURM)
+    except InvalidConfig:
+        return
+
+    # Whatever is outside of quotes is plain, and nothing inside of them is more than text.
+    assert re.fullmatch(r"[A-Za-z0-9_@%+=:,./ -]*", re.sub(r'"[^"%!$`\n\r]*"', "", line))
+    assert line.count('"') % 2 == 0

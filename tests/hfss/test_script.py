@@ -294,19 +294,3 @@ def test_windows_hpc_is_asked_for_all_of_it_too() -> None:
         '"/opt/ansys/v252/Linux64/ansysedt" -jobid patch_1 -distributed -machinelist numcores=8'
     )
     assert line.endswith(r'-batchsolve "C:\my work\a.aedt"')
-
-
-@given(project=hostile, design=hostile)
-def test_no_text_becomes_syntax_of_windows(project: str, design: str) -> None:
-    made = config(SchedulerType.WINDOWS_HPC)
-    benign = structs.replace(made, project_path=r"C:\w\a.aedt").generate_scheduler_script()
-    try:
-        text = structs.replace(
-            made, project_path=f"C:\\w\\{project}.aedt", design_name=design
-        ).generate_scheduler_script()
-    except InvalidConfig:
-        return
-
-    assert len(text.splitlines()) == len(benign.splitlines())
-    # Whatever is outside of quotes is plain.
-    assert re.fullmatch(r"[A-Za-z0-9_@%+=:,./ -]*", re.sub(r'"[^"%!$`]*"', "", text.splitlines()[-1]))
