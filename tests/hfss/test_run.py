@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -58,12 +59,14 @@ def test_a_run_here_answers_what_the_program_said_and_how_it_ended(project: Path
 
 
 def test_keywords_are_those_of_subprocess(project: Path, tmp_path: Path) -> None:
-    config = make(project, "pwd; sleep 1000")
+    config = make(project, 'pwd; [ -z "$LONG" ] || sleep 1000')
 
-    with pytest.raises(subprocess.TimeoutExpired) as caught:
-        config.run_simulation(timeout=3, cwd=tmp_path)
+    result = config.run_simulation(cwd=tmp_path, text=False)
 
-    assert caught.value.output == f"{tmp_path}\n"
+    assert isinstance(result, subprocess.CompletedProcess)
+    assert result.stdout == f"{tmp_path}\n".encode()
+    with pytest.raises(subprocess.TimeoutExpired):
+        config.run_simulation(timeout=0.5, env={"LONG": "1", "PATH": os.defpath})
 
 
 def test_a_project_or_program_that_is_not_there_is_said_before_or_instead_of_a_start(project: Path) -> None:
