@@ -5,7 +5,7 @@ from __future__ import annotations
 import ntpath
 import posixpath
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
@@ -13,7 +13,6 @@ from msgspec import structs
 
 from jobmgr.dialects import quoting, registry
 from jobmgr.dialects.dialect import Dialect, Order
-from jobmgr.dialects.windows_hpc import WindowsHpc
 from jobmgr.domain.resources import Resources
 from jobmgr.errors import InvalidConfig, InvalidRequest
 from jobmgr.hfss import command
@@ -21,13 +20,6 @@ from jobmgr.hfss.scheduler import SchedulerOptions, SchedulerType
 
 if TYPE_CHECKING:
     from jobmgr.hfss.config import HFSSSimulationConfig
-
-_DIALECTS: Mapping[SchedulerType, Callable[[], Dialect]] = {
-    SchedulerType.SLURM: lambda: registry.dialect("slurm"),
-    SchedulerType.LSF: lambda: registry.dialect("lsf"),
-    SchedulerType.PBS: lambda: registry.dialect("pbs"),
-    SchedulerType.WINDOWS_HPC: WindowsHpc,
-}
 
 # As far as a user may choose. SLURM lets only operators go above what is normal, and LSF has numbers that mean
 # something else at each site. Sources: sbatch(1), `--nice`; qsub(1B), `-p`; JobPriority enumeration of HPC Pack.
@@ -69,12 +61,12 @@ _NOT_OF_A_NAME = re.compile(r"[^A-Za-z0-9-]")
 
 def dialect(scheduler: SchedulerType) -> Dialect:
     """How this scheduler is talked to. Raises InvalidConfig for NONE."""
-    if scheduler not in _DIALECTS:
-        known = ", ".join(_DIALECTS)
+    if scheduler is SchedulerType.NONE:
+        known = ", ".join(each for each in SchedulerType if each is not SchedulerType.NONE)
         raise InvalidConfig(
             "scheduler_type", f"a run without a scheduler has no batch script; choose one of {known}"
         )
-    return _DIALECTS[scheduler]()
+    return registry.dialect(scheduler)
 
 
 def text(config: HFSSSimulationConfig, language: Dialect) -> str:
@@ -164,10 +156,8 @@ def _body(config: HFSSSimulationConfig, scheduler: SchedulerType) -> str:
             # bsub hands hardly anything of the environment on: where licences are, the site's module knows.
             module = "if command -v module >/dev/null 2>&1; then module load ansys; fi"
             return f"{module}\n{command.as_text(config, scheduler)}\n"
-        case SchedulerType.PBS:
+        case SchedulerType.PBS | SchedulerType.WINDOWS_HPC:
             return f"{command.as_text(config, scheduler)}\n"
-        case SchedulerType.WINDOWS_HPC:
-            return f"{command.as_windows_text(config, scheduler)}\n"
         case SchedulerType.NONE:
             raise InvalidConfig("scheduler_type", "a run without a scheduler has no batch script")
         case _:

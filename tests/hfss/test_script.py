@@ -18,7 +18,7 @@ from jobmgr.errors import InvalidConfig
 from jobmgr.hfss import HFSSSimulationConfig, SchedulerOptions, SchedulerType, command, script
 from tests.hfss.recorded import CONFIGS, EDT
 
-POSIX = (SchedulerType.SLURM, SchedulerType.LSF, SchedulerType.PBS)
+POSIX = (SchedulerType.SLURM, SchedulerType.LSF, SchedulerType.PBS, SchedulerType.WINDOWS_HPC)
 TEXTS = (
     "queue", "time", "memory", "account", "reservation", "qos", "constraints", "gpu_type", "email_notification",
 )  # fmt: skip
@@ -182,7 +182,7 @@ def test_the_lsf_script_is_for_lsf_whatever_the_configuration_runs_on() -> None:
 
     assert here.generate_lsf_script() == config(SchedulerType.LSF).generate_scheduler_script()
     with pytest.raises(
-        InvalidConfig, match=r"^scheduler_type: .* choose one of slurm, lsf, pbs, windows_hpc"
+        InvalidConfig, match=r"^scheduler_type: .* choose one of lsf, slurm, pbs, windows_hpc"
     ):
         here.generate_scheduler_script()
 
@@ -290,7 +290,8 @@ def test_windows_hpc_is_asked_for_all_of_it_too() -> None:
     for part in ("fast", "25:00|90000", "2", "4", "4096", "lab", "true", "Highest", "a@x.org", "patch-1"):
         assert re.search(rf"\b(?:{part})\b", said), part
     line = made.generate_scheduler_script().splitlines()[-1]
+    assert line == command.as_text(made, SchedulerType.WINDOWS_HPC)
     assert line.startswith(
-        '"/opt/ansys/v252/Linux64/ansysedt" -jobid patch_1 -distributed -machinelist numcores=8'
+        "/opt/ansys/v252/Linux64/ansysedt -jobid patch_1 -distributed -machinelist numcores=8"
     )
-    assert line.endswith(r'-batchsolve "C:\my work\a.aedt"')
+    assert line.endswith(r"-batchsolve 'C:\my work\a.aedt'")
