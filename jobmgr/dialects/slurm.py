@@ -131,7 +131,7 @@ _BUSY_FOR_SOME = (
 # sbatch's complaints about its own arguments and file, before it talks to anybody.
 _NOT_SENT = re.compile(
     r"unrecognized option|option .* requires an argument|is ambiguous|Invalid --\S+ specification"
-    r"|Invalid numeric value|are mutually exclusive|Unable to open file"
+    r"|Invalid numeric value|Failed to validate job spec|are mutually exclusive|Unable to open file"
     r"|does not look like a batch script|Batch script is empty"
 )
 _NO_SUCH_PROGRAM = 127

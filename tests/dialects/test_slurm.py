@@ -286,6 +286,13 @@ def test_refusals_are_told_in_slurms_words(name: str) -> None:
     assert DIALECT.submitted(answer) == Refused(answer.stderr.strip())
 
 
+def test_what_sbatch_does_not_even_send_is_refused() -> None:
+    # Of one GPU for two nodes (22.05.8).
+    said = "sbatch: error: Failed to validate job spec. --gpus must be >= --nodes"
+
+    assert DIALECT.submitted(Answer(1, "", f"{said}\n")) == Refused(said)
+
+
 def test_limit_on_submitted_jobs_is_no_refusal() -> None:
     answer = slurm_answer("busy-submit-limit")
 
