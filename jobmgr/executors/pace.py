@@ -31,6 +31,8 @@ class Pace:
     record_comes_s: float = 15.0
     # How long a job has to be missing in complete listings before that counts.
     absent_s: float = 60.0
+    # For how long a scheduler may call a job alive that recorded its end, before it is asked to end it.
+    ghost_s: float = 300.0
 
 
 DEFAULT_PACE = Pace()

@@ -8,13 +8,15 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from jobmgr.dialects.dialect import Standing
+from jobmgr.dialects.dialect import Listing, Standing
 from jobmgr.domain.job import JobError
 from jobmgr.errors import SiteUnreachable
-from jobmgr.executors import verdict
+from jobmgr.executors import ghost, verdict
+from jobmgr.executors.ghost import Ghost
 from jobmgr.executors.live import Live
 from jobmgr.executors.pace import Pace
 from jobmgr.executors.place import Files, Place
+from jobmgr.executors.protocol import Ended
 from jobmgr.executors.register import Register
 from jobmgr.executors.scheduler import Scheduler
 from jobmgr.executors.verdict import Known, ToSettle, ToVoid, Vanished, Verdict, Wait
@@ -39,7 +41,7 @@ class Hands:
 
 
 class Watch:
-    """Looks at the attempts of a register that are handed in, as long as there are any."""
+    """Looks at the attempts of a register that are handed in, as long as there are any, or ghosts of them."""
 
     def __init__(
         self,
@@ -61,6 +63,7 @@ class Watch:
         self._wake = asyncio.Event()
         self._ask_s = pace.ask_first_s
         self._ask_at = 0.0
+        self._ghosts: Sequence[Ghost] = ()
         self._trouble = ""  # what the scheduler last said of why it did not list everything
 
     def look_soon(self) -> None:
@@ -74,7 +77,7 @@ class Watch:
         failures = 0
         while True:
             watched = [live for live in self._register if live.is_handed_in]
-            if not watched:
+            if not watched and not self._ghosts:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
@@ -120,7 +123,8 @@ class Watch:
         began = self._monotonic()
         # An element is known by the name of its array and its index.
         standings: dict[tuple[str, int | None], list[Standing]] = defaultdict(list)
-        listing = await self._scheduler.look([id_ for live in watched for id_ in live.ids])
+        ids = [id_ for live in watched for id_ in live.ids]
+        listing = await self._scheduler.look([*ids, *(one.id for one in self._ghosts)])
         for one in listing.jobs:
             standings[one.name, one.index].append(one)
         has_changed = False
@@ -134,6 +138,7 @@ class Watch:
         stubborn = [live for live in watched if live.is_cancelled and not live.has_ended]
         if stubborn:
             self._hands.cancel([id_ for live in stubborn for id_ in live.ids])
+        self._lay_to_rest(listing)
         if not listing.complete and listing.why != self._trouble:
             logger.warning("the scheduler of %s did not list everything: %s", self._site, listing.why)
         self._trouble = listing.why
@@ -142,6 +147,18 @@ class Watch:
         )
         now = self._monotonic()
         self._ask_at = now + max(self._ask_s, min((now - began) * self._pace.rest, self._pace.ask_max_s))
+
+    def _lay_to_rest(self, listing: Listing) -> None:
+        self._ghosts, to_rest = ghost.sort(self._ghosts, listing, self._monotonic(), self._pace)
+        for one in to_rest:
+            logger.warning(
+                "job %s has ended, and the scheduler of %s still calls %s alive; it is asked to end it",
+                one.job_id,
+                self._site,
+                one.id,
+            )
+        if to_rest:
+            self._hands.cancel([one.id for one in to_rest])
 
     def _judge(self, live: Live, files: Files) -> Verdict:
         """What became of an attempt; tells its progress, and its end."""
@@ -171,6 +188,8 @@ class Watch:
             self._register.unreachable([live], found.why)
         elif not isinstance(found, Wait | ToVoid | ToSettle):
             self._register.end(live, found)
+            if isinstance(found, Ended) and (left := ghost.ghost_of(live, now)) is not None:
+                self._ghosts = (*self._ghosts, left)
             if files.record is None or files.record.get("signals"):
                 # Somebody ended it, and may have put it back into the queue.
                 self._hands.take_back(live)

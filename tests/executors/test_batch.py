@@ -12,7 +12,7 @@ import secrets
 import shutil
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -538,3 +538,37 @@ async def test_array_above_the_limit_of_a_user_runs_in_parts(site: Site) -> None
     for code, launch in enumerate(launches):
         assert (await site.exit(launch, 120)).record.exit_code == code
     assert [site.ran(launch) for launch in launches] == [1] * 3
+
+
+async def test_what_is_called_running_long_after_its_end_is_cancelled_once(site: Site) -> None:
+    site.fault("scancel", 'echo "$@" >>"$here/cancelled"')
+    # The controller was killed, and takes for running what has ended.
+    site.fault("squeue", '"$real" "$@" | sed -E "s/(COMPLETED|COMPLETING)/RUNNING/"')
+    executor = await site.executor(replace(QUICK, ghost_s=2.0))
+    launch = site.once("exit 0")
+    await executor.launch([launch])
+    handle = (await site.wait(launch, Scheduled)).handle
+    await site.exit(launch)
+    cancelled = site.root / "cancelled"
+    await eventually(cancelled.exists, timeout_s=60)
+    other = site.once("exit 0")
+    await executor.launch([other])
+    await site.exit(other)
+    await eventually(lambda: len(cancelled.read_text().splitlines()) == 2, timeout_s=60)
+
+    first, second = cancelled.read_text().splitlines()
+    assert (first, second != first) == (handle, True)
+
+
+async def test_what_its_scheduler_knows_to_have_ended_is_not_asked_about_any_more(site: Site) -> None:
+    site.fault("scancel", 'touch "$here/cancelled"')
+    executor = await site.executor(replace(QUICK, ghost_s=2.0))
+    launch = site.once("exit 0")
+    await executor.launch([launch])
+    await site.exit(launch)
+    await site.until("squeue", "-h", "--me", "-t", "PD,R,CG")
+    looks = -1
+    while looks != executor.asked["look"]:
+        looks = executor.asked["look"]
+        await asyncio.sleep(3 * QUICK.ask_max_s)  # longer than any pause between two looks
+    assert not (site.root / "cancelled").exists()
