@@ -13,6 +13,7 @@ from jobmgr.transports.transport import Transport
 
 # Over SSH a command is one argument of the site's shell, of which Linux takes 128 KiB.
 _NAMED_AT_ONCE = 500
+_LOOKED_AT_ONCE_BYTES = 100 * 1024
 
 
 class Scheduler:
@@ -67,9 +68,13 @@ class Scheduler:
             dialect = await self.fitted()
         except NotUnderstood as error:
             return Listing((), complete=False, why=str(error))
-        self.asked["look"] += 1
         # However many elements an array has, it is named once.
-        named = sorted({dialect.array(id_) for id_ in ids})
+        portions = _portions(sorted({dialect.array(id_) for id_ in ids}))
+        seen = [await self._seen(dialect, portion) for portion in portions]
+        return seen[0] if len(seen) == 1 else _joined(dialect, portions, seen)
+
+    async def _seen(self, dialect: Dialect, named: Sequence[str]) -> Listing:
+        self.asked["look"] += 1
         return dialect.seen(await self._answers(dialect.look(named)))
 
     async def ask(self, wish: Wish, ids: Sequence[str]) -> Sequence[str]:
@@ -90,3 +95,32 @@ class Scheduler:
 
     async def _answers(self, commands: Sequence[Command]) -> list[Answer]:
         return [await self._transport.run(command, self._pace.command_s) for command in commands]
+
+
+def _portions(named: Sequence[str]) -> list[list[str]]:
+    portions: list[list[str]] = [[]]
+    size_bytes = 0
+    for id_ in named:
+        size_bytes += len(id_) + 1
+        if size_bytes > _LOOKED_AT_ONCE_BYTES:
+            portions.append([])
+            size_bytes = len(id_) + 1
+        portions[-1].append(id_)
+    return portions
+
+
+def _joined(dialect: Dialect, portions: Sequence[Sequence[str]], seen: Sequence[Listing]) -> Listing:
+    """One listing. Where a look cannot be narrowed each has all jobs, but knows only of its own what came before."""
+    at = {id_: index for index, portion in enumerate(portions) for id_ in portion}
+    jobs = tuple(
+        one
+        for index, listing in enumerate(seen)
+        for one in listing.jobs
+        if at.get(dialect.array(one.id), 0) == index
+    )
+    return Listing(
+        jobs,
+        complete=all(listing.complete for listing in seen),
+        why=next((listing.why for listing in seen if listing.why), ""),
+        has_queue=all(listing.has_whole_queue for listing in seen),
+    )
