@@ -35,12 +35,11 @@ from jobmgr.executors.register import Register
 from jobmgr.executors.scheduler import Scheduler
 from jobmgr.executors.trial import Trial
 from jobmgr.executors.watch import Hands, Watch
+from jobmgr.executors.withdrawal import Withdrawal
 from jobmgr.transports.transport import Transport
 
 logger = logging.getLogger(__name__)
 
-_WITHDRAWALS = 12
-_WAITS = frozenset({Phase.PENDING, Phase.HELD, Phase.UNKNOWN})
 _EXPLAINED = frozenset({Phase.PENDING, Phase.HELD, Phase.SUSPENDED})
 
 
@@ -66,6 +65,9 @@ class BatchExecutor:
         self._breaker = Breaker(site, pace, monotonic)
         self._desk = Desk(site, self._scheduler, self._place, job_env, pace, self._breaker)
         self._messenger = Messenger(self._scheduler, transport, pace, self._breaker, self._tell_told)
+        self._withdrawal = Withdrawal(
+            self._scheduler, self._desk, lambda ids: self._ask_about(ids, Wish.CANCEL), pace
+        )
         self._pace = pace
         self._register = Register(site, report)
         self._report = report
@@ -74,7 +76,9 @@ class BatchExecutor:
             self._launch_within_s, lambda lives: self._spawn(self._hand_over(lives))
         )
         self._cancels = Gathering[Live](lambda: pace.gather_s, lambda lives: self._spawn(self._cancel(lives)))
-        self._leavings = Gathering[Live](lambda: pace.gather_s, self._take_back)
+        self._leavings = Gathering[Live](
+            lambda: pace.gather_s, lambda lives: self._spawn(self._withdrawal.run(lives))
+        )
         hands = Hands(
             lambda attempts: self._spawn(self._void(attempts)),
             lambda live: self._leavings.add([live]),
@@ -288,27 +292,6 @@ class BatchExecutor:
             self._register.progress(live, files)
             return True
         return False
-
-    def _take_back(self, lives: Sequence[Live]) -> None:
-        named: dict[str, list[Live]] = defaultdict(list)
-        for live in lives:
-            named[live.name].append(live)
-        for name, those in named.items():
-            self._spawn(self._withdraw(name, those))
-
-    async def _withdraw(self, name: str, lives: Sequence[Live]) -> None:
-        """Take back what waits under the name of attempts that are over, as a requeued run: it would be refused."""
-        pause_s = self._pace.ask_first_s
-        indices = {live.index for live in lives}
-        for _ in range(_WITHDRAWALS):
-            listing = await self._desk.listing(name)
-            jobs = [one for one in listing.jobs if one.index in indices]
-            await self._ask_about([one.id for one in jobs if one.phase in _WAITS], Wish.CANCEL)
-            # While a run is being ended, it may be put back into the queue.
-            if listing.has_whole_queue and all(one.phase is Phase.ENDED for one in jobs):
-                return
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, self._pace.again_max_s)
 
     # Wishes
 
