@@ -102,7 +102,7 @@ class LocalTransport:
             async with asyncio.timeout(_GONE_WITHIN_S):
                 await program.gone.wait()
         except TimeoutError:
-            program.gone.set()
+            program.abandon()
         finally:
             self._programs.discard(program)
 
@@ -118,6 +118,7 @@ class _Program(asyncio.SubprocessProtocol):
         self._open = {1, 2}
         self._exit_code: int | None = None
         self._transport: asyncio.SubprocessTransport | None = None
+        self._is_unwanted = False
 
     def feed(self, data: bytes) -> None:
         """All that it reads."""
@@ -138,13 +139,24 @@ class _Program(asyncio.SubprocessProtocol):
         return self._output.answer(None if self.trouble else self._exit_code, self.trouble)
 
     def end(self) -> None:
-        """Kill it with its process group if it has not ended, and close the pipes."""
+        """Close the pipes; if it has not ended kill it with its process group, and close them when it is reaped.
+
+        Not before: asyncio's transport asks for the end of its process, and takes it from who waits for it.
+        """
         assert self._transport is not None
+        self._is_unwanted = True
         # Only while it is not reaped: later its number may be that of a stranger's group.
         if self._exit_code is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._transport.get_pid(), signal.SIGKILL)
+        else:
+            self._transport.close()
+
+    def abandon(self) -> None:
+        """Close the pipes of what cannot be killed."""
+        assert self._transport is not None
         self._transport.close()
+        self.gone.set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It was started."""
@@ -169,6 +181,8 @@ class _Program(asyncio.SubprocessProtocol):
         code = self._transport.get_returncode()
         assert code is not None
         self._exit_code = code if code >= 0 else 128 - code
+        if self._is_unwanted:
+            self._transport.close()
         self._settle()
 
     def connection_lost(self, _exc: Exception | None) -> None:

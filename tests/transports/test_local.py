@@ -78,3 +78,14 @@ def test_commands_run_on_uvloop_too() -> None:
 
     assert [answer.exit_code for answer in answers] == [0, 137, None, 127]
     assert answers[0].stdout == "text"
+
+
+async def test_program_that_is_killed_is_reaped_once(caplog: pytest.LogCaptureFixture) -> None:
+    """asyncio's transport looks whether its process has ended when it is closed, and takes it from who waits for it."""
+    transport = LocalTransport({})
+
+    for number in range(600):
+        await transport.run(Command(("true",)), 0.0003 + 0.000003 * number)
+
+    await transport.close()
+    assert [record.message for record in caplog.records if record.name == "asyncio"] == []
