@@ -106,6 +106,7 @@ class Phase(StrEnum):
     ENDING = "ending"
     ENDED = "ended"
     UNKNOWN = "unknown"
+    MISSING = "missing"  # accounting takes it for alive, and the queue does not know it
 
 
 class Cause(StrEnum):

@@ -258,7 +258,7 @@ def merged(
 
 def _unseen(standing: Standing) -> Standing:
     """What accounting takes for alive, and the queue does not know: it has ended, and how is not told yet."""
-    return standing if standing.cause is not None else replace(standing, phase=Phase.UNKNOWN)
+    return standing if standing.cause is not None else replace(standing, phase=Phase.MISSING)
 
 
 def _index(id_: str) -> int | None:

@@ -116,13 +116,16 @@ class BatchExecutor:
     async def pause(self, token: str) -> None:
         """See Executor."""
         live = self._register.get(token)
-        if live is not None:
+        # The wish stands until it is seen to be fulfilled; what the scheduler refused once it is not asked for again.
+        if live is not None and not (live.has_started and live.turn_asked is Wish.SUSPEND):
+            live.turn_asked = Wish.SUSPEND
             self._spawn(self._turn(live, Wish.SUSPEND))
 
     async def resume(self, token: str) -> None:
         """See Executor."""
         live = self._register.get(token)
         if live is not None:
+            live.turn_asked = Wish.RESUME
             self._spawn(self._turn(live, Wish.RESUME))
 
     async def tell(self, token: str, wished: Wished) -> None:
@@ -251,7 +254,7 @@ class BatchExecutor:
 
     async def _has(self, lives: Sequence[Live], given: Given) -> None:
         """The scheduler has these attempts."""
-        dialect = await self._scheduler.fitted()
+        dialect = self._scheduler.dialect  # How ids are written depends on no installation.
         for live in lives:
             live.ids = (
                 given.ids
@@ -287,9 +290,10 @@ class BatchExecutor:
             self._register.end(live, NeverRan(live.launch.token, None if live.is_cancelled else error))
             self._leavings.add([live])
             return True
-        if files.gate is not None or files.token != live.launch.token:
+        if files.gate is not None or (files.token and files.token != live.launch.token):
             live.is_handed_in = True
             self._register.progress(live, files)
+            self._watch.look_soon()
             return True
         return False
 

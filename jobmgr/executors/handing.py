@@ -118,6 +118,8 @@ class Desk:
         `tell` is told why it takes so long.
         """
         pause_s = self._pace.again_first_s
+        # Who may have been taken once must not be given another name.
+        was_doubtful = is_doubtful
         while wanted():
             if is_doubtful:
                 found = await self._look_up(parcel, wanted, tell)
@@ -130,11 +132,12 @@ class Desk:
             match answer:
                 case Given() | Refusal() | Withdrawn():
                     return answer
-                case Busy(is_full=True, words=words) if parcel.is_array:
+                case Busy(is_full=True, words=words) if parcel.is_array and not was_doubtful:
                     tell(f"it was not taken: {words}")
-                    return Parted(halves(wanted(), _new_token))
+                    return Parted(halves(parcel.name, wanted(), _new_token))
                 case Busy() | Doubtful():
                     is_doubtful = isinstance(answer, Doubtful)
+                    was_doubtful |= is_doubtful
                     tell(f"it was not taken: {answer.words}")
             pause_s = await self._rest(pause_s)
         return Withdrawn()
@@ -217,14 +220,14 @@ class Desk:
                 holders = _holders(told or [])
                 if holders or (told is not None and all(_is_decided(*one) for one in told)):
                     # The watch knows by the gates whose they are, and says what that means.
-                    return await self._given(holders)
+                    return self._given(holders)
                 if told is not None and (
                     looks == _LOOKS_IN_DOUBT or not any(files.token for _, files in told)
                 ):
                     return None
                 listing = await self._find(parcel.name)
             if listing.jobs:
-                return await self._given([one.id for one in listing.jobs])
+                return self._given([one.id for one in listing.jobs])
             if listing.has_whole_queue:
                 looks += 1
             else:
@@ -233,8 +236,8 @@ class Desk:
             await self._breaker.rest(pause_s)
         return Withdrawn()
 
-    async def _given(self, ids: Sequence[str]) -> Given:
-        dialect = await self._scheduler.fitted()
+    def _given(self, ids: Sequence[str]) -> Given:
+        dialect = self._scheduler.dialect  # How ids are written depends on no installation.
         return Given(tuple(dict.fromkeys(dialect.array(id_) for id_ in ids)))
 
     async def _files(self, launches: Sequence[Launch], tell: Tell) -> Sequence[tuple[Launch, Files]] | None:
@@ -312,7 +315,7 @@ def _new_token() -> str:
 
 
 def _placed(parcel: Parcel, member: Member) -> Placed:
-    return Placed(member.launch.place, member.launch.token, parcel.name, member.index)
+    return Placed(member.launch.place, member.launch.token, parcel.name, member.index, parcel.former)
 
 
 def _refusal(words: str) -> Refusal:

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from jobmgr.dialects.dialect import Phase, Standing
+from jobmgr.dialects.dialect import Phase, Standing, Wish
+from jobmgr.executors import gate
 from jobmgr.executors.errand import Errand
 from jobmgr.executors.place import Files
 from jobmgr.executors.protocol import Launch
@@ -31,6 +32,8 @@ class Live:
     is_unreachable: bool = False
     has_vanished: bool = False
     gone_since: float | None = None
+    recorded_at: float | None = None
+    turn_asked: Wish | None = None
     said: str = ""
     files: Files | None = None
     standings: Sequence[Standing] = ()
@@ -43,6 +46,13 @@ class Live:
     def place(self) -> str:
         """Where its directories lie."""
         return self.launch.place
+
+    @property
+    def holder_id(self) -> str:
+        """Under which id the run that passed the gate is known; empty if none did, as far as was seen."""
+        if self.files is None or self.files.gate is None or self.files.gate["decision"] != gate.RUN:
+            return ""
+        return str(self.files.gate["holder"]["id"])
 
     @property
     def is_wanted(self) -> bool:

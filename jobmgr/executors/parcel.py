@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jobmgr.domain.resources import Resources
 from jobmgr.executors.protocol import Launch
@@ -27,12 +27,13 @@ class Parcel:
 
     An attempt is in one parcel for all its life, unless an array was refused for certain, and is parted. An array that
     an earlier service handed in is not `is_whole`: only some of its elements may be known, so it cannot be handed in
-    again.
+    again. `former` is the name of the array that it is a part of.
     """
 
     name: str
     members: tuple[Member, ...]
     is_whole: bool = True
+    former: str = ""
 
     @property
     def is_array(self) -> bool:
@@ -46,6 +47,11 @@ class Parcel:
 
 
 _PREFIX = "jm-"
+
+
+def is_ours(name: str) -> bool:
+    """Whether it is the name of something that a service of this product handed in."""
+    return name.startswith(_PREFIX)
 
 
 def name_of(token: str) -> str:
@@ -68,10 +74,11 @@ def parcels(launches: Sequence[Launch], array_cap: int | None, new_token: Callab
     return [_together(chunk, new_token) for chunk in chunks]
 
 
-def halves(launches: Sequence[Launch], new_token: Callable[[], str]) -> list[Parcel]:
-    """Two parcels of members of one, in their order; of a single one its own."""
+def halves(former: str, launches: Sequence[Launch], new_token: Callable[[], str]) -> list[Parcel]:
+    """Two parcels of members of one of this name, in their order; of a single one its own."""
     middle = (len(launches) + 1) // 2
-    return [_together(half, new_token) for half in (launches[:middle], launches[middle:]) if half]
+    parts = [_together(half, new_token) for half in (launches[:middle], launches[middle:]) if half]
+    return [replace(part, former=former) for part in parts]
 
 
 def _together(launches: Sequence[Launch], new_token: Callable[[], str]) -> Parcel:

@@ -60,12 +60,16 @@ NOTHING_SEEN: Mapping[str, Files] = {}
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """An attempt whose directories are to be there: its place, its token, and as what it is handed in."""
+    """An attempt whose directories are to be there: its place, its token, and as what it is handed in.
+
+    `former` is the name of what it was a part of, if that is given up for certain.
+    """
 
     place: str
     token: str
     name: str
     index: int | None = None
+    former: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +126,7 @@ class Place:
         """
         # Ends what is read, too: half of it, after a connection broke, must not be handed in.
         mark = os.urandom(16).hex()
-        lines = "".join(
-            f"{one.place} {one.token} {one.name} {_NO_INDEX if one.index is None else one.index}\n"
-            for one in stock.attempts
-        )
+        lines = "".join(map(_told_line, stock.attempts))
         files = {**{str(index): text for index, text in enumerate(stock.elements)}, _SCRIPT: stock.script}
         parts = "".join(f"{mark} {name}\n{_whole_lines(text)}" for name, text in files.items())
         arguments = [stock.home, stock.cwd, mark, *command.argv]
@@ -204,6 +205,11 @@ def _news(seen: Files | None) -> str:
     if seen is None:
         return "now"
     return "gate" if seen.gate is None else "exit"
+
+
+def _told_line(one: Placed) -> str:
+    index = _NO_INDEX if one.index is None else one.index
+    return f"{one.place} {one.token} {one.former or _NO_INDEX} {one.name} {index}\n"
 
 
 def _whole_lines(text: str) -> str:

@@ -34,7 +34,7 @@ _jm_stock() {
     cd "$_jm_root/runs" && mkdir -p $_jm_places &&
         (umask 077 && cd "$_jm_root/control" && mkdir -p "$_jm_home" $_jm_places) || return 1
     _jm_own=
-    while read -r _jm_place _jm_token _jm_name; do
+    while read -r _jm_place _jm_token _jm_former _jm_name; do
         _jm_enter "$_jm_place"
         _jm_sign && _jm_own=1 && continue
         case $_jm_why in other*) ;; *) return 1 ;; esac
@@ -62,7 +62,13 @@ _jm_sign() {
     _jm_found= _jm_known=
     { read -r _jm_found <"$_jm_control/token"; read -r _jm_known <"$_jm_control/submission"; } 2>/dev/null
     case $_jm_found in
-        "$_jm_token") [ "$_jm_known" != "$_jm_name" ] || return 0 ;;
+        "$_jm_token")
+            case $_jm_known in
+                "$_jm_name") return 0 ;;
+                # Handed in as something else: by a service that lives on, or by another one.
+                ?*) case $_jm_known in "$_jm_former "*) ;; *) _jm_why="other $_jm_known" && return 1 ;; esac ;;
+            esac
+            ;;
         ?*) _jm_why="other $_jm_found" && return 1 ;;
     esac
     _jm_write 2>/dev/null || { _jm_why="failed $(_jm_write 2>&1)" && return 1; }
@@ -94,11 +100,17 @@ _jm_tell() {
 _jm_verb=$1 _jm_root=$2
 shift 2
 case $_jm_verb in
+    look | void | settle)
+        # What is not mounted says nothing.
+        [ -d "$_jm_root/control" ] || { echo "$_jm_root/control is not there" >&2 && exit 1; }
+        ;;
+esac
+case $_jm_verb in
     roots)
         mkdir -p "$_jm_root" && mkdir -p -m 700 "$_jm_root/control" && mkdir -p "$_jm_root/runs" || exit 1
         ;;
     submit) # HOME CWD MARK COMMAND...: store what is read, and run the command that hands it in
-        # Read are lines PLACE TOKEN NAME INDEX, and files, each after a line MARK FILE, with MARK behind the last.
+        # Read are lines PLACE TOKEN FORMER NAME INDEX (FORMER: the name that is given up), and files, each after a line MARK FILE, with MARK behind the last.
         _jm_home=$1 _jm_cwd=$2 _jm_mark=$3
         shift 3
         _jm_stock || { echo "jobmgr-place: $_jm_why" >&2 && exit 1; }

@@ -69,6 +69,7 @@ class Known:
     """What is known of an attempt besides: whether it is to be cancelled, for how long no run of it was seen alive.
 
     `heeds_memory`: a plain exit code is not enough, because it matters whether it came from a want of memory.
+    `recorded_s` is for how long its record is known.
     """
 
     token: str
@@ -76,6 +77,7 @@ class Known:
     gone_s: float
     pace: Pace
     heeds_memory: bool = False
+    recorded_s: float = 0.0
 
 
 def is_alive(files: Files, standings: Sequence[Standing]) -> bool:
@@ -93,6 +95,9 @@ def judge(
     """
     if files.token and files.token != known.token:
         return Lost(known.token, "ran_before_restore")
+    # Accounting may never learn of the end of what the queue does not know any more.
+    listed = [one for one in standings if one.phase is not Phase.MISSING]
+    complete, standings = complete and len(listed) == len(standings), listed
     if files.record is not None:
         return _recorded(known, files.record, _run_of(files, standings))
     if files.gate is None:
@@ -112,7 +117,9 @@ def _recorded(known: Known, record: gate.Content, run: Standing | None) -> Verdi
     # Somebody ended it, or perhaps a part of it (a program whose step ran out of memory may well exit with 1). Who,
     # the scheduler knows.
     has_ended = run is not None and run.phase is Phase.ENDED
-    if not has_ended and known.gone_s < known.pace.record_comes_s:
+    # Some schedulers never learn of an end.
+    is_awaited = known.gone_s < known.pace.record_comes_s and known.recorded_s < known.pace.ghost_s
+    if not has_ended and is_awaited:
         return Wait()
     if run is not None:
         end = replace(end, peak_memory_bytes=run.peak_memory_bytes)
@@ -172,7 +179,7 @@ def _absent(known: Known, holder: gate.Content, *, complete: bool) -> Final | Va
     if complete:
         return Lost(known.token, f"{where}, and the scheduler does not know it any more")
     # Where the scheduler remembers no ends its silence is no proof: the record may be on a disk that is away.
-    gone = f"{where} and is gone from the queue, and the scheduler does not remember ends"
+    gone = f"{where} and is gone from the queue, and the scheduler tells no end of it"
     if known.is_cancelled:
         return Lost(known.token, f"{gone}; its end was wished")
     return Vanished(f"{gone}; `cancel` ends the attempt as lost")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from jobmgr.dialects.dialect import Listing, Standing
+from jobmgr.dialects.dialect import Listing
 from jobmgr.domain.job import JobError
 from jobmgr.errors import SiteUnreachable
 from jobmgr.executors import ghost, verdict
 from jobmgr.executors.ghost import Ghost
+from jobmgr.executors.listed import Listed
 from jobmgr.executors.live import Live
 from jobmgr.executors.pace import Pace
 from jobmgr.executors.place import Files, Place
@@ -121,15 +121,12 @@ class Watch:
 
     async def _ask_scheduler(self, watched: Sequence[Live]) -> None:
         began = self._monotonic()
-        # An element is known by the name of its array and its index.
-        standings: dict[tuple[str, int | None], list[Standing]] = defaultdict(list)
         ids = [id_ for live in watched for id_ in live.ids]
         listing = await self._scheduler.look([*ids, *(one.id for one in self._ghosts)])
-        for one in listing.jobs:
-            standings[one.name, one.index].append(one)
+        listed = Listed(listing)
         has_changed = False
         for live in watched:
-            seen = standings.get((live.name, live.index), [])
+            seen = listed.of(live.name, live.index, live.holder_id)
             has_changed |= [one.word for one in seen] != [one.word for one in live.standings]
             live.standings = seen
             live.complete = listing.complete
@@ -173,12 +170,15 @@ class Watch:
         elif live.gone_since is None:
             live.gone_since = now
         gone_s = 0.0 if live.gone_since is None else now - live.gone_since
+        if files.record is not None and live.recorded_at is None:
+            live.recorded_at = now
         known = Known(
             live.launch.token,
             live.is_cancelled,
             gone_s,
             self._pace,
             heeds_memory=live.launch.heeds_memory,
+            recorded_s=0.0 if live.recorded_at is None else now - live.recorded_at,
         )
         found = verdict.judge(
             known, files, live.standings, complete=live.complete, has_queue=live.has_whole_queue

@@ -191,13 +191,13 @@ def queue(*records: tuple[str, ...]) -> Answer:
     return Answer(0, "".join(FIELD.join(record) + f"{RECORD}\n" for record in records))
 
 
-def test_what_accounting_takes_for_running_and_the_queue_does_not_know_is_unknown() -> None:
+def test_what_accounting_takes_for_running_and_the_queue_does_not_know_is_missing() -> None:
     running = ("7", "RUNNING", "0:0", "1795271812", "Unknown", "n1", "00:00:00", "", "jm-7")
 
     known = DIALECT.seen([queue(), account(running)])
     unknown = DIALECT.seen([Answer(1, "", "away"), account(running)])
 
-    assert [job.phase for job in known.jobs] == [Phase.UNKNOWN]
+    assert [job.phase for job in known.jobs] == [Phase.MISSING]
     assert [job.phase for job in unknown.jobs] == [Phase.RUNNING]
 
 

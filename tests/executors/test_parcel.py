@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import count
 
 from jobmgr.domain.resources import Resources
@@ -50,7 +51,7 @@ def test_halves_are_parcels_of_their_own_in_the_same_order() -> None:
     asked = launches(5)
     numbers = count()
 
-    first, second = halves(asked, lambda: f"half{next(numbers)}")
+    first, second = halves("jm-whole", asked, lambda: f"half{next(numbers)}")
 
     assert (first.name, second.name) == (name_of("half0"), name_of("half1"))
     assert [(member.launch, member.index) for member in first.members] == [
@@ -64,9 +65,12 @@ def test_halves_are_parcels_of_their_own_in_the_same_order() -> None:
 def test_half_of_two_is_alone_and_of_none_nothing() -> None:
     one, other = launches(2)
 
-    assert halves([one, other], str) == [alone(one), alone(other)]
-    assert halves([one], str) == [alone(one)]
-    assert halves([], str) == []
+    def part(launch: Launch) -> Parcel:
+        return replace(alone(launch), former="jm-whole")
+
+    assert halves("jm-whole", [one, other], str) == [part(one), part(other)]
+    assert halves("jm-whole", [one], str) == [part(one)]
+    assert halves("jm-whole", [], str) == []
 
 
 def test_arrays_are_no_longer_than_the_scheduler_allows() -> None:

@@ -238,6 +238,29 @@ async def test_many_running_attempts_are_read_in_time(place: Place) -> None:
     assert all(files.gate == RUN for files in told.values())
 
 
+async def test_attempt_is_handed_in_as_something_else_only_if_the_former_is_given_up(place: Place) -> None:
+    await submit(place, "true")
+    whole = Placed(PLACE, TOKEN, "jm-array", 3)
+    stock = Stock((whole,), place.array("array"), place.array("array"), "#!/bin/sh\n", ("a=1\n",))
+
+    with pytest.raises(PlacedForOther, match=NAME):
+        await place.submit(stock, Command(("true",)), 30.0)
+    assert await look(place) == SIGNED
+
+    parted = replace(stock, attempts=(replace(whole, former=NAME),))
+    assert (await place.submit(parted, Command(("true",)), 30.0)).exit_code == 0
+    assert await look(place) == replace(SIGNED, name="jm-array", index=3)
+
+
+async def test_directory_that_is_not_mounted_says_nothing(place: Place) -> None:
+    await submit(place, "true")
+    Path(place.control("")).rename(f"{place.root}/away")
+
+    for asked in (place.look([PLACE]), place.void([(PLACE, TOKEN)]), place.settle([(PLACE, "77")])):
+        with pytest.raises(SiteUnreachable, match="control is not there"):
+            await asked
+
+
 async def test_missing_files_are_named(place: Place) -> None:
     await submit(place, "true")
     (Path(place.run(PLACE)) / "there is one").write_text("")

@@ -57,10 +57,11 @@ def verdict(
     gone_s: float = 0.0,
     is_cancelled: bool = False,
     heeds_memory: bool = False,
+    recorded_s: float = 0.0,
     complete: bool = True,
     has_queue: bool | None = None,
 ) -> Verdict:
-    known = Known(TOKEN, is_cancelled, gone_s, Pace(), heeds_memory=heeds_memory)
+    known = Known(TOKEN, is_cancelled, gone_s, Pace(), heeds_memory=heeds_memory, recorded_s=recorded_s)
     return judge(
         known, files, standings, complete=complete, has_queue=complete if has_queue is None else has_queue
     )
@@ -175,6 +176,28 @@ def test_schedulers_word_for_a_plain_end_is_not_taken(cause: Cause) -> None:
 def test_run_that_holds_the_gate_and_has_not_ended_is_waited_for(phase: Phase) -> None:
     assert isinstance(verdict(HELD, standing(phase), gone_s=1e6), Wait)
     assert isinstance(verdict(UNDECIDED, standing(phase), gone_s=1e6), Wait)
+
+
+def test_record_is_taken_when_its_scheduler_goes_on_calling_the_run_alive() -> None:
+    ended = Files(TOKEN, RUN, record(139))
+
+    assert isinstance(verdict(ended, standing(Phase.RUNNING), recorded_s=1.0), Wait)
+    found = verdict(ended, standing(Phase.RUNNING), recorded_s=Pace().ghost_s)
+
+    assert isinstance(found, Ended)
+    assert (found.record.exit_code, found.record.error) == (139, None)
+
+
+def test_what_accounting_alone_takes_for_alive_is_not_waited_for_for_ever() -> None:
+    missing = standing(Phase.MISSING)
+
+    assert isinstance(verdict(UNDECIDED, missing), Wait)
+    assert isinstance(verdict(HELD, missing), Wait)
+    assert isinstance(verdict(UNDECIDED, missing, gone_s=ABSENT_S), ToVoid)
+    assert isinstance(verdict(HELD, missing, gone_s=ABSENT_S), Vanished)
+    assert isinstance(verdict(HELD, missing, gone_s=ABSENT_S, is_cancelled=True), Lost)
+    # The queue has the last word.
+    assert isinstance(verdict(HELD, missing, standing(Phase.RUNNING), gone_s=ABSENT_S), Wait)
 
 
 def test_end_of_another_run_of_the_name_says_nothing() -> None:
