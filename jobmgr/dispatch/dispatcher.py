@@ -255,9 +255,7 @@ class Dispatcher:
             await self._refresh_sites()  # it was stored or changed this moment
         executor = self._sites.foreign(site.name)
         if executor is None:
-            raise InvalidRequest(
-                "name", f"this service does not serve the site {site.name}; its log says why"
-            )
+            raise InvalidRequest("name", self._sites.why_not(site.name))
         return executor
 
     async def try_site(self, site: Site) -> Sequence[Step]:
@@ -269,16 +267,14 @@ class Dispatcher:
         """A run directory at a foreign queue. Raises ExecutorUnavailable if this service does not serve it."""
         found = self._sites.run_directory(site, path)
         if found is None:
-            raise ExecutorUnavailable(
-                f"this service does not serve the site {site}, where {path} lies; its log says why"
-            )
+            raise ExecutorUnavailable(f"{path} lies elsewhere, and {self._sites.why_not(site)}")
         return found
 
     def elsewhere(self, name: str) -> Elsewhere:
         """How a foreign queue stands with this service."""
         site = self._sites.row(name)
         if site is None or self._sites.foreign(name) is None:
-            return Elsewhere(0, 0, [f"this service does not serve the site {name}; its log says why"])
+            return Elsewhere(0, 0, [self._sites.why_not(name)])
         closed = (
             []
             if site.is_enabled

@@ -34,6 +34,7 @@ class Sites:
         self._make = make
         self._rows: Mapping[str, Site] = {}
         self._local = local
+        self._refused: dict[str, str] = {}
         self._foreign: dict[str, Serving] = {}
 
     def executor(self, name: str) -> Executor | None:
@@ -94,6 +95,11 @@ class Sites:
         self._rows = wanted
         return [name for name in wanted if name not in self._foreign and await self._open(wanted[name])]
 
+    def why_not(self, name: str) -> str:
+        """Why this service does not serve a site that it does not serve, in a sentence."""
+        reason = self._refused.get(name)
+        return f"this service does not serve the site {name}{'' if reason is None else f': {reason}'}"
+
     async def stop(self) -> None:
         """Stop all executors."""
         for executor in (self._local, *(serving.executor for serving in self._foreign.values())):
@@ -104,7 +110,9 @@ class Sites:
             serving = self._make(site)
         except InvalidRequest as error:
             logger.warning("the site %s is not served: %s", site.name, error)
+            self._refused[site.name] = str(error)
             return False
+        self._refused.pop(site.name, None)
         await serving.executor.start()
         self._foreign[site.name] = serving
         return True

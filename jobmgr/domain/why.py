@@ -79,7 +79,8 @@ def explain(job: Job, around: Surroundings, now: datetime) -> list[Reason]:
 
 def _why_live(job: Job, around: Surroundings, now: datetime) -> Reason:
     if job.cancel_requested_at is not None:
-        return Reason("cancelling", "its cancellation was requested; its processes are being ended")
+        why = f"; {job.site} says: {around.said_there}" if around.said_there else ""
+        return Reason("cancelling", f"its cancellation was requested; its processes are being ended{why}")
     if job.status is Status.PAUSED:
         return _why_paused(job, around)
     if job.pause_requested_at is not None:
@@ -95,6 +96,10 @@ def _why_live(job: Job, around: Surroundings, now: datetime) -> Reason:
         when = f"; it is expected to start at {at:%Y-%m-%d %H:%M:%S} UTC" if at else ""
         return Reason(
             "scheduled", f"attempt {job.attempt} waits at {job.site} as {job.handle}{why}{when}", at
+        )
+    if job.status is Status.CLAIMED and around.said_there:
+        return Reason(
+            "claimed", f"attempt {job.attempt} is to be handed in at {job.site}: {around.said_there}"
         )
     return Reason(job.status.value, f"attempt {job.attempt} is {job.status}")
 
@@ -159,7 +164,7 @@ def _why_queued(job: Job, around: Surroundings) -> list[Reason]:
         reasons.append(Reason("queue_limit", f"queue {queue.name} runs its maximum of {queue.max_running}"))
     reasons += [Reason("asks_too_much", text) for text in around.asks_too_much]
     reasons += [Reason("host_limit", text) for text in around.closed]
-    if around.slots_used >= around.slots:
+    if around.slots_used >= around.slots and (around.slots or not around.closed):
         who = "this service" if job.site == LOCAL else f"the site {job.site}"
         reasons.append(Reason("slots", f"{who} has {counted(around.slots, 'slot')}, all in use"))
     reasons += [Reason("resources", text) for text in around.waits_for_room]

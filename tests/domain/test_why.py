@@ -95,6 +95,25 @@ def test_live_job_whose_cancel_is_under_way_says_so() -> None:
     assert codes(status=Status.RUNNING, cancel_requested_at=NOW) == ["cancelling"]
 
 
+def test_claimed_job_tells_why_a_foreign_queue_does_not_have_it_yet() -> None:
+    job = replace(JOB, status=Status.CLAIMED, site="lab", attempt=1)
+    around = replace(AROUND, said_there="the scheduler of lab does not answer")
+
+    (reason,) = explain(job, around, NOW)
+    (cancelled,) = explain(replace(job, cancel_requested_at=NOW), around, NOW)
+
+    assert reason.message == "attempt 1 is to be handed in at lab: the scheduler of lab does not answer"
+    assert cancelled.message.endswith("; lab says: the scheduler of lab does not answer")
+
+
+def test_site_that_is_not_served_is_not_called_full() -> None:
+    job = replace(JOB, site="far")
+
+    (reason,) = explain(job, replace(AROUND, slots=0, slots_used=0, closed=["it is not served"]), NOW)
+
+    assert reason.message == "it is not served"
+
+
 def test_what_a_foreign_queue_suspended_by_itself_is_told_apart_from_a_pause() -> None:
     job = replace(JOB, status=Status.PAUSED, site="lab", handle="7", attempt=1)
     around = replace(AROUND, said_there="SUSPENDED")

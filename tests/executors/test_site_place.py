@@ -254,7 +254,7 @@ async def test_attempt_is_handed_in_as_something_else_only_if_the_former_is_give
 
 async def test_directory_that_is_not_mounted_says_nothing(place: Place) -> None:
     await submit(place, "true")
-    Path(place.control("")).rename(f"{place.root}/away")
+    await asyncio.to_thread(Path(place.control("")).rename, f"{place.root}/away")
 
     for asked in (place.look([PLACE]), place.void([(PLACE, TOKEN)]), place.settle([(PLACE, "77")])):
         with pytest.raises(SiteUnreachable, match="control is not there"):
