@@ -287,9 +287,10 @@ class Slurm:
 
     def _start_mariadb(self) -> None:
         data = self.directory / "db"
+        # Two servers that share a directory for temporary tables remove each other's.
         done = self.run(
             ["mariadb-install-db", "--no-defaults", "--user=root", f"--datadir={data}", "--skip-test-db",
-             "--auth-root-authentication-method=socket"],
+             "--auth-root-authentication-method=socket", f"--tmpdir={self.directory}"],
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         first = self.directory / "first.sql"
@@ -304,7 +305,7 @@ class Slurm:
             f"--pid-file={self.directory}/mariadb.pid", "--bind-address=127.0.0.1", "--skip-name-resolve",
             f"--port={self._ports['mariadb']}", f"--init-file={first}",
             "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=32M", "--innodb-log-file-size=32M",
-            "--skip-log-bin",
+            "--skip-log-bin", f"--tmpdir={self.directory}",
         ]  # fmt: skip
         self._start("mariadb", "mariadbd", *options)
         self._wait(lambda: _answers(self._ports["mariadb"]), "no mariadbd")
