@@ -364,7 +364,7 @@ async def test_what_is_gone_where_no_ends_are_remembered_is_unreachable_until_a_
     await eventually(lambda: executor.asked["look"] >= looks + 2, timeout_s=60)
 
     assert site.reports[launch.token] == before  # nothing but a user's word ends it, and it is said once
-    assert "is gone from the queue, and the scheduler does not remember ends; `cancel`" in why
+    assert "is gone from the queue, and the scheduler tells no end of it; `cancel`" in why
     await executor.cancel(launch.token, 1.0)
     found = await site.end(launch)
     assert isinstance(found, Lost), found
