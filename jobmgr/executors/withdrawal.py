@@ -14,6 +14,7 @@ from jobmgr.executors.scheduler import Scheduler
 
 _ROUNDS = 12
 _WAITS = frozenset({Phase.PENDING, Phase.HELD, Phase.UNKNOWN})
+_IS_GONE = frozenset({Phase.ENDED, Phase.MISSING})
 
 
 class Withdrawal:
@@ -47,7 +48,7 @@ class Withdrawal:
                 await self._cancel(waiting)
             # While a run is being ended, it may be put back into the queue.
             if all(found.has_whole_queue for found in listings) and all(
-                one.phase is Phase.ENDED for one in jobs
+                one.phase in _IS_GONE for one in jobs
             ):
                 return
             await asyncio.sleep(pause_s)
