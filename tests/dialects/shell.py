@@ -37,7 +37,9 @@ def run(
 
 
 def install(programs: Path, name: str, script: str) -> None:
-    """Put a program there."""
+    """Put a program there, or another in its place while somebody may be starting it: he gets the old or the new one."""
     programs.mkdir(exist_ok=True)
-    (programs / name).write_text(f"#!/bin/sh\n{script}\n")
-    (programs / name).chmod(0o755)
+    draft = programs / f".{name}"
+    draft.write_text(f"#!/bin/sh\n{script}\n")
+    draft.chmod(0o755)
+    draft.replace(programs / name)
