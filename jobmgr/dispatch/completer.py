@@ -11,18 +11,17 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
+from jobmgr.dispatch.outputs import Outputs
 from jobmgr.dispatch.roster import Roster, key_of
 from jobmgr.dispatch.sites import Sites
 from jobmgr.domain.job import JobError
 from jobmgr.domain.outcome import End, Outcome, Rules, decide
 from jobmgr.domain.status import Status
-from jobmgr.errors import SiteUnreachable, StoreUnavailable
+from jobmgr.errors import StoreUnavailable
 from jobmgr.executors.protocol import (
     Ended,
-    Executor,
     ExitRecord,
     Final,
-    Launch,
     Lost,
     NeverRan,
     Paused,
@@ -42,7 +41,6 @@ logger = logging.getLogger(__name__)
 
 _REPEAT_FIRST_S = 0.25
 _REPEAT_MAX_S = 30.0
-_UNREACHABLE_S = 5.0
 _QUICK_S = 0.02  # Ends that follow a commit within this time come in quick succession,
 _GATHER_S = 0.002  # and then so much is waited for more of them.
 _TRIES = 3  # What cannot be written as it is so many times is written as far as it can be.
@@ -58,7 +56,10 @@ class Completer:
         self._roster = roster
         self._sites = sites
         self._freed = freed
+        self._outputs = Outputs(roster, sites, self._take_looked)
         self._inbox: list[Report] = []
+        # Of ends whose files were looked for, those that were not there.
+        self._missing: dict[Report, tuple[str, ...]] = {}
         # How often each report was refused that is to be written again later.
         self._refused: dict[Report, int] = {}
         self._wake = asyncio.Event()
@@ -68,17 +69,19 @@ class Completer:
 
     def take(self, report: Report) -> None:
         """Accept a report from an executor. An end frees its room at once: the process is gone."""
-        if report.token not in self._roster:
+        claimed = self._roster.get(report.token)
+        if claimed is None:
             return
-        self._inbox.append(report)
-        self._idle.clear()
-        self._wake.set()
         if isinstance(report, Unreachable):
             self._roster.unreachable.add(report.token)
         elif isinstance(report, Started):
             self._roster.unreachable.discard(report.token)
         elif isinstance(report, Final):
             self._roster.free(report.token)
+        if isinstance(report, Ended) and report.record.exit_code is not None and claimed.required_files:
+            self._outputs.add(report)
+        else:
+            self._take_in(report)
 
     @property
     def has_ends(self) -> bool:
@@ -86,11 +89,17 @@ class Completer:
         return any(isinstance(report, Final) for report in self._inbox)
 
     async def settle(self) -> None:
-        """Wait until everything reported so far is written."""
+        """Wait until everything reported so far is written, but for ends whose files nobody can look for now."""
+        await self._outputs.settle()
         await self._idle.wait()
 
     async def run(self) -> None:
         """Write for ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._outputs.run())
+            group.create_task(self._write_for_ever())
+
+    async def _write_for_ever(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -125,23 +134,23 @@ class Completer:
             else:
                 for report in batch:
                     self._refused.pop(report, None)
+                    self._missing.pop(report, None)
                 return
 
     def _repeat_later(self, report: Report, error: Exception) -> None:
         """Take the report in again after a pause: without it its job would seem to run for ever."""
         claimed = self._roster.get(report.token)
         name = claimed.job_id if claimed else report.token
-        if isinstance(error, SiteUnreachable):
-            # Its files cannot be looked for now; nothing is wrong with what was reported.
-            logger.warning("the end of job %s cannot be judged now: %s", name, error)
-            pause_s = _UNREACHABLE_S
-        else:
-            tries = self._refused[report] = self._refused.get(report, 0) + 1
-            logger.error("what is reported of job %s cannot be written, try %d", name, tries, exc_info=error)
-            pause_s = min(_REPEAT_FIRST_S * 2 ** (tries - 1), _REPEAT_MAX_S)
-        asyncio.get_running_loop().call_later(pause_s, self._take_again, report)
+        tries = self._refused[report] = self._refused.get(report, 0) + 1
+        logger.error("what is reported of job %s cannot be written, try %d", name, tries, exc_info=error)
+        pause_s = min(_REPEAT_FIRST_S * 2 ** (tries - 1), _REPEAT_MAX_S)
+        asyncio.get_running_loop().call_later(pause_s, self._take_in, report)
 
-    def _take_again(self, report: Report) -> None:
+    def _take_looked(self, report: Ended, missing: tuple[str, ...]) -> None:
+        self._missing[report] = missing
+        self._take_in(report)
+
+    def _take_in(self, report: Report) -> None:
         self._inbox.append(report)
         self._idle.clear()
         self._wake.set()
@@ -221,7 +230,7 @@ class Completer:
             if self._refused.get(report, 0) >= _TRIES:
                 items.append(_least(claimed))
             else:
-                items.append(await self._finish(claimed, report, started.get(report.token)))
+                items.append(self._finish(claimed, report, started.get(report.token)))
         outcomes = await self._database.write_all(attempts.finish, items) if items else []
         for item, outcome in zip(items, outcomes, strict=True):
             self._log(item, outcome)
@@ -245,18 +254,14 @@ class Completer:
             ended = f"{outcome.attempt}{error}{exited}"
             logger.info("job %s is %s: attempt %s %s", name, outcome.status, item.key.number, ended)
 
-    async def _finish(self, claimed: Claimed, report: Final, started: Started | None) -> Finish:
+    def _finish(self, claimed: Claimed, report: Final, started: Started | None) -> Finish:
         record = report.record if isinstance(report, Ended) else None
-        missing: tuple[str, ...] = ()
         directory = self._run_directory(claimed)
-        if record is not None and record.exit_code is not None and claimed.required_files:
-            executor, launch = self._at(claimed)
-            missing = await executor.missing(launch, claimed.required_files)
         end = _end(report)
         return Finish(
             key=key_of(claimed),
             end=end,
-            decide=partial(_decide, end, missing, random.random()),
+            decide=partial(_decide, end, self._missing.get(report, ()), random.random()),
             started_at=record.started_at if record else None,
             finished_at=record.ended_at if record else datetime.now(UTC),
             work_dir=_storable(directory),
@@ -267,13 +272,9 @@ class Completer:
         )
 
     def _run_directory(self, claimed: Claimed) -> str:
-        executor, launch = self._at(claimed)
-        return executor.run_directory(launch)
-
-    def _at(self, claimed: Claimed) -> tuple[Executor, Launch]:
         executor = self._sites.executor(claimed.site)
         assert executor is not None, "only executors report"
-        return executor, self._sites.launch_of(claimed)
+        return executor.run_directory(self._sites.launch_of(claimed))
 
 
 def _decide(end: End, missing: tuple[str, ...], jitter: float, rules: Rules, now: datetime) -> Outcome:

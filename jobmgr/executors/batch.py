@@ -30,7 +30,7 @@ from jobmgr.executors.live import Live
 from jobmgr.executors.pace import DEFAULT_PACE, Pace
 from jobmgr.executors.parcel import Member, Parcel
 from jobmgr.executors.place import Files, Place
-from jobmgr.executors.protocol import Launch, NeverRan, Report, Told
+from jobmgr.executors.protocol import Launch, NeverRan, Report, Told, Wanted
 from jobmgr.executors.register import Register
 from jobmgr.executors.scheduler import Scheduler
 from jobmgr.executors.trial import Trial
@@ -158,9 +158,9 @@ class BatchExecutor:
         """See Executor."""
         return self._place.run(launch.place)
 
-    async def missing(self, launch: Launch, names: Sequence[str]) -> tuple[str, ...]:
+    async def missing(self, wanted: Sequence[Wanted]) -> Sequence[tuple[str, ...] | None]:
         """See Executor."""
-        return await self._place.missing(launch.place, names)
+        return await self._place.missing([(one.launch.place, one.names) for one in wanted])
 
     @property
     def cluster(self) -> Cluster:

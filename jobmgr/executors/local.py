@@ -30,6 +30,7 @@ from jobmgr.executors.protocol import (
     Resumed,
     Started,
     Unreachable,
+    Wanted,
 )
 from jobmgr.executors.pursuit import Live, Pursuit, settled
 from jobmgr.failure import Failure
@@ -206,9 +207,10 @@ class LocalExecutor:
         """See Executor."""
         return f"{self._root_of(launch)}/runs/{launch.place}"
 
-    async def missing(self, launch: Launch, names: Sequence[str]) -> tuple[str, ...]:
+    async def missing(self, wanted: Sequence[Wanted]) -> Sequence[tuple[str, ...] | None]:
         """See Executor."""
-        return await asyncio.to_thread(_missing, self.run_directory(launch), names)
+        places = [(self.run_directory(one.launch), one.names) for one in wanted]
+        return await asyncio.to_thread(lambda: [_missing(*place) for place in places])
 
     # Handing over
 

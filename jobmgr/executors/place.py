@@ -25,6 +25,8 @@ _AT_ONCE = 2000
 _TROUBLE = "jobmgr-place: "
 _TABS = 5
 _NO_INDEX = "-"
+# Said instead of files that are missing in a run directory which is missing itself.
+_AWAY = "away"
 # Under this name it is written.
 _SCRIPT = "script.new"
 
@@ -167,12 +169,30 @@ class Place:
         """Make what dead holders noted (place, nonce) their records. Raises SiteUnreachable."""
         return await self._told("settle", list(attempts))
 
-    async def missing(self, place: str, names: Sequence[str]) -> tuple[str, ...]:
-        """Which of these files of the run directory are not there. Raises SiteUnreachable."""
-        answer = await self._run("missing", [place, *names], "")
-        if answer.exit_code != 0:
-            raise SiteUnreachable(self._transport.host, answer.stderr.strip() or "no answer")
-        return tuple(names[int(index)] for index in answer.stdout.split())
+    async def missing(self, wanted: Sequence[tuple[str, Sequence[str]]]) -> Sequence[tuple[str, ...] | None]:
+        """Of each attempt (place, names of files) those that are not there; None if its run directory is not.
+
+        Raises SiteUnreachable.
+        """
+        told: list[tuple[str, ...] | None] = []
+        for start in range(0, len(wanted), _AT_ONCE):
+            told += await self._missing_at_once(wanted[start : start + _AT_ONCE])
+        return told
+
+    async def _missing_at_once(
+        self, wanted: Sequence[tuple[str, Sequence[str]]]
+    ) -> Sequence[tuple[str, ...] | None]:
+        lines = (line for place, names in wanted for line in (f"at {place}", *map(_name_line, names)))
+        answer = await self._run("missing", [], "".join(f"{line}\n" for line in lines))
+        told = [line.split() for line in answer.stdout.splitlines()]
+        if answer.exit_code != 0 or len(told) != len(wanted):
+            raise SiteUnreachable(
+                self._transport.host, answer.stderr.strip() or "it did not answer for all attempts"
+            )
+        return [
+            None if _AWAY in indices else tuple(names[int(index)] for index in indices)
+            for (_, names), (_, *indices) in zip(wanted, told, strict=True)
+        ]
 
     async def _told(
         self, verb: str, lines: Sequence[tuple[str, ...]], optional: Container[str] = ()
@@ -214,6 +234,11 @@ def _told_line(one: Placed) -> str:
 
 def _whole_lines(text: str) -> str:
     return text if text.endswith("\n") else f"{text}\n"
+
+
+def _name_line(name: str) -> str:
+    """A file's name on one line, as `%b` of printf(1) reads it."""
+    return "is " + name.replace("\\", "\\\\").replace("\n", "\\n")
 
 
 def _read(line: str) -> tuple[str, Files]:

@@ -116,15 +116,26 @@ case $_jm_verb in
         _jm_stock || { echo "jobmgr-place: $_jm_why" >&2 && exit 1; }
         exec "$@" </dev/null
         ;;
-    missing) # PLACE NAME...: answers the indices of those that are not there
-        _jm_enter "$1"
-        [ -d "$_jm_run_dir" ] || { echo "$_jm_run_dir is not there" >&2 && exit 1; }
-        shift
-        _jm_index=0
-        for _jm_name in "$@"; do
-            [ -f "$_jm_run_dir/$_jm_name" ] || echo "$_jm_index"
+    missing) # Reads `at PLACE`, each followed by lines `is NAME` (NAME as printf's %b has it): answers for each PLACE with the
+        # indices of the names that are not there, and with `away` if its run directory is not
+        _jm_end=
+        while IFS= read -r _jm_line; do
+            _jm_name=${_jm_line#* }
+            case $_jm_line in
+                'at '*)
+                    _jm_enter "$_jm_name"
+                    printf '%s%s' "$_jm_end" "$_jm_name"
+                    [ -d "$_jm_run_dir" ] || printf ' away'
+                    _jm_index=0 _jm_end='
+'
+                    continue
+                    ;;
+                *\\*) _jm_name=$(printf '%b.' "$_jm_name") && _jm_name=${_jm_name%.} ;;
+            esac
+            [ -f "$_jm_run_dir/$_jm_name" ] || printf ' %d' "$_jm_index"
             _jm_index=$((_jm_index + 1))
         done
+        echo
         ;;
     look) # Reads PLACE WHEN...: `gate` or `exit`, only if that is there; `note`, with what is not linked; or `now`
         while read -r _jm_place _jm_when; do

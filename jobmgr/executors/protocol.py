@@ -46,6 +46,14 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """Files that an attempt has to leave, by their names below its run directory."""
+
+    launch: Launch
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ExitRecord:
     """How the command of an attempt ended, written once by the process that held it.
 
@@ -184,8 +192,11 @@ class Executor(Protocol):
         """Where the attempt's own files lie."""
         ...
 
-    async def missing(self, launch: Launch, names: Sequence[str]) -> tuple[str, ...]:
-        """Which of these files, below the run directory, are not there. Raises SiteUnreachable."""
+    async def missing(self, wanted: Sequence[Wanted]) -> Sequence[tuple[str, ...] | None]:
+        """Of each of these attempts the files that are not there; None where nobody can look now.
+
+        Raises SiteUnreachable if that is so of all of them.
+        """
         ...
 
     async def recover(self, launches: Sequence[Launch]) -> None:

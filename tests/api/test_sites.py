@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from tests.api.conftest import Api, eventually
+from tests.dialects.shell import install
 
 HOST = {"kind": "shell"}
 
@@ -209,3 +212,27 @@ async def test_required_files_are_looked_for_at_the_site(api: Api) -> None:
     job = await api.manager.wait(has_not, 30)
     assert job.error is not None
     assert job.error.code == "missing_output"
+
+
+async def test_site_that_does_not_tell_of_files_keeps_its_own_ends_only(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put(api, "other")
+    await api.manager.wait(await api.submit("true", site="other"), 30)
+    asked, answer = tmp_path / "asked", tmp_path / "answer"
+    os.mkfifo(asked)
+    os.mkfifo(answer)
+    slow = f'[ "$4" != missing ] || {{ echo >"{asked}"; read -r _ <"{answer}"; }}; exec /bin/sh "$@"'
+    install(tmp_path / "bin", "sh", slow)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    await put(api, "host")
+    success = {"required_files": ["result"]}
+
+    slow_id = await api.submit("touch", "result", site="host", success=success)
+    await asyncio.wait_for(asyncio.to_thread(asked.read_text), 30)
+    job_ids = [await api.submit("touch", "result", site=site, success=success) for site in ("other", "local")]
+
+    assert [job.status for job in await api.manager.wait_many(job_ids, 30)] == ["completed"] * 2
+    assert (await api.manager.get(slow_id)).status == "running"
+    await asyncio.to_thread(answer.write_text, "now\n")
+    assert (await api.manager.wait(slow_id, 30)).status == "completed"

@@ -12,7 +12,7 @@ import pytest_asyncio
 from jobmgr.dispatch.admission import Admission
 from jobmgr.dispatch.dispatcher import Dispatcher
 from jobmgr.domain.limits import ResourceLimits
-from jobmgr.executors.protocol import Ended, ExitRecord, Launch
+from jobmgr.executors.protocol import Ended, ExitRecord, Launch, Wanted
 from jobmgr.monitor import ResourceMonitor, machine
 from jobmgr.store import events
 from jobmgr.store.dispatchers import Identity
@@ -51,8 +51,8 @@ class Hands:
     def run_directory(self, launch: Launch) -> str:
         return f"/nowhere/{launch.job_id}"
 
-    async def missing(self, launch: Launch, names: Sequence[str]) -> tuple[str, ...]:
-        raise AssertionError((launch, names))
+    async def missing(self, wanted: Sequence[Wanted]) -> Sequence[tuple[str, ...] | None]:
+        raise AssertionError(wanted)
 
     async def forget(self, token: str) -> None: ...
 

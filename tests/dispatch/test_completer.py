@@ -20,7 +20,7 @@ from jobmgr.domain.job import JobError, JobSpec, Success
 from jobmgr.domain.status import Status
 from jobmgr.errors import SiteUnreachable
 from jobmgr.executors.local import LocalExecutor
-from jobmgr.executors.protocol import Ended, ExitRecord, Final, Launch
+from jobmgr.executors.protocol import Ended, ExitRecord, Final, Wanted
 from jobmgr.service import JobManager
 from jobmgr.store import ownership
 from jobmgr.store.claims import Claimed
@@ -73,17 +73,17 @@ class FarAway(LocalExecutor):
         super().__init__(work, print, base_env={})
         self.asked = 0
 
-    async def missing(self, launch: Launch, names: Sequence[str]) -> tuple[str, ...]:
+    async def missing(self, wanted: Sequence[Wanted]) -> Sequence[tuple[str, ...] | None]:
         self.asked += 1
         if self.asked < 5:
             raise SiteUnreachable("far", "the way there is closed")
-        return await super().missing(launch, names)
+        return await super().missing(wanted)
 
 
 async def test_end_waits_until_required_files_can_be_looked_for(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobmgr.dispatch.completer._UNREACHABLE_S", 0.01)
+    monkeypatch.setattr("jobmgr.dispatch.outputs._AGAIN_S", 0.01)
     worker = await Worker.register(database)
     await worker.insert(new_job("job", spec=JobSpec(command=("true",), success=Success((0,), ("result",)))))
     (claimed,) = await worker.claim()
@@ -100,6 +100,28 @@ async def test_end_waits_until_required_files_can_be_looked_for(
     await asyncio.wait_for(roster.wait_until_empty(), 20)
     assert (await worker.get("job")).status is Status.COMPLETED
     assert far.asked == 5
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_one_question_is_asked_for_ends_that_come_together(database: Database, tmp_path: Path) -> None:
+    worker = await Worker.register(database)
+    spec = JobSpec(command=("true",), success=Success((0,), ("result",)))
+    for name in ("one", "two", "three"):
+        await worker.insert(new_job(name, spec=spec))
+    roster = Roster()
+    far = FarAway(tmp_path)
+    far.asked = 4
+    completer = Completer(database, roster, Sites(far, no_other), at_once)
+    for claimed in await worker.claim(3):
+        roster.add(claimed)
+        completer.take(Desk(completer, roster, worker, claimed).ended())
+
+    task = asyncio.create_task(completer.run())
+    await asyncio.wait_for(roster.wait_until_empty(), 20)
+
+    assert far.asked == 5
+    assert [(await worker.get(name)).status for name in ("one", "two", "three")] == [Status.FAILED] * 3
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 

@@ -264,10 +264,20 @@ async def test_directory_that_is_not_mounted_says_nothing(place: Place) -> None:
 async def test_missing_files_are_named(place: Place) -> None:
     await submit(place, "true")
     (Path(place.run(PLACE)) / "there is one").write_text("")
-    names = ["there is one", "there is\nnone", "sub/none"]
-    assert await place.missing(PLACE, names) == ("there is\nnone", "sub/none")
+    (Path(place.run(PLACE)) / " two\nlines, and a \\n ").write_text("")
+    names = ["there is one", "there is\nnone", " two\nlines, and a \\n ", "sub/none", "at job-1/1"]
+
+    told = await place.missing([("job-2/1", names), (PLACE, names), (PLACE, names[:1])])
+
+    assert told == [None, ("there is\nnone", "sub/none", "at job-1/1"), ()]
+
+
+async def test_files_are_looked_for_only_where_commands_run(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "bin" / "sh").unlink()
+    (tmp_path / "bin" / "sh").symlink_to("/bin/false")
+
     with pytest.raises(SiteUnreachable):
-        await place.missing("job-2/1", names)
+        await place.missing([(PLACE, ["x"])])
 
 
 def test_void_content_is_what_gate_calls_whole() -> None:

@@ -17,7 +17,7 @@ from jobmgr.dispatch.sites import Sites
 from jobmgr.errors import StoreUnavailable
 from jobmgr.executors import evidence, gate, process
 from jobmgr.executors.evidence import Finding
-from jobmgr.executors.protocol import Ended, Launch, Lost, NeverRan, Report, Started, Unreachable
+from jobmgr.executors.protocol import Ended, Launch, Lost, NeverRan, Report, Started, Unreachable, Wanted
 from jobmgr.executors.pursuit import settled
 from jobmgr.store import attempts, claims, dispatchers, ownership
 from jobmgr.store.claims import Claim
@@ -88,9 +88,9 @@ class Hands:
         """See Executor."""
         return self._world.run_directory(launch)
 
-    async def missing(self, launch: Launch, names: Sequence[str]) -> tuple[str, ...]:
+    async def missing(self, wanted: Sequence[Wanted]) -> Sequence[tuple[str, ...] | None]:
         """See Executor. These commands are asked for no files."""
-        raise AssertionError((launch, names))
+        raise AssertionError(wanted)
 
     async def forget(self, token: str) -> None:
         """See Executor. What it had in mind to launch it may launch all the same."""

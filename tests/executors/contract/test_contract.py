@@ -21,6 +21,7 @@ from jobmgr.executors.protocol import (
     Resumed,
     Scheduled,
     Started,
+    Wanted,
 )
 from jobmgr.failure import Failure
 from tests.executors.contract.subject import PACE, Life, Subject
@@ -104,7 +105,8 @@ async def test_command_finds_its_environment_and_its_directories(subject: Subjec
     assert (run / "stdout").read_text() == text
     assert (run / "stderr").read_text() == f"{run}\n"
     assert (run / "own").read_text() == f"{launch.job_id} 1 {run}\n"
-    assert await life.executor.missing(launch, ["own", "stdout", "other"]) == ("other",)
+    wanted = [Wanted(launch, ("own", "stdout", "other")), Wanted(launch, ("own",))]
+    assert await life.executor.missing(wanted) == [("other",), ()]
 
 
 async def test_command_runs_in_the_directory_that_is_given(subject: Subject) -> None:
