@@ -9,6 +9,7 @@ from jobmgr.dialects.dialect import Answer, NotUnderstood
 
 # No counter of a scheduler has more digits, and Python takes other characters for digits too.
 _NUMBER = re.compile(r"[0-9]{1,18}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def said(answer: Answer) -> str:
@@ -16,9 +17,15 @@ def said(answer: Answer) -> str:
     return f"{answer.stdout.strip()}\n{answer.stderr.strip()}".strip()
 
 
+def plain(text: str) -> str:
+    """What somebody's program printed, for people: on one line, without control characters."""
+    lines = (" ".join(_CONTROL.sub(" ", line).split()) for line in text.splitlines())
+    return "; ".join(filter(None, lines))
+
+
 def words(answer: Answer, program: str) -> str:
     """What was printed, for people: the end of it, if it is long."""
-    return said(answer)[-2000:] or why(answer, program)
+    return plain(said(answer)[-2000:]) or why(answer, program)
 
 
 def why(answer: Answer, program: str) -> str:
@@ -30,7 +37,7 @@ def why(answer: Answer, program: str) -> str:
             ending = "was not understood"
         case code:
             ending = f"ended with {code}"
-    return answer.stderr.strip()[-500:] or f"{program} {ending}"
+    return plain(answer.stderr.strip()[-500:]) or f"{program} {ending}"
 
 
 def printed(answer: Answer, program: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
+from jobmgr.dialects.answers import plain
 from jobmgr.dialects.dialect import (
     Answer,
     Command,
@@ -46,7 +47,7 @@ class Cluster:
         answer = await self._transport.run(dialect.version(), timeout_s)
         version = dialect.read_version(answer)
         if version is None:
-            said = (answer.stderr or answer.stdout).strip()[:500]
+            said = plain((answer.stderr or answer.stdout).strip()[:500])
             raise NotUnderstood(f"there is no {dialect.name} that answers: {said or 'nothing was said'}")
         return version
 

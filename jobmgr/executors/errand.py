@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from jobmgr.dialects.answers import plain
 from jobmgr.dialects.dialect import Answer, Command, Compliance, Dialect, NotUnderstood, Wish
 from jobmgr.domain.wish import Hold, Rank, Wished
 from jobmgr.errors import SiteUnreachable
@@ -41,12 +42,12 @@ class Errand:
         """It was taken, or, if something was `said`, will not be. Another one that came meanwhile stays open."""
         if wished in self.open:
             self.open.remove(wished)
-            self.said[type(wished)] = said
+            self.said[type(wished)] = plain(said)
 
     def doubt(self, wished: Wished, said: str) -> None:
-        """Whether it was taken is not known; it stays open."""
+        """Whether it was taken is not known; it stays open, and is not called refused."""
         if wished in self.open:
-            self.said[type(wished)] = said
+            self.said[type(wished)] = f"{plain(said)}; it is told again"
 
 
 class Messenger:

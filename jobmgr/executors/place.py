@@ -11,6 +11,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 
+from jobmgr.dialects.answers import plain
 from jobmgr.dialects.dialect import Answer, Command
 from jobmgr.dialects.holder import GATE
 from jobmgr.errors import SiteUnreachable
@@ -187,7 +188,7 @@ class Place:
         told = [line.split() for line in answer.stdout.splitlines()]
         if answer.exit_code != 0 or len(told) != len(wanted):
             raise SiteUnreachable(
-                self._transport.host, answer.stderr.strip() or "it did not answer for all attempts"
+                self._transport.host, plain(answer.stderr) or "it did not answer for all attempts"
             )
         return [
             None if _AWAY in indices else tuple(names[int(index)] for index in indices)

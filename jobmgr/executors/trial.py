@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from jobmgr.dialects.answers import plain
 from jobmgr.dialects.dialect import Command, NotUnderstood
 from jobmgr.domain.site import Step
 from jobmgr.errors import SiteUnreachable
@@ -37,14 +38,14 @@ class Trial:
             try:
                 steps.append(Step(name, is_well=True, said=await attempt()))
             except (SiteUnreachable, NotUnderstood) as error:
-                steps.append(Step(name, is_well=False, said=str(error)))
+                steps.append(Step(name, is_well=False, said=plain(str(error))))
                 break
         return steps
 
     async def _try_connection(self) -> str:
         answer = await self._transport.run(Command(("uname", "-n")), _ANSWER_S)
         if answer.exit_code != 0:
-            raise NotUnderstood(answer.stderr.strip() or f"`uname -n` ended with {answer.exit_code}")
+            raise NotUnderstood(plain(answer.stderr) or f"`uname -n` ended with {answer.exit_code}")
         return f"commands run on {answer.stdout.strip()}"
 
     async def _try_installation(self) -> str:

@@ -159,6 +159,7 @@ def test_names_of_others_cannot_move_the_cursor(programs: Programs, commands: Co
             for what in (["jobs"], ["nodes"], ["partitions"], [])
         ]
 
-    assert all(rb"\x1b[2J" in each for each in shown[:3])
+    assert all(rb"\x1b[2J" in each for each in shown[:2])
+    assert b"sinfo: ]0;owned [2J" in shown[2]
     for each in shown:
         assert_harmless(each)

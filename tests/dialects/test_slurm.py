@@ -150,7 +150,7 @@ def test_daemon_that_does_not_answer_decides_nothing(name: str) -> None:
     listing = DIALECT.seen([queue, accounting])
 
     assert not listing.complete
-    assert slurm_answer(name).stderr.strip()[-100:] in listing.why
+    assert slurm_answer(name).stderr.splitlines()[-1] in listing.why
     assert listing.jobs
 
 
@@ -283,7 +283,7 @@ def test_elements_in_one_line_are_taken_apart(text: str, elements: list[int] | N
 def test_refusals_are_told_in_slurms_words(name: str) -> None:
     answer = slurm_answer(name)
 
-    assert DIALECT.submitted(answer) == Refused(answer.stderr.strip())
+    assert DIALECT.submitted(answer) == Refused("; ".join(answer.stderr.splitlines()))
 
 
 def test_what_sbatch_does_not_even_send_is_refused() -> None:
@@ -296,7 +296,9 @@ def test_what_sbatch_does_not_even_send_is_refused() -> None:
 def test_limit_on_submitted_jobs_is_no_refusal() -> None:
     answer = slurm_answer("busy-submit-limit")
 
-    assert DIALECT.submitted(answer) == Busy(answer.stderr.strip(), is_full=True, is_general=False)
+    assert DIALECT.submitted(answer) == Busy(
+        "; ".join(answer.stderr.splitlines()), is_full=True, is_general=False
+    )
 
 
 def test_other_reasons_to_wait_say_nothing_of_numbers() -> None:
@@ -359,6 +361,29 @@ def test_answers_to_a_submission(answer: Answer, kind: type[Submission]) -> None
 def test_answers_to_a_wish(name: str, compliance: Compliance) -> None:
     assert DIALECT.complied(slurm_answer(name)) is compliance
     assert DIALECT.complied(replace(slurm_answer(name), exit_code=None)) is Compliance.DOUBTFUL
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Socket timed out on send/recv operation for job 1\nslurm_suspend error: Socket timed out on send/recv",
+        "slurm_suspend error: Socket timed out on send/recv operation",
+        "slurm_update error: Slurm temporarily unable to accept job, sleeping and retrying",
+    ],
+)
+def test_wish_that_timed_out_may_have_been_taken(words: str) -> None:
+    assert DIALECT.complied(Answer(1, "", words)) is Compliance.DOUBTFUL
+
+
+def test_words_are_on_one_line_without_control_characters() -> None:
+    told = "sbatch: error: QOSMaxWallDurationPerJobLimit\n\nsbatch:\terror: \x1b[31mBatch job submission failed: "
+    answer = DIALECT.submitted(Answer(1, "", f"{told}Job violates accounting/QOS policy\r\n"))
+
+    assert isinstance(answer, Refused)
+    assert answer.words == (
+        "sbatch: error: QOSMaxWallDurationPerJobLimit; "
+        "sbatch: error: [31mBatch job submission failed: Job violates accounting/QOS policy"
+    )
 
 
 # The cluster.

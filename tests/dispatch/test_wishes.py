@@ -91,7 +91,7 @@ async def test_wish_is_told_again_until_the_cluster_answers(lab: Lab) -> None:
     async with lab.service() as manager:
         job_id = await lab.submitted(manager)
         await manager.hold(job_id)
-        await eventually(said(manager, job_id, "not_taken", "Unable to contact"), timeout_s=60)
+        await eventually(said(manager, job_id, "not_taken", "it is told again"), timeout_s=60)
         (lab.faults / "scontrol").unlink()
         await eventually(lambda: has_event(manager, job_id, "held"), timeout_s=60)
         await manager.release(job_id)

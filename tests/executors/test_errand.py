@@ -47,6 +47,17 @@ def test_answer_to_a_wish_says_nothing_of_the_one_that_came_meanwhile() -> None:
     assert (errand.open, errand.said) == ([RELEASE], {})
 
 
+def test_words_of_a_wish_that_stays_open_are_not_the_last_ones() -> None:
+    errand = Errand()
+    errand.add(HOLD)
+
+    errand.doubt(HOLD, "Socket timed out\nslurm_suspend error: Socket timed out\n")
+
+    assert errand.said == {Hold: "Socket timed out; slurm_suspend error: Socket timed out; it is told again"}
+    errand.close(HOLD, "not by you")
+    assert errand.said == {Hold: "not by you"}
+
+
 async def test_what_a_scheduler_has_no_word_for_is_said_at_once() -> None:
     told: list[Wished] = []
     messenger = _messenger(lambda _token, wished: told.append(wished))
