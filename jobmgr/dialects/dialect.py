@@ -254,7 +254,7 @@ class Dialect(Protocol):
         ...
 
     def installation(self) -> str:
-        """What it was fitted to, for people."""
+        """What it was fitted to besides the length of arrays, for people."""
         ...
 
     def script(self, order: Order) -> str:

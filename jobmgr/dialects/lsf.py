@@ -101,8 +101,7 @@ class Lsf:
 
     def installation(self) -> str:
         """See Dialect."""
-        whose = "IBM's options" if self.variant is Variant.IBM else "classic options only"
-        return f"{whose}, arrays up to {self.array_cap}"
+        return "IBM's options" if self.variant is Variant.IBM else "classic options only"
 
     def script(self, order: Order) -> str:
         """See Dialect. In a working directory that is missing LSF would run the job in another one."""

@@ -133,8 +133,7 @@ class Pbs:
 
     def installation(self) -> str:
         """See Dialect."""
-        history = "keeps history" if self.keeps_history else "keeps no history"
-        return f"{history}, {'no arrays' if self.array_cap is None else f'arrays up to {self.array_cap}'}"
+        return "keeps history" if self.keeps_history else "keeps no history"
 
     def script(self, order: Order) -> str:
         """See Dialect. `cd` ends the lines in which qsub looks for directives; PBS starts in the home directory."""

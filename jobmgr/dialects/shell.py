@@ -195,7 +195,7 @@ class Shell:
 
     def installation(self) -> str:
         """See Dialect."""
-        return "no arrays"
+        return ""
 
     def script(self, order: Order) -> str:
         """Only what the body itself does (modules, setup) can be asked for."""

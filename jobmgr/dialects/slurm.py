@@ -192,8 +192,8 @@ class Slurm:
         return id_.partition("_")[0]
 
     def installation(self) -> str:
-        """All that depends on it."""
-        return f"arrays up to {self.array_cap}"
+        """Only how long an array may be."""
+        return ""
 
     def script(self, order: Order) -> str:
         """The job's steps (`srun`) get its environment, which `--export=NONE` would keep from them."""

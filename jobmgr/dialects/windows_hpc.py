@@ -110,7 +110,7 @@ class WindowsHpc:
 
     def installation(self) -> str:
         """See Dialect."""
-        return "no arrays"
+        return ""
 
     def script(self, order: Order) -> str:
         """See Dialect. What is asked for stands in the job file; the output goes where the shell puts it."""

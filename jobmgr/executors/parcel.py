@@ -66,12 +66,17 @@ def alone(launch: Launch) -> Parcel:
 
 def parcels(launches: Sequence[Launch], array_cap: int | None, new_token: Callable[[], str]) -> list[Parcel]:
     """As few as may be: who asks for the same goes together, in the order given."""
-    most = min(array_cap or 1, MOST)
+    most = longest(array_cap)
     alike: dict[tuple[Resources, int], list[Launch]] = defaultdict(list)
     for launch in launches:
         alike[launch.resources, launch.priority].append(launch)
     chunks = [same[start : start + most] for same in alike.values() for start in range(0, len(same), most)]
     return [_together(chunk, new_token) for chunk in chunks]
+
+
+def longest(array_cap: int | None) -> int:
+    """How many elements an array gets where the scheduler takes so many (None: no arrays); 1 is no array."""
+    return min(array_cap or 1, MOST)
 
 
 def halves(former: str, launches: Sequence[Launch], new_token: Callable[[], str]) -> list[Parcel]:

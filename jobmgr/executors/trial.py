@@ -9,6 +9,7 @@ from jobmgr.dialects.dialect import Command, NotUnderstood
 from jobmgr.domain.site import Step
 from jobmgr.errors import SiteUnreachable
 from jobmgr.executors.cluster import Cluster
+from jobmgr.executors.parcel import longest
 from jobmgr.executors.place import Place
 from jobmgr.executors.scheduler import Scheduler
 from jobmgr.transports.transport import Transport
@@ -49,7 +50,10 @@ class Trial:
         return f"commands run on {answer.stdout.strip()}"
 
     async def _try_installation(self) -> str:
-        return (await self._scheduler.fit()).installation()
+        dialect = await self._scheduler.fit()
+        size = longest(dialect.array_cap)
+        arrays = f"arrays up to {size}" if size > 1 else "no arrays"
+        return ", ".join(filter(None, (dialect.installation(), arrays)))
 
     async def _try_directory(self) -> str:
         await self._place.make_roots()

@@ -19,7 +19,7 @@ from jobmgr.dialects.lsf import Lsf
 from jobmgr.dialects.pbs import Pbs
 from jobmgr.dialects.slurm import Slurm
 from jobmgr.domain.resources import Resources
-from jobmgr.executors import gate
+from jobmgr.executors import gate, parcel
 from jobmgr.executors.batch import BatchExecutor
 from jobmgr.executors.pace import Pace
 from jobmgr.executors.protocol import Ended, Launch, NeverRan, Report, Scheduled
@@ -363,6 +363,18 @@ async def test_installation_that_does_not_answer_is_waited_for(site: Site, execu
     for launch in wanted:
         await site.said(launch, Scheduled)
     assert site.asked == 1
+
+
+async def test_trial_tells_how_long_arrays_get(tmp_path: Path) -> None:
+    site = Site(tmp_path, SHELLS[0], KINDS["slurm"])
+    install(site.programs, "sbatch", "echo slurm 22.05.8")
+    install(site.programs, "scontrol", "echo 'MaxArraySize            = 1001'")
+    executor = site.executor()
+
+    told = {step.name: step for step in await executor.trial()}
+
+    assert told["installation"].said == f"arrays up to {parcel.MOST}"
+    await executor.stop()
 
 
 async def test_trial_tells_what_the_installation_allows(tmp_path: Path) -> None:
