@@ -257,6 +257,10 @@ class Dialect(Protocol):
         """What it was fitted to besides the length of arrays, for people."""
         ...
 
+    def check_options(self, options: Sequence[str]) -> None:
+        """Raise InvalidRequest, naming `resources.directives`, for an option that no installation takes from users."""
+        ...
+
     def script(self, order: Order) -> str:
         """The whole batch script. Raises InvalidRequest, naming the field, for what it cannot say."""
         ...

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import assert_never
 
-from jobmgr.dialects import lsf_listing
+from jobmgr.dialects import lsf_listing, lsf_order
 from jobmgr.dialects.answers import array_cap, said, words
 from jobmgr.dialects.dialect import (
     Answer,
@@ -102,6 +102,10 @@ class Lsf:
     def installation(self) -> str:
         """See Dialect."""
         return "IBM's options" if self.variant is Variant.IBM else "classic options only"
+
+    def check_options(self, options: Sequence[str]) -> None:
+        """See Dialect. Classic ones take fewer than IBM's, which is known only there."""
+        lsf_order.options(options, self.variant)
 
     def script(self, order: Order) -> str:
         """See Dialect. In a working directory that is missing LSF would run the job in another one."""

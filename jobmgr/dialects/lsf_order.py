@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 
 from jobmgr.dialects import request
@@ -75,7 +76,7 @@ def directives(order: Order, variant: Variant, max_array_size: int) -> list[str]
     lines += [f"-W {_run_limit(resources.walltime_s)}"] if resources.walltime_s is not None else []
     lines += ["-x"] if resources.exclusive else []
     lines += _mail(resources)
-    return lines + [_option(text, variant) for text in (*resources.directives, *order.directives)]
+    return lines + options((*resources.directives, *order.directives), variant)
 
 
 def _name(order: Order, max_array_size: int) -> str:
@@ -197,6 +198,11 @@ def _run_limit(walltime_s: float) -> str:
 def _mail(resources: Resources) -> list[str]:
     occasions = request.mail_at_ends(resources, "LSF")
     return (["-B"] if "begin" in occasions else []) + (["-N"] if "end" in occasions else [])
+
+
+def options(texts: Iterable[str], variant: Variant) -> list[str]:
+    """What users say in bsub's own words. Raises InvalidRequest for what they may not."""
+    return [_option(text, variant) for text in texts]
 
 
 def _option(text: str, variant: Variant) -> str:

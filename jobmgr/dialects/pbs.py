@@ -12,7 +12,7 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import assert_never
 
-from jobmgr.dialects import pbs_listing
+from jobmgr.dialects import pbs_listing, pbs_order
 from jobmgr.dialects.answers import array_cap, printed, said, why, words
 from jobmgr.dialects.dialect import (
     Answer,
@@ -134,6 +134,10 @@ class Pbs:
     def installation(self) -> str:
         """See Dialect."""
         return "keeps history" if self.keeps_history else "keeps no history"
+
+    def check_options(self, options: Sequence[str]) -> None:
+        """See Dialect. The Torque flavour takes none, which is known only there."""
+        pbs_order.options(options)
 
     def script(self, order: Order) -> str:
         """See Dialect. `cd` ends the lines in which qsub looks for directives; PBS starts in the home directory."""

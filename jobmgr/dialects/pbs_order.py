@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 
 from jobmgr.dialects import request
 from jobmgr.dialects.dialect import Order
@@ -50,7 +51,7 @@ def directives(order: Order) -> list[str]:
     lines += [f"-l {each}" for each in _resource_list(resources)]
     lines += [f"-m {_mail_points(resources)}"]
     lines += _valued(resources, "-M", "mail_to")
-    return lines + [_option(text) for text in (*resources.directives, *order.directives)]
+    return lines + options((*resources.directives, *order.directives))
 
 
 def rank(priority: int) -> int:
@@ -148,6 +149,11 @@ def _clock(walltime_s: float) -> str:
 def _mail_points(resources: Resources) -> str:
     """`a` is said when PBS ends the job; that a command failed, PBS does not mail."""
     return "".join(_MAIL[occasion] for occasion in sorted(request.mail(resources))) or "n"
+
+
+def options(texts: Iterable[str]) -> list[str]:
+    """What users say in qsub's own words. Raises InvalidRequest for what they may not."""
+    return [_option(text) for text in texts]
 
 
 def _option(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 
 from jobmgr.dialects.dialect import Dialect
@@ -32,3 +32,9 @@ def dialect(name: str | None) -> Dialect:
     module, kind = _DIALECTS[name]
     make: Callable[[], Dialect] = getattr(import_module(f"jobmgr.dialects.{module}"), kind)
     return make()
+
+
+def check_options(kind: str, options: Sequence[str]) -> None:
+    """Raise InvalidRequest for an option that no scheduler of this kind takes; of others nothing is known here."""
+    if options and kind in _DIALECTS:
+        dialect(kind).check_options(options)

@@ -197,15 +197,19 @@ class Shell:
         """See Dialect."""
         return ""
 
+    def check_options(self, options: Sequence[str]) -> None:
+        """See Dialect."""
+        if options:
+            raise InvalidRequest(
+                "resources.directives", "a plain host has no options of its own; leave it away"
+            )
+
     def script(self, order: Order) -> str:
         """Only what the body itself does (modules, setup) can be asked for."""
         for field, value in order.resources.asked().items():
             if field not in {"modules", "setup", "directives"} and value is not False:
                 raise InvalidRequest(f"resources.{request.asked_as(field)}", _REMEDY)
-        if order.directives or order.resources.directives:
-            raise InvalidRequest(
-                "resources.directives", "a plain host has no options of its own; leave it away"
-            )
+        self.check_options((*order.directives, *order.resources.directives))
         if order.is_held:
             raise InvalidRequest("hold", "a plain host starts what it gets; hold the job in jobmgr")
         if order.elements is not None:

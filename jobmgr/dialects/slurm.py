@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import assert_never
 
-from jobmgr.dialects import slurm_listing
+from jobmgr.dialects import slurm_listing, slurm_order
 from jobmgr.dialects.answers import array_cap, printed, why, words
 from jobmgr.dialects.dialect import (
     Answer,
@@ -194,6 +194,10 @@ class Slurm:
     def installation(self) -> str:
         """Only how long an array may be."""
         return ""
+
+    def check_options(self, options: Sequence[str]) -> None:
+        """See Dialect."""
+        slurm_order.options(options)
 
     def script(self, order: Order) -> str:
         """The job's steps (`srun`) get its environment, which `--export=NONE` would keep from them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from jobmgr.dialects import quoting, request
 from jobmgr.dialects.dialect import Order
@@ -29,7 +29,8 @@ def directives(order: Order) -> list[str]:
     # Of an option that is said twice the last one counts: ours come last.
     return [
         *_rank(order.priority),
-        *_user_options(order),
+        # The site's before the job's own.
+        *options(dict.fromkeys((*order.directives, *order.resources.directives))),
         *_resource_options(order.resources),
         *_own_options(order),
     ]
@@ -45,21 +46,21 @@ def _rank(priority: int) -> list[str]:
     return [f"--nice={nice(priority)}"] if priority < 0 else []
 
 
-def _user_options(order: Order) -> list[str]:
-    """Each in the order given, the site's before the job's own."""
-    return [_user_option(text) for text in dict.fromkeys((*order.directives, *order.resources.directives))]
+def options(texts: Iterable[str]) -> list[str]:
+    """What users say in sbatch's own words, in the order given. Raises InvalidRequest for what they may not."""
+    return [_user_option(text) for text in texts]
 
 
 def _user_option(text: str) -> str:
     field = "resources.directives"
-    match = _OPTION.fullmatch(quoting.directive(text, field))
+    match = _OPTION.fullmatch(text)
     if match is None:
-        raise InvalidRequest(field, f"{text[:100]!r} is no option of sbatch; write it as --nice=100")
+        raise InvalidRequest(field, f"{text[:100]!r} is no long option of sbatch; write it as --nice=100")
     # sbatch takes the beginning of an option for the option.
     taken = next((name for name in _OURS if name.startswith(match[1])), None)
     if taken is not None:
-        raise InvalidRequest(field, f"{text[:100]!r}: --{taken} is set by jobmgr itself")
-    return text
+        raise InvalidRequest(field, f"{text[:100]!r}: --{taken} is set by jobmgr itself; leave it out")
+    return quoting.directive(text, field)
 
 
 def _resource_options(asked: Resources) -> list[str]:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import assert_never
 
-from jobmgr.dialects import request
+from jobmgr.dialects import request, windows_hpc_order
 from jobmgr.dialects.answers import number, said, words
 from jobmgr.dialects.dialect import (
     Answer,
@@ -111,6 +111,10 @@ class WindowsHpc:
     def installation(self) -> str:
         """See Dialect."""
         return ""
+
+    def check_options(self, options: Sequence[str]) -> None:
+        """See Dialect."""
+        windows_hpc_order.options(options)
 
     def script(self, order: Order) -> str:
         """See Dialect. What is asked for stands in the job file; the output goes where the shell puts it."""

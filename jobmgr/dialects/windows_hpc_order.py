@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from xml.etree import ElementTree as ET
 
 from jobmgr.dialects import request
@@ -79,7 +79,7 @@ def _job(order: Order, allocation: Mapping[str, str]) -> dict[str, str]:
         "SoftwareLicense": licenses or None,
         "EmailAddress": _text(resources.mail_to, "mail_to"),
         **_mail(resources),
-        **dict(_option(text) for text in (*order.directives, *resources.directives)),
+        **options((*order.directives, *resources.directives)),
     }
     return {name: value for name, value in attributes.items() if value is not None}
 
@@ -122,6 +122,11 @@ def _text(value: str | None, field: str) -> str | None:
     if value is not None and (not value.strip() or not value.isprintable()):
         raise InvalidRequest(f"resources.{field}", f"{value[:100]!r} has control characters, or is empty")
     return value
+
+
+def options(texts: Iterable[str]) -> dict[str, str]:
+    """What users say in words of `job submit`, as attributes. Raises InvalidRequest for what they may not."""
+    return dict(_option(text) for text in texts)
 
 
 def _option(text: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import msgspec
 
+from jobmgr.dialects import registry
 from jobmgr.domain.site import LOCAL, Site, Step, Way
 from jobmgr.errors import InvalidRequest
 from jobmgr.manager.core import Core
@@ -62,6 +63,10 @@ def _site(name: str, asked: SiteAsked) -> Site:
         raise InvalidRequest("work_dir", f"{asked.work_dir!r} is relative; give an absolute path of the site")
     if asked.host is not None and asked.work_dir is None:
         raise InvalidRequest("work_dir", "is needed with a host: where files of jobs lie there")
+    try:
+        registry.check_options(asked.kind, asked.defaults.directives)
+    except InvalidRequest as error:
+        raise InvalidRequest("defaults.directives", error.message) from None
     ssh = {key: value for key, value in msgspec.structs.asdict(asked.ssh).items() if value is not None}
     return Site(
         name=name,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import sqlalchemy as sa
 
+from jobmgr.dialects import registry
 from jobmgr.domain.job import NewJob
 from jobmgr.domain.resources import Resources
 from jobmgr.domain.site import LOCAL, MAX_SUBMITTED, Way
@@ -16,27 +18,47 @@ from jobmgr.store.prepared import Prepared, listed
 from jobmgr.store.tables import Attempt, Job, Site
 from jobmgr.store.transaction import AnyRow, Topic, Transaction
 
-# By name, what each site may be called as the executor of a job: its executor and its dialect.
-_Kinds = Mapping[str, frozenset[str]]
+# By name, what each site may be called as the executor of a job: its executor and, if it has one, its dialect.
+_Kinds = Mapping[str, tuple[str, ...]]
 
 
 def place(tx: Transaction, jobs: list[NewJob]) -> list[NewJob]:
     """The jobs, each with the site that it names or that its executor stands for.
 
     An executor alone stands for the site called like it, if it is of that kind, else for the first by name of the
-    sites of that kind. Raises InvalidRequest for a site or a kind that there is not, and for two that do not agree.
+    sites of that kind. Raises InvalidRequest for a site or a kind that there is not, for two that do not agree, and
+    for an option in the scheduler's own words that it cannot be given.
     """
     names = {job.site for job in jobs if job.site is not None}
     kinds = {job.executor for job in jobs if job.executor is not None}
     sites = _read(tx, names, kinds)
-    if not kinds and names <= sites.keys():
-        return jobs
-    return [replace(job, site=_site_of(tx, job, sites)) for job in jobs]
+    if kinds or not names <= sites.keys():
+        jobs = [replace(job, site=_site_of(tx, job, sites)) for job in jobs]
+    _check_options(jobs, sites)
+    return jobs
+
+
+def _check_options(jobs: Sequence[NewJob], sites: _Kinds) -> None:
+    """Here, where it is known which scheduler a job goes to: it will say the same when the job is handed in."""
+    for job in jobs:
+        options = job.spec.resources.directives
+        if options and job.site is not None:
+            with _at(job.at):
+                registry.check_options(sites[job.site][-1], options)
+
+
+@contextmanager
+def _at(at: str) -> Iterator[None]:
+    """Name the job, too, whose field is wrong."""
+    try:
+        yield
+    except InvalidRequest as error:
+        raise InvalidRequest(at + error.field, error.message) from None
 
 
 def _read(tx: Transaction, names: set[str], kinds: set[str]) -> _Kinds:
     rows = _NAMED_OR_OF_KIND.rows(tx.connection, {"names": sorted(names), "kinds": sorted(kinds)})
-    return {row.name: frozenset(filter(None, (row.executor, row.dialect))) for row in rows}
+    return {row.name: tuple(filter(None, (row.executor, row.dialect))) for row in rows}
 
 
 _NAMED_OR_OF_KIND = Prepared(

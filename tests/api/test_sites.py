@@ -81,6 +81,42 @@ async def test_what_a_site_cannot_be_asked_for_fails_the_job_naming_the_field(ap
     assert "resources.partition" in job.error.message
 
 
+@pytest.mark.parametrize(
+    ("kind", "option"),
+    [
+        ("slurm", "--array=1-9"),
+        ("slurm", "--job-n=mine"),
+        ("slurm", "--requeue"),
+        ("slurm", "-J mine"),
+        ("pbs", "-J 1-9"),
+        ("pbs", "-o elsewhere"),
+        ("lsf", "-J mine"),
+        ("windows_hpc", "/jobname:mine"),
+        ("shell", "--nice=3"),
+    ],
+)
+async def test_option_that_jobmgr_sets_itself_is_refused_before_the_job_is_stored(
+    api: Api, kind: str, option: str
+) -> None:
+    await put(api, "far", kind=kind, work_dir="//far/work", enabled=False)
+    body = {"command": ["true"], "resources": {"directives": [option]}}
+
+    by_site = await api.post("/api/v1/jobs", json={**body, "site": "far"})
+    by_kind = await api.post("/api/v1/jobs", json={"jobs": [{**body, "executor": kind}]})
+
+    by_site.problem(422, "invalid_request", "resources.directives")
+    by_kind.problem(422, "invalid_request", "jobs[0].resources.directives")
+    assert (await api.get("/api/v1/jobs")).json["jobs"] == []
+
+
+async def test_option_that_a_scheduler_takes_is_stored(api: Api) -> None:
+    await put(api, "far", kind="slurm", enabled=False)
+
+    job_id = await api.submit("true", site="far", resources={"directives": ["--nice=100"]})
+
+    assert (await api.manager.spec(job_id)).resources.directives == ("--nice=100",)
+
+
 async def test_job_is_cancelled_at_its_site(api: Api) -> None:
     await put(api, "host")
     job_id = await api.submit("sleep", "600", site="host")
@@ -165,6 +201,7 @@ async def test_trial_of_a_site_without_its_scheduler_says_what_is_missing(api: A
         ("s", {"defaults": {"memory": "much"}}, "defaults.memory"),
         ("s", {"defaults": {"partitions": "a"}}, "defaults.partitions"),
         ("s", {"ssh": {"password": "x"}}, "ssh.password"),
+        ("s", {"kind": "slurm", "defaults": {"directives": ["--array=1-9"]}}, "defaults.directives"),
     ],
 )
 async def test_site_that_does_not_fit_is_not_made(
