@@ -17,7 +17,7 @@ from jobmgr.domain.job import Dependency, FileEntry, Job, JobPage, JobSpec
 from jobmgr.domain.resources import size_text
 from jobmgr.domain.retry import Growth
 from jobmgr.domain.status import Status
-from jobmgr.errors import ExecutorUnavailable, FileMissing, QueueNotFound, SiteError
+from jobmgr.errors import ExecutorUnavailable, FileMissing, QueueNotFound, SiteError, SiteNotFound
 from jobmgr.wire import translation
 
 TABLE_ROWS = 50
@@ -29,6 +29,7 @@ _STATUS = click.Choice([status.value for status in Status])
     "--status", "statuses", type=_STATUS, multiple=True, help="Only jobs of this status; repeatable."
 )
 @click.option("--queue", help="Only jobs of this queue.")
+@click.option("--site", help="Only jobs of this site; those of this machine are at `local`.")
 @click.option("--tag", help="Only jobs with this tag.")
 @click.option("--name", help="Only jobs of this name; `*` stands for any text.")
 @click.option("--user", help="Only jobs of this user.")
@@ -55,7 +56,7 @@ async def ls(
         limit = 0 if ids_only or as_json else TABLE_ROWS
     jobs, last = await _read(client, limit, status=statuses or None, **filters)
     if not jobs:
-        await _check_queue(client, filters.get("queue"))
+        await _check_names(client, filters.get("queue"), filters.get("site"))
     if ids_only:
         output.lines(job.job_id for job in jobs)
     elif as_json:
@@ -69,10 +70,12 @@ async def ls(
         output.note(f"there are more than these {limit} of {total}; `--limit 0` lists all")
 
 
-async def _check_queue(client: Client, name: str | None) -> None:
-    # A name mistyped would look like a queue without jobs.
-    if name is not None and name not in [queue.name for queue in await client.queues()]:
-        raise QueueNotFound(name)
+async def _check_names(client: Client, queue: str | None, site: str | None) -> None:
+    # A name mistyped would look like a queue or a site without jobs.
+    if queue is not None and queue not in [each.name for each in await client.queues()]:
+        raise QueueNotFound(queue)
+    if site is not None and site not in [each.name for each in await client.sites()]:
+        raise SiteNotFound(site)
 
 
 async def _read(client: Client, limit: int, **filters: Unpack[Filters]) -> tuple[list[Job], JobPage]:

@@ -14,6 +14,7 @@ from jobmgr.domain.checkup import Check, Verdict
 from jobmgr.domain.job import Attempt, FileEntry, Job, JobError
 from jobmgr.domain.queue import Queue, Tally
 from jobmgr.domain.resources import Resources, size_text
+from jobmgr.domain.site import LOCAL
 from jobmgr.domain.status import UNSTARTED, Status
 from jobmgr.wire.answers import (
     ClusterAnswer,
@@ -58,9 +59,11 @@ def status_cell(status: str, reason: str = "") -> Text:
 
 
 def jobs_table(jobs: Iterable[Job], now: datetime) -> Table:
-    """One row per job; priority and error only where there is room."""
+    """One row per job; where it runs if that is not always here, priority and error only where there is room."""
+    jobs = list(jobs)
     wide = is_wide()
-    headings = ("ID", "NAME", "STATUS", "QUEUE", "TRY", "EXIT", "SUBMITTED", "TOOK")
+    sites = ("SITE",) if any(job.site != LOCAL for job in jobs) else ()
+    headings = ("ID", "NAME", "STATUS", "QUEUE", *sites, "TRY", "EXIT", "SUBMITTED", "TOOK")
     table = _table(*headings, *(("PRIORITY", "ERROR") if wide else ()))
     for job in jobs:
         table.add_row(
@@ -68,6 +71,7 @@ def jobs_table(jobs: Iterable[Job], now: datetime) -> Table:
             cell(job.name),
             status_cell(job.status, _waits_for(job, now)),
             cell(job.queue),
+            *(cell(_where(job)) for _ in sites),
             cell(job.attempt or None),
             cell(job.exit_code),
             cell(local(job.created_at) if wide else recent(job.created_at, now)),
@@ -75,6 +79,11 @@ def jobs_table(jobs: Iterable[Job], now: datetime) -> Table:
             *((cell(job.priority), _error_cell(job.error)) if wide else ()),
         )
     return table
+
+
+def _where(job: Job) -> str:
+    """Its site, and what it is called there."""
+    return job.site if job.site == LOCAL or job.handle is None else f"{job.site} {job.handle}"
 
 
 def _waits_for(job: Job, now: datetime) -> str:
@@ -123,13 +132,17 @@ def _grown(resources: Resources) -> str:
 
 
 def amounts(resources: Resources) -> list[tuple[str, object]]:
-    """What is asked for by its name for people, sizes and times in words."""
+    """What is asked for by its name for people, sizes and times in words, and each item of a list by itself."""
     asked = resources.asked()
     for name, words in (("memory", size_text), ("memory_per_cpu", size_text), ("walltime", seconds)):
         unit = "s" if name == "walltime" else "bytes"
         if f"{name}_{unit}" in asked:
             asked[name] = words(asked.pop(f"{name}_{unit}"))
-    return list(asked.items())
+    return [
+        (name, "yes" if item is True else item)
+        for name, value in asked.items()
+        for item in (value if isinstance(value, tuple) else (value,))
+    ]
 
 
 def files_table(files: Iterable[FileEntry]) -> Table:
