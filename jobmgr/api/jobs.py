@@ -12,6 +12,7 @@ from jobmgr.api.keys import MANAGER
 from jobmgr.api.path import job_id_of
 from jobmgr.api.problems import Refusal, status_of
 from jobmgr.api.reply import reply
+from jobmgr.domain.advice import advice
 from jobmgr.domain.job import Job, JobFilter, NewJob
 from jobmgr.errors import JobExists
 from jobmgr.manager.manager import Manager
@@ -31,9 +32,10 @@ async def submit(request: web.Request) -> web.Response:
             raise
         raise _placed(error, new) from error
     if is_bulk:
-        return reply(BulkAnswer([job.job_id for job in stored]), 201)
+        return reply(BulkAnswer([job.job_id for job in stored], advice(new)), 201)
     job = stored[0]
-    return reply(SubmittedAnswer(job.job_id, job.status), 201, {"Location": f"/api/v1/jobs/{job.job_id}"})
+    answer = SubmittedAnswer(job.job_id, job.status, advice(new))
+    return reply(answer, 201, {"Location": f"/api/v1/jobs/{job.job_id}"})
 
 
 def _placed(error: JobExists, new: Sequence[NewJob]) -> Refusal:

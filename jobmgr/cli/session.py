@@ -10,6 +10,7 @@ from typing import Any, Concatenate, ParamSpec
 
 import click
 
+from jobmgr.cli import output
 from jobmgr.client import Client
 
 P = ParamSpec("P")
@@ -33,7 +34,8 @@ def with_client(
 
 def new_client() -> Client:
     """A client for the service that the command line names."""
-    return Client(click.get_current_context().find_root().params["url"])
+    url = click.get_current_context().find_root().params["url"]
+    return Client(url, on_warning=lambda sentence: output.note(f"warning: {sentence}"))
 
 
 def expand(job_ids: Sequence[str]) -> list[str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Self, TypedDict, TypeVar, Unpack
@@ -21,6 +22,8 @@ from jobmgr.domain.why import Reason
 from jobmgr.errors import AmbiguousId, ClusterUnavailable, InvalidRequest, JobNotFound
 from jobmgr.wire import answers, translation
 from jobmgr.wire.submission import JOB_ID, NEW_ID_LENGTH, JobSubmission, check_queue_name, command_list
+
+logger = logging.getLogger(__name__)
 
 PAGE_SIZE = 1000
 _CANDIDATES = 10
@@ -59,8 +62,8 @@ class Client:
 
     `timeout_s` is how long one answer may take; `patience_s` is how long waiting and following bear a service
     that is away, and how long a change is sent again whose answer was lost: under a key, by which the service makes it
-    only once. Raises the errors of jobmgr.errors: ServiceUnreachable when nobody answers, AnswerLost when it is unknown
-    whether a change was made.
+    only once. `on_warning` gets what is worth telling about jobs that were stored. Raises the errors of jobmgr.errors:
+    ServiceUnreachable when nobody answers, AnswerLost when it is unknown whether a change was made.
     """
 
     def __init__(
@@ -70,8 +73,10 @@ class Client:
         *,
         timeout_s: float = 30.0,
         patience_s: float = PATIENCE_S,
+        on_warning: Callable[[str], object] = logger.warning,
     ) -> None:
         self._patience_s = patience_s
+        self._on_warning = on_warning
         self._connection = Connection(find_service(url, token, os.environ), timeout_s, patience_s)
 
     async def __aenter__(self) -> Self:
@@ -92,6 +97,7 @@ class Client:
         )
         look = bulk.how_to_look(job_ids)
         answer = await self._connection.change("POST", path("jobs"), answers.SubmittedAnswer, body, look=look)
+        self._warn(answer.warnings)
         return answer.job_id
 
     async def submit_many(
@@ -115,7 +121,12 @@ class Client:
             lambda: bulk.pieces(named, on_progress),
             look=bulk.how_to_look(job_ids),
         )
+        self._warn(answer.warnings)
         return answer.job_ids
+
+    def _warn(self, sentences: Iterable[str]) -> None:
+        for sentence in sentences:
+            self._on_warning(sentence)
 
     async def get(self, job_id: str) -> Job:
         """The job. Raises JobNotFound."""

@@ -28,9 +28,9 @@ _DURATION_FACTOR = {None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 class Resources:
     """What one attempt asks for. None means: not asked for, so nothing but one slot is reserved.
 
-    What follows `walltime_s` only a scheduler can give. `cpus` are those of a task, `memory_bytes` and `gpus` those of
-    a node. `licenses` are as the scheduler names them, with their number (`ansys:2`). `mail_on` are `begin`, `end` and
-    `fail`. `directives` are options in the scheduler's own words, `modules` are loaded and `setup` is run by the
+    What is not in `_EVERYWHERE` only a scheduler can give. `cpus` are those of a task, `memory_bytes` and `gpus` those
+    of a node. `licenses` are as the scheduler names them, with their number (`ansys:2`). `mail_on` are `begin`, `end`
+    and `fail`. `directives` are options in the scheduler's own words, `modules` are loaded and `setup` is run by the
     script's shell before the command.
     """
 
@@ -75,6 +75,10 @@ class Resources:
                 asked.pop(other, None)
         return Resources.of(asked)
 
+    def schedulers_only(self) -> tuple[str, ...]:
+        """What is asked for and only a scheduler can give, as it is called where it is asked for."""
+        return tuple(name.removesuffix("_bytes") for name in self.asked() if name not in _EVERYWHERE)
+
     def asked(self) -> dict[str, Any]:
         """By name, what is asked for."""
         values = {name: getattr(self, name) for name in _NAMES}
@@ -82,6 +86,7 @@ class Resources:
 
 
 _NAMES = tuple(field.name for field in fields(Resources))
+_EVERYWHERE = frozenset({"cpus", "memory_bytes", "gpus", "walltime_s"})
 
 
 def parse_memory(text: str, field: str) -> int:

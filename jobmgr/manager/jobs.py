@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
+from jobmgr.domain.advice import advice
 from jobmgr.domain.job import Attempt, Event, EventPosition, Job, JobFilter, JobPage, JobSpec, NewJob
 from jobmgr.domain.queue import Tally
 from jobmgr.domain.resources import counted, size_text
@@ -37,6 +39,8 @@ from jobmgr.wire.submission import (
     to_new_job,
 )
 
+logger = logging.getLogger(__name__)
+
 _PAGE_LIMIT = 1000
 
 
@@ -64,7 +68,10 @@ class Jobs(Core):
             to_new_job(submission, user=owner, at=f"jobs[{index}]." if bulk else "")
             for index, submission in enumerate(asked)
         ]
-        return await self.store_jobs(new)
+        stored = await self.store_jobs(new)
+        for sentence in advice(new):
+            logger.warning("%s", sentence)
+        return stored
 
     async def store_jobs(self, new: Sequence[NewJob]) -> Sequence[Stored]:
         """Store jobs that are checked already, all or nothing."""

@@ -75,16 +75,21 @@ class JobsAnswer(Struct):
 
 
 class SubmittedAnswer(Struct):
-    """The id under which a job was stored."""
+    """The id under which a job was stored; `warnings` say what it asks for in vain."""
 
     job_id: str
     status: Status
+    warnings: list[str] = []
 
 
 class BulkAnswer(Struct):
-    """The ids under which the jobs of a bulk were stored, in the order of the request."""
+    """The ids under which the jobs of a bulk were stored, in the order of the request.
+
+    `warnings` say what they ask for in vain, each about the first of those that ask so.
+    """
 
     job_ids: list[str]
+    warnings: list[str] = []
 
 
 class AttemptAnswer(Struct):

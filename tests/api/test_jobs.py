@@ -35,7 +35,7 @@ async def test_submitted_job_is_stored_and_shown(api: Api) -> None:
 
     assert answer.status == 201
     job_id = answer.json["job_id"]
-    assert answer.json == {"job_id": job_id, "status": "pending"}
+    assert answer.json == {"job_id": job_id, "status": "pending", "warnings": []}
     assert answer.headers["Location"] == f"/api/v1/jobs/{job_id}"
     shown = (await api.get(f"/api/v1/jobs/{job_id}")).json
     expected = {
@@ -111,7 +111,32 @@ async def test_bulk_answers_ids_in_order(api: Api) -> None:
     answer = await api.post("/api/v1/jobs", json={"jobs": jobs})
 
     assert answer.status == 201
-    assert answer.json == {"job_ids": [job["job_id"] for job in jobs]}
+    assert answer.json == {"job_ids": [job["job_id"] for job in jobs], "warnings": []}
+
+
+async def test_what_only_a_scheduler_heeds_is_warned_of_here(api: Api) -> None:
+    here = {"command": ["true"], "draft": True}
+    asked = {"cpus": 1, "walltime": "1h", "partition": "long", "memory_per_cpu": "1GB", "exclusive": False}
+    jobs = [here, {**here, "resources": asked}, {**here, "resources": asked}, {**here, "executor": "local"}]
+
+    one = await api.post("/api/v1/jobs", json={**here, "resources": {"setup": ["x=1"]}, "site": "local"})
+    many = await api.post("/api/v1/jobs", json={"jobs": jobs})
+
+    remedy = "on this machine; name the `site` whose scheduler is meant, or leave it out"
+    assert one.json["warnings"] == [f"resources.setup: means nothing {remedy}"]
+    assert many.json["warnings"] == [
+        f"jobs[1].resources.partition, jobs[1].resources.memory_per_cpu: mean nothing {remedy}"
+    ]
+
+
+async def test_what_a_site_may_heed_is_not_warned_of(api: Api) -> None:
+    await api.request("PUT", "/api/v1/sites/host", json={"kind": "shell", "enabled": False})
+    body = {"command": ["true"], "resources": {"setup": ["x=1"]}}
+
+    by_site = await api.post("/api/v1/jobs", json={**body, "site": "host"})
+    by_kind = await api.post("/api/v1/jobs", json={**body, "executor": "shell"})
+
+    assert by_site.json["warnings"] == by_kind.json["warnings"] == []
 
 
 async def test_lines_of_json_are_a_bulk(api: Api, lines: Callable[..., bytes]) -> None:

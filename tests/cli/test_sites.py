@@ -55,3 +55,14 @@ def test_site_that_is_mistyped_is_not_a_site_without_jobs(host: Commands) -> Non
 
     assert (done.code, done.out) == (3, "")
     assert "there is no site 'hots'" in done.err
+
+
+def test_forgotten_site_is_warned_of(service: Commands) -> None:
+    one = service.run("submit", "-R", "partition=long", "--draft", "--", "true")
+    line = b'{"command": ["true"], "draft": true, "resources": {"modules": ["ansys"]}}'
+    many = service.run("submit", "--from", "-", stdin=line)
+
+    assert (one.code, many.code) == (0, 0)
+    remedy = "on this machine; name the `site` whose scheduler is meant, or leave it out"
+    assert one.err == f"warning: resources.partition: means nothing {remedy}\n"
+    assert many.err == f"warning: jobs[0].resources.modules: means nothing {remedy}\n"
