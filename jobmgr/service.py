@@ -136,7 +136,9 @@ class JobManager(Manager):
             feed = Feed(database)
             here = LocalTransport(os.environ)
             stack.push_async_callback(here.close)
-            self.parts = Parts(database, dispatcher, feed, runs, identity.host, _user_name(), here)
+            self.parts = Parts(
+                database, dispatcher, feed, runs, identity.host, _user_name(), here, _transport
+            )
             database.on_commit(feed.notice)
             await stack.enter_async_context(
                 _background(feed.run, lambda: database.notice_others(settings.poll_s))

@@ -58,6 +58,7 @@ from jobmgr.wire.requests import (
     QueueChange,
     RetryQuery,
     SiteAsked,
+    SiteChange,
 )
 from jobmgr.wire.submission import JobChange, JobSubmission
 
@@ -258,7 +259,16 @@ _SITES = (
         "Make a site, or change it to this",
         SiteAnswer,
         body=SiteAsked,
-        errors=(InvalidRequest, Conflict),
+        errors=(InvalidRequest, Conflict, SiteUnreachable),
+    ),
+    Route(
+        "PATCH",
+        _SITE,
+        sites.change,
+        "Disable a site, which then gets no more jobs, or enable it again",
+        SiteAnswer,
+        body=SiteChange,
+        errors=(SiteNotFound, InvalidRequest, Conflict),
     ),
     Route(
         "DELETE",

@@ -8,7 +8,7 @@ from jobmgr.api.idempotency import manager_of
 from jobmgr.api.keys import MANAGER
 from jobmgr.api.reply import reply
 from jobmgr.wire.answers import SitesAnswer
-from jobmgr.wire.requests import SiteAsked
+from jobmgr.wire.requests import SiteAsked, SiteChange
 from jobmgr.wire.translation import site_answer, trial_answer
 
 
@@ -20,6 +20,12 @@ async def sites(request: web.Request) -> web.Response:
 async def put(request: web.Request, body: SiteAsked) -> web.Response:
     """Make a site, or change it."""
     return reply(site_answer(await manager_of(request).put_site(request.match_info["name"], body)))
+
+
+async def change(request: web.Request, body: SiteChange) -> web.Response:
+    """Disable a site, or enable it."""
+    name = request.match_info["name"]
+    return reply(site_answer(await manager_of(request).enable_site(name, enabled=body.enabled)))
 
 
 async def remove(request: web.Request) -> web.Response:

@@ -36,7 +36,7 @@ _COMMANDS = {
     "wait": ("wait", "Wait until jobs have ended."),
     "watch": ("watch", "Watch the jobs while they run."),
     "queue": ("queues", "List, pause, resume and limit queues."),
-    "site": ("sites", "List, add, test and remove sites: where jobs may run."),
+    "site": ("sites", "List, add, test, disable and remove sites: where jobs may run."),
     "cluster": ("cluster", "Show partitions, machines and jobs of sites."),
     "limits": ("limits", "List and set the limits of the service."),
     "db": ("database", "Bring the database up to date, or check it."),

@@ -83,7 +83,7 @@ def usage_error(problem: click.ClickException) -> None:
     context = problem.ctx if isinstance(problem, click.UsageError) else None
     if context is not None:
         click.echo(context.get_usage(), err=True)
-    error(problem.format_message())
+    error(" ".join(problem.format_message().split()))  # choices come on lines of their own
     if context is not None and context.help_option_names:
         note(f"see `{context.command_path} {context.help_option_names[-1]}`")
 

@@ -335,6 +335,16 @@ class Client:
             "PUT", path("sites", name), answers.SiteAnswer, fields, look="see `jobmgr site ls`"
         )
 
+    async def enable_site(self, name: str, *, enabled: bool = True) -> answers.SiteAnswer:
+        """Let a site have jobs, or no more of them. Raises SiteNotFound, Conflict."""
+        return await self._connection.change(
+            "PATCH",
+            path("sites", name),
+            answers.SiteAnswer,
+            {"enabled": enabled},
+            look="see `jobmgr site ls`",
+        )
+
     async def remove_site(self, name: str) -> None:
         """Forget a site that no stored job names. Raises SiteNotFound, Conflict."""
         await self._connection.change("DELETE", path("sites", name), type(None), look="see `jobmgr site ls`")

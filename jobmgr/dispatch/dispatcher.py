@@ -246,8 +246,8 @@ class Dispatcher:
             opened = await self._sites.refresh(await self._database.read(sites.listing))
             for name in opened:
                 await self._recovery.enter(name)
-        if opened:
-            self._work.set()
+        # Also for a site that was opened again: who was woken by the same commit may have claimed before it was known.
+        self._work.set()
 
     async def foreign(self, site: Site) -> ForeignExecutor:
         """What serves this site, as it is stored now. Raises InvalidRequest if this service does not serve it."""
@@ -276,9 +276,7 @@ class Dispatcher:
         if site is None or self._sites.foreign(name) is None:
             return Elsewhere(0, 0, [self._sites.why_not(name)])
         closed = (
-            []
-            if site.is_enabled
-            else [f"the site {name} is disabled; `jobmgr site add` without --disabled opens it"]
+            [] if site.is_enabled else [f"the site {name} is disabled; `jobmgr site enable {name}` opens it"]
         )
         return Elsewhere(site.max_submitted, self.roster.count(name), closed)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from jobmgr.dispatch.dispatcher import Dispatcher
 from jobmgr.domain.once import Once
+from jobmgr.domain.site import Site
 from jobmgr.manager.feed import Feed
 from jobmgr.manager.recall import Recall
 from jobmgr.store.engine import Batch, Database
@@ -27,8 +29,9 @@ class Parts:
     runs: Path
     service: str
     user: str
-    # Commands of this machine, and what schedulers told lately.
+    # Commands of this machine, the way to a site, and what schedulers told lately.
     here: Transport
+    way_to: Callable[[Site], Transport]
     recall: Recall = field(default_factory=Recall)
 
 

@@ -10,13 +10,17 @@ from dataclasses import replace
 import msgspec
 
 from jobmgr.dialects import registry
+from jobmgr.dialects.answers import plain
+from jobmgr.dialects.dialect import Command
 from jobmgr.domain.site import LOCAL, Site, Step, Way
-from jobmgr.errors import InvalidRequest
+from jobmgr.errors import InvalidRequest, SiteUnreachable
+from jobmgr.executors.cluster import installed
 from jobmgr.manager.core import Core
 from jobmgr.store import sites
-from jobmgr.wire.requests import SiteAsked
+from jobmgr.wire.requests import AUTO, SiteAsked
 from jobmgr.wire.submission import check_text, to_resources
 
+_ANSWER_S = 10.0
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
 
 
@@ -28,12 +32,42 @@ class Sites(Core):
         return await self.database.read(sites.listing)
 
     async def put_site(self, name: str, asked: SiteAsked) -> Site:
-        """Make a site, or change it to this. Raises InvalidRequest, Conflict."""
+        """Make a site, or change it to this; of the kind `auto` it is what is found there.
+
+        Raises InvalidRequest, Conflict, and SiteUnreachable if it cannot be looked what is there.
+        """
         site = _site(name, asked)
+        if asked.kind == AUTO:
+            site = replace(site, dialect=await self._kind_of(site))
+        _check_options(site)
         if site.work_dir is None:
             # Written down, because the next service may have another one, and look for its files there.
             site = replace(site, work_dir=str(self.parts.runs.parent.absolute()))
         return await self._write(sites.put, site)
+
+    async def _kind_of(self, site: Site) -> str:
+        """The scheduler that answers where the site's commands are run. Raises InvalidRequest if it is not one."""
+        transport = self.parts.way_to(site)
+        try:
+            answer = await transport.run(Command(("true",)), _ANSWER_S)
+            if answer.exit_code != 0:
+                raise SiteUnreachable(transport.host, plain(answer.stderr) or "no command is run there")
+            found = await installed(map(registry.dialect, registry.schedulers()), transport)
+        finally:
+            await transport.close()
+        if len(found) == 1:
+            return next(iter(found))
+        said = ", ".join(f"{kind} ({version})" for kind, version in found.items())
+        what = (
+            f"several schedulers answer on {transport.host}: {said}"
+            if found
+            else (f"no scheduler answers on {transport.host}: none of {', '.join(registry.schedulers())}")
+        )
+        raise InvalidRequest("kind", f"{what}; name the one that is meant, or `shell` for none")
+
+    async def enable_site(self, name: str, *, enabled: bool = True) -> Site:
+        """Let a site have jobs, or no more of them. Raises SiteNotFound, and Conflict for `local`."""
+        return await self._write(sites.switch, sites.Switch(name, enabled))
 
     async def remove_site(self, name: str) -> None:
         """Forget a site that no stored job names. Raises SiteNotFound, Conflict."""
@@ -50,6 +84,13 @@ class Sites(Core):
         return await self.dispatcher.try_site(site)
 
 
+def _check_options(site: Site) -> None:
+    try:
+        registry.check_options(site.dialect or "", site.defaults.directives)
+    except InvalidRequest as error:
+        raise InvalidRequest("defaults.directives", error.message) from None
+
+
 def _site(name: str, asked: SiteAsked) -> Site:
     if re.fullmatch(_NAME, name) is None:
         raise InvalidRequest(
@@ -63,10 +104,6 @@ def _site(name: str, asked: SiteAsked) -> Site:
         raise InvalidRequest("work_dir", f"{asked.work_dir!r} is relative; give an absolute path of the site")
     if asked.host is not None and asked.work_dir is None:
         raise InvalidRequest("work_dir", "is needed with a host: where files of jobs lie there")
-    try:
-        registry.check_options(asked.kind, asked.defaults.directives)
-    except InvalidRequest as error:
-        raise InvalidRequest("defaults.directives", error.message) from None
     ssh = {key: value for key, value in msgspec.structs.asdict(asked.ssh).items() if value is not None}
     return Site(
         name=name,

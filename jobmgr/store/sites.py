@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
 from jobmgr.dialects import registry
 from jobmgr.domain.job import NewJob
-from jobmgr.domain.resources import Resources
+from jobmgr.domain.resources import Resources, counted
 from jobmgr.domain.site import LOCAL, MAX_SUBMITTED, Way
 from jobmgr.domain.site import Site as SiteView
+from jobmgr.domain.status import TERMINAL
 from jobmgr.errors import Conflict, InvalidRequest, SiteNotFound
 from jobmgr.store.prepared import Prepared, listed
 from jobmgr.store.tables import Attempt, Job, Site
@@ -72,7 +73,7 @@ def _site_of(tx: Transaction, job: NewJob, sites: _Kinds) -> str:
     name, kind = job.site, job.executor
     if name is not None:
         if name not in sites:
-            raise InvalidRequest(job.at + "site", f"there is no site {name!r}; `local` always exists")
+            raise InvalidRequest(job.at + "site", f"there is no site {name!r}; see `jobmgr site ls`")
         if kind is not None and kind not in sites[name]:
             has = " and ".join(sorted(sites[name]))
             raise InvalidRequest(job.at + "executor", f"site {name!r} is of the kind {has}, not {kind!r}")
@@ -152,17 +153,51 @@ def _put(tx: Transaction, site: SiteView) -> SiteView:
     return site
 
 
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """Whether a site is to get jobs."""
+
+    name: str
+    is_enabled: bool
+
+
+def switch(tx: Transaction, switches: Sequence[Switch]) -> list[SiteView]:
+    """Enable sites, or disable them. Raises SiteNotFound, and Conflict for `local`."""
+    return [_switch(tx, one) for one in switches]
+
+
+def _switch(tx: Transaction, wanted: Switch) -> SiteView:
+    site = get(tx.connection, wanted.name)
+    if site.is_local:
+        raise Conflict("the site local is this machine; `jobmgr queue pause` keeps jobs from starting")
+    return _put(tx, replace(site, is_enabled=wanted.is_enabled))
+
+
 def remove(tx: Transaction, names: Sequence[str]) -> list[None]:
     """Forget sites. Raises SiteNotFound, and Conflict for `local` and for sites that stored jobs name."""
     for name in names:
         if get(tx.connection, name).name == LOCAL:
             raise Conflict("the site local always exists")
         if tx.connection.execute(sa.select(Job.id).where(Job.site == name).limit(1)).first() is not None:
-            raise Conflict(f"jobs of the site {name} are stored; disable it instead, or delete them first")
+            raise Conflict(_why_it_stays(name, _unended(tx, name)))
         tx.connection.execute(sa.delete(Site).where(Site.name == name))
         tx.record("site_removed", None, site=name)
         tx.topics.add(Topic.SITE)
     return [None] * len(names)
+
+
+def _why_it_stays(name: str, unended: int) -> str:
+    disable = f"`jobmgr site disable {name}` gives it no more"
+    if not unended:
+        return f"jobs of the site {name} are stored, which need it for their files; {disable}"
+    have = "has" if unended == 1 else "have"
+    cancel = f"`jobmgr ls --site {name} --ids | jobmgr cancel -` ends them"
+    return f"{counted(unended, 'job')} of the site {name} {have} not ended; {disable}, and {cancel}"
+
+
+def _unended(tx: Transaction, name: str) -> int:
+    statement = sa.select(sa.func.count()).where(Job.site == name, Job.status.not_in(sorted(TERMINAL)))
+    return int(tx.connection.execute(statement).scalar_one())
 
 
 def _place_of(site: SiteView) -> tuple[str | None, ...]:

@@ -24,6 +24,7 @@ Position = Annotated[
 ]
 
 Kind = Literal["slurm", "pbs", "lsf", "windows_hpc", "shell"]
+AUTO = "auto"
 Path = Annotated[str, Meta(min_length=1, max_length=4096)]
 
 
@@ -68,7 +69,12 @@ class SshAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
 class SiteAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A foreign queue where jobs may run."""
 
-    kind: Annotated[Kind, Meta(description="which scheduler; `shell`: none, processes of a host")]
+    kind: Annotated[
+        Kind | Literal["auto"],
+        Meta(
+            description="which scheduler; `shell`: none, processes of a host; `auto`: the one that answers there"
+        ),
+    ]
     host: Annotated[Name, Meta(description="reached over SSH; this machine unless given")] | None = None
     work_dir: (
         Annotated[
@@ -85,6 +91,12 @@ class SiteAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
         field(default_factory=ResourcesAsked)
     )
     ssh: SshAsked = field(default_factory=SshAsked)
+
+
+class SiteChange(Struct, forbid_unknown_fields=True):
+    """What may change on a site without saying it all again."""
+
+    enabled: Annotated[bool, Meta(description="if not, it gets no more jobs; those it has run on")]
 
 
 class LimitsChange(Struct, forbid_unknown_fields=True, omit_defaults=True):

@@ -135,9 +135,7 @@ async def test_site_that_is_disabled_gets_no_jobs_and_why_says_so(api: Api) -> N
         return str((await api.get(f"/api/v1/jobs/{job_id}/why")).json["reasons"][0]["message"])
 
     # A moment after the answer the dispatcher has the site, too.
-    await eventually(
-        lambda: _is("the site host is disabled; `jobmgr site add` without --disabled opens it", why)
-    )
+    await eventually(lambda: _is("the site host is disabled; `jobmgr site enable host` opens it", why))
     await put(api, "host")
 
     assert (await api.manager.wait(job_id, 30)).status == "completed"

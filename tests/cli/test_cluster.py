@@ -10,7 +10,7 @@ import pytest
 from jobmgr.dialects.dialect import Answer
 from tests.cli.conftest import Commands, Finished, serving
 from tests.cli.test_terminal import assert_harmless, on_terminal
-from tests.programs import Programs, become_slurm, recorded_slurm
+from tests.programs import Programs, become_pbs, become_slurm, recorded_slurm
 
 AWAY = Answer(1, "", "slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n")
 
@@ -163,3 +163,22 @@ def test_names_of_others_cannot_move_the_cursor(programs: Programs, commands: Co
     assert b"sinfo: ]0;owned [2J" in shown[2]
     for each in shown:
         assert_harmless(each)
+
+
+def test_scheduler_that_answers_is_found_by_itself(programs: Programs, commands: Commands) -> None:
+    with serving(commands):
+        added = commands.run("site", "add", "lab", "--kind", "auto")
+        become_pbs(programs)
+        several = commands.run("site", "add", "other", "--kind", "auto")
+        for name in ("sbatch", "qsub"):
+            (programs.directory / name).unlink()
+        none = commands.run("site", "add", "other", "--kind", "auto")
+        sites = {each["name"]: each["kind"] for each in commands.run("site", "ls", "--json").json}
+
+    assert added.out == "lab slurm here; try it with `jobmgr site test lab`\n"
+    assert (several.code, none.code) == (2, 2)
+    assert (
+        "kind: several schedulers answer on this machine: slurm (slurm-wlm 22.05.8), pbs (PBS" in several.err
+    )
+    assert "no scheduler answers on this machine: none of slurm, pbs, lsf, windows_hpc" in none.err
+    assert sites == {"lab": "slurm", "local": "local"}

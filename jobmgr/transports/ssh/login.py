@@ -188,4 +188,5 @@ def _explain(
         ) from error
     if isinstance(error, ValueError):
         raise LoginRefused(name, f"the ssh configuration cannot be used: {error}") from error
-    raise SiteUnreachable(name, str(error) or type(error).__name__) from error
+    why = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    raise SiteUnreachable(name, f"{why}; `{try_it}` has to work without a question") from error
