@@ -139,6 +139,7 @@ class JobManager(Manager):
             self.parts = Parts(
                 database, dispatcher, feed, runs, identity.host, _user_name(), here, _transport
             )
+            stack.push_async_callback(self.parts.recall.close)
             database.on_commit(feed.notice)
             await stack.enter_async_context(
                 _background(feed.run, lambda: database.notice_others(settings.poll_s))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +47,17 @@ class Programs:
         unfinished.write_text(script)
         unfinished.chmod(0o755)
         unfinished.rename(self.directory / name)
+
+    def hang(self, name: str) -> Path:
+        """Let a program answer what it did only when a line is written to this FIFO, for each time it is run."""
+        answer = self.directory / f"{name}.fifo"
+        os.mkfifo(answer)
+        shutil.copy(self.directory / name, self.directory / f"{name}.now")
+        unfinished = self.directory / f"{name}.new"
+        unfinished.write_text(f'#!/bin/sh\nread -r _ <{answer}\nexec {self.directory}/{name}.now "$@"\n')
+        unfinished.chmod(0o755)
+        unfinished.rename(self.directory / name)
+        return answer
 
     def calls(self, name: str) -> int:
         """How often a program was called."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar, get_args
 
 import click
@@ -24,6 +26,8 @@ from jobmgr.wire.answers import (
     PartitionsAnswer,
 )
 from jobmgr.wire.requests import ForeignPhase
+
+_WONDER_S = 1.0
 
 T = TypeVar("T")
 Told = ClusterAnswer | PartitionsAnswer | NodesAnswer | ClusterJobsAnswer
@@ -59,19 +63,32 @@ async def cluster(
         raise click.UsageError(
             "--user, --partition, --phase and --limit select jobs: `jobmgr cluster SITE jobs`"
         )
-    if site is None:
-        return await _show(client.clusters(), _clusters, as_json=as_json)
-    match what:
-        case "partitions":
-            return await _show(client.partitions(site), _partitions, as_json=as_json)
-        case "nodes":
-            return await _show(client.nodes(site), _nodes, as_json=as_json)
-        case "jobs":
-            if limit is None:
-                limit = 0 if as_json else TABLE_ROWS
-            return await _show(_read_jobs(client, site, limit, filters), _jobs, as_json=as_json)
-        case _:
-            return await _show(client.cluster(site), _cluster, as_json=as_json)
+    with _telling_what_is_waited_for(site):
+        if site is None:
+            return await _show(client.clusters(), _clusters, as_json=as_json)
+        match what:
+            case "partitions":
+                return await _show(client.partitions(site), _partitions, as_json=as_json)
+            case "nodes":
+                return await _show(client.nodes(site), _nodes, as_json=as_json)
+            case "jobs":
+                if limit is None:
+                    limit = 0 if as_json else TABLE_ROWS
+                return await _show(_read_jobs(client, site, limit, filters), _jobs, as_json=as_json)
+            case _:
+                return await _show(client.cluster(site), _cluster, as_json=as_json)
+
+
+@contextmanager
+def _telling_what_is_waited_for(site: str | None) -> Iterator[None]:
+    """A line about it if it takes long enough for somebody to wonder."""
+    whom = "the schedulers" if site is None else f"the scheduler of {site}"
+    line = f"waiting for {whom} to answer, for half a minute at most"
+    timer = asyncio.get_running_loop().call_later(_WONDER_S, output.note, line)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 async def _show(told: Awaitable[T], show: Callable[[T], None], *, as_json: bool) -> int:

@@ -195,9 +195,17 @@ def clusters_table(clusters: Iterable[ClusterAnswer]) -> Table:
             cluster.gpus,
         )
         jobs = (cluster.jobs_running, cluster.jobs_waiting)
-        told = cell("no answer", "red") if cluster.trouble else cell(ago(cluster.age_s))
+        told = cell(_told(cluster), "red" if cluster.trouble else "")
         table.add_row(cell(cluster.site), cell(cluster.kind), state, *map(cell, (*counts, *jobs)), told)
     return table
+
+
+def _told(cluster: ClusterAnswer) -> str | None:
+    """How old it is, and whether there is nothing newer."""
+    when = ago(cluster.age_s)
+    if not cluster.trouble:
+        return when
+    return "no answer" if when is None else f"no answer, last {when}"
 
 
 def partitions_table(partitions: Iterable[PartitionAnswer]) -> Table:

@@ -317,6 +317,26 @@ async def test_all_sites_are_told_also_if_one_does_not_answer(lab: Lab) -> None:
     assert (clusters["lab"]["nodes"], clusters["lab"]["trouble"]) == (3, None)
 
 
+async def test_what_was_told_before_is_shown_while_a_newer_answer_is_waited_for(lab: Lab) -> None:
+    recall = lab.api.manager.parts.recall = Recall(lambda: lab.now_s, patience_s=0.05)
+    before = await lab.told("/nodes")
+    lab.now_s = KEEP_S + 10
+    answer = lab.programs.hang("sinfo")
+
+    silent = await lab.get("/nodes")
+    await asyncio.to_thread(answer.write_text, "now\n")
+
+    assert "still waited for" in silent.problem(503, "cluster_unavailable")
+    assert silent.json["last"] == {**before, "age_s": KEEP_S + 10}
+
+    async def is_newer() -> bool:
+        return (await lab.get("/nodes")).status == 200
+
+    await eventually(is_newer)
+    assert (await lab.told("/nodes"))["age_s"] == 0.0
+    await recall.close()
+
+
 async def test_schedulers_that_are_installed_are_found(lab: Lab) -> None:
     become_pbs(lab.programs)
 

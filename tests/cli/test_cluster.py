@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobmgr.dialects.dialect import Answer
-from tests.cli.conftest import Commands, Finished, serving
+from tests.cli.conftest import TIMEOUT_S, Commands, Finished, serving
 from tests.cli.test_terminal import assert_harmless, on_terminal
 from tests.programs import Programs, become_pbs, become_slurm, recorded_slurm
 
@@ -163,6 +163,23 @@ def test_names_of_others_cannot_move_the_cursor(programs: Programs, commands: Co
     assert b"sinfo: ]0;owned [2J" in shown[2]
     for each in shown:
         assert_harmless(each)
+
+
+def test_what_is_waited_for_is_said_while_a_scheduler_is_silent(
+    programs: Programs, commands: Commands
+) -> None:
+    answer = programs.hang("sinfo")
+
+    with serving(commands):
+        add_lab(commands)
+        asking = commands.start("cluster", "lab", "nodes")
+        assert asking.stderr is not None
+        line = asking.stderr.readline()
+        answer.write_text("now\n")
+        out, _ = asking.communicate(timeout=TIMEOUT_S)
+
+    assert line == b"waiting for the scheduler of lab to answer, for half a minute at most\n"
+    assert (asking.returncode, out.splitlines()[1].split()[0]) == (0, b"n1")
 
 
 def test_scheduler_that_answers_is_found_by_itself(programs: Programs, commands: Commands) -> None:
