@@ -7,13 +7,11 @@ import shutil
 import struct
 import subprocess
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from jobmgr.domain.job import Attempt, Job
 from jobmgr.domain.status import Status
@@ -23,19 +21,6 @@ from tests.node import Node, needs_other_machines
 from tests.patience import eventually
 
 MakeNode = Callable[..., Node]
-
-
-@pytest_asyncio.fixture
-async def node(postgresql_url: str, tmp_path: Path) -> AsyncIterator[MakeNode]:
-    """Makes services on one database, each with its own directories unless told otherwise."""
-    async with AsyncExitStack() as stack:
-
-        def make(name: str, **options: Any) -> Node:
-            made = Node(tmp_path / name, postgresql_url, **options)
-            stack.push_async_callback(made.close)
-            return made
-
-        yield make
 
 
 async def job_of(node: Node, job_id: str) -> Job:
