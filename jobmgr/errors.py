@@ -318,6 +318,12 @@ class SiteUnreachable(SiteError):
         return type(self)(self.host, f"{self.reason} (tried just now, and again in {pause_s:.0f} s)")
 
 
+class OtherDirectory(SiteUnreachable):
+    """What lies where the site's work directory should be is another one: a person has to mount the right one."""
+
+    code = "other_directory"
+
+
 class HostKeyRefused(SiteUnreachable):
     """The host did not prove that it is the known one; a person has to look."""
 

@@ -57,11 +57,12 @@ class BatchExecutor:
         job_env: Callable[[], Mapping[str, str]] = dict,
         pace: Pace = DEFAULT_PACE,
         monotonic: Callable[[], float] = time.monotonic,
+        work_id: str = "",
     ) -> None:
         self._site = site
         self._scheduler = Scheduler(dialect, transport, pace)
         self._transport = transport
-        self._place = Place(transport, root)
+        self._place = Place(transport, root, work_id)
         self._breaker = Breaker(site, pace, monotonic)
         self._desk = Desk(site, self._scheduler, self._place, job_env, pace, self._breaker)
         self._messenger = Messenger(self._scheduler, transport, pace, self._breaker, self._tell_told)
@@ -94,6 +95,15 @@ class BatchExecutor:
     async def start(self) -> None:
         """See Executor. A site that cannot be reached now is tried again for each attempt."""
         self._spawn(self._watch.run())
+
+    @property
+    def trouble(self) -> str:
+        """See ForeignExecutor."""
+        return self._place.trouble
+
+    async def recognise(self, work_id: str) -> str:
+        """See ForeignExecutor."""
+        return await self._place.recognise(work_id)
 
     async def launch(self, launches: Sequence[Launch]) -> None:
         """See Executor."""

@@ -14,7 +14,8 @@ from importlib import resources
 from jobmgr.dialects.answers import plain
 from jobmgr.dialects.dialect import Answer, Command
 from jobmgr.dialects.holder import GATE
-from jobmgr.errors import SiteUnreachable
+from jobmgr.dialects.quoting import word
+from jobmgr.errors import OtherDirectory, SiteUnreachable
 from jobmgr.executors.gate import Content, is_exit, is_gate
 from jobmgr.transports.transport import Transport
 
@@ -24,6 +25,7 @@ _LOOK_TIMEOUT_S = 60.0
 _AT_ONCE = 2000
 # What the site's own shell says before the command that hands a script in is run.
 _TROUBLE = "jobmgr-place: "
+_STRANGER = f"{_TROUBLE}stranger"
 _TABS = 5
 _NO_INDEX = "-"
 # Said instead of files that are missing in a run directory which is missing itself.
@@ -91,11 +93,17 @@ class Stock:
 
 
 class Place:
-    """The work directory of a site."""
+    """The work directory of a site; `work_id` is the name that its file `id` has to say, empty if that is not known.
 
-    def __init__(self, transport: Transport, root: str) -> None:
+    `trouble` is why it is not known to be the right one, in a sentence. Whatever is asked of another one raises
+    OtherDirectory, and does nothing.
+    """
+
+    def __init__(self, transport: Transport, root: str, work_id: str = "") -> None:
         self._transport = transport
+        self._work_id = work_id
         self.root = root
+        self.trouble = f"its work directory {root} was not looked at yet"
 
     def control(self, place: str) -> str:
         """The control directory of an attempt (`job/number`)."""
@@ -113,13 +121,30 @@ class Place:
         """Where the script of an attempt or an array lies, in its directory."""
         return f"{home}/script"
 
-    async def make_roots(self) -> None:
-        """Make the directories that all attempts lie in. Raises SiteUnreachable."""
-        answer = await self._run("roots", [], "")
-        if answer.exit_code != 0:
-            raise SiteUnreachable(
-                self._transport.host, f"{self.root}: {answer.stderr.strip() or 'no answer'}"
-            )
+    async def make_roots(self) -> str:
+        """Make the directories that all attempts lie in; answers the name of this one. Raises SiteUnreachable."""
+        return await self._named("roots")
+
+    async def recognise(self, work_id: str) -> str:
+        """Look whether it is the one of this name, and insist on that from now on; answers its name.
+
+        Where no name is insisted on a directory that has none gets one. Raises SiteUnreachable.
+        """
+        self._work_id = work_id
+        try:
+            found = await self._named("name")
+        except SiteUnreachable as error:
+            self.trouble = str(error)
+            raise
+        self.trouble = "" if work_id else f"the name of its work directory {self.root} is not stored yet"
+        return found
+
+    async def _named(self, verb: str) -> str:
+        answer = await self._run(verb, [os.urandom(16).hex()], "")
+        if answer.exit_code == 0 and (found := answer.stdout.strip()):
+            return found
+        said = answer.stderr.strip() or "no answer"
+        raise SiteUnreachable(self._transport.host, f"the work directory {self.root}: {said}")
 
     async def submit(self, stock: Stock, command: Command, timeout_s: float) -> Answer:
         """Store what is not there yet, and run the command that hands it in.
@@ -217,8 +242,25 @@ class Place:
     async def _run(
         self, verb: str, arguments: Sequence[str], stdin: str, timeout_s: float = _LOOK_TIMEOUT_S
     ) -> Answer:
-        command = Command(("sh", "-c", _TEXT, "sh", verb, self.root, *arguments), stdin)
-        return await self._transport.run(command, timeout_s)
+        command = Command(("sh", "-c", _TEXT, "sh", verb, self.root, self._work_id, *arguments), stdin)
+        answer = await self._transport.run(command, timeout_s)
+        for line in answer.stderr.splitlines():
+            if line.startswith(_STRANGER):
+                found = line.removeprefix(_STRANGER).strip()
+                error = OtherDirectory(self._transport.host, self._mistaken(found))
+                self.trouble = str(error)
+                raise error
+        return answer
+
+    def _mistaken(self, found: str) -> str:
+        wanted = f"the work directory {self._work_id} of this site"
+        if found:
+            return f"{self.root} is another directory ({found}) than {wanted}; mount that one there"
+        again = f"`echo {self._work_id} >{word(self.root)}/id`"
+        return (
+            f"{self.root} has no file `id` that says it is {wanted}; mount that one there, "
+            f"or, if it is there and only lost that file, write it again: {again}"
+        )
 
 
 def _news(seen: Files | None) -> str:

@@ -1,6 +1,12 @@
 # Run by a shell at the site, with gate.sh before it: `sh -c TEXT sh VERB ROOT ...`. Everything it is asked about many
 # attempts it does in one process, with what is built into the shell where that will do.
 
+# Reads the name of the work directory, if it has one.
+_jm_identify() {
+    _jm_id=
+    { IFS= read -r _jm_id <"$_jm_root/id"; } 2>/dev/null
+}
+
 # _jm_enter PLACE: the directories of an attempt (JOB/NUMBER).
 _jm_enter() {
     _jm_control=$_jm_root/control/$1
@@ -97,8 +103,11 @@ _jm_tell() {
         "$1" "$_jm_found" "$_jm_known" "$_jm_gate" "$_jm_exit" "$_jm_note"
 }
 
-_jm_verb=$1 _jm_root=$2
-shift 2
+_jm_verb=$1 _jm_root=$2 _jm_expected=$3
+shift 3
+_jm_identify
+# Another directory at this path would say of every attempt that it was never handed in.
+[ -z "$_jm_expected" ] || [ "$_jm_id" = "$_jm_expected" ] || { echo "jobmgr-place: stranger $_jm_id" >&2 && exit 1; }
 case $_jm_verb in
     look | void | settle)
         # What is not mounted says nothing.
@@ -106,8 +115,21 @@ case $_jm_verb in
         ;;
 esac
 case $_jm_verb in
-    roots)
-        mkdir -p "$_jm_root" && mkdir -p -m 700 "$_jm_root/control" && mkdir -p "$_jm_root/runs" || exit 1
+    roots | name) # NAME: answers the name of this directory, NAME if it has none; `roots` makes what is not there
+        if [ "$_jm_verb" = roots ]; then
+            mkdir -p "$_jm_root" && mkdir -p -m 700 "$_jm_root/control" && mkdir -p "$_jm_root/runs" || exit 1
+        fi
+        [ -d "$_jm_root/control" ] || {
+            echo "$_jm_root/control is not there; if it is not to be mounted, \`jobmgr site test\` makes it" >&2 && exit 1
+        }
+        if [ -z "$_jm_id" ]; then
+            printf %s "$1" >"$_jm_root/id.$1" || exit 1
+            ln "$_jm_root/id.$1" "$_jm_root/id" 2>/dev/null
+            rm -f "$_jm_root/id.$1"
+            _jm_identify
+        fi
+        [ -n "$_jm_id" ] || { echo "$_jm_root/id cannot be read, or is empty" >&2 && exit 1; }
+        printf '%s\n' "$_jm_id"
         ;;
     submit) # HOME CWD MARK COMMAND...: store what is read, and run the command that hands it in
         # Read are lines PLACE TOKEN FORMER NAME INDEX (FORMER: the name that is given up), and files, each after a line MARK FILE, with MARK behind the last.

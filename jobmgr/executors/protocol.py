@@ -226,6 +226,21 @@ class ForeignExecutor(Executor, Protocol):
         """What is behind that queue."""
         ...
 
+    @property
+    def trouble(self) -> str:
+        """Why the work directory there is not known to be its site's own, in a sentence; empty if it is.
+
+        Nothing is handed in, looked at or decided in another one. An executor that has not looked yet says so.
+        """
+        ...
+
+    async def recognise(self, work_id: str) -> str:
+        """Look whether it is the one of this name, and insist on that from now on; answers its name.
+
+        Empty: its name is not stored yet, so any is answered, and nothing is insisted on. Raises SiteUnreachable.
+        """
+        ...
+
     def expected_start(self, token: str) -> datetime | None:
         """When that queue expects the attempt to start; None if it does not say."""
         ...

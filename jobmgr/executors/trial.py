@@ -56,8 +56,8 @@ class Trial:
         return ", ".join(filter(None, (dialect.installation(), arrays)))
 
     async def _try_directory(self) -> str:
-        await self._place.make_roots()
-        return self._place.root
+        work_id = await self._place.make_roots()
+        return f"{self._place.root}, whose name is {work_id}"
 
     async def _try_partitions(self) -> str:
         found = await self._cluster.partitions()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
-from collections.abc import AsyncIterator
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 from jobmgr.dialects.dialect import Answer, Command
-from jobmgr.errors import SiteUnreachable
+from jobmgr.errors import OtherDirectory, SiteUnreachable
 from jobmgr.executors import gate
 from jobmgr.executors.place import Files, NotPlaced, Place, Placed, PlacedForOther, Stock
 from jobmgr.transports.local import LocalTransport
@@ -259,6 +261,91 @@ async def test_directory_that_is_not_mounted_says_nothing(place: Place) -> None:
     for asked in (place.look([PLACE]), place.void([(PLACE, TOKEN)]), place.settle([(PLACE, "77")])):
         with pytest.raises(SiteUnreachable, match="control is not there"):
             await asked
+
+
+async def test_directory_gets_its_name_once_and_it_is_that_of_a_work_directory_here(place: Place) -> None:
+    names = await asyncio.gather(*(place.recognise("") for _ in range(8)))
+
+    assert {await place.make_roots(), *names} == {gate.work_id(place.root)}
+    assert len(names[0]) == 32
+    assert sorted(os.listdir(place.root)) == ["control", "id", "runs"]
+    assert gate.make_roots(place.root) == names[0]
+
+
+VERBS: dict[str, Callable[[Place, Path], Awaitable[object]]] = {
+    "submit": lambda place, ran: handed(place, "touch", str(ran)),
+    "look": lambda place, _: look(place),
+    "void": lambda place, _: place.void([(PLACE, TOKEN)]),
+    "settle": lambda place, _: place.settle([(PLACE, "77")]),
+    "missing": lambda place, _: place.missing(PLACE, ["result"]),
+    "roots": lambda place, _: place.make_roots(),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("is_named", [True, False])
+async def test_nothing_is_done_in_another_directory_at_the_same_path(
+    place: Place, tmp_path: Path, verb: str, is_named: bool
+) -> None:
+    own = await place.recognise(await place.make_roots())
+    await submit(place, "true")
+    root = Path(place.root)
+    await asyncio.to_thread(root.rename, tmp_path / "own")
+    for name in ("control", "runs"):
+        (root / name).mkdir(parents=True)
+    if is_named:
+        (root / "id").write_text("another")
+    before = await asyncio.to_thread(lambda: sorted(root.rglob("*")))
+
+    with pytest.raises(OtherDirectory, match=own):
+        await VERBS[verb](place, tmp_path / "ran")
+
+    assert own in place.trouble
+    assert not (tmp_path / "ran").exists()
+    assert await asyncio.to_thread(lambda: sorted(root.rglob("*"))) == before
+    await asyncio.to_thread(shutil.rmtree, root)
+    await asyncio.to_thread((tmp_path / "own").rename, root)
+    assert (await place.recognise(own), place.trouble) == (own, "")
+    assert await look(place) == SIGNED
+
+
+async def test_what_is_not_mounted_is_not_made_anew(place: Place, tmp_path: Path) -> None:
+    own = await place.recognise(await place.make_roots())
+    await asyncio.to_thread(Path(place.root).rename, tmp_path / "away")
+
+    with pytest.raises(OtherDirectory, match=own):
+        await place.make_roots()
+
+    assert not await asyncio.to_thread(Path(place.root).exists)
+
+
+async def test_lost_name_is_written_again_as_it_is_said(place: Place) -> None:
+    own = await place.make_roots()
+    await asyncio.to_thread((Path(place.root) / "id").unlink)
+    with pytest.raises(OtherDirectory) as lost:
+        await place.recognise(own)
+    (remedy,) = re.findall("`(echo .*)`", str(lost.value))
+
+    await asyncio.to_thread(subprocess.run, ["sh", "-c", remedy], check=True)
+
+    assert (await place.recognise(own), place.trouble) == (own, "")
+
+
+async def test_directory_is_not_known_before_its_name_is_insisted_on(place: Place) -> None:
+    assert "not looked at" in place.trouble
+    own = await place.recognise("")
+    assert "not stored" in place.trouble
+    await place.recognise(own)
+    assert place.trouble == ""
+
+
+async def test_directory_that_is_not_there_gets_no_name(place: Place) -> None:
+    await asyncio.to_thread(shutil.rmtree, place.root)
+
+    with pytest.raises(SiteUnreachable, match="`jobmgr site test` makes it"):
+        await place.recognise("")
+
+    assert "control is not there" in place.trouble
 
 
 async def test_missing_files_are_named(place: Place) -> None:
