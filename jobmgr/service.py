@@ -180,6 +180,7 @@ class JobManager(Manager):
             site.work_dir,
             self._report,
             job_env=self._job_env,
+            work_id=site.work_id,
         )
         is_here = site.way is Way.LOCAL
         return Serving(

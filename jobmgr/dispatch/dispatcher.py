@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 
 from jobmgr.dispatch.admission import Admission, choose
 from jobmgr.dispatch.completer import Completer
+from jobmgr.dispatch.pause import until
+from jobmgr.dispatch.recognition import Recognition
 from jobmgr.dispatch.recovery import Recovery
 from jobmgr.dispatch.roster import Roster
 from jobmgr.dispatch.sites import Maker, Sites
@@ -38,11 +40,14 @@ _LONGEST_SLEEP_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
-    """How many attempts a foreign queue may have, and has; why it gets no more, in sentences."""
+    """How many attempts a foreign queue may have; why it gets no more, in sentences.
+
+    `trouble`: why this service does not serve it, so that others would have to say more.
+    """
 
     slots: int
-    slots_used: int
     closed: Sequence[str]
+    trouble: str = ""
 
 
 class Dispatcher:
@@ -67,6 +72,7 @@ class Dispatcher:
         self._sites = Sites(executor, make)
         self._completer = Completer(database, self.roster, self._sites, self._make_ready)
         self._recovery = Recovery(database, identity, self.roster, self._sites, self._wish_anew)
+        self._recognition = Recognition(database, self._sites, self._looked_at_sites)
         self._work = asyncio.Event()
         self._time = asyncio.Event()
         self._wish = asyncio.Event()
@@ -160,6 +166,7 @@ class Dispatcher:
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._completer.run())
+            group.create_task(self._recognition.run())
             for loop in (
                 self._claim_when_woken,
                 self._promote_when_due,
@@ -226,7 +233,7 @@ class Dispatcher:
 
     def _wish_at(self, site: Site) -> Claim:
         slots = max(0, site.max_submitted - self.roster.count(site.name))
-        return Claim(self.identity.id, site.name, Room.elsewhere(slots), choose)
+        return Claim(self.identity.id, site.name, Room.elsewhere(slots), choose, work_id=site.work_id)
 
     async def _launch(self, site: str, claimed: list[Claimed]) -> None:
         for attempt in claimed:
@@ -246,7 +253,13 @@ class Dispatcher:
             opened = await self._sites.refresh(await self._database.read(sites.listing))
             for name in opened:
                 await self._recovery.enter(name)
+        self._recognition.look_soon()
         # Also for a site that was opened again: who was woken by the same commit may have claimed before it was known.
+        self._work.set()
+
+    async def _looked_at_sites(self) -> None:
+        async with self._claiming:
+            await self._recovery.inherit()
         self._work.set()
 
     async def foreign(self, site: Site) -> ForeignExecutor:
@@ -255,30 +268,37 @@ class Dispatcher:
             await self._refresh_sites()  # it was stored or changed this moment
         executor = self._sites.foreign(site.name)
         if executor is None:
-            raise InvalidRequest("name", self._sites.why_not(site.name))
+            raise InvalidRequest("name", self._sites.trouble(site.name))
         return executor
 
     async def try_site(self, site: Site) -> Sequence[Step]:
         """Try a foreign queue. Raises as `foreign`."""
         executor = await self.foreign(site)
-        return await executor.trial()
+        steps = await executor.trial()
+        self._recognition.look_soon()
+        return steps
 
     def run_directory(self, site: str, path: str) -> RunDirectory:
         """A run directory at a foreign queue. Raises ExecutorUnavailable if this service does not serve it."""
         found = self._sites.run_directory(site, path)
         if found is None:
-            raise ExecutorUnavailable(f"{path} lies elsewhere, and {self._sites.why_not(site)}")
+            raise ExecutorUnavailable(f"{path} lies elsewhere, and {self._sites.trouble(site)}")
         return found
 
     def elsewhere(self, name: str) -> Elsewhere:
         """How a foreign queue stands with this service."""
         site = self._sites.row(name)
+        trouble = self._sites.trouble(name)
         if site is None or self._sites.foreign(name) is None:
-            return Elsewhere(0, 0, [self._sites.why_not(name)])
-        closed = (
-            [] if site.is_enabled else [f"the site {name} is disabled; `jobmgr site enable {name}` opens it"]
-        )
-        return Elsewhere(site.max_submitted, self.roster.count(name), closed)
+            return Elsewhere(0, [trouble], trouble)
+        closed = [trouble] if trouble else []
+        if not site.is_enabled:
+            closed.append(f"the site {name} is disabled; `jobmgr site enable {name}` opens it")
+        return Elsewhere(site.max_submitted, closed, trouble)
+
+    def trouble(self, name: str) -> str:
+        """Why this service does not serve a foreign queue, in a sentence; empty if it does."""
+        return self._sites.trouble(name)
 
     def reason(self, job_id: str) -> str:
         """Why a foreign queue lets an attempt of this job wait, in its own words; empty if that is not known."""
@@ -310,7 +330,7 @@ class Dispatcher:
         if due_at is not None:
             pause_s = min(pause_s, (due_at - datetime.now(UTC)).total_seconds())
         if pause_s > 0:
-            await _wait(self._time, pause_s)
+            await until(self._time, pause_s)
             return
         await self._database.write(waiting.promote_due, _DUE_AT_ONCE)
 
@@ -360,7 +380,7 @@ class Dispatcher:
         self._limits_changed.clear()
         # Without such limits nothing is sampled until there are some.
         pause_s = _SAMPLE_S if self.admission.watches_host else None
-        await _wait(self._limits_changed, pause_s)
+        await until(self._limits_changed, pause_s)
 
     async def _look_for_passed_over(self) -> None:
         await asyncio.sleep(_LOOK_BACK_S)
@@ -383,10 +403,3 @@ class Dispatcher:
             async with self._claiming:
                 await self._recovery.reconcile()
             await self._recovery.look_after_others()
-
-
-async def _wait(event: asyncio.Event, timeout_s: float | None) -> None:
-    # Not asyncio.wait_for: on Python 3.11 it swallows a cancellation that comes together with the event.
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(timeout_s):
-            await event.wait()

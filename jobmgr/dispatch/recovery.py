@@ -36,23 +36,32 @@ class Recovery:
         self._roster = roster
         self._sites = sites
         self._watch = Watch()
+        self._near: Sequence[str] = ()  # who is gone, and whose attempts on this machine are seen from here
+        self._gone: Sequence[str] = ()  # they, and who is gone elsewhere
 
     async def look_after_others(self) -> None:
-        """Adopt what nobody looks after; mark what runs on other machines as unreachable, until they come back."""
+        """Look who is gone, and inherit from them."""
         found = await self._database.read(dispatchers.peers, self._own.id)
         silent = self._watch.silent(found)
         fates = peers.by_fate(self._own, found, silent, is_only=self._database.is_sqlite)
-        if fates[Fate.ADOPT]:
-            await self._take_up(
-                await self._database.write(ownership.adopt, (self._own.id, fates[Fate.ADOPT]))
-            )
-        if fates[Fate.UNATTENDED] and self._sites.served:
+        self._near = fates[Fate.ADOPT]
+        self._gone = [*fates[Fate.ADOPT], *fates[Fate.UNATTENDED]]
+        await self.inherit()
+
+    async def inherit(self) -> None:
+        """Adopt what those who were gone at the last look have left, as far as it can be seen from here.
+
+        The rest is marked as unreachable, until somebody comes who sees it.
+        """
+        if self._near:
+            await self._take_up(await self._database.write(ownership.adopt, (self._own.id, self._near)))
+        if self._gone and self._sites.served:
             # Wherever their service was: the files and the scheduler are seen from here as well.
-            wish = ownership.AdoptAt(self._own.id, fates[Fate.UNATTENDED], self._sites.served)
+            wish = ownership.AdoptAt(self._own.id, self._gone, self._sites.served)
             await self._take_up(await self._database.write(ownership.adopt_at, wish))
-        for peer in fates[Fate.UNATTENDED]:
-            # Again each time: it may have claimed between its last sign of life and its silence.
-            await self._database.write(ownership.unattended, peer)
+        if self._gone and self._sites.are_looked_at:
+            # Again each time: they may have claimed between their last sign of life and their silence.
+            await self._database.write_all(ownership.unattended, self._gone)
 
     async def reconcile(self) -> None:
         """Compare memory with the rows: take up what is ours and unknown, let go of what is somebody else's.

@@ -36,6 +36,7 @@ class Sites:
         self._local = local
         self._refused: dict[str, str] = {}
         self._foreign: dict[str, Serving] = {}
+        self._looked_at: set[str] = set()
 
     def executor(self, name: str) -> Executor | None:
         """What runs attempts there; None if this service does not serve that site."""
@@ -53,8 +54,25 @@ class Sites:
 
     @property
     def served(self) -> Sequence[str]:
-        """The foreign queues that this service can watch."""
-        return list(self._foreign)
+        """The foreign queues that this service can watch: it knows that their work directories are the right ones."""
+        return [name for name, serving in self._foreign.items() if not serving.executor.trouble]
+
+    @property
+    def unrecognised(self) -> Mapping[str, ForeignExecutor]:
+        """The foreign queues whose work directories are not known to be the right ones."""
+        found = ((name, serving.executor) for name, serving in self._foreign.items())
+        return {name: executor for name, executor in found if executor.trouble}
+
+    def note_look(self, name: str) -> bool:
+        """The work directory of this site was looked at; whether for the first time."""
+        is_first = name not in self._looked_at
+        self._looked_at.add(name)
+        return is_first
+
+    @property
+    def are_looked_at(self) -> bool:
+        """Whether each was looked at: who is not served now is not served in a moment either."""
+        return self._foreign.keys() <= self._looked_at
 
     def row(self, name: str) -> Site | None:
         """The stored site; None if there is none of this name."""
@@ -63,7 +81,7 @@ class Sites:
     @property
     def open(self) -> Sequence[Site]:
         """The foreign queues that get jobs now."""
-        return [row for name, row in self._rows.items() if row.is_enabled and name in self._foreign]
+        return [row for name in self.served if (row := self._rows[name]).is_enabled]
 
     def launch_of(self, claimed: Claimed) -> Launch:
         """What an executor needs of a claimed attempt: at a foreign queue with what its site asks for by default."""
@@ -91,13 +109,17 @@ class Sites:
         for name in list(self._foreign):
             old = self._rows[name]
             if name not in wanted or _connection_of(old) != _connection_of(wanted[name]):
+                self._looked_at.discard(name)
                 await self._foreign.pop(name).executor.stop()
         self._rows = wanted
         return [name for name in wanted if name not in self._foreign and await self._open(wanted[name])]
 
-    def why_not(self, name: str) -> str:
-        """Why this service does not serve a site that it does not serve, in a sentence."""
-        reason = self._refused.get(name)
+    def trouble(self, name: str) -> str:
+        """Why this service does not serve a foreign queue, in a sentence; empty if it does."""
+        serving = self._foreign.get(name)
+        if serving is not None and not serving.executor.trouble:
+            return ""
+        reason = self._refused.get(name) if serving is None else serving.executor.trouble
         return f"this service does not serve the site {name}{'' if reason is None else f': {reason}'}"
 
     async def stop(self) -> None:

@@ -27,9 +27,10 @@ class Site:
     """One row. `local` is this machine, under keepers of ours; the others are foreign queues.
 
     `dialect` says which scheduler it is, `host` where its commands are run (None: on this machine). `work_dir` is the
-    work directory there, an absolute path that the machines of the queue see too. A site that is not enabled gets no
-    more jobs; those it has are watched. `defaults` are asked for by jobs that ask for nothing else. `ssh` are options
-    of the connection, by the names of SshHost.
+    work directory there, an absolute path that the machines of the queue see too, and `work_id` what its file `id` said
+    when it was first served, empty before: `work_dir` means the directory of this name and no other. A site that is not
+    enabled gets no more jobs; those it has are watched. `defaults` are
+    asked for by jobs that ask for nothing else. `ssh` are options of the connection, by the names of SshHost.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Site:
     max_submitted: int = MAX_SUBMITTED
     defaults: Resources = field(default_factory=Resources)
     ssh: Mapping[str, Any] = field(default_factory=dict)
+    work_id: str = ""
 
     @property
     def is_local(self) -> bool:

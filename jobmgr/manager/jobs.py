@@ -22,7 +22,7 @@ from jobmgr.errors import InvalidRequest, WaitTimeout
 from jobmgr.executors import directories
 from jobmgr.manager.core import Core
 from jobmgr.manager.feed import Following
-from jobmgr.store import dependencies, events, jobs, listing, ownership, queues, submissions
+from jobmgr.store import dependencies, events, jobs, listing, ownership, queues, sites, submissions
 from jobmgr.store.jobs import Change
 from jobmgr.store.submissions import Stored
 from jobmgr.wire.answers import JobsAnswer
@@ -207,6 +207,9 @@ class Jobs(Core):
         asked = await self.database.read(listing.asked, job_id) if waits and is_here else (0, 0, 0)
         too_much, no_room = self._fit(asked)
         there = None if is_here else self.dispatcher.elsewhere(job.site)
+        used = self.dispatcher.roster.occupied.slots
+        if there and queued:
+            used = await self.database.read(sites.live, job.site)
         hold, priority = await self.database.read(listing.untold, job_id) if there else (False, False)
         since, why = await self.database.read(listing.unreachable, job_id) or (None, "")
         around = Surroundings(
@@ -214,12 +217,12 @@ class Jobs(Core):
             unmet=[Parent(*parent) for parent in unmet],
             ahead=await self.database.read(listing.ahead, job_id) if queued else 0,
             slots=there.slots if there else self.dispatcher.admission.slots,
-            slots_used=there.slots_used if there else self.dispatcher.roster.occupied.slots,
+            slots_used=used,
             closed=there.closed if there else self.dispatcher.admission.closed,
             asks_too_much=too_much,
             waits_for_room=no_room,
             unreachable_at=since,
-            unreachable_why=why,
+            unreachable_why=_with(there.trouble, why) if there else why,
             is_draining=self.dispatcher.is_draining,
             said_there="" if is_here else self.dispatcher.reason(job_id),
             expected_start=None if is_here else self.dispatcher.expected_start(job_id),
@@ -319,3 +322,10 @@ class Jobs(Core):
             for queue in await self.database.read(queues.listing)
             for tally in (Tally.PENDING, Tally.QUEUED, Tally.LIVE)
         )
+
+
+def _with(trouble: str, why: str) -> str:
+    """Why an attempt cannot be reached, and what keeps this service from looking after it, each once."""
+    if why in trouble:
+        return trouble
+    return f"{why}; {trouble}" if trouble else why

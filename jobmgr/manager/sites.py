@@ -31,6 +31,10 @@ class Sites(Core):
         """All sites by name."""
         return await self.database.read(sites.listing)
 
+    def site_trouble(self, site: Site) -> str:
+        """Why this service does not serve a site, in a sentence; empty if it does."""
+        return "" if site.is_local else self.dispatcher.trouble(site.name)
+
     async def put_site(self, name: str, asked: SiteAsked) -> Site:
         """Make a site, or change it to this; of the kind `auto` it is what is found there.
 

@@ -17,7 +17,7 @@ from jobmgr.domain.retry import Growth, Retry
 from jobmgr.domain.status import Status
 from jobmgr.store.portion import portions
 from jobmgr.store.prepared import Prepared, listed
-from jobmgr.store.tables import ASKING, Attempt, Dispatcher, Job, Queue, Spec
+from jobmgr.store.tables import ASKING, Attempt, Dispatcher, Job, Queue, Site, Spec
 from jobmgr.store.transaction import Transaction, about_row
 
 
@@ -60,13 +60,18 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A wish to claim: by whom, where, how much room, and the pure choice among candidates, best first."""
+    """A wish to claim: by whom, where, how much room, and the pure choice among candidates, best first.
+
+    Of a foreign queue `work_id` is the name of the work directory where the attempts are to go: if its site means
+    another one by now, nothing is claimed.
+    """
 
     dispatcher: str
     site: str
     room: Room
     choose: Callable[[Sequence[Candidate], Room, Mapping[str, int | None]], Sequence[Candidate]]
     reserved: int | None = None  # the key of a job that is looked at whatever its rank
+    work_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +147,8 @@ def _claim(tx: Transaction, wish: Claim) -> list[Claimed]:
     if wish.reserved is not None and all(candidate.job != wish.reserved for candidate in candidates):
         candidates += _reserved(tx, wish.reserved, quotas)
     candidates.sort(key=lambda candidate: (-candidate.priority, candidate.job))
-    chosen = wish.choose(candidates, wish.room, quotas)
+    room = _left_there(tx, wish) if candidates and wish.room.is_elsewhere else wish.room
+    chosen = wish.choose(candidates, room, quotas)
     if not chosen:
         return []
     return _take(tx, wish, chosen)
@@ -180,6 +186,20 @@ def _reserved(tx: Transaction, job: int, quotas: Mapping[str, int | None]) -> li
         statement = statement.with_for_update(skip_locked=True)
     found = [Candidate(*row) for row in tx.connection.execute(statement)]
     return [candidate for candidate in found if quotas.get(candidate.queue, 0) != 0]
+
+
+# NO KEY, as above: who inserts jobs holds their site by the foreign key.
+_SITE = Prepared(
+    sa.select(Site.work_id).where(Site.name == sa.bindparam("of_site")).with_for_update(key_share=True)
+)
+
+
+def _left_there(tx: Transaction, wish: Claim) -> Room:
+    """The room in a foreign queue. Locks its row, so that it stays where it is while attempts are made for it."""
+    site = _SITE.rows(tx.connection, {"of_site": wish.site})
+    if [row.work_id for row in site] != [wish.work_id]:
+        return replace(wish.room, slots=0)
+    return wish.room
 
 
 def passed_over(connection: sa.Connection, site: str, room: Room, total: Room) -> Candidate | None:

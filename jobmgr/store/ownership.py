@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from jobmgr.domain.job import Job as JobView
 from jobmgr.domain.job import JobError
 from jobmgr.domain.outcome import LOST, End, Outcome
+from jobmgr.domain.site import LOCAL
 from jobmgr.domain.status import Status
 from jobmgr.errors import IllegalTransition
 from jobmgr.store import attempts, jobs, listing
@@ -21,11 +22,11 @@ from jobmgr.store.transaction import AnyRow, Transaction, about_row
 
 
 def adopt(tx: Transaction, wishes: Sequence[tuple[str, Sequence[str]]]) -> list[list[Claimed]]:
-    """Take over the live attempts of other dispatchers: `(new owner, former owners)`. Raises the leases.
+    """Take over what other dispatchers have on this machine: `(new owner, former owners)`. Raises the leases.
 
     Whatever the former owners still write is refused by the fence.
     """
-    return [_adopt(tx, owner, formers) for owner, formers in wishes]
+    return [_adopt(tx, owner, formers, (LOCAL,)) for owner, formers in wishes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +40,19 @@ class AdoptAt:
 
 def adopt_at(tx: Transaction, wishes: Sequence[AdoptAt]) -> list[list[Claimed]]:
     """Take over live attempts in foreign queues. Raises the leases."""
-    answers = []
-    for wish in wishes:
-        there = Attempt.job.in_(sa.select(Job.id).where(Job.site.in_(wish.sites)))
-        answers.append(_adopt(tx, wish.owner, wish.formers, there))
-    return answers
+    return [_adopt(tx, wish.owner, wish.formers, wish.sites) for wish in wishes]
 
 
-def _adopt(
-    tx: Transaction, owner: str, formers: Sequence[str], *conditions: sa.ColumnElement[bool]
-) -> list[Claimed]:
+# Looked up by key for each of a few attempts: there is no index of jobs by site.
+_SITE = sa.select(Job.site).where(Job.id == Attempt.job).scalar_subquery()
+
+
+def _adopt(tx: Transaction, owner: str, formers: Sequence[str], sites: Sequence[str]) -> list[Claimed]:
     taken: list[int] = []
     for portion in portions(formers):
         statement = (
             sa.update(Attempt)
-            .where(Attempt.dispatcher.in_(portion), Attempt.finished_at.is_(None), *conditions)
+            .where(Attempt.dispatcher.in_(portion), Attempt.finished_at.is_(None), _SITE.in_(sites))
             .values(dispatcher=owner, lease=Attempt.lease + 1)
             .returning(Attempt.job)
         )

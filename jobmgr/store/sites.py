@@ -114,19 +114,31 @@ def _site(row: AnyRow) -> SiteView:
         max_submitted=more.get("max_submitted", MAX_SUBMITTED),
         defaults=Resources.of(more.get("defaults", {})),
         ssh=more.get("ssh", {}),
+        work_id=row.work_id,
     )
+
+
+def live(connection: sa.Connection, name: str) -> int:
+    """How many live attempts a site has, in the hands of all services."""
+    statement = (
+        sa.select(sa.func.count())
+        .select_from(Attempt)
+        .join(Job, Job.id == Attempt.job)
+        .where(Attempt.finished_at.is_(None), Job.site == name)
+    )
+    return int(connection.execute(statement).scalar_one())
 
 
 def put(tx: Transaction, sites: Sequence[SiteView]) -> list[SiteView]:
     """Store sites, new ones or instead of those of the same names.
 
-    Raises Conflict if a site with live attempts would be another place than where they are.
+    A site that becomes another place forgets the name of its work directory. Raises Conflict if it has live attempts.
     """
     return [_put(tx, site) for site in sites]
 
 
 def _put(tx: Transaction, site: SiteView) -> SiteView:
-    row = tx.connection.execute(sa.select(*Site.__table__.c).where(Site.name == site.name)).one_or_none()
+    row = _locked(tx, site.name)
     values = {
         "executor": site.executor,
         "dialect": site.dialect,
@@ -141,16 +153,56 @@ def _put(tx: Transaction, site: SiteView) -> SiteView:
         },
     }
     if row is None:
+        site = replace(site, work_id="")
         tx.connection.execute(sa.insert(Site).values(name=site.name, **values))
     else:
-        if _place_of(_site(row)) != _place_of(site) and (live := _live(tx, site.name)):
+        is_moved = _place_of(_site(row)) != _place_of(site)
+        if is_moved and (there := live(tx.connection, site.name)):
             raise Conflict(
-                f"{live} attempts are live at {site.name}, whose scheduler, host and work directory stay until they end"
+                f"{there} attempts are live at {site.name}, "
+                "whose scheduler, host and work directory stay until they end"
             )
-        tx.connection.execute(sa.update(Site).where(Site.name == site.name).values(**values))
+        site = replace(site, work_id="" if is_moved else row.work_id)
+        changed = sa.update(Site).where(Site.name == site.name)
+        tx.connection.execute(changed.values(**values, work_id=site.work_id))
+    _tell(tx, site)
+    return site
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """The name of a site's work directory, as it was read there."""
+
+    site: SiteView
+    work_id: str
+
+
+def name_directories(tx: Transaction, seen: Sequence[Named]) -> list[None]:
+    """Store the names of the work directories of sites that have none yet. The first that is stored stands.
+
+    Of a site that is another place by now, or not there any more, nothing is stored.
+    """
+    for one in seen:
+        row = _locked(tx, one.site.name)
+        if row is None or row.work_id or _place_of(_site(row)) != _place_of(one.site):
+            continue
+        changed = sa.update(Site).where(Site.name == one.site.name)
+        tx.connection.execute(changed.values(work_id=one.work_id))
+        _tell(tx, _site(row))
+    return [None] * len(seen)
+
+
+def _locked(tx: Transaction, name: str) -> AnyRow | None:
+    # Who claims for a site locks it too: it does not move while attempts are made for it.
+    statement = sa.select(*Site.__table__.c).where(Site.name == name)
+    if tx.is_postgresql:
+        statement = statement.with_for_update(key_share=True)
+    return tx.connection.execute(statement).one_or_none()
+
+
+def _tell(tx: Transaction, site: SiteView) -> None:
     tx.record("site_updated", None, site=site.name, enabled=site.is_enabled)
     tx.topics.update((Topic.SITE, Topic.WORK))
-    return site
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,16 +254,6 @@ def _unended(tx: Transaction, name: str) -> int:
 
 def _place_of(site: SiteView) -> tuple[str | None, ...]:
     return site.executor, site.dialect, site.way, site.host, site.work_dir
-
-
-def _live(tx: Transaction, name: str) -> int:
-    statement = (
-        sa.select(sa.func.count())
-        .select_from(Attempt)
-        .join(Job, Job.id == Attempt.job)
-        .where(Attempt.finished_at.is_(None), Job.site == name)
-    )
-    return int(tx.connection.execute(statement).scalar_one())
 
 
 def _known_kinds(tx: Transaction) -> list[str]:

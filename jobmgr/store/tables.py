@@ -311,6 +311,7 @@ class Site(Base):
     transport: Mapped[str | None] = mapped_column(sa.Text)
     host: Mapped[str | None] = mapped_column(sa.Text)
     configuration: Mapped[dict[str, Any]] = mapped_column(sa.JSON, server_default="{}")
+    work_id: Mapped[str] = mapped_column(sa.Text, server_default="")
 
 
 class Limit(Base):

@@ -28,7 +28,7 @@ from jobmgr.store import (
 )
 from jobmgr.store.attempts import Finish, Key, Start, Turn
 from jobmgr.store.claims import Claim, Room
-from jobmgr.store.ownership import Unreachable
+from jobmgr.store.ownership import AdoptAt, Unreachable
 from jobmgr.store.transaction import Transaction
 from tests.store import history, plans
 from tests.store.worker import new_job
@@ -176,6 +176,11 @@ PINNED = (
     Pinned(
         "adoption",
         lambda tx: ownership.adopt(tx, [("worker", [history.DISPATCHER])]),
+        "uq_attempts_live",
+    ),
+    Pinned(
+        "adoption in foreign queues",
+        lambda tx: ownership.adopt_at(tx, [AdoptAt("worker", [history.DISPATCHER], ["local"])]),
         "uq_attempts_live",
     ),
     Pinned(

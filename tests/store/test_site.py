@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import pytest_asyncio
 import sqlalchemy as sa
 
+from jobmgr.dispatch.admission import choose
 from jobmgr.domain.job import JobFilter, NewJob
+from jobmgr.domain.site import Site
 from jobmgr.errors import InvalidRequest
-from jobmgr.store import submissions
+from jobmgr.store import claims, ownership, sites, submissions
+from jobmgr.store.claims import Claim, Room
+from jobmgr.store.ownership import AdoptAt
+from jobmgr.store.sites import Named
 from jobmgr.store.transaction import Transaction
 from tests.store.worker import Worker, new_job
 
@@ -128,3 +134,71 @@ async def test_sites_of_a_batch_are_read_in_one_statement(cluster: Worker, execu
     await cluster.database.write(watched, [new_job(site=site, executor=executor) for _ in range(50)])
 
     assert len([statement for statement in statements if "FROM sites" in statement]) == 1
+
+
+LAB = Site("lab", dialect="shell", work_dir="/lab")
+
+
+async def named(worker: Worker, site: Site, work_id: str) -> str:
+    """The name that the site has after this one was read."""
+    await worker.database.write(sites.name_directories, Named(site, work_id))
+    return (await worker.database.read(sites.get, site.name)).work_id
+
+
+async def test_name_of_a_work_directory_that_was_stored_first_stands(worker: Worker) -> None:
+    await worker.database.write(sites.put, LAB)
+
+    assert await named(worker, LAB, "one") == "one"
+    assert await named(worker, LAB, "two") == "one"
+
+
+async def test_site_keeps_the_name_of_its_work_directory_as_long_as_that_is_the_same(worker: Worker) -> None:
+    await worker.database.write(sites.put, LAB)
+    await named(worker, LAB, "one")
+
+    changed = await worker.database.write(sites.put, replace(LAB, max_submitted=7))
+    moved = await worker.database.write(sites.put, replace(LAB, work_dir="/other", work_id="one"))
+
+    assert (changed.work_id, moved.work_id) == ("one", "")
+    assert await worker.database.read(sites.get, "lab") == moved
+
+
+async def test_name_is_not_stored_for_a_directory_that_is_not_meant_any_more(worker: Worker) -> None:
+    await worker.database.write(sites.put, replace(LAB, work_dir="/other"))
+
+    assert await named(worker, LAB, "one") == ""
+    await worker.database.write(sites.remove, "lab")
+    await worker.database.write(sites.name_directories, Named(LAB, "one"))
+
+
+async def claim_at(worker: Worker, site: str, slots: int, work_id: str = "") -> list[str]:
+    claimed = await worker.database.write(
+        claims.claim, Claim(worker.id, site, Room.elsewhere(slots), choose, work_id=work_id)
+    )
+    return [one.job_id for one in claimed]
+
+
+async def test_nothing_is_claimed_for_a_work_directory_that_the_site_does_not_mean(worker: Worker) -> None:
+    await worker.database.write(sites.put, LAB)
+    await named(worker, LAB, "one")
+    await worker.add("a", site="lab")
+
+    assert await claim_at(worker, "lab", 2) == []
+    assert await claim_at(worker, "lab", 2, "two") == []
+    assert await claim_at(worker, "lab", 2, "one") == ["a"]
+
+
+async def test_what_is_at_other_sites_is_left_to_who_sees_them(worker: Worker) -> None:
+    heir = await Worker.register(worker.database, "heir")
+    for name in ("lab", "far"):
+        await worker.database.write(sites.put, replace(LAB, name=name))
+    await worker.insert(new_job("here"), new_job("there", site="lab"), new_job("beyond", site="far"))
+    await worker.claim()
+    for name in ("lab", "far"):
+        await claim_at(worker, name, 1)
+
+    here = await worker.database.write(ownership.adopt, (heir.id, [worker.id]))
+    there = await worker.database.write(ownership.adopt_at, AdoptAt(heir.id, [worker.id], ["lab"]))
+
+    assert [one.job_id for one in here] == ["here"]
+    assert [one.job_id for one in there] == ["there"]
