@@ -81,7 +81,7 @@ class Outputs:
         executor = self._sites.executor(site)
         nobody_looked = [None] * len(wanted)
         if executor is None:
-            logger.warning("%s", self._sites.why_not(site))
+            logger.warning("%s", self._sites.trouble(site))
             return nobody_looked
         try:
             return await executor.missing(

@@ -29,7 +29,7 @@ class Site:
     `dialect` says which scheduler it is, `host` where its commands are run (None: on this machine). `work_dir` is the
     work directory there, an absolute path that the machines of the queue see too, and `work_id` what its file `id` said
     when it was first served, empty before: `work_dir` means the directory of this name and no other. A site that is not
-    enabled gets no more jobs; those it has are watched. `defaults` are
+    enabled gets no more jobs; those it has are watched. `max_submitted` is for all services together. `defaults` are
     asked for by jobs that ask for nothing else. `ssh` are options of the connection, by the names of SshHost.
     """
 

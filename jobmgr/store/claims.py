@@ -62,8 +62,8 @@ class Candidate:
 class Claim:
     """A wish to claim: by whom, where, how much room, and the pure choice among candidates, best first.
 
-    Of a foreign queue `work_id` is the name of the work directory where the attempts are to go: if its site means
-    another one by now, nothing is claimed.
+    Of a foreign queue the room is what it may have less what this dispatcher has there, and `work_id` the name of the
+    work directory where the attempts are to go: if its site means another one by now, nothing is claimed.
     """
 
     dispatcher: str
@@ -192,14 +192,23 @@ def _reserved(tx: Transaction, job: int, quotas: Mapping[str, int | None]) -> li
 _SITE = Prepared(
     sa.select(Site.work_id).where(Site.name == sa.bindparam("of_site")).with_for_update(key_share=True)
 )
+# Where a job is for is looked up by its key, for each live attempt of others: there is no index of jobs by site.
+_LIVE_OF_OTHERS = Prepared(
+    sa.select(sa.func.count().label("attempts")).where(
+        Attempt.finished_at.is_(None),
+        Attempt.dispatcher != sa.bindparam("dispatcher"),
+        sa.select(Job.site).where(Job.id == Attempt.job).scalar_subquery() == sa.bindparam("of_site"),
+    )
+)
 
 
 def _left_there(tx: Transaction, wish: Claim) -> Room:
-    """The room in a foreign queue. Locks its row, so that it stays where it is while attempts are made for it."""
+    """What the other services leave of a foreign queue. Locks its row, so that they count what is claimed now."""
     site = _SITE.rows(tx.connection, {"of_site": wish.site})
     if [row.work_id for row in site] != [wish.work_id]:
         return replace(wish.room, slots=0)
-    return wish.room
+    (live,) = _LIVE_OF_OTHERS.rows(tx.connection, {"of_site": wish.site, "dispatcher": wish.dispatcher})
+    return replace(wish.room, slots=max(0, wish.room.slots - live.attempts))
 
 
 def passed_over(connection: sa.Connection, site: str, room: Room, total: Room) -> Candidate | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -134,3 +136,32 @@ async def test_service_that_sees_another_directory_leaves_a_site_alone_until_it_
     assert (await attempt_of(second, running)).token == before.token
     assert signatures(errand.ledger) == [running, queued]
     assert await is_served(second)
+
+
+async def test_services_share_a_site_and_do_not_overshoot_its_limit(
+    node: MakeNode, scheduler: Environment, tmp_path: Path, errand: Errand
+) -> None:
+    first, second = node("a", env=scheduler), node("b", env=scheduler)
+    await first.start()
+    await put_site(first, tmp_path / "site", max_submitted=4)
+    await second.start()
+    await eventually(lambda: is_served(second))
+    job_ids = [await submit(first, errand.command, site="lab") for _ in range(3)]
+    await eventually(partial(is_running, first, job_ids[2]))
+
+    job_ids += [await submit(second, errand.command, site="lab") for _ in range(3)]
+
+    for job_id in job_ids[:4]:
+        await eventually(partial(is_running, second, job_id))
+    assert [await why(each, job_ids[5]) for each in (first, second)] == [
+        "slots: the site lab has 4 slots, all in use"
+    ] * 2
+    async with second.client as client:
+        jobs = [await client.get(job_id) for job_id in job_ids]
+        assert Counter(job.status for job in jobs) == {Status.RUNNING: 4, Status.QUEUED: 2}
+        claimed_by = [(await client.attempts(job_id))[0].dispatcher for job_id in job_ids[:4]]
+    assert len(Counter(claimed_by)) == 2
+    errand.go.touch()
+    ends = [await ended(second, job_id) for job_id in job_ids]
+    assert {(job.exit_code, job.attempt) for job in ends} == {(3, 1)}
+    assert sorted(signatures(errand.ledger)) == sorted(job_ids)

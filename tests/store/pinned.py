@@ -130,6 +130,11 @@ PINNED = (
         "ix_jobs_queued",
     ),
     Pinned(
+        "claim for a foreign queue",
+        lambda tx: claims.claim(tx, [Claim("another", "local", Room.elsewhere(8), choose)]),
+        "uq_attempts_live",
+    ),
+    Pinned(
         "passed over",
         lambda tx: claims.passed_over(tx.connection, "local", Room(8, 1, 2**30, ()), _MACHINE),
         "ix_jobs_asking",

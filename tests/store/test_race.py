@@ -21,7 +21,7 @@ from jobmgr.domain.once import Once
 from jobmgr.domain.status import Status
 from jobmgr.store import attempts, claims, events, jobs, ownership, submissions
 from jobmgr.store.attempts import Start
-from jobmgr.store.claims import Claim
+from jobmgr.store.claims import Claim, Claimed, Room
 from jobmgr.store.engine import Database
 from jobmgr.store.transaction import Transaction
 from tests.patience import eventually
@@ -128,6 +128,30 @@ async def test_two_claims_at_once_respect_the_limit_of_a_queue(
     wish = Claim(one.id, "local", replace(PLENTY, slots=2), choose)
 
     mine, others = await gate.race(one.database.write(gate.behind(claims.claim), wish), two.claim(slots=2))
+
+    assert len(mine) + len(others) == 2
+
+
+async def test_two_claims_at_once_respect_the_limit_of_a_site(
+    gate: Gate, pair: tuple[Worker, Worker]
+) -> None:
+    one, two = pair
+    await one.site("lab", "batch", "shell")
+    for queue in ("a", "b"):
+        await one.queue(queue)
+
+    def submit_and_claim(tx: Transaction, wishes: Sequence[tuple[str, Claim]]) -> list[list[Claimed]]:
+        # Neither sees that there is anything in the other's queue, so no lock of queues holds it up.
+        submissions.insert(tx, [[new_job(queue=queue, site="lab") for _ in range(4)] for queue, _ in wishes])
+        return claims.claim(tx, [wish for _, wish in wishes])
+
+    def asked(worker: Worker, queue: str) -> tuple[str, Claim]:
+        return queue, Claim(worker.id, "lab", Room.elsewhere(2), choose)
+
+    mine, others = await gate.race(
+        one.database.write(gate.behind(submit_and_claim), asked(one, "a")),
+        two.database.write(submit_and_claim, asked(two, "b")),
+    )
 
     assert len(mine) + len(others) == 2
 

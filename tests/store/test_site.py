@@ -178,6 +178,23 @@ async def claim_at(worker: Worker, site: str, slots: int, work_id: str = "") -> 
     return [one.job_id for one in claimed]
 
 
+async def test_foreign_queue_has_no_more_than_all_services_together_may_give_it(worker: Worker) -> None:
+    other = await Worker.register(worker.database, "other")
+    for name in ("lab", "far"):
+        await worker.database.write(sites.put, replace(LAB, name=name))
+    await worker.insert(*(new_job(f"a{number}", site="lab") for number in range(5)))
+    await worker.insert(new_job("here"), new_job("b", site="far"))
+    await other.claim()
+    await claim_at(other, "far", 1)
+
+    first = await claim_at(worker, "lab", 2)
+    # Of three it may have the other leaves one.
+    second = await claim_at(other, "lab", 3)
+    third = await claim_at(other, "lab", 2)
+
+    assert (first, second, third) == (["a0", "a1"], ["a2"], [])
+
+
 async def test_nothing_is_claimed_for_a_work_directory_that_the_site_does_not_mean(worker: Worker) -> None:
     await worker.database.write(sites.put, LAB)
     await named(worker, LAB, "one")
