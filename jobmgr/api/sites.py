@@ -14,12 +14,16 @@ from jobmgr.wire.translation import site_answer, trial_answer
 
 async def sites(request: web.Request) -> web.Response:
     """All sites."""
-    return reply(SitesAnswer([site_answer(site) for site in await request.app[MANAGER].sites()]))
+    manager = request.app[MANAGER]
+    sites = await manager.sites()
+    return reply(SitesAnswer([site_answer(site, manager.site_trouble(site)) for site in sites]))
 
 
 async def put(request: web.Request, body: SiteAsked) -> web.Response:
     """Make a site, or change it."""
-    return reply(site_answer(await manager_of(request).put_site(request.match_info["name"], body)))
+    manager = manager_of(request)
+    site = await manager.put_site(request.match_info["name"], body)
+    return reply(site_answer(site, manager.site_trouble(site)))
 
 
 async def change(request: web.Request, body: SiteChange) -> web.Response:

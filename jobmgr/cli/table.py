@@ -164,12 +164,20 @@ def queues_table(queues: Iterable[Queue]) -> Table:
 
 
 def sites_table(sites: Iterable[SiteAnswer]) -> Table:
-    """One row per site."""
-    table = _table("SITE", "KIND", "STATE", "HOST", "WORK DIR", "AT MOST")
+    """One row per site; why some are not served, if any are not."""
+    sites = list(sites)
+    has_trouble = any(site.trouble for site in sites)
+    headings = ("SITE", "KIND", "STATE", "HOST", "WORK DIR", "AT MOST")
+    table = _table(*headings, *(("FOUND",) if has_trouble else ()))
     for site in sites:
         state = cell("open") if site.enabled else cell("disabled", "magenta")
+        if site.enabled and site.trouble:
+            state = cell("not served", "red")
         where = (site.host or "here", site.work_dir, site.max_submitted)
-        table.add_row(cell(site.name), cell(site.kind), state, *map(cell, where))
+        found = cell(site.trouble)
+        found.no_wrap, found.overflow = False, "fold"
+        row = (cell(site.name), cell(site.kind), state, *map(cell, where))
+        table.add_row(*row, *((found,) if has_trouble else ()))
     return table
 
 

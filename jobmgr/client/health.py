@@ -1,7 +1,8 @@
-"""How a service is: whether it lives, whether it can serve, and which version it is."""
+"""How a service is: whether it lives, whether it can serve, which version it is, and how its sites are."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from msgspec import Struct
@@ -9,7 +10,7 @@ from msgspec import Struct
 from jobmgr.client.address import Address
 from jobmgr.client.connection import Connection
 from jobmgr.errors import JobmgrError
-from jobmgr.wire.answers import HealthAnswer
+from jobmgr.wire.answers import HealthAnswer, SiteAnswer, SitesAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Health:
     is_ready: bool = False
     version: str | None = None
     trouble: str = ""
+    sites: Sequence[SiteAnswer] = ()
 
 
 class _Info(Struct):
@@ -42,7 +44,8 @@ async def ask(address: Address, timeout_s: float) -> Health:
         document = await connection.read("/openapi.json", _Document)
         health = replace(health, version=document.info.version)
         await connection.read("/readyz", HealthAnswer)
-        return replace(health, is_ready=True)
+        health = replace(health, is_ready=True)
+        return replace(health, sites=(await connection.read("/api/v1/sites", SitesAnswer)).sites)
     except JobmgrError as error:
         return replace(health, trouble=str(error))
     finally:

@@ -1,12 +1,17 @@
-"""Judges the service that command lines of this user talk to."""
+"""Judges the service that command lines of this user talk to, and what it says of its sites."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from jobmgr.client.address import Left
 from jobmgr.client.health import Health
 from jobmgr.domain.checkup import Check, ok, problem, warning
+from jobmgr.domain.resources import counted
+from jobmgr.domain.site import LOCAL
 
 NAME = "service"
+_SITES = "sites"
 _START = "start one with `jobmgr serve`"
 
 
@@ -37,3 +42,16 @@ def _answer(health: Health, left: Left | None, version: str) -> Check:
         found = f"{who} is jobmgr {health.version}, this is {version}"
         return warning(NAME, found, "restart the service, so that both are the same; running jobs go on")
     return ok(NAME, f"{who} is ready, jobmgr {health.version}")
+
+
+def judge_sites(health: Health | None) -> Iterator[Check]:
+    """Whether it serves the sites that are enabled; nothing if it does not tell."""
+    sites = health.sites if health is not None else ()
+    enabled = [site for site in sites if site.enabled and site.name != LOCAL]
+    if not enabled:
+        return
+    troubles = [site.trouble for site in enabled if site.trouble]
+    if troubles:
+        yield problem(_SITES, "; ".join(troubles), "`jobmgr site test NAME` tries a site step by step")
+    else:
+        yield ok(_SITES, f"{counted(len(enabled), 'site')} served")

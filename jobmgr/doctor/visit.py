@@ -45,6 +45,7 @@ def judge(facts: Facts) -> Iterator[Check]:
         "work disk", facts.place if isinstance(facts.place, Trouble) else facts.place.space
     )
     yield service.judge(facts.left, facts.health, facts.software.jobmgr, is_served=facts.is_served)
+    yield from service.judge_sites(facts.health)
     yield from holders.judge(facts.crowd)
     yield from _rows(facts)
 

@@ -222,7 +222,7 @@ class QueuesAnswer(Struct):
 
 
 class SiteAnswer(Struct):
-    """One configured place to run; `local` is this machine."""
+    """One configured place to run; `local` is this machine. `trouble`: why this service does not serve it, if so."""
 
     name: str
     kind: str
@@ -232,6 +232,7 @@ class SiteAnswer(Struct):
     max_submitted: int | None
     defaults: dict[str, bool | int | float | str | list[str]]
     ssh: dict[str, int | str]
+    trouble: str | None
 
 
 class SitesAnswer(Struct):

@@ -302,8 +302,8 @@ def to_queue(answer: QueueAnswer) -> Queue:
     return Queue(answer.name, answer.paused, answer.max_running, counts)
 
 
-def site_answer(site: Site) -> SiteAnswer:
-    """`site` as it travels."""
+def site_answer(site: Site, trouble: str) -> SiteAnswer:
+    """`site` as it travels; `trouble` is why it gets no jobs from the service that is asked, if it does not."""
     return SiteAnswer(
         name=site.name,
         kind=site.dialect or site.executor,
@@ -313,6 +313,7 @@ def site_answer(site: Site) -> SiteAnswer:
         max_submitted=None if site.is_local else site.max_submitted,
         defaults=site.defaults.asked(),
         ssh={name: value for name, value in site.ssh.items() if value is not None},
+        trouble=trouble or None,
     )
 
 

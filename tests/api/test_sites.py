@@ -27,12 +27,18 @@ async def until_running(api: Api, job_id: str) -> None:
     await eventually(is_running)
 
 
+async def is_served(api: Api, name: str) -> bool:
+    sites = (await api.get("/api/v1/sites")).json["sites"]
+    return next(site["trouble"] is None for site in sites if site["name"] == name)
+
+
 async def _is(expected: str, said: Callable[[], Awaitable[str]]) -> bool:
     return await said() == expected
 
 
 async def test_sites_are_listed_with_what_they_are(api: Api) -> None:
     await put(api, "lab", max_submitted=7, defaults={"modules": ["ansys"], "setup": ["x=1"]})
+    await eventually(lambda: is_served(api, "lab"))
 
     (lab, local) = (await api.get("/api/v1/sites")).json["sites"]
 
@@ -46,6 +52,7 @@ async def test_sites_are_listed_with_what_they_are(api: Api) -> None:
         "max_submitted": 7,
         "defaults": {"modules": ["ansys"], "setup": ["x=1"]},
         "ssh": {},
+        "trouble": None,
     }
 
 

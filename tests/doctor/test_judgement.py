@@ -23,6 +23,7 @@ from jobmgr.store.file import Content, File
 from jobmgr.store.integrity import Integrity
 from jobmgr.store.schema import Standing
 from jobmgr.store.server import Server
+from jobmgr.wire.answers import SiteAnswer
 
 NOW = datetime(2026, 1, 31, 18, tzinfo=UTC)
 SPACE = Space(100 * GB, 200 * GB, 10**6)
@@ -193,6 +194,29 @@ HEALTH = Health("http://127.0.0.1:8080", lives=True, is_ready=True, version="1")
 )
 def test_a_service_must_answer_be_ready_and_of_this_version(health: Health | None, verdict: Verdict) -> None:
     assert service.judge(None, health, "1", is_served=False).verdict is verdict
+
+
+def site(name: str, trouble: str | None = None, *, enabled: bool = True) -> SiteAnswer:
+    return SiteAnswer(name, "slurm", None, "/lab", enabled, 500, {}, {}, trouble)
+
+
+@pytest.mark.parametrize(
+    ("sites", "verdicts"),
+    [
+        ([], []),
+        ([site("local")], []),
+        ([site("local"), site("lab")], [Verdict.OK]),
+        ([site("lab"), site("far", "it is another directory")], [Verdict.PROBLEM]),
+        ([site("lab", "it is another directory", enabled=False)], []),
+    ],
+)
+def test_sites_that_a_service_does_not_serve_are_told(
+    sites: list[SiteAnswer], verdicts: list[Verdict]
+) -> None:
+    found = list(service.judge_sites(replace(HEALTH, sites=sites)))
+
+    assert [check.verdict for check in found] == verdicts
+    assert all("another directory" in check.found for check in found if check.verdict is Verdict.PROBLEM)
 
 
 def sighted(finding: Finding, *, age_s: float = 3600.0, **shown: Any) -> Sighted:
