@@ -109,11 +109,15 @@ async def test_service_that_sees_another_directory_leaves_a_site_alone_until_it_
     first, second = node("a", env=scheduler), node("b", env=scheduler, wrapper=wrapper)
     await first.start()
     await put_site(first, site, max_submitted=1)
+    await second.start()
+    # Nobody hears that it was taken, so no handle is stored: only the directory tells that it was handed in.
+    stutter = tmp_path / "scheduler" / "stutter"
+    stutter.touch()
     running = await submit(first, errand.command, site="lab")
-    await eventually(lambda: is_running(first, running))
+    await eventually(lambda: signatures(errand.ledger))
+    stutter.unlink()
     queued = await submit(first, errand.command, site="lab")
     before = await attempt_of(first, running)
-    await second.start()
 
     first.kill()
     await eventually(lambda: unreachable_since(second, running))
