@@ -275,7 +275,9 @@ class Dispatcher:
         """Try a foreign queue. Raises as `foreign`."""
         executor = await self.foreign(site)
         steps = await executor.trial()
-        self._recognition.look_soon()
+        if executor.trouble:
+            # Whose trial went well is served from then on.
+            await self._recognition.look(site.name, executor)
         return steps
 
     def run_directory(self, site: str, path: str) -> RunDirectory:

@@ -55,7 +55,7 @@ class Recognition:
         try:
             while (executor := self._sites.unrecognised.get(name)) is not None:
                 changed = self._changed
-                await self._look(name, executor)
+                await self.look(name, executor)
                 if executor.trouble:
                     await until(changed, pause_s)
                     pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
@@ -67,19 +67,21 @@ class Recognition:
         finally:
             self._looking.discard(name)
 
-    async def _look(self, name: str, executor: ForeignExecutor) -> None:
+    async def look(self, name: str, executor: ForeignExecutor) -> None:
+        """Look once. Raises StoreUnavailable."""
         site = self._sites.row(name)
         if site is None:
             return
         before = executor.trouble
         try:
             found = await executor.recognise(site.work_id)
+            if not site.work_id:
+                # Who was the first has named it, perhaps another one.
+                await executor.recognise(
+                    await self._database.write(sites.name_directories, Named(site, found))
+                )
         except SiteUnreachable:
             if executor.trouble != before:
                 logger.warning("%s", self._sites.trouble(name))
-        else:
-            if not site.work_id:
-                # Recognised is what is stored, by whoever was the first; the commit has everybody read it again.
-                await self._database.write(sites.name_directories, Named(site, found))
         if self._sites.note_look(name) or not executor.trouble:
             await self._looked()

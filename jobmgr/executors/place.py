@@ -128,15 +128,18 @@ class Place:
     async def recognise(self, work_id: str) -> str:
         """Look whether it is the one of this name, and insist on that from now on; answers its name.
 
-        Where no name is insisted on a directory that has none gets one. Raises SiteUnreachable.
+        Empty: no name is stored yet, and as long as none was insisted on a directory that has none gets one. Raises
+        SiteUnreachable.
         """
-        self._work_id = work_id
+        self._work_id = work_id or self._work_id
         try:
             found = await self._named("name")
         except SiteUnreachable as error:
             self.trouble = str(error)
             raise
-        self.trouble = "" if work_id else f"the name of its work directory {self.root} is not stored yet"
+        self.trouble = (
+            "" if self._work_id else f"the name of its work directory {self.root} is not stored yet"
+        )
         return found
 
     async def _named(self, verb: str) -> str:

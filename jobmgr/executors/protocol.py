@@ -237,7 +237,8 @@ class ForeignExecutor(Executor, Protocol):
     async def recognise(self, work_id: str) -> str:
         """Look whether it is the one of this name, and insist on that from now on; answers its name.
 
-        Empty: its name is not stored yet, so any is answered, and nothing is insisted on. Raises SiteUnreachable.
+        Empty: its name is not stored yet, so unless one was insisted on before any is answered. Raises
+        SiteUnreachable.
         """
         ...
 

@@ -177,19 +177,23 @@ class Named:
     work_id: str
 
 
-def name_directories(tx: Transaction, seen: Sequence[Named]) -> list[None]:
-    """Store the names of the work directories of sites that have none yet. The first that is stored stands.
+def name_directories(tx: Transaction, seen: Sequence[Named]) -> list[str]:
+    """Store the names of the work directories of sites that have none yet; answers the names that they have then.
 
-    Of a site that is another place by now, or not there any more, nothing is stored.
+    The first that is stored stands. Empty: the site is another place by now, or not there any more.
     """
-    for one in seen:
-        row = _locked(tx, one.site.name)
-        if row is None or row.work_id or _place_of(_site(row)) != _place_of(one.site):
-            continue
-        changed = sa.update(Site).where(Site.name == one.site.name)
-        tx.connection.execute(changed.values(work_id=one.work_id))
+    return [_name(tx, one) for one in seen]
+
+
+def _name(tx: Transaction, seen: Named) -> str:
+    row = _locked(tx, seen.site.name)
+    if row is None or _place_of(_site(row)) != _place_of(seen.site):
+        return ""
+    if not row.work_id:
+        changed = sa.update(Site).where(Site.name == seen.site.name)
+        tx.connection.execute(changed.values(work_id=seen.work_id))
         _tell(tx, _site(row))
-    return [None] * len(seen)
+    return row.work_id or seen.work_id
 
 
 def _locked(tx: Transaction, name: str) -> AnyRow | None:

@@ -337,6 +337,10 @@ async def test_directory_is_not_known_before_its_name_is_insisted_on(place: Plac
     assert "not stored" in place.trouble
     await place.recognise(own)
     assert place.trouble == ""
+    assert (await place.recognise(""), place.trouble) == (own, "")
+    await asyncio.to_thread((Path(place.root) / "id").write_text, "another")
+    with pytest.raises(OtherDirectory):
+        await place.recognise("")
 
 
 async def test_directory_that_is_not_there_gets_no_name(place: Place) -> None:

@@ -141,8 +141,9 @@ LAB = Site("lab", dialect="shell", work_dir="/lab")
 
 async def named(worker: Worker, site: Site, work_id: str) -> str:
     """The name that the site has after this one was read."""
-    await worker.database.write(sites.name_directories, Named(site, work_id))
-    return (await worker.database.read(sites.get, site.name)).work_id
+    name = await worker.database.write(sites.name_directories, Named(site, work_id))
+    assert (await worker.database.read(sites.get, site.name)).work_id == name
+    return name
 
 
 async def test_name_of_a_work_directory_that_was_stored_first_stands(worker: Worker) -> None:
@@ -168,7 +169,7 @@ async def test_name_is_not_stored_for_a_directory_that_is_not_meant_any_more(wor
 
     assert await named(worker, LAB, "one") == ""
     await worker.database.write(sites.remove, "lab")
-    await worker.database.write(sites.name_directories, Named(LAB, "one"))
+    assert await worker.database.write(sites.name_directories, Named(LAB, "one")) == ""
 
 
 async def claim_at(worker: Worker, site: str, slots: int, work_id: str = "") -> list[str]:
