@@ -16,6 +16,8 @@ from jobmgr.dialects import quoting
 
 # How the script of a run ends that was not let through the gate: never the outcome of a job.
 REFUSED = 119
+# An element that is not to run: what describes it ends the run that reads it.
+WITHDRAWN = f"exit {REFUSED}\n"
 
 _TEXTS = resources.files("jobmgr.dialects")
 GATE = _TEXTS.joinpath("gate.sh").read_text()

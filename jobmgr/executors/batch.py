@@ -18,7 +18,7 @@ from datetime import datetime
 from jobmgr.dialects.dialect import Dialect, NotUnderstood, Phase, Wish
 from jobmgr.domain.job import JobError
 from jobmgr.domain.site import Step
-from jobmgr.domain.wish import Wished
+from jobmgr.domain.wish import Hold, Wished
 from jobmgr.errors import SiteUnreachable
 from jobmgr.executors import gate
 from jobmgr.executors.breaker import Breaker
@@ -26,7 +26,7 @@ from jobmgr.executors.cluster import Cluster
 from jobmgr.executors.errand import Messenger
 from jobmgr.executors.gathering import Gathering
 from jobmgr.executors.handing import Desk, Given, Parted, Refusal
-from jobmgr.executors.live import Live
+from jobmgr.executors.live import Live, Trace
 from jobmgr.executors.pace import DEFAULT_PACE, Pace
 from jobmgr.executors.parcel import Member, Parcel
 from jobmgr.executors.place import Files, Place
@@ -63,14 +63,16 @@ class BatchExecutor:
         self._scheduler = Scheduler(dialect, transport, pace)
         self._transport = transport
         self._place = Place(transport, root, work_id)
+        self._register = Register(site, report)
         self._breaker = Breaker(site, pace, monotonic)
-        self._desk = Desk(site, self._scheduler, self._place, job_env, pace, self._breaker)
+        self._desk = Desk(
+            site, self._scheduler, self._place, job_env, pace, self._breaker, self._register.sending
+        )
         self._messenger = Messenger(self._scheduler, transport, pace, self._breaker, self._tell_told)
         self._withdrawal = Withdrawal(
             self._scheduler, self._desk, lambda ids: self._ask_about(ids, Wish.CANCEL), pace
         )
         self._pace = pace
-        self._register = Register(site, report)
         self._report = report
         self._tasks: set[asyncio.Task[None]] = set()
         self._launches = Gathering[Live](
@@ -107,7 +109,7 @@ class BatchExecutor:
 
     async def launch(self, launches: Sequence[Launch]) -> None:
         """See Executor."""
-        self._launches.add([self._register.take(launch) for launch in launches])
+        self._launches.add([self._register.take(launch, trace=Trace.NOTHING) for launch in launches])
 
     async def recover(self, launches: Sequence[Launch]) -> None:
         """See Executor. One without a handle may have been handed in, or not."""
@@ -139,9 +141,13 @@ class BatchExecutor:
             self._spawn(self._turn(live, Wish.RESUME))
 
     async def tell(self, token: str, wished: Wished) -> None:
-        """See ForeignExecutor."""
+        """See ForeignExecutor. What was not sent yet is given back to be held in our own queue."""
         live = self._register.get(token)
-        if live is not None:
+        if live is None:
+            return
+        if live.trace is Trace.NOTHING and isinstance(wished, Hold) and wished.is_held:
+            self._register.end(live, NeverRan(token, None))
+        else:
             live.errand.add(wished)
             self._spawn(self._messenger.run(token, live.errand, live.waiting))
 
@@ -281,9 +287,12 @@ class BatchExecutor:
         await self._ask_about([id_ for live in lives if live.is_cancelled for id_ in live.ids], Wish.CANCEL)
 
     async def _void(self, attempts: Sequence[tuple[Live, JobError | None]]) -> None:
-        """Make sure that these attempts never start, and tell so, with why; who has started is watched."""
+        """Make sure that these attempts never start, and tell so, with why; who has started is watched.
+
+        Of whom there can be nothing at the site, nobody there is asked.
+        """
         pause_s = self._pace.files_s
-        while open_ := [(live, error) for live, error in attempts if not live.is_over]:
+        while open_ := self._to_void(attempts):
             try:
                 told = await self._place.void([(live.place, live.launch.token) for live, _ in open_])
             except SiteUnreachable as unreachable:
@@ -295,10 +304,22 @@ class BatchExecutor:
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, self._pace.again_max_s)
 
+    def _to_void(
+        self, attempts: Sequence[tuple[Live, JobError | None]]
+    ) -> Sequence[tuple[Live, JobError | None]]:
+        for live, error in attempts:
+            if live.trace is Trace.NOTHING:
+                self._never_ran(live, error)
+        return [(live, error) for live, error in attempts if not live.is_over]
+
+    def _never_ran(self, live: Live, error: JobError | None) -> None:
+        self._register.end(live, NeverRan(live.launch.token, None if live.is_cancelled else error))
+        if live.trace is Trace.JOB:
+            self._leavings.add([live])
+
     def _is_decided(self, live: Live, error: JobError | None, files: Files) -> bool:
         if files.gate is not None and files.gate["decision"] == gate.VOID:
-            self._register.end(live, NeverRan(live.launch.token, None if live.is_cancelled else error))
-            self._leavings.add([live])
+            self._never_ran(live, error)
             return True
         if files.gate is not None or (files.token and files.token != live.launch.token):
             live.is_handed_in = True

@@ -24,9 +24,10 @@ from jobmgr.domain.job import JobError
 from jobmgr.errors import InvalidRequest, SiteUnreachable
 from jobmgr.executors import gate, process
 from jobmgr.executors.breaker import Breaker
+from jobmgr.executors.live import Sending, Trace
 from jobmgr.executors.pace import Pace
 from jobmgr.executors.parcel import Member, Parcel, alone, halves, parcels
-from jobmgr.executors.place import Files, NotPlaced, Place, Placed, PlacedForOther, Stock
+from jobmgr.executors.place import Files, NoPlace, NotPlaced, Place, Placed, PlacedForOther, Stock
 from jobmgr.executors.protocol import Launch
 from jobmgr.executors.scheduler import Scheduler
 from jobmgr.failure import Failure
@@ -83,13 +84,16 @@ class Desk:
         job_env: Callable[[], Mapping[str, str]],
         pace: Pace,
         breaker: Breaker,
+        sending: Callable[[Sequence[Launch]], Sending],
     ) -> None:
+        """`sending` notes that attempts are about to be sent, and what is proven of that later."""
         self._site = site
         self._scheduler = scheduler
         self._place = place
         self._job_env = job_env
         self._pace = pace
         self._breaker = breaker
+        self._sending = sending
 
     async def sort(self, wanted: Wanted, tell: Tell) -> Sequence[Parcel]:
         """The parcels that these attempts make, once it is known what the installation takes."""
@@ -128,7 +132,7 @@ class Desk:
                 if not parcel.is_whole:
                     return Absent()
             async with self._breaker.turn():
-                answer = await self._submit(parcel) if wanted() else Withdrawn()
+                answer = await self._submit(parcel, wanted)
             match answer:
                 case Given() | Refusal() | Withdrawn():
                     return answer
@@ -175,9 +179,9 @@ class Desk:
             self._breaker.in_vain(listing.why)
         return listing
 
-    async def _submit(self, parcel: Parcel) -> Given | Refusal | Busy | Doubtful:
+    async def _submit(self, parcel: Parcel, wanted: Wanted) -> Given | Refusal | Withdrawn | Busy | Doubtful:
         try:
-            answer = await self._answered(parcel)
+            answer = await self._answered(parcel, wanted)
         except InvalidRequest as error:
             return _refusal(str(error))
         except PlacedForOther:
@@ -190,22 +194,39 @@ class Desk:
                 self._breaker.well()
         return answer
 
-    async def _answered(self, parcel: Parcel) -> Given | Refusal | Busy | Doubtful:
+    async def _answered(
+        self, parcel: Parcel, wanted: Wanted
+    ) -> Given | Refusal | Withdrawn | Busy | Doubtful:
         try:
             dialect = await self._scheduler.fitted()
-            stock, command = self._stock(parcel, dialect)
-            timeout_s = self._pace.command_s + _ELEMENT_S * len(parcel.members)
-            self._scheduler.asked["submit"] += 1
+        except (NotUnderstood, SiteUnreachable) as error:
+            return Busy(str(error))
+        # From here to the sending nothing is waited for: who is not wanted now may be told never to have left.
+        if not (launches := wanted()):
+            return Withdrawn()
+        stock, command = self._stock(parcel, dialect, launches)
+        timeout_s = self._pace.command_s + _ELEMENT_S * len(parcel.members)
+        self._scheduler.asked["submit"] += 1
+        sending = self._sending(launches)
+        try:
             answer: Answer = await self._place.submit(stock, command, timeout_s)
-        except (NotPlaced, NotUnderstood, SiteUnreachable) as error:
+        except (NoPlace, SiteUnreachable) as error:
+            sending.left_at_most(Trace.NOTHING)
+            return Busy(str(error))
+        except NotPlaced as error:
+            sending.left_at_most(Trace.FILES)
             return Busy(str(error))
         match dialect.submitted(answer):
             case Submitted(id=id_):
                 return Given((id_,))
             case Refused(words=words):
+                sending.left_at_most(Trace.FILES)
                 return _refusal(words)
-            case Busy() | Doubtful() as open_:
-                return open_
+            case Busy() as busy:
+                sending.left_at_most(Trace.FILES)
+                return busy
+            case Doubtful() as doubtful:
+                return doubtful
 
     async def _look_up(self, parcel: Parcel, wanted: Wanted, tell: Tell) -> Given | Withdrawn | None:
         """What became of a parcel that may have been handed in; None if it was not, or may be again.
@@ -249,9 +270,16 @@ class Desk:
             return None
         return [(launch, told[launch.place]) for launch in launches]
 
-    def _stock(self, parcel: Parcel, dialect: Dialect) -> tuple[Stock, Command]:
-        """What has to lie at the site, and the command that hands it in then. Raises InvalidRequest."""
-        told = tuple(self._describe(member.launch, dialect) for member in parcel.members)
+    def _stock(self, parcel: Parcel, dialect: Dialect, launches: Sequence[Launch]) -> tuple[Stock, Command]:
+        """What has to lie at the site, and the command that hands it in then. Raises InvalidRequest.
+
+        Of an array only `launches` are to run.
+        """
+        tokens = {launch.token for launch in launches}
+        told = tuple(
+            self._describe(member.launch, dialect) if member.launch.token in tokens else holder.WITHDRAWN
+            for member in parcel.members
+        )
         resources = parcel.members[0].launch.resources
         if parcel.is_array:
             home = cwd = self._place.array(parcel.token)
@@ -270,7 +298,9 @@ class Desk:
             elements=len(told) if parcel.is_array else None,
             priority=parcel.members[0].launch.priority,
         )
-        attempts = tuple(_placed(parcel, member) for member in parcel.members)
+        attempts = tuple(
+            _placed(parcel, member) for member in parcel.members if member.launch.token in tokens
+        )
         stock = Stock(attempts, home, cwd, dialect.script(order), told if parcel.is_array else ())
         return stock, dialect.submit(self._place.script(home), order)
 

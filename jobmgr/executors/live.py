@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 from jobmgr.dialects.dialect import Phase, Standing, Wish
 from jobmgr.executors import gate
@@ -13,17 +14,27 @@ from jobmgr.executors.place import Files
 from jobmgr.executors.protocol import Launch
 
 
+class Trace(IntEnum):
+    """What there may be of an attempt at its site. More is assumed before anything is sent, less has to be proven."""
+
+    NOTHING = 0
+    FILES = 1
+    JOB = 2
+
+
 @dataclass(slots=True)
 class Live:
     """One attempt.
 
-    `name` is that of the submission that it was handed in with, `index` its element if that is an array.
+    `name` is that of the submission that it was handed in with, `index` its element if that is an array. Of one that
+    another service had in hand there may be anything at the site.
     """
 
     launch: Launch
     name: str
     index: int | None = None
     ids: tuple[str, ...] = ()
+    trace: Trace = Trace.JOB
     is_handed_in: bool = False
     is_cancelled: bool = False
     is_over: bool = False
@@ -70,3 +81,17 @@ class Live:
     def has_ended(self) -> bool:
         """Whether no run of it is known that waits or runs."""
         return all(one.phase is Phase.ENDED for one in self.standings)
+
+
+class Sending:
+    """One try to hand attempts in: until something is proven, all of it may have come to the site."""
+
+    def __init__(self, lives: Sequence[Live]) -> None:
+        self._before = [(live, live.trace) for live in lives]
+        for live in lives:
+            live.trace = Trace.JOB
+
+    def left_at_most(self, trace: Trace) -> None:
+        """It is certain that no more than this came of it."""
+        for live, before in self._before:
+            live.trace = max(before, trace)

@@ -38,6 +38,10 @@ class NotPlaced(Exception):
     """The script of an attempt could not be stored at the site, so nothing was handed in."""
 
 
+class NoPlace(NotPlaced):
+    """The work directory is not there, so nothing was stored either."""
+
+
 class PlacedForOther(Exception):
     """The control directory belongs to another attempt: the database is older than the work directory."""
 
@@ -152,8 +156,8 @@ class Place:
     async def submit(self, stock: Stock, command: Command, timeout_s: float) -> Answer:
         """Store what is not there yet, and run the command that hands it in.
 
-        Raises NotPlaced if it was not run, PlacedForOther if all directories belong to other attempts, and
-        SiteUnreachable.
+        Raises NotPlaced if it was not run, NoPlace if nothing was stored either, PlacedForOther if all directories
+        belong to other attempts, and SiteUnreachable.
         """
         # Ends what is read, too: half of it, after a connection broke, must not be handed in.
         mark = os.urandom(16).hex()
@@ -169,7 +173,7 @@ class Place:
         if kind == "other":
             raise PlacedForOther(rest)
         if kind == "missing":
-            raise NotPlaced(f"{rest}; if it is not to be mounted, `jobmgr site test` makes it")
+            raise NoPlace(f"{rest}; if it is not to be mounted, `jobmgr site test` makes it")
         raise NotPlaced(answer.stderr.replace(_TROUBLE, "").strip())
 
     async def look(

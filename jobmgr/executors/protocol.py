@@ -258,7 +258,8 @@ class ForeignExecutor(Executor, Protocol):
         """Tell that queue of an attempt that waits there, or once it does. Told follows, if that queue took it.
 
         It is told again while the answer is doubtful, and not any more once it was refused (`remark`), the attempt was
-        seen to run, or something else of the same kind is wished. Told twice it does no more.
+        seen to run, or something else of the same kind is wished. Told twice it does no more. An attempt that is to be
+        held, and was not sent there yet, is given back: NeverRan.
         """
         ...
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from jobmgr.dialects.dialect import Phase
 from jobmgr.domain.resources import counted
 from jobmgr.executors import gate
-from jobmgr.executors.live import Live
+from jobmgr.executors.live import Live, Sending, Trace
 from jobmgr.executors.parcel import name_of
 from jobmgr.executors.place import Files
 from jobmgr.executors.protocol import (
@@ -43,10 +43,12 @@ class Register:
         """The attempt, if it is in hand."""
         return self._lives.get(token)
 
-    def take(self, launch: Launch) -> Live:
-        """Have an attempt in hand; one that is there already begins anew."""
+    def take(self, launch: Launch, *, trace: Trace = Trace.JOB) -> Live:
+        """Have an attempt in hand; one that is there already begins anew. `trace` is what there may be of it."""
+        if launch.token in self._lives:
+            trace = Trace.JOB
         self.forget(launch.token)
-        live = Live(launch, name_of(launch.token), ids=tuple((launch.handle or "").split()))
+        live = Live(launch, name_of(launch.token), ids=tuple((launch.handle or "").split()), trace=trace)
         self._lives[launch.token] = live
         return live
 
@@ -59,6 +61,10 @@ class Register:
     def clear(self) -> None:
         """Have none in hand."""
         self._lives.clear()
+
+    def sending(self, launches: Sequence[Launch]) -> Sending:
+        """These are about to be sent to the site."""
+        return Sending([live for one in launches if (live := self._lives.get(one.token)) is not None])
 
     def waits(self, live: Live) -> None:
         """Report that the scheduler has it."""

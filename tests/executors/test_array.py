@@ -133,9 +133,11 @@ class Site:
 
     def executor(self, pace: Pace = QUICK) -> BatchExecutor:
         transport = LocalTransport({**os.environ, "PATH": f"{self.programs}:/usr/bin:/bin"})
-        return BatchExecutor("lab", self.kind.dialect(), transport, str(self.root), self._take, pace=pace)
+        return BatchExecutor(
+            "lab", self.kind.dialect(), transport, str(self.root), self.reports_to, pace=pace
+        )
 
-    def _take(self, report: Report) -> None:
+    def reports_to(self, report: Report) -> None:
         self.reports.setdefault(report.token, []).append(report)
 
     async def said(self, launch: Launch, kind: type[Report]) -> Report:

@@ -1,0 +1,191 @@
+"""What never came to a site is nobody's there: its end needs no word from the site."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from jobmgr.dialects import holder
+from jobmgr.dialects.dialect import Answer, Command
+from jobmgr.dialects.slurm import Slurm
+from jobmgr.domain.wish import Hold
+from jobmgr.errors import SiteUnreachable
+from jobmgr.executors.batch import BatchExecutor
+from jobmgr.executors.live import Live, Sending, Trace
+from jobmgr.executors.protocol import Launch, NeverRan, Scheduled, Unreachable
+from jobmgr.transports.local import LocalTransport
+from tests.dialects.shell import install
+from tests.executors.test_array import KINDS, QUICK, SHELLS, Site, launches
+from tests.patience import eventually
+
+ARRAYS = "echo 'MaxArraySize            = 1001'"
+
+
+class Road(LocalTransport):
+    """A way that is open for some commands only."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__({**os.environ, "PATH": f"{site.programs}:/usr/bin:/bin"})
+        self.is_open = True
+        self.closed_for = ""
+        self.refused = 0
+
+    async def run(self, command: Command, timeout_s: float) -> Answer:
+        """As any transport does."""
+        if not self.is_open or (self.closed_for and self.closed_for in command.argv):
+            self.refused += 1
+            raise SiteUnreachable("the login node", "no route to it")
+        return await super().run(command, timeout_s)
+
+
+@asynccontextmanager
+async def lab(folder: Path) -> AsyncIterator[tuple[Site, Road, BatchExecutor]]:
+    site = Site(folder, SHELLS[0], KINDS["slurm"])
+    install(site.programs, "scontrol", ARRAYS)
+    road = Road(site)
+    executor = BatchExecutor("lab", Slurm(), road, str(site.root), site.reports_to, pace=QUICK)
+    await executor.start()
+    yield site, road, executor
+    await executor.stop()
+
+
+def one() -> Launch:
+    (launch,) = launches("true")
+    return launch
+
+
+@pytest.mark.parametrize("closed_for", ["", "submit"])
+async def test_cancel_of_what_never_left_needs_no_site(tmp_path: Path, closed_for: str) -> None:
+    async with lab(tmp_path) as (site, road, executor):
+        road.is_open, road.closed_for = bool(closed_for), closed_for
+        launch = one()
+        await executor.launch([launch])
+        await eventually(lambda: road.refused)
+        road.is_open = False
+
+        await executor.cancel(launch.token, 1.0)
+
+        assert await site.said(launch, NeverRan) == NeverRan(launch.token, None)
+        assert not any(isinstance(report, Unreachable) for report in site.reports[launch.token])
+        road.is_open, road.closed_for = True, ""
+        later = replace(one(), job_id="later", token="f" * 32)
+        await executor.launch([later])
+        await site.said(later, Scheduled)
+        assert site.asked == 1
+        assert not (site.root / "control" / launch.place).exists()
+
+
+async def test_cancel_while_the_work_directory_is_not_there_needs_no_site(tmp_path: Path) -> None:
+    async with lab(tmp_path) as (site, _, executor):
+        (site.root / "control").rmdir()
+        launch = one()
+        await executor.launch([launch])
+        await eventually(lambda: "is not there" in executor.reason(launch.token))
+
+        await executor.cancel(launch.token, 1.0)
+
+        assert await site.said(launch, NeverRan) == NeverRan(launch.token, None)
+
+
+async def test_what_is_cancelled_while_the_installation_is_asked_is_not_handed_in(tmp_path: Path) -> None:
+    async with lab(tmp_path) as (site, road, executor):
+        version = "[ $1 = --version ] && echo 'slurm-wlm 22.05.8' && exit"
+        install(site.programs, "sbatch", f"{version}; echo >>'{site.root}/asked'; echo 12")
+        fifo = site.root / "may-answer"
+        os.mkfifo(fifo)
+        launch = one()
+        road.closed_for = "submit"
+        await executor.launch([launch])
+        await eventually(lambda: road.refused)
+        install(site.programs, "scontrol", f"read -r _ <{fifo}; {ARRAYS}")
+        trying = asyncio.create_task(executor.trial())
+        await eventually(lambda: executor.asked["fit"] == 2)
+        await asyncio.sleep(4 * QUICK.again_max_s)  # until the next try waits for that answer, too
+
+        await executor.cancel(launch.token, 1.0)
+        await site.said(launch, NeverRan)
+        road.closed_for = ""
+        await asyncio.to_thread(fifo.write_text, "go\n")
+        await trying
+        later = replace(one(), job_id="later", token="f" * 32)
+        await executor.launch([later])
+        await site.said(later, Scheduled)
+
+        assert site.asked == 1
+        assert not (site.root / "control" / launch.place).exists()
+
+
+async def test_elements_that_nobody_wants_any_more_are_sent_as_refused(tmp_path: Path) -> None:
+    async with lab(tmp_path) as (site, road, executor):
+        wanted = launches("exit 3", "exit 4", "exit 5")
+        road.closed_for = "submit"
+        await executor.launch(wanted)
+        await eventually(lambda: road.refused)
+        install(site.programs, "scancel", f"echo $* >>{tmp_path}/cancelled")
+        await executor.cancel(wanted[1].token, 1.0)
+        await executor.tell(wanted[2].token, Hold(is_held=True, v=2))
+        for launch in wanted[1:]:
+            assert await site.said(launch, NeverRan) == NeverRan(launch.token, None)
+
+        road.closed_for = ""
+        await site.said(wanted[0], Scheduled)
+
+        assert [site.run(index) for index in range(3)] == [3, holder.REFUSED, holder.REFUSED]
+        assert not (site.root / "control" / wanted[1].place).exists()
+        await eventually((tmp_path / "cancelled").exists)
+        assert (tmp_path / "cancelled").read_text() == "12_1\n"
+
+
+async def test_what_was_stored_is_voided_at_the_site(tmp_path: Path) -> None:
+    """The scheduler did not take the array, and its script lies there: an element that is cancelled then runs never."""
+    async with lab(tmp_path) as (site, _, executor):
+        words, code = site.kind.away
+        site.answers(f'echo "{words}" >&2; exit {code}')
+        wanted = launches("exit 3", "exit 4")
+        await executor.launch(wanted)
+        await eventually(lambda: site.asked)
+        before = executor.asked["find"]
+
+        await executor.cancel(wanted[1].token, 1.0)
+        await site.said(wanted[1], NeverRan)
+        site.answers(f"echo '{site.kind.answer}'")
+        await site.said(wanted[0], Scheduled)
+
+        assert [site.run(index) for index in range(2)] == [3, holder.REFUSED]
+        assert (site.root / "control" / wanted[1].place / "gate").exists()
+        assert executor.asked["find"] == before
+
+
+async def test_what_was_refused_for_certain_is_not_looked_for(tmp_path: Path) -> None:
+    async with lab(tmp_path) as (site, _, executor):
+        site.answers(
+            "echo 'sbatch: error: Batch job submission failed: Invalid qos specification' >&2; exit 1"
+        )
+        wanted = [replace(launch, priority=number) for number, launch in enumerate(launches(*["true"] * 5))]
+        await executor.launch(wanted)
+        for launch in wanted:
+            await site.said(launch, NeverRan)
+        await asyncio.sleep(4 * QUICK.gather_s)  # for whoever would look
+
+        assert executor.asked["find"] == 0
+
+
+def test_a_try_in_vain_proves_nothing_of_an_earlier_one() -> None:
+    live = Live(one(), "jm-1", trace=Trace.NOTHING)
+    Sending([live]).left_at_most(Trace.NOTHING)
+    traces = [live.trace]
+    Sending([live]).left_at_most(Trace.FILES)
+    traces.append(live.trace)
+    Sending([live]).left_at_most(Trace.NOTHING)
+    traces.append(live.trace)
+    Sending([live])
+    Sending([live]).left_at_most(Trace.NOTHING)
+    traces.append(live.trace)
+
+    assert traces == [Trace.NOTHING, Trace.FILES, Trace.FILES, Trace.JOB]
