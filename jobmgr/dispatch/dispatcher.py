@@ -77,6 +77,7 @@ class Dispatcher:
         self._time = asyncio.Event()
         self._wish = asyncio.Event()
         self._site = asyncio.Event()
+        self._owner = asyncio.Event()
         self._limits_changed = asyncio.Event()
         self.is_draining = False
         self._claiming = asyncio.Lock()
@@ -137,6 +138,7 @@ class Dispatcher:
             (Topic.TIME, self._time),
             (Topic.WISH, self._wish),
             (Topic.SITE, self._site),
+            (Topic.OWNER, self._owner),
         ):
             if topic in topics:
                 event.set()
@@ -172,6 +174,7 @@ class Dispatcher:
                 self._promote_when_due,
                 self._obey_when_wished,
                 self._follow_sites,
+                self._let_go_when_told,
                 self._watch_host,
                 self._look_for_passed_over,
                 self._beat,
@@ -261,6 +264,16 @@ class Dispatcher:
         async with self._claiming:
             await self._recovery.inherit()
         self._work.set()
+
+    async def _let_go_when_told(self) -> None:
+        """An attempt that a user calls dead is nobody's any more."""
+        await self._owner.wait()
+        self._owner.clear()
+        # On a server each commit of others wakes this; there the beat lets go.
+        if self._database.is_sqlite:
+            async with self._claiming:
+                await self._recovery.reconcile()
+            self._work.set()
 
     async def foreign(self, site: Site) -> ForeignExecutor:
         """What serves this site, as it is stored now. Raises InvalidRequest if this service does not serve it."""

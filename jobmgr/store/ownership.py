@@ -18,7 +18,7 @@ from jobmgr.store import attempts, jobs, listing
 from jobmgr.store.claims import Claimed, load_adopted
 from jobmgr.store.portion import portions
 from jobmgr.store.tables import Attempt, Job
-from jobmgr.store.transaction import AnyRow, Transaction, about_row
+from jobmgr.store.transaction import AnyRow, Topic, Transaction, about_row
 
 
 def adopt(tx: Transaction, wishes: Sequence[tuple[str, Sequence[str]]]) -> list[list[Claimed]]:
@@ -168,6 +168,7 @@ def retry_assuming_dead(tx: Transaction, wishes: Sequence[AssumeDead]) -> list[J
         end = End(error=JobError("assumed_dead", message), lost=True)
         attempts.finish(tx, [_ending(row, end, tx.now)])
         jobs.retry(tx, [wish.job_id])
+        tx.topics.add(Topic.OWNER)
     return listing.get(tx.connection, [wish.job_id for wish in wishes])
 
 

@@ -31,12 +31,15 @@ def about_row(row: Any, version: int) -> dict[str, Any]:
 
 
 class Topic(StrEnum):
-    """What a commit may have changed for those who wait: queued work, a due time, a wish, a site, any event."""
+    """What a commit may have changed for those who wait: queued work, a due time, a wish, a site, whose an attempt is,
+    any event.
+    """
 
     WORK = "work"
     TIME = "time"
     WISH = "wish"
     SITE = "site"
+    OWNER = "owner"
     EVENT = "event"
 
 

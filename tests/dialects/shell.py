@@ -37,7 +37,7 @@ def run(
 
 
 def install(programs: Path, name: str, script: str) -> None:
-    """Put a program there, or another in its place while somebody may be starting it: he gets the old or the new one."""
+    """Put a program there, or another in its place while somebody may start it: he gets the old or the new one."""
     programs.mkdir(exist_ok=True)
     draft = programs / f".{name}"
     draft.write_text(f"#!/bin/sh\n{script}\n")

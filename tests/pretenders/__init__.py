@@ -17,7 +17,7 @@ from tests.pretenders.{module} import main
 main(*sys.argv[1:])' {here} {directory} {kind} {name} "$@"
 """
 _PROGRAMS = {
-    "openpbs": ("qsub", "qselect", "qstat", "qdel", "qhold", "qrls", "qsig"),
+    "openpbs": ("qsub", "qselect", "qstat", "qdel", "qhold", "qrls", "qsig", "qalter", "qmove"),
     "lsf": ("bsub", "bjobs", "bhist", "bkill", "bstop", "bresume", "bparams"),
 }
 

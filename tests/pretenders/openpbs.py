@@ -74,6 +74,11 @@ class _Server:
             case "qsig":
                 assert arguments[0] == "-s"
                 self._each(program, arguments[2:], lambda job: self._signal(job, arguments[1]))
+            case "qalter":
+                assert arguments[0] == "-p"
+                self._each(program, arguments[2:], lambda _job: False)
+            case "qmove":
+                self._each(program, arguments[1:], lambda job: self._move(job, arguments[0]))
 
     def _qsub(self, arguments: Sequence[str]) -> None:
         flag, path = arguments
@@ -193,6 +198,10 @@ class _Server:
     def _release(self, job: Job) -> bool:
         job.is_held = False
         return False
+
+    def _move(self, job: Job, queue: str) -> bool:
+        job.queue = queue
+        return job.state != WAITING
 
     def _signal(self, job: Job, word: str) -> bool:
         if job.state == RUNNING:
