@@ -325,10 +325,10 @@ class Dispatcher:
         where = self._where(job_id)
         return None if where is None else where[0].expected_start(where[1])
 
-    def remark(self, job_id: str, kind: type[Wished]) -> str:
-        """What a foreign queue said to a wish about this job that it did not take; empty if nothing is known."""
+    def remark(self, job_id: str, kind: type[Wished]) -> str | None:
+        """What a foreign queue said to a wish about this job: see ForeignExecutor."""
         where = self._where(job_id)
-        return "" if where is None else where[0].remark(where[1], kind)
+        return None if where is None else where[0].remark(where[1], kind)
 
     def _where(self, job_id: str) -> tuple[ForeignExecutor, str] | None:
         """Who has an attempt of this job in a foreign queue, and its token."""

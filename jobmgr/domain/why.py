@@ -10,7 +10,7 @@ from jobmgr.domain.job import Job, When
 from jobmgr.domain.queue import Queue, Tally
 from jobmgr.domain.resources import counted
 from jobmgr.domain.site import LOCAL
-from jobmgr.domain.status import Status
+from jobmgr.domain.status import UNSTARTED, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class Surroundings:
 
     `slots` are those of this service, or of the foreign queue that the job is for; `closed` says what stops all starts
     there now. `said_there` is why the foreign queue lets it wait, or suspended it, in that one's words, and
-    `expected_start` when it expects to start it. If that queue was not told of a hold, of its end, or of the priority,
-    `untold_hold` and `untold_priority` are what it said to that, if anything.
+    `expected_start` when it expects to start it. If that queue was not told of a hold, of a pause, of their ends, or of
+    the priority, `untold_hold`, `untold_pause` and `untold_priority` are what it said to that, if anything.
     """
 
     queue: Queue
@@ -56,6 +56,7 @@ class Surroundings:
     expected_start: datetime | None = None
     untold_hold: str | None = None
     untold_priority: str | None = None
+    untold_pause: str | None = None
 
 
 def explain(job: Job, around: Surroundings, now: datetime) -> list[Reason]:
@@ -67,24 +68,31 @@ def explain(job: Job, around: Surroundings, now: datetime) -> list[Reason]:
     if job.status.is_terminal:
         cause = f": {job.error.message}" if job.error else ""
         return [Reason(job.status.value, f"it ended as {job.status}{cause}")]
-    if around.unreachable_at is not None:
-        since = f"{around.unreachable_at:%Y-%m-%d %H:%M:%S} UTC"
-        advice = "if you know that it is dead, `retry --assume-dead` runs the job again"
-        why = f": {around.unreachable_why}" if around.unreachable_why else ""
-        return [
-            Reason("unreachable", f"attempt {job.attempt} cannot be reached since {since}{why}; {advice}")
-        ]
-    return [_why_live(job, around, now), *_untold(job, around)]
+    first = _why_unreachable(job, around) or [_why_live(job, around, now)]
+    return [*first, *_pause_to_come(job), *_untold(job, around)]
+
+
+def _why_unreachable(job: Job, around: Surroundings) -> list[Reason]:
+    if around.unreachable_at is None:
+        return []
+    since = f"{around.unreachable_at:%Y-%m-%d %H:%M:%S} UTC"
+    advice = "if you know that it is dead, `retry --assume-dead` runs the job again"
+    why = f": {around.unreachable_why}" if around.unreachable_why else ""
+    reasons = [Reason("unreachable", f"attempt {job.attempt} cannot be reached since {since}{why}; {advice}")]
+    if job.cancel_requested_at is not None:
+        reasons.append(Reason("cancelling", "its cancellation was requested; it is ended when it is reached"))
+    return reasons
 
 
 def _why_live(job: Job, around: Surroundings, now: datetime) -> Reason:
     if job.cancel_requested_at is not None:
         why = f"; {job.site} says: {around.said_there}" if around.said_there else ""
-        return Reason("cancelling", f"its cancellation was requested; its processes are being ended{why}")
+        what = "it is being taken back" if job.status in UNSTARTED else "its processes are being ended"
+        return Reason("cancelling", f"its cancellation was requested; {what}{why}")
     if job.status is Status.PAUSED:
         return _why_paused(job, around)
-    if job.pause_requested_at is not None:
-        return Reason("pausing", "its pause was requested; its processes are being stopped")
+    if job.pause_requested_at is not None and job.status not in UNSTARTED:
+        return _why_pausing(job, around)
     if job.status is Status.SCHEDULED:
         why = f": {around.said_there}" if around.said_there else ""
         if job.held_at is not None and around.untold_hold is None:
@@ -104,6 +112,17 @@ def _why_live(job: Job, around: Surroundings, now: datetime) -> Reason:
     return Reason(job.status.value, f"attempt {job.attempt} is {job.status}")
 
 
+def _why_pausing(job: Job, around: Surroundings) -> Reason:
+    if job.site == LOCAL:
+        what = "its processes are being stopped"
+    elif around.untold_pause is not None:
+        what = f"{job.site} is to stop its processes"
+    else:
+        what = f"{job.site} was told, and has not stopped its processes, as far as was seen"
+    why = f"; {around.said_there}" if around.said_there else ""
+    return Reason("pausing", f"its pause was requested; {what}{why}")
+
+
 def _why_paused(job: Job, around: Surroundings) -> Reason:
     if job.pause_requested_at is None and job.site != LOCAL:
         why = f": {around.said_there}" if around.said_there else ""
@@ -112,11 +131,23 @@ def _why_paused(job: Job, around: Surroundings) -> Reason:
     return Reason("paused", f"attempt {job.attempt} is paused; `resume` lets it go on")
 
 
+def _pause_to_come(job: Job) -> list[Reason]:
+    if job.pause_requested_at is None or job.cancel_requested_at is not None or job.status not in UNSTARTED:
+        return []
+    what = "it is stopped once it has started; `hold` keeps it from starting"
+    return [Reason("pausing", f"its pause was requested; {what}")]
+
+
 def _untold(job: Job, around: Surroundings) -> list[Reason]:
     """What a foreign queue was not told yet, or did not take."""
+    is_waiting = job.status in UNSTARTED
     wishes = (
-        ("hold" if job.held_at is not None else "release", around.untold_hold),
-        (f"priority {job.priority}", around.untold_priority),
+        ("hold" if job.held_at is not None else "release", around.untold_hold if is_waiting else None),
+        (f"priority {job.priority}", around.untold_priority if is_waiting else None),
+        (
+            "pause" if job.pause_requested_at is not None else "resume",
+            around.untold_pause if _is_turning(job) else None,
+        ),
     )
     reasons = []
     for wish, said in wishes:
@@ -127,6 +158,12 @@ def _untold(job: Job, around: Surroundings) -> list[Reason]:
         elif said is not None:
             reasons.append(Reason("not_told", f"{job.site} is about to be told of its {wish}"))
     return reasons
+
+
+def _is_turning(job: Job) -> bool:
+    """Whether a pause, or the end of one, is wished and not seen yet."""
+    has_started = job.status not in UNSTARTED
+    return has_started and (job.status is Status.PAUSED) == (job.pause_requested_at is None)
 
 
 _AWAITED = {When.SUCCESS: "success", When.FAILURE: "failure", When.ANY: "end"}

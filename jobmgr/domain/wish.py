@@ -1,4 +1,7 @@
-"""What a foreign queue is to be told of an attempt that waits there. `v` is the version of the job that said so."""
+"""What a foreign queue is to be told of an attempt that waits or runs there.
+
+`v` is the version of the job that said so.
+"""
 
 from __future__ import annotations
 
@@ -21,4 +24,13 @@ class Rank:
     v: int
 
 
-Wished = Hold | Rank
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Whether the processes of one that runs are to be stopped there. What came of it is seen, so it has no version."""
+
+    is_paused: bool
+
+
+# Those that are stored until they were taken.
+Stored = Hold | Rank
+Wished = Stored | Pause

@@ -8,25 +8,26 @@ looked at together, with the same few commands however many they are.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 
-from jobmgr.dialects.dialect import Dialect, NotUnderstood, Phase, Wish
+from jobmgr.dialects.dialect import Dialect, Phase
 from jobmgr.domain.job import JobError
 from jobmgr.domain.site import Step
-from jobmgr.domain.wish import Hold, Wished
+from jobmgr.domain.wish import Hold, Pause, Wished
 from jobmgr.errors import SiteUnreachable
 from jobmgr.executors import gate
 from jobmgr.executors.breaker import Breaker
 from jobmgr.executors.cluster import Cluster
-from jobmgr.executors.errand import Messenger
+from jobmgr.executors.ender import Ender
 from jobmgr.executors.gathering import Gathering
 from jobmgr.executors.handing import Desk, Given, Parted, Refusal
+from jobmgr.executors.listed import Listed
 from jobmgr.executors.live import Live, Trace
+from jobmgr.executors.messenger import Messenger
 from jobmgr.executors.pace import DEFAULT_PACE, Pace
 from jobmgr.executors.parcel import Member, Parcel
 from jobmgr.executors.place import Files, Place
@@ -68,10 +69,11 @@ class BatchExecutor:
         self._desk = Desk(
             site, self._scheduler, self._place, job_env, pace, self._breaker, self._register.sending
         )
-        self._messenger = Messenger(self._scheduler, transport, pace, self._breaker, self._tell_told)
-        self._withdrawal = Withdrawal(
-            self._scheduler, self._desk, lambda ids: self._ask_about(ids, Wish.CANCEL), pace
-        )
+        # Who takes no jobs now may well end, hold and stop those it has.
+        wishes = Breaker(site, pace, monotonic)
+        self._messenger = Messenger(self._scheduler, pace, wishes, self._hear)
+        self._ender = Ender(self._scheduler, pace, wishes, self._spawn)
+        self._withdrawal = Withdrawal(self._scheduler, self._desk, self._ender.end, pace, wishes)
         self._pace = pace
         self._report = report
         self._tasks: set[asyncio.Task[None]] = set()
@@ -79,13 +81,17 @@ class BatchExecutor:
             self._launch_within_s, lambda lives: self._spawn(self._hand_over(lives))
         )
         self._cancels = Gathering[Live](lambda: pace.gather_s, lambda lives: self._spawn(self._cancel(lives)))
+        self._errands = Gathering[Live](
+            lambda: pace.gather_s, lambda lives: self._spawn(self._messenger.run(lives))
+        )
         self._leavings = Gathering[Live](
             lambda: pace.gather_s, lambda lives: self._spawn(self._withdrawal.run(lives))
         )
         hands = Hands(
             lambda attempts: self._spawn(self._void(attempts)),
             lambda live: self._leavings.add([live]),
-            lambda ids: self._spawn(self._ask_about(ids, Wish.CANCEL)),
+            self._ender.end,
+            self._errands.add,
         )
         self._watch = Watch(site, self._register, self._scheduler, self._place, hands, pace, monotonic)
 
@@ -126,19 +132,12 @@ class BatchExecutor:
             self._cancels.add([live])
 
     async def pause(self, token: str) -> None:
-        """See Executor."""
-        live = self._register.get(token)
-        # The wish stands until it is seen to be fulfilled; what the scheduler refused once it is not asked for again.
-        if live is not None and not (live.has_started and live.turn_asked is Wish.SUSPEND):
-            live.turn_asked = Wish.SUSPEND
-            self._spawn(self._turn(live, Wish.SUSPEND))
+        """See Executor. What the scheduler refused once it is not asked for again."""
+        await self.tell(token, Pause(is_paused=True))
 
     async def resume(self, token: str) -> None:
         """See Executor."""
-        live = self._register.get(token)
-        if live is not None:
-            live.turn_asked = Wish.RESUME
-            self._spawn(self._turn(live, Wish.RESUME))
+        await self.tell(token, Pause(is_paused=False))
 
     async def tell(self, token: str, wished: Wished) -> None:
         """See ForeignExecutor. What was not sent yet is given back to be held in our own queue."""
@@ -147,14 +146,14 @@ class BatchExecutor:
             return
         if live.trace is Trace.NOTHING and isinstance(wished, Hold) and wished.is_held:
             self._register.end(live, NeverRan(token, None))
-        else:
-            live.errand.add(wished)
-            self._spawn(self._messenger.run(token, live.errand, live.waiting))
+            return
+        live.errand.add(wished)
+        self._errands.add([live])
 
-    def remark(self, token: str, kind: type[Wished]) -> str:
+    def remark(self, token: str, kind: type[Wished]) -> str | None:
         """See ForeignExecutor."""
         live = self._register.get(token)
-        return live.errand.said.get(kind, "") if live is not None else ""
+        return live.errand.remark(kind) if live is not None else None
 
     async def forget(self, token: str) -> None:
         """See Executor."""
@@ -162,8 +161,9 @@ class BatchExecutor:
 
     async def stop(self) -> None:
         """See Executor."""
-        for gathering in (self._launches, self._cancels, self._leavings):
+        for gathering in (self._launches, self._cancels, self._leavings, self._errands):
             gathering.drop()
+        self._ender.drop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -257,7 +257,7 @@ class BatchExecutor:
             parcel, _wanted(lives), self._register.teller(lives), is_doubtful=is_doubtful
         )
         if isinstance(given, Given):
-            await self._has(lives, given)
+            self._has(lives, given)
         elif isinstance(given, Parted):
             # One after the other: while there is no room for one job, one job asks for it.
             by_token = {live.launch.token: live for live in lives}
@@ -268,7 +268,7 @@ class BatchExecutor:
             await self._void([(live, error) for live in lives if live.is_wanted])
         self._watch.look_soon()
 
-    async def _has(self, lives: Sequence[Live], given: Given) -> None:
+    def _has(self, lives: Sequence[Live], given: Given) -> None:
         """The scheduler has these attempts."""
         dialect = self._scheduler.dialect  # How ids are written depends on no installation.
         for live in lives:
@@ -279,12 +279,12 @@ class BatchExecutor:
             )
             if live.is_over:
                 continue
-            live.is_handed_in = True
+            live.is_handed_in, live.may_double = True, given.is_doubtful
             if live.ids:
                 self._register.waits(live)
-                self._spawn(self._messenger.run(live.launch.token, live.errand, live.waiting))
+        self._errands.add(live for live in lives if live.errand.open)
         # Who was cancelled meanwhile is void already, or runs.
-        await self._ask_about([id_ for live in lives if live.is_cancelled for id_ in live.ids], Wish.CANCEL)
+        self._ender.end([id_ for live in lives if live.is_cancelled for id_ in live.ids])
 
     async def _void(self, attempts: Sequence[tuple[Live, JobError | None]]) -> None:
         """Make sure that these attempts never start, and tell so, with why; who has started is watched.
@@ -314,6 +314,8 @@ class BatchExecutor:
 
     def _never_ran(self, live: Live, error: JobError | None) -> None:
         self._register.end(live, NeverRan(live.launch.token, None if live.is_cancelled else error))
+        if live.is_cancelled:
+            self._ender.end(live.ids)
         if live.trace is Trace.JOB:
             self._leavings.add([live])
 
@@ -332,26 +334,37 @@ class BatchExecutor:
 
     async def _cancel(self, lives: Sequence[Live]) -> None:
         await self._void([(live, None) for live in lives])
-        await self._ask_about([id_ for live in lives for id_ in live.ids], Wish.CANCEL)
+        # Who is over was seen to when it was voided, or is not ours any more.
+        self._ender.end([id_ for live in lives if not live.is_over for id_ in live.ids])
         self._watch.look_soon()
 
-    async def _turn(self, live: Live, wish: Wish) -> None:
-        # In the order in which they were wished, however long the scheduler takes for one.
-        async with live.turning:
-            await self._ask_about(live.ids, wish)
-        if wish is Wish.RESUME:
+    def _hear(self, token: str, wished: Wished, is_taken: bool) -> None:  # noqa: FBT001 -- see Answered
+        """What a wish was answered."""
+        live = self._register.get(token)
+        if not isinstance(wished, Pause):
+            if is_taken:
+                self._report(Told(token, wished))
+            if live is not None and live.may_double and isinstance(wished, Hold) and wished.is_held:
+                self._spawn(self._look_for_doubles(live.name))
+        elif live is not None and not wished.is_paused:
             # It is told when it is next seen to run, whether it was suspended before or not; not by an older listing.
             live.is_paused, live.standings = True, ()
         self._watch.look_soon()
 
-    async def _ask_about(self, ids: Sequence[str], wish: Wish) -> None:
-        with contextlib.suppress(SiteUnreachable, NotUnderstood):
-            complied = await self._scheduler.ask(wish, ids)
-            logger.debug("%s of %s: %s", wish, " ".join(ids), " ".join(complied))
-
-    def _tell_told(self, token: str, wished: Wished) -> None:
-        self._report(Told(token, wished))
-        self._watch.look_soon()
+    async def _look_for_doubles(self, name: str) -> None:
+        """What is held shall not start as another job; not every scheduler lists whom it is not asked about."""
+        lives = [live for live in self._register if live.name == name]
+        for live in lives:
+            live.may_double = False
+        await asyncio.sleep(self._pace.in_doubt_s)
+        while not all(live.is_over or live.has_started for live in lives):
+            found = await self._desk.listing(name)
+            listed = Listed(found)
+            for live in lives:
+                self._register.meet(live, listed.of(live.name, live.index, live.holder_id))
+            if found.has_whole_queue:
+                return
+            await self._breaker.rest(self._pace.again_max_s)
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(self._guarded(work))

@@ -1,29 +1,19 @@
-"""Errands at a foreign queue: what it is still to be told of the attempts that wait there.
+"""Errands at a foreign queue: what it is still to be told of one attempt.
 
-A wish is told until that queue took it, will not have it, or the attempt does not wait any more. Of wishes of one kind
-the last counts, so they may come as quickly as they like.
+Of wishes of one kind the last counts, so they may come as quickly as they like.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from jobmgr.dialects.answers import plain
-from jobmgr.dialects.dialect import Answer, Command, Compliance, Dialect, NotUnderstood, Wish
 from jobmgr.domain.wish import Hold, Rank, Wished
-from jobmgr.errors import SiteUnreachable
-from jobmgr.executors.breaker import Breaker
-from jobmgr.executors.pace import Pace
-from jobmgr.executors.scheduler import Scheduler
-from jobmgr.transports.transport import Transport
-
-_MOST_WORDS = 500
 
 
 @dataclass(slots=True)
 class Errand:
-    """What is to be told of one attempt: the last wish of each kind, those still open, and what was said to them."""
+    """The last wish of each kind, those still open, and what was said to them."""
 
     last: dict[type[Wished], Wished] = field(default_factory=dict)
     open: list[Wished] = field(default_factory=list)
@@ -49,81 +39,25 @@ class Errand:
         if wished in self.open:
             self.said[type(wished)] = f"{plain(said)}; it is told again"
 
+    def undone(self, wished: Wished) -> None:
+        """What was taken is not so any more: wished again, it is told again."""
+        if self.last.get(type(wished)) == wished and wished not in self.open:
+            del self.last[type(wished)]
+            self.said.pop(type(wished), None)
 
-class Messenger:
-    """Runs the errands at one site, a few at a time."""
+    def again(self) -> None:
+        """Another job of the attempt was seen to wait, which was told nothing yet."""
+        last = self.last.get(Hold)
+        # SLURM releases a held job whose rank is changed; one that nobody holds needs no release.
+        kind = Hold if isinstance(last, Hold) and last.is_held else Rank
+        wished = self.last.get(kind)
+        if wished is not None and wished not in self.open:
+            self.open.append(wished)
 
-    def __init__(
-        self,
-        scheduler: Scheduler,
-        transport: Transport,
-        pace: Pace,
-        breaker: Breaker,
-        told: Callable[[str, Wished], None],
-    ) -> None:
-        self._scheduler = scheduler
-        self._transport = transport
-        self._pace = pace
-        self._told = told
-        self._breaker = breaker
+    def remark(self, kind: type[Wished]) -> str | None:
+        """What was said to the last wish of this kind, if it was not taken; empty if it is still to be told.
 
-    async def run(self, token: str, errand: Errand, waiting: Callable[[], Sequence[str]]) -> None:
-        """Tell what is open. `waiting` are the ids under which the attempt waits now; none: nothing is left to tell."""
-        if errand.is_run:
-            return
-        errand.is_run = True
-        try:
-            await self._run(token, errand, waiting)
-        finally:
-            errand.is_run = False
-
-    async def _run(self, token: str, errand: Errand, waiting: Callable[[], Sequence[str]]) -> None:
-        pause_s = self._pace.again_first_s
-        while errand.open and waiting():
-            async with self._breaker.turn():
-                # While it waited for its turn something else may have been wished, or nothing any more.
-                if not errand.open or not (ids := waiting()):
-                    break
-                wished = errand.open[0]
-                compliance, words = await self._ask(wished, ids)
-            if compliance is Compliance.DONE:
-                errand.close(wished)
-                self._told(token, wished)
-            elif compliance is Compliance.DOUBTFUL:
-                errand.doubt(wished, words)
-                await self._breaker.rest(pause_s)
-                pause_s = min(pause_s * 2, self._pace.again_max_s)
-            else:
-                errand.close(wished, words)
-
-    async def _ask(self, wished: Wished, ids: Sequence[str]) -> tuple[Compliance, str]:
-        try:
-            dialect = await self._scheduler.fitted()
-            command = _command(dialect, wished, ids)
-            if command is None:
-                return Compliance.REFUSED, f"{dialect.name} has no word for that"
-            answer = await self._transport.run(command, self._pace.command_s)
-        except (SiteUnreachable, NotUnderstood) as error:
-            self._breaker.in_vain(str(error))
-            return Compliance.DOUBTFUL, str(error)
-        compliance, words = dialect.complied(answer), _words(answer)
-        if compliance is Compliance.DOUBTFUL:
-            self._breaker.in_vain(words)
-        else:
-            self._breaker.well()
-        return compliance, words
-
-
-def _command(dialect: Dialect, wished: Wished, ids: Sequence[str]) -> Command | None:
-    match wished:
-        case Hold(is_held=is_held):
-            return dialect.ask(Wish.HOLD if is_held else Wish.RELEASE, ids)
-        case Rank(priority=priority):
-            return dialect.prioritise(priority, ids)
-
-
-def _words(answer: Answer) -> str:
-    if answer.exit_code is None:
-        return "no answer in time"
-    said = answer.stderr.strip() or answer.stdout.strip() or f"exit code {answer.exit_code}"
-    return said[-_MOST_WORDS:]
+        None: it was taken, or there is none.
+        """
+        is_open = any(type(one) is kind for one in self.open)
+        return self.said.get(kind) or ("" if is_open else None)

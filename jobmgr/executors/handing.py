@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jobmgr.dialects import holder
 from jobmgr.dialects.dialect import (
@@ -39,9 +39,13 @@ _ELEMENT_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """The scheduler has it, under these ids (of arrays, if it is one); more than one after a doubt."""
+    """The scheduler has it, under these ids (of arrays, if it is one); more than one after a doubt.
+
+    `is_doubtful`: a command that was given up may hand in another one.
+    """
 
     ids: tuple[str, ...]
+    is_doubtful: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +138,9 @@ class Desk:
             async with self._breaker.turn():
                 answer = await self._submit(parcel, wanted)
             match answer:
-                case Given() | Refusal() | Withdrawn():
+                case Given():
+                    return replace(answer, is_doubtful=was_doubtful)
+                case Refusal() | Withdrawn():
                     return answer
                 case Busy(is_full=True, words=words) if parcel.is_array and not was_doubtful:
                     tell(f"it was not taken: {words}")
@@ -259,7 +265,7 @@ class Desk:
 
     def _given(self, ids: Sequence[str]) -> Given:
         dialect = self._scheduler.dialect  # How ids are written depends on no installation.
-        return Given(tuple(dict.fromkeys(dialect.array(id_) for id_ in ids)))
+        return Given(tuple(dict.fromkeys(dialect.array(id_) for id_ in ids)), is_doubtful=True)
 
     async def _files(self, launches: Sequence[Launch], tell: Tell) -> Sequence[tuple[Launch, Files]] | None:
         try:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from jobmgr.dialects.dialect import Phase, Standing, Wish
+from jobmgr.dialects.dialect import Phase, Standing
+from jobmgr.domain.wish import Pause, Wished
 from jobmgr.executors import gate
 from jobmgr.executors.errand import Errand
 from jobmgr.executors.place import Files
@@ -27,7 +27,8 @@ class Live:
     """One attempt.
 
     `name` is that of the submission that it was handed in with, `index` its element if that is an array. Of one that
-    another service had in hand there may be anything at the site.
+    another service had in hand there may be anything at the site. It `may_double` if a command that was given up may
+    hand in another job for it.
     """
 
     launch: Launch
@@ -36,6 +37,7 @@ class Live:
     ids: tuple[str, ...] = ()
     trace: Trace = Trace.JOB
     is_handed_in: bool = False
+    may_double: bool = False
     is_cancelled: bool = False
     is_over: bool = False
     has_started: bool = False
@@ -44,14 +46,12 @@ class Live:
     has_vanished: bool = False
     gone_since: float | None = None
     recorded_at: float | None = None
-    turn_asked: Wish | None = None
     said: str = ""
     files: Files | None = None
     standings: Sequence[Standing] = ()
     complete: bool = False
     has_whole_queue: bool = False
     errand: Errand = field(default_factory=Errand)
-    turning: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def place(self) -> str:
@@ -70,9 +70,13 @@ class Live:
         """Whether it is to be run."""
         return not self.is_cancelled and not self.is_over
 
-    def waiting(self) -> Sequence[str]:
-        """The ids under which it may wait."""
-        if self.is_over or self.has_started or not self.is_handed_in:
+    def concerned(self, wished: Wished) -> Sequence[str]:
+        """The ids under which it is what the wish is about: one that runs, or one that may wait."""
+        if self.is_over or not self.is_handed_in:
+            return ()
+        if isinstance(wished, Pause):
+            return [self.holder_id] if self.holder_id else ()
+        if self.has_started:
             return ()
         ended = {one.id for one in self.standings if one.phase is Phase.ENDED}
         return [id_ for id_ in self.ids if id_ not in ended]

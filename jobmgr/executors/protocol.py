@@ -10,7 +10,7 @@ from typing import Protocol
 from jobmgr.domain.job import JobError, Origin
 from jobmgr.domain.resources import Resources
 from jobmgr.domain.site import Step
-from jobmgr.domain.wish import Wished
+from jobmgr.domain.wish import Stored, Wished
 from jobmgr.executors.cluster import Cluster
 
 
@@ -87,7 +87,7 @@ class Told:
     """The foreign queue where the attempt waits took what it was told of it."""
 
     token: str
-    wished: Wished
+    wished: Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,12 +257,15 @@ class ForeignExecutor(Executor, Protocol):
     async def tell(self, token: str, wished: Wished) -> None:
         """Tell that queue of an attempt that waits there, or once it does. Told follows, if that queue took it.
 
-        It is told again while the answer is doubtful, and not any more once it was refused (`remark`), the attempt was
-        seen to run, or something else of the same kind is wished. Told twice it does no more. An attempt that is to be
-        held, and was not sent there yet, is given back: NeverRan.
+        It is told again while the answer is doubtful, or another job of the attempt appears there, and not any more
+        once it was refused (`remark`), the attempt was seen to run, or something else of the same kind is wished. Told
+        twice it does no more. An attempt that is to be held, and was not sent there yet, is given back: NeverRan.
         """
         ...
 
-    def remark(self, token: str, kind: type[Wished]) -> str:
-        """What that queue said to the last wish of this kind, if it did not take it; empty if that is not known."""
+    def remark(self, token: str, kind: type[Wished]) -> str | None:
+        """What that queue said to the last wish of this kind, if it did not take it; empty if it is still to be told.
+
+        None: it took it, or no such wish is known.
+        """
         ...

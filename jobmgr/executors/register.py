@@ -6,8 +6,9 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
-from jobmgr.dialects.dialect import Phase
+from jobmgr.dialects.dialect import Phase, Standing
 from jobmgr.domain.resources import counted
+from jobmgr.domain.wish import Pause
 from jobmgr.executors import gate
 from jobmgr.executors.live import Live, Sending, Trace
 from jobmgr.executors.parcel import name_of
@@ -26,6 +27,7 @@ from jobmgr.executors.protocol import (
 logger = logging.getLogger(__name__)
 
 _TURNS = frozenset({Phase.RUNNING, Phase.SUSPENDED})
+_WAITS = frozenset({Phase.PENDING, Phase.HELD})
 
 
 class Register:
@@ -66,6 +68,15 @@ class Register:
         """These are about to be sent to the site."""
         return Sending([live for one in launches if (live := self._lives.get(one.token)) is not None])
 
+    def meet(self, live: Live, seen: Sequence[Standing]) -> None:
+        """Know of all jobs that wait for it: a command that was given up may have handed one in afterwards."""
+        late = [one.id for one in seen if one.phase in _WAITS and one.id not in live.ids]
+        if late and not live.is_over:
+            live.ids = (*live.ids, *late)
+            live.errand.again()
+            if not live.has_started:
+                self.waits(live)
+
     def waits(self, live: Live) -> None:
         """Report that the scheduler has it."""
         self._report(Scheduled(live.launch.token, " ".join(live.ids)))
@@ -90,6 +101,8 @@ class Register:
         # What is not listed now has not therefore gone on.
         if live.has_started and turns and is_paused != live.is_paused:
             live.is_paused = is_paused
+            if is_paused:
+                live.errand.undone(Pause(is_paused=False))
             self._report(Paused(token) if is_paused else Resumed(token))
 
     def unreachable(self, lives: Sequence[Live], why: str) -> None:

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from jobmgr.dialects.dialect import Answer, Command, Dialect, Listing, NotUnderstood, Wish
+from jobmgr.dialects.dialect import Answer, Command, Compliance, Dialect, Listing, NotUnderstood, Wish
 from jobmgr.errors import SiteUnreachable
 from jobmgr.executors.pace import DEFAULT_PACE, Pace
 from jobmgr.transports.transport import Transport
 
 # Over SSH a command is one argument of the site's shell, of which Linux takes 128 KiB.
-_NAMED_AT_ONCE = 500
+NAMED_AT_ONCE = 500
 _LOOKED_AT_ONCE_BYTES = 100 * 1024
+_MOST_WORDS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """How a wish about some jobs was answered: the worst of what was said of them, and in which words."""
+
+    compliance: Compliance
+    words: str = ""
 
 
 class Scheduler:
     """Who wants to say something to a scheduler has its dialect from here.
 
-    `asked` counts what it was asked: `fit`, `submit`, `find`, `look`, and wishes.
+    `asked` counts what it was asked: `fit`, `submit`, `find`, `look`, wishes, and `prioritise`.
     """
 
     def __init__(self, dialect: Dialect, transport: Transport, pace: Pace = DEFAULT_PACE) -> None:
@@ -77,16 +87,25 @@ class Scheduler:
         self.asked["look"] += 1
         return dialect.seen(await self._answers(dialect.look(named)))
 
-    async def ask(self, wish: Wish, ids: Sequence[str]) -> Sequence[str]:
-        """Pass a wish on, if it can be said; how each command was complied with. Raises as `fitted` does."""
-        dialect = await self.fitted()
-        complied = []
-        for start in range(0, len(ids), _NAMED_AT_ONCE):
-            command = dialect.ask(wish, ids[start : start + _NAMED_AT_ONCE])
-            if command is not None:
-                self.asked[wish] += 1
-                complied.append(dialect.complied(await self._transport.run(command, self._pace.command_s)))
-        return complied
+    async def ask(self, wish: Wish, ids: Sequence[str]) -> Reply:
+        """Pass a wish about some jobs on, at most NAMED_AT_ONCE, with one command."""
+        return await self._pass_on(wish, lambda dialect: dialect.ask(wish, ids))
+
+    async def prioritise(self, priority: int, ids: Sequence[str]) -> Reply:
+        """Let some jobs go before or after others of the same user; as `ask`."""
+        return await self._pass_on("prioritise", lambda dialect: dialect.prioritise(priority, ids))
+
+    async def _pass_on(self, what: str, say: Callable[[Dialect], Command | None]) -> Reply:
+        try:
+            dialect = await self.fitted()
+            command = say(dialect)
+            if command is None:
+                return Reply(Compliance.REFUSED, f"{dialect.name} has no word for that")
+            self.asked[what] += 1
+            answer = await self._transport.run(command, self._pace.command_s)
+        except (SiteUnreachable, NotUnderstood) as error:
+            return Reply(Compliance.DOUBTFUL, str(error))
+        return Reply(dialect.complied(answer), _words(answer))
 
     async def _fit(self) -> None:
         self.asked["fit"] += 1
@@ -95,6 +114,13 @@ class Scheduler:
 
     async def _answers(self, commands: Sequence[Command]) -> list[Answer]:
         return [await self._transport.run(command, self._pace.command_s) for command in commands]
+
+
+def _words(answer: Answer) -> str:
+    if answer.exit_code is None:
+        return "no answer in time"
+    said = answer.stderr.strip() or answer.stdout.strip() or f"exit code {answer.exit_code}"
+    return said[-_MOST_WORDS:]
 
 
 def _portions(named: Sequence[str]) -> list[list[str]]:

@@ -32,12 +32,13 @@ class Hands:
     """Who does what a look asks for; each returns at once, and does it then.
 
     `void`: make sure that these never start, and tell so, with why. `take_back`: withdraw what may wait under the name
-    of an attempt that is over. `cancel`: ask the scheduler to end these.
+    of an attempt that is over. `cancel`: ask the scheduler to end these. `tell`: tell it what is still to be told.
     """
 
     void: Callable[[Sequence[tuple[Live, JobError | None]]], None]
     take_back: Callable[[Live], None]
     cancel: Callable[[Sequence[str]], None]
+    tell: Callable[[Sequence[Live]], None]
 
 
 class Watch:
@@ -110,6 +111,8 @@ class Watch:
             live.is_handed_in = False
         if to_void:
             self._hands.void(to_void)
+        # What could not be told yet perhaps can be now.
+        self._hands.tell([live for live in watched if live.errand.open])
         return took_s
 
     async def _files(self, watched: Sequence[Live]) -> Mapping[str, Files]:
@@ -129,6 +132,7 @@ class Watch:
             seen = listed.of(live.name, live.index, live.holder_id)
             has_changed |= [one.word for one in seen] != [one.word for one in live.standings]
             live.standings = seen
+            self._register.meet(live, seen)
             live.complete = listing.complete
             live.has_whole_queue = listing.has_whole_queue
         # Asked again each time: that it was taken does not say that it will be done.

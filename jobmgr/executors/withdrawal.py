@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 from jobmgr.dialects.dialect import Listing, Phase
 from jobmgr.errors import SiteUnreachable
+from jobmgr.executors.breaker import Breaker
 from jobmgr.executors.handing import Desk
 from jobmgr.executors.live import Live
 from jobmgr.executors.pace import Pace
@@ -24,13 +25,15 @@ class Withdrawal:
         self,
         scheduler: Scheduler,
         desk: Desk,
-        cancel: Callable[[Sequence[str]], Awaitable[None]],
+        cancel: Callable[[Sequence[str]], None],
         pace: Pace,
+        breaker: Breaker,
     ) -> None:
         self._scheduler = scheduler
         self._desk = desk
         self._cancel = cancel
         self._pace = pace
+        self._breaker = breaker
 
     async def run(self, lives: Sequence[Live]) -> None:
         """Until none of them waits or runs any more, or for a number of rounds."""
@@ -45,7 +48,7 @@ class Withdrawal:
             jobs = [one for found in listings for one in found.jobs if (one.name, one.index) in wanted]
             waiting = [one.id for one in jobs if one.phase in _WAITS]
             if waiting:
-                await self._cancel(waiting)
+                self._cancel(waiting)
             # While a run is being ended, it may be put back into the queue.
             if all(found.has_whole_queue for found in listings) and all(
                 one.phase in _IS_GONE for one in jobs
@@ -55,7 +58,11 @@ class Withdrawal:
             pause_s = min(pause_s * 2, self._pace.again_max_s)
 
     async def _look(self, lives: Sequence[Live]) -> Listing:
-        try:
-            return await self._scheduler.look([id_ for live in lives for id_ in live.ids])
-        except SiteUnreachable as error:
-            return Listing((), complete=False, why=str(error))
+        async with self._breaker.turn():
+            try:
+                found = await self._scheduler.look([id_ for live in lives for id_ in live.ids])
+            except SiteUnreachable as error:
+                found = Listing((), complete=False, why=str(error))
+            if not found.has_whole_queue:
+                self._breaker.in_vain(found.why)
+        return found

@@ -17,7 +17,7 @@ from jobmgr.domain.resources import counted, size_text
 from jobmgr.domain.site import LOCAL
 from jobmgr.domain.status import WAITING, Status
 from jobmgr.domain.why import Parent, Reason, Surroundings, explain
-from jobmgr.domain.wish import Hold, Rank
+from jobmgr.domain.wish import Hold, Pause, Rank, Wished
 from jobmgr.errors import InvalidRequest, WaitTimeout
 from jobmgr.executors import directories
 from jobmgr.manager.core import Core
@@ -226,10 +226,15 @@ class Jobs(Core):
             is_draining=self.dispatcher.is_draining,
             said_there="" if is_here else self.dispatcher.reason(job_id),
             expected_start=None if is_here else self.dispatcher.expected_start(job_id),
-            untold_hold=self.dispatcher.remark(job_id, Hold) if hold else None,
-            untold_priority=self.dispatcher.remark(job_id, Rank) if priority else None,
+            untold_hold=self._untold(job_id, Hold, is_stored=hold),
+            untold_priority=self._untold(job_id, Rank, is_stored=priority),
+            untold_pause=None if is_here else self.dispatcher.remark(job_id, Pause),
         )
         return explain(job, around, datetime.now(UTC))
+
+    def _untold(self, job_id: str, kind: type[Wished], *, is_stored: bool) -> str | None:
+        said = self.dispatcher.remark(job_id, kind)
+        return "" if said is None and is_stored else said
 
     def _fit(self, asked: tuple[int, int, int]) -> tuple[Sequence[str], Sequence[str]]:
         total = self.dispatcher.admission.total

@@ -19,7 +19,7 @@ from jobmgr.domain.resources import Resources
 from jobmgr.domain.retry import Growth, Retry
 from jobmgr.domain.site import LOCAL
 from jobmgr.domain.status import UNSTARTED, Status
-from jobmgr.domain.wish import Hold, Rank, Wished
+from jobmgr.domain.wish import Hold, Rank, Stored
 from jobmgr.store import dependencies, jobs
 from jobmgr.store.prepared import Prepared, listed
 from jobmgr.store.tables import PAUSING, UNTOLD, Attempt, Job, Moment, Spec
@@ -270,7 +270,7 @@ class Told:
     """A foreign queue has taken what it was told of an attempt that waits there."""
 
     key: Key
-    wished: Wished
+    wished: Stored
 
 
 def tell(tx: Transaction, items: Sequence[Told]) -> list[bool]:
@@ -558,9 +558,9 @@ _UNTOLD = (
 )
 
 
-def untold_wishes(connection: sa.Connection, dispatcher: str) -> list[tuple[str, Wished]]:
+def untold_wishes(connection: sa.Connection, dispatcher: str) -> list[tuple[str, Stored]]:
     """What foreign queues are still to be told of the dispatcher's attempts that wait there, by token."""
-    found: list[tuple[str, Wished]] = []
+    found: list[tuple[str, Stored]] = []
     for row in connection.execute(_UNTOLD, {"of_dispatcher": dispatcher}):
         if row.hold_untold is not None:
             found.append((row.token, Hold(bool(row.is_held), row.hold_untold)))

@@ -189,3 +189,61 @@ def test_job_that_waits_elsewhere_says_what_its_queue_was_told(
 @pytest.mark.parametrize("status", list(Status))
 def test_there_is_always_a_reason(status: Status) -> None:
     assert codes(status=status)
+
+
+def test_pause_of_what_does_not_run_yet_is_told_as_what_it_is() -> None:
+    job = replace(JOB, status=Status.SCHEDULED, site="lab", handle="7", attempt=1, pause_requested_at=NOW)
+
+    first, second = explain(job, replace(AROUND, said_there="Priority"), NOW)
+
+    assert (first.code, first.message) == ("scheduled", "attempt 1 waits at lab as 7: Priority")
+    assert (second.code, second.message) == (
+        "pausing",
+        "its pause was requested; it is stopped once it has started; `hold` keeps it from starting",
+    )
+
+
+@pytest.mark.parametrize(
+    ("untold", "codes_", "words"),
+    [
+        ("", ["pausing", "not_told"], "lab is about to be told of its pause"),
+        ("no", ["pausing", "not_taken"], "lab has not taken its pause: no"),
+        (None, ["pausing"], "lab was told, and has not stopped its processes, as far as was seen"),
+    ],
+)
+def test_pause_at_a_foreign_queue_says_what_that_one_was_told(
+    untold: str | None, codes_: list[str], words: str
+) -> None:
+    job = replace(JOB, status=Status.RUNNING, site="lab", handle="7", attempt=1, pause_requested_at=NOW)
+
+    found = explain(job, replace(AROUND, untold_pause=untold), NOW)
+
+    assert [reason.code for reason in found] == codes_
+    assert words in found[-1].message
+
+
+def test_refused_end_of_a_pause_is_told() -> None:
+    job = replace(JOB, status=Status.PAUSED, site="lab", handle="7", attempt=1)
+
+    found = explain(job, replace(AROUND, untold_pause="no"), NOW)
+
+    assert [reason.code for reason in found] == ["paused", "not_taken"]
+    assert found[-1].message == "lab has not taken its resume: no"
+
+
+def test_cancel_of_what_does_not_run_ends_no_processes() -> None:
+    job = replace(JOB, status=Status.SCHEDULED, site="lab", handle="7", attempt=1, cancel_requested_at=NOW)
+
+    (waits,) = explain(job, AROUND, NOW)
+    (runs,) = explain(replace(job, status=Status.RUNNING), AROUND, NOW)
+
+    assert waits.message == "its cancellation was requested; it is being taken back"
+    assert runs.message == "its cancellation was requested; its processes are being ended"
+
+
+def test_cancel_of_what_cannot_be_reached_is_told_too() -> None:
+    job = replace(JOB, status=Status.RUNNING, site="lab", handle="7", attempt=1, cancel_requested_at=NOW)
+
+    found = explain(job, replace(AROUND, unreachable_at=NOW), NOW)
+
+    assert [reason.code for reason in found] == ["unreachable", "cancelling"]

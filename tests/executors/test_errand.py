@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
-from jobmgr.dialects.shell import Shell
-from jobmgr.domain.wish import Hold, Rank, Wished
-from jobmgr.executors.breaker import Breaker
-from jobmgr.executors.errand import Errand, Messenger
-from jobmgr.executors.pace import DEFAULT_PACE
-from jobmgr.executors.scheduler import Scheduler
-from jobmgr.transports.local import LocalTransport
+from jobmgr.domain.wish import Hold, Pause, Rank
+from jobmgr.executors.errand import Errand
 
 HOLD, RELEASE, RANK = Hold(is_held=True, v=4), Hold(is_held=False, v=5), Rank(7, v=6)
+PAUSE, RESUME = Pause(is_paused=True), Pause(is_paused=False)
 
 
 def test_last_wish_of_each_kind_is_told() -> None:
@@ -58,30 +51,50 @@ def test_words_of_a_wish_that_stays_open_are_not_the_last_ones() -> None:
     assert errand.said == {Hold: "not by you"}
 
 
-async def test_what_a_scheduler_has_no_word_for_is_said_at_once() -> None:
-    told: list[Wished] = []
-    messenger = _messenger(lambda _token, wished: told.append(wished))
+def test_remark_tells_apart_what_is_open_refused_and_taken() -> None:
     errand = Errand()
+    remarks = [errand.remark(Hold)]
     errand.add(HOLD)
-    errand.add(RANK)
+    remarks.append(errand.remark(Hold))
+    errand.doubt(HOLD, "away")
+    remarks.append(errand.remark(Hold))
+    errand.close(HOLD)
+    remarks.append(errand.remark(Hold))
 
-    await messenger.run("token", errand, lambda: ["1:2:boot"])
-
-    assert (errand.open, told) == ([], [])
-    assert errand.said == {Hold: "shell has no word for that", Rank: "shell has no word for that"}
+    assert remarks == [None, "", "away; it is told again", None]
 
 
-async def test_nothing_is_told_of_what_does_not_wait() -> None:
-    messenger = _messenger(lambda _token, _wished: None)
+def test_another_job_of_an_attempt_is_told_of_what_was_taken_already() -> None:
     errand = Errand()
-    errand.add(HOLD)
+    for wished in (HOLD, RANK, PAUSE):
+        errand.add(wished)
+        errand.close(wished)
 
-    await messenger.run("token", errand, list)
+    errand.again()
+    errand.again()
 
-    assert (errand.open, errand.said) == ([HOLD], {})
+    # Its rank would release it.
+    assert errand.open == [HOLD]
 
 
-def _messenger(told: Callable[[str, Wished], None]) -> Messenger:
-    transport = LocalTransport({})
-    breaker = Breaker("lab", DEFAULT_PACE, time.monotonic)
-    return Messenger(Scheduler(Shell(), transport), transport, DEFAULT_PACE, breaker, told)
+def test_job_that_appears_later_is_told_of_its_rank_and_not_of_a_release() -> None:
+    errand = Errand()
+    for wished in (RELEASE, RANK):
+        errand.add(wished)
+        errand.close(wished)
+
+    errand.again()
+
+    assert errand.open == [RANK]
+
+
+def test_what_is_not_so_any_more_may_be_wished_again() -> None:
+    errand = Errand()
+    errand.add(RESUME)
+    errand.undone(RESUME)  # open still
+    errand.close(RESUME)
+    errand.undone(RESUME)
+
+    errand.add(RESUME)
+
+    assert errand.open == [RESUME]

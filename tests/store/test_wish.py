@@ -12,7 +12,7 @@ from jobmgr.dispatch.roster import key_of
 from jobmgr.domain.job import JobError
 from jobmgr.domain.outcome import End
 from jobmgr.domain.status import Status
-from jobmgr.domain.wish import Hold, Rank, Wished
+from jobmgr.domain.wish import Hold, Rank, Stored
 from jobmgr.errors import IllegalTransition
 from jobmgr.store import attempts, claims, events, jobs, ownership
 from jobmgr.store.attempts import Schedule, Start, Told, Turn
@@ -57,11 +57,11 @@ async def turn(worker: Worker, claimed: Claimed, *, is_paused: bool) -> None:
     await worker.database.write(attempts.turn, Turn(key_of(claimed), is_paused))
 
 
-async def untold(worker: Worker) -> list[Wished]:
+async def untold(worker: Worker) -> list[Stored]:
     return [wished for _, wished in await worker.database.read(attempts.untold_wishes, worker.id)]
 
 
-async def tell(worker: Worker, claimed: Claimed, *wishes: Wished) -> list[bool]:
+async def tell(worker: Worker, claimed: Claimed, *wishes: Stored) -> list[bool]:
     return await worker.database.write_all(
         attempts.tell, [Told(key_of(claimed), wished) for wished in wishes]
     )
