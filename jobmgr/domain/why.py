@@ -109,7 +109,8 @@ def _why_live(job: Job, around: Surroundings, now: datetime) -> Reason:
         return Reason(
             "claimed", f"attempt {job.attempt} is to be handed in at {job.site}: {around.said_there}"
         )
-    return Reason(job.status.value, f"attempt {job.attempt} is {job.status}")
+    why = f"; {around.said_there}" if around.said_there else ""
+    return Reason(job.status.value, f"attempt {job.attempt} is {job.status}{why}")
 
 
 def _why_pausing(job: Job, around: Surroundings) -> Reason:

@@ -190,14 +190,15 @@ class BatchExecutor:
         return min((one.expected_start for one in waiting if one.expected_start), default=None)
 
     def reason(self, token: str) -> str:
-        """Why the scheduler lets the attempt wait, in its own words; empty if it does not say."""
+        """Why the scheduler lets the attempt wait, in its own words, and since when it was not heard; else empty."""
         live = self._register.get(token)
         if live is None:
             return ""
         if not live.is_handed_in:
             return self._breaker.words or live.said
-        waiting = [one for one in live.standings if one.phase in _EXPLAINED]
-        return waiting[0].reason or waiting[0].word if waiting else ""
+        waiting = [one.reason or one.word for one in live.standings if one.phase in _EXPLAINED]
+        silence = self._watch.words
+        return "; before that it said: ".join([silence, *waiting[:1]] if silence else waiting[:1])
 
     async def trial(self) -> Sequence[Step]:
         """See ForeignExecutor."""

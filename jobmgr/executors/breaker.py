@@ -39,6 +39,10 @@ class Silence:
         """Whether it is not to be asked by everybody."""
         return self.tries >= _PATIENCE
 
+    def said(self, what: str) -> str:
+        """`what` does not happen since then, and the last words."""
+        return f"{what} since {self.since:%Y-%m-%d %H:%M:%S} UTC: {self.words}" if self.since else ""
+
     def pause_s(self, pace: Pace) -> float:
         """How long to wait before the next try; while it is not long, each waits for itself."""
         if not self.is_long:
@@ -46,7 +50,7 @@ class Silence:
         return min(pace.again_first_s * 2.0 ** min(self.tries - _PATIENCE, 30), pace.again_max_s)
 
 
-_NONE = Silence()
+NONE = Silence()
 
 
 class Breaker:
@@ -56,7 +60,7 @@ class Breaker:
         self._site = site
         self._pace = pace
         self._monotonic = monotonic
-        self._silence = _NONE
+        self._silence = NONE
         self._again_at = 0.0
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._only = asyncio.Lock()
@@ -67,8 +71,7 @@ class Breaker:
         """Why not everybody gets through; empty while everybody does."""
         if not self._silence.is_long:
             return ""
-        since = f"{self._silence.since:%Y-%m-%d %H:%M:%S} UTC"
-        return f"the scheduler of {self._site} does not answer since {since}: {self._silence.words}"
+        return self._silence.said(f"the scheduler of {self._site} does not answer")
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
@@ -91,7 +94,7 @@ class Breaker:
             logger.info("the scheduler of %s answers again", self._site)
             self._healed.set()
             self._healed = asyncio.Event()
-        self._silence = _NONE
+        self._silence = NONE
 
     def in_vain(self, words: str) -> None:
         """It did not answer, or not so that anything can be done now."""

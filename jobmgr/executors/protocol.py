@@ -251,7 +251,10 @@ class ForeignExecutor(Executor, Protocol):
         ...
 
     def reason(self, token: str) -> str:
-        """Why the attempt waits or is suspended there, in that queue's words; empty if that is not known, or not so."""
+        """Why the attempt waits or is suspended there, in that queue's words; empty if that is not known, or not so.
+
+        Of an attempt in any state it begins with since when the queue was not heard, if it is not.
+        """
         ...
 
     async def tell(self, token: str, wished: Wished) -> None:

@@ -6,11 +6,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from jobmgr.dialects.dialect import Listing
 from jobmgr.domain.job import JobError
 from jobmgr.errors import SiteUnreachable
-from jobmgr.executors import ghost, verdict
+from jobmgr.executors import breaker, ghost, verdict
 from jobmgr.executors.ghost import Ghost
 from jobmgr.executors.listed import Listed
 from jobmgr.executors.live import Live
@@ -66,11 +67,19 @@ class Watch:
         self._ask_at = 0.0
         self._ghosts: Sequence[Ghost] = ()
         self._trouble = ""  # what the scheduler last said of why it did not list everything
+        # Apart from that of those who wish something: who does not take jobs may well tell of those it has.
+        self._silence = breaker.NONE
+
+    @property
+    def words(self) -> str:
+        """Since when the scheduler does not tell where its jobs are, and what it said last; empty if it does."""
+        return self._silence.said(f"the scheduler of {self._site} does not tell where its jobs are")
 
     def look_soon(self) -> None:
         """Something is expected to change."""
-        self._ask_s = self._pace.ask_first_s
-        self._ask_at = min(self._ask_at, self._monotonic() + self._pace.files_s)
+        if not self._silence.is_long:
+            self._ask_s = self._pace.ask_first_s
+            self._ask_at = min(self._ask_at, self._monotonic() + self._pace.files_s)
         self._wake.set()
 
     async def run(self) -> None:
@@ -79,6 +88,7 @@ class Watch:
         while True:
             watched = [live for live in self._register if live.is_handed_in]
             if not watched and not self._ghosts:
+                self._silence = breaker.NONE
                 self._wake.clear()
                 await self._wake.wait()
                 continue
@@ -125,7 +135,13 @@ class Watch:
     async def _ask_scheduler(self, watched: Sequence[Live]) -> None:
         began = self._monotonic()
         ids = [id_ for live in watched for id_ in live.ids]
-        listing = await self._scheduler.look([*ids, *(one.id for one in self._ghosts)])
+        try:
+            listing = await self._scheduler.look([*ids, *(one.id for one in self._ghosts)])
+        except SiteUnreachable as error:
+            self._hear_of(Listing((), complete=False, why=str(error)))
+            self._ask_again(began)
+            raise
+        self._hear_of(listing)
         listed = Listed(listing)
         has_changed = False
         for live in watched:
@@ -146,8 +162,19 @@ class Watch:
         self._ask_s = (
             self._pace.ask_first_s if has_changed else min(self._ask_s * _ASK_GROWTH, self._pace.ask_max_s)
         )
+        self._ask_again(began)
+
+    def _hear_of(self, listing: Listing) -> None:
+        if listing.has_whole_queue:
+            self._silence = breaker.NONE
+        elif listing.why:
+            self._silence = self._silence.longer(listing.why, datetime.now(UTC))
+
+    def _ask_again(self, began: float) -> None:
+        """Say when, after a question that was asked then."""
         now = self._monotonic()
-        self._ask_at = now + max(self._ask_s, min((now - began) * self._pace.rest, self._pace.ask_max_s))
+        rest_s = min((now - began) * self._pace.rest, self._pace.ask_max_s)
+        self._ask_at = now + max(self._ask_s, rest_s, self._silence.pause_s(self._pace))
 
     def _lay_to_rest(self, listing: Listing) -> None:
         self._ghosts, to_rest = ghost.sort(self._ghosts, listing, self._monotonic(), self._pace)

@@ -15,9 +15,39 @@ from tests.patience import eventually
 
 pytestmark = pytest.mark.timeout(60)
 
+UNHEARD = "the scheduler of lab does not tell where its jobs are since "
+
 
 async def explains(yard: Yard, job_id: str, words: str) -> bool:
     return any(words in reason.message for reason in await yard.manager.why(job_id))
+
+
+async def test_jobs_that_are_handed_in_tell_since_when_their_scheduler_was_not_heard(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    async with opened(tmp_path, sqlite_url) as yard:
+        waits, runs = await yard.submit(1, "stopq"), await yard.submit(2, "workq")
+        await eventually(partial(yard.is_now, waits, Status.SCHEDULED))
+        await eventually(partial(yard.is_now, runs, Status.RUNNING))
+        assert not await explains(yard, runs, UNHEARD)
+
+        yard.falls_silent()
+        for job_id in (waits, runs):
+            await eventually(partial(explains, yard, job_id, UNHEARD))
+            assert await explains(yard, job_id, "Connection refused")
+        codes = [await yard.why(job_id) for job_id in (waits, runs)]
+        yard.speaks()
+        for job_id in (waits, runs):
+
+            async def is_heard(job_id: str = job_id) -> bool:
+                return not await explains(yard, job_id, UNHEARD)
+
+            await eventually(is_heard)
+
+        assert codes == [{"scheduled"}, {"running"}]
+        await yard.manager.cancel(waits)
+        yard.go()
+        assert (await yard.manager.wait(runs, 30)).exit_code == 3
 
 
 async def test_job_that_appears_after_a_hold_is_held_too(sqlite_url: str, tmp_path: Path) -> None:

@@ -247,3 +247,11 @@ def test_cancel_of_what_cannot_be_reached_is_told_too() -> None:
     found = explain(job, replace(AROUND, unreachable_at=NOW), NOW)
 
     assert [reason.code for reason in found] == ["unreachable", "cancelling"]
+
+
+def test_job_that_runs_while_its_scheduler_is_silent_says_so() -> None:
+    job = replace(JOB, status=Status.RUNNING, site="lab", handle="7", attempt=1)
+
+    (reason,) = explain(job, replace(AROUND, said_there="the scheduler of lab does not tell"), NOW)
+
+    assert reason.message == "attempt 1 is running; the scheduler of lab does not tell"
