@@ -38,8 +38,8 @@ from tests.dialects.shell import install
 
 PACE = Pace(
     files_s=0.1,
-    ask_first_s=0.1,
-    ask_max_s=0.3,
+    ask_first_s=0.2,
+    ask_max_s=0.4,
     gather_s=0.05,
     again_first_s=0.1,
     again_max_s=0.3,
