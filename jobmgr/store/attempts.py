@@ -199,10 +199,23 @@ class Schedule:
     handle: str
 
 
+_SCHEDULE_ATTEMPT = Prepared(
+    sa.update(Attempt)
+    .where(Attempt.job == sa.bindparam("of_job"), Attempt.number == sa.bindparam("of_number"))
+    .values(handle=sa.bindparam("new_handle"))
+)
+_SCHEDULE_JOB = Prepared(
+    sa.update(Job)
+    .where(Job.id == sa.bindparam("of_job"))
+    .values(status=Status.SCHEDULED.value, handle=sa.bindparam("new_handle"), v=Job.v + 1)
+)
+
+
 def schedule(tx: Transaction, items: Sequence[Schedule]) -> list[bool]:
     """Record that attempts wait in foreign queues. False: the attempt is not the caller's any more."""
     held = fenced(tx, [item.key for item in items])
     told: set[Key] = set()
+    rows, new_rows = [], []
     for item in items:
         row = held.get(item.key)
         if row is None or item.key in told:
@@ -211,23 +224,17 @@ def schedule(tx: Transaction, items: Sequence[Schedule]) -> list[bool]:
         if row.unreachable_at is not None:
             mark_reachable(tx, row)
             row = fenced(tx, [item.key])[item.key]
-        tx.connection.execute(
-            sa.update(Attempt)
-            .where(Attempt.job == row.job, Attempt.number == row.number)
-            .values(handle=item.handle)
-        )
+        rows.append({"of_job": row.job, "of_number": row.number, "new_handle": item.handle})
         if row.hold_untold is not None or row.priority_untold is not None:
             tx.topics.add(Topic.WISH)
         if row.status != Status.CLAIMED:
             continue
         tx.move(row.queue, row.status, Status.SCHEDULED)
-        tx.connection.execute(
-            sa.update(Job)
-            .where(Job.id == row.id)
-            .values(status=Status.SCHEDULED.value, handle=item.handle, v=row.v + 1)
-        )
+        new_rows.append(rows[-1])
         about = about_row(row, row.v + 1)
         tx.record("scheduled", about, status=Status.SCHEDULED, attempt=row.number, handle=item.handle)
+    _SCHEDULE_ATTEMPT.run(tx.connection, rows)
+    _SCHEDULE_JOB.run(tx.connection, new_rows)
     return [item.key in held for item in items]
 
 
