@@ -39,9 +39,14 @@ from jobmgr.dialects.slurm_order import directives, nice
 # listing, SLURM_* are copied into jobs. Only where the cluster is, and who asks, is left to the site.
 # Times are asked for as seconds since 1970, because what is written by default is local time without a zone.
 _RUN = r"""
-for name in $(env | sed -n 's/^\(S[A-Z]*_[A-Z0-9_]*\)=.*/\1/p'); do
+set -f
+IFS='
+'
+for name in $(export -p); do
+    name=${name%%=*}
+    name=${name##* }
     case $name in
-        SLURM_CONF | SLURM_JWT) ;;
+        *[!A-Z0-9_]* | SLURM_CONF | SLURM_JWT) ;;
         SLURM_* | SBATCH_* | SQUEUE_* | SACCT_* | SCANCEL_* | SCONTROL_* | SINFO_*) unset "$name" ;;
     esac
 done
