@@ -21,5 +21,3 @@ _jm_decide() {
     case $(cat "$_jm_control/gate" 2>/dev/null) in *"\"nonce\": \"$_jm_nonce\""*) return 0 ;; esac
     return 1
 }
-
-_jm_nonce=$(od -An -N8 -tx1 /dev/urandom | tr -d ' \n')

@@ -1,3 +1,5 @@
+_jm_nonce=$(od -An -N8 -tx1 /dev/urandom | tr -d ' \n')
+
 _jm_refuse() {
     echo "jobmgr: $1" >&2
     rm -f "$_jm_control/exit.$_jm_nonce"
