@@ -28,8 +28,9 @@ async def put(request: web.Request, body: SiteAsked) -> web.Response:
 
 async def change(request: web.Request, body: SiteChange) -> web.Response:
     """Disable a site, or enable it."""
-    name = request.match_info["name"]
-    return reply(site_answer(await manager_of(request).enable_site(name, enabled=body.enabled)))
+    manager = manager_of(request)
+    site = await manager.enable_site(request.match_info["name"], enabled=body.enabled)
+    return reply(site_answer(site, manager.site_trouble(site)))
 
 
 async def remove(request: web.Request) -> web.Response:

@@ -211,8 +211,9 @@ async def opened(folder: Path, database_url: str, *, max_submitted: int = 100) -
     )
     feed = Feed(database)
     database.on_commit(feed.notice)
+    local = LocalTransport({})
     yard.manager.parts = Parts(
-        database, dispatcher, feed, work / "runs", "host", "somebody", LocalTransport({})
+        database, dispatcher, feed, work / "runs", "host", "somebody", local, lambda _: local
     )
     await database.write(
         sites.put, Site("lab", dialect="pbs", work_dir="/there", max_submitted=max_submitted)

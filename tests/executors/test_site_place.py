@@ -277,7 +277,7 @@ VERBS: dict[str, Callable[[Place, Path], Awaitable[object]]] = {
     "look": lambda place, _: look(place),
     "void": lambda place, _: place.void([(PLACE, TOKEN)]),
     "settle": lambda place, _: place.settle([(PLACE, "77")]),
-    "missing": lambda place, _: place.missing(PLACE, ["result"]),
+    "missing": lambda place, _: place.missing([(PLACE, ["result"])]),
     "roots": lambda place, _: place.make_roots(),
 }
 
