@@ -34,6 +34,7 @@ _PLAIN: Mapping[str, type[JobmgrError]] = MappingProxyType(
 _OF_SITES = (
     errors.SiteError,
     errors.SiteUnreachable,
+    errors.OtherDirectory,
     errors.HostKeyRefused,
     errors.LoginRefused,
     errors.SiteSilent,
