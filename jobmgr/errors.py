@@ -67,6 +67,16 @@ class JobNotFound(NotFound):
         self.job_id = job_id
 
 
+class NotASimulation(NotFound):
+    """The job was not made of a configuration."""
+
+    code = "not_a_simulation"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"job {job_id!r} is no simulation: it was submitted as a command")
+        self.job_id = job_id
+
+
 class QueueNotFound(NotFound):
     """No queue has this name; `field` says where in the submitted jobs it stood, if it did, as `jobs[3].queue`."""
 
@@ -109,6 +119,17 @@ class JobExists(Conflict):
     def __init__(self, job_id: str) -> None:
         super().__init__(f"a job {job_id!r} exists already; choose another job_id or leave it out")
         self.job_id = job_id
+
+
+class SimulationExists(JobExists):
+    """The id is that of a job with another configuration, of which the fields `different` differ."""
+
+    def __init__(self, job_id: str, different: Sequence[str]) -> None:
+        super().__init__(job_id)
+        how = f"another configuration ({', '.join(different)})" if different else "something else"
+        self.args = (f"jobid: a job {job_id!r} with {how} is stored; choose another jobid or leave it out",)
+        self.different = tuple(different)
+        self.field = "jobid"
 
 
 class KeyReused(Conflict):
@@ -210,6 +231,10 @@ class ServiceUnreachable(JobmgrError):
         self.url = url
 
 
+class NobodyListens(ServiceUnreachable):
+    """The connection was refused: no program at all is at the URL, so none has got what was to be sent."""
+
+
 class NoServiceRunning(ServiceUnreachable):
     """No service of this state directory runs, and no other service was named."""
 
@@ -232,6 +257,12 @@ class AnswerLost(JobmgrError):
         )
         self.url = url
         self.look = look
+
+
+class NotRunning(JobmgrError, RuntimeError):
+    """What was asked needs a service, which this program did not start, or stopped meanwhile."""
+
+    code = "not_running"
 
 
 class RemoteError(JobmgrError):
@@ -283,6 +314,19 @@ class SubmitDoubtful(SubmitError):
 
     code = "submit_doubtful"
     said = "did not say clearly whether it took the job; look for it in the queue before you submit it again"
+
+
+class SimulationFailed(JobmgrError):
+    """A simulation that was run by this program itself ended with an error; `stderr` is what it said."""
+
+    code = "simulation_failed"
+
+    def __init__(self, job_id: str, exit_code: int, stderr: str) -> None:
+        said = stderr.strip()[-500:] or "it said nothing on its standard error"
+        super().__init__(f"simulation {job_id!r} ended with {exit_code}: {said}")
+        self.job_id = job_id
+        self.exit_code = exit_code
+        self.stderr = stderr
 
 
 class WaitTimeout(JobmgrError):

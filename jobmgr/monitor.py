@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import takewhile
@@ -42,12 +43,25 @@ class Machine:
 class ResourceMonitor:
     """Samples the machine and the file system of `directory`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._directory = directory
+        self._monotonic = monotonic
+        self._last: tuple[float, Sample] | None = None
         psutil.cpu_percent(interval=None)  # the first call has nothing to compare with and answers 0
+
+    def recent(self, within_s: float = 1.0) -> Sample:
+        """The last sample, if it is that fresh, else a new one: load needs some time to be the mean of."""
+        if self._last is not None and self._monotonic() - self._last[0] <= within_s:
+            return self._last[1]
+        return self.sample()
 
     def sample(self) -> Sample:
         """The machine as it is now."""
+        sample = self._look()
+        self._last = (self._monotonic(), sample)
+        return sample
+
+    def _look(self) -> Sample:
         memory = psutil.virtual_memory()
         disk = psutil.disk_usage(str(self._directory))
         return Sample(

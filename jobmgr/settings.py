@@ -24,7 +24,8 @@ class Settings:
 
     `home` is the state directory; `database` and `work_dir` lie in it unless set. `url` is the service that
     commands talk to; None: the running one of `home`. Limits left at None are taken from what is stored in the
-    database, and failing that from the machine.
+    database, and failing that from the machine. `hfss_programs` are paths of programs, or of directories of them, that
+    clients may name as ansysedt, with colons between; None: see docs/hfss.md.
     """
 
     home: Path
@@ -41,6 +42,7 @@ class Settings:
     cancel_grace_s: float = 10.0
     poll_s: float = 1.0
     heartbeat_s: float = 5.0
+    hfss_programs: str | None = None
 
     @property
     def token_file(self) -> Path:
@@ -147,6 +149,7 @@ _RULES: Mapping[str, _Rule] = {
     "cancel_grace_s": _Rule(float, "a number of seconds from 0 to 86400", 0, 86400),
     "poll_s": _Rule(float, "a number of seconds from 0.01 to 3600", 0.01, 3600),
     "heartbeat_s": _Rule(float, "a number of seconds from 0.1 to 3600", 0.1, 3600),
+    "hfss_programs": _Rule(str, "the paths of programs, with colons between"),
 }
 
 

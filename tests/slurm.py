@@ -20,6 +20,8 @@ from tests.postgresql import fast_directory
 
 NODES = ("n1", "n2", "n3")
 MAX_ARRAY_SIZE = 1001
+# Of a node: what a simulation asks for that says nothing else.
+MEMORY_MB = 4096
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 30.0
 # Debian puts the daemons there, and users seldom have it on their PATH.
@@ -86,7 +88,7 @@ _WITHOUT_ACCOUNTING = """\
 EnforcePartLimits=NO
 AccountingStorageType=accounting_storage/none"""
 _NODE = (
-    "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=4 RealMemory=4000 "
+    "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=4 RealMemory={memory} "
     "Gres=gpu:a100:2 Feature=fast,{name} State=UNKNOWN"
 )
 _DATABASE_DAEMON = """\
@@ -246,7 +248,8 @@ class Slurm:
             **{f"{name}_port": port for name, port in self._ports.items()},
         }
         nodes = "\n".join(
-            _NODE.format(name=name, host=facts["host"], port=self._ports[name]) for name in NODES
+            _NODE.format(name=name, host=facts["host"], port=self._ports[name], memory=MEMORY_MB)
+            for name in NODES
         )
         accounting = (_WITH_ACCOUNTING if self.has_accounting else _WITHOUT_ACCOUNTING).format(**facts)
         self._configuration.write_text(_CONFIGURATION.format(**facts, nodes=nodes, accounting=accounting))

@@ -122,7 +122,8 @@ class Admission:
 def judge(limits: ResourceLimits, sample: Sample, closed: Mapping[str, str]) -> dict[str, str]:
     """Which limits stop all starts: a sentence for each, by name. `closed` is the judgement before."""
     found = {}
-    if limits.max_cpu_percent is not None:
+    # A load above 100 % there is not, so the margin must not make that limit one.
+    if limits.max_cpu_percent is not None and limits.max_cpu_percent < 100:
         margin = _CPU_MARGIN_PERCENT if "max_cpu_percent" in closed else 0.0
         if sample.cpu_percent > max(limits.max_cpu_percent - margin, 0.0):
             found["max_cpu_percent"] = (

@@ -63,6 +63,7 @@ class JobSpec:
     """What is to run, and after which jobs; frozen once the job leaves draft.
 
     `grown` is what the next attempt asks for instead of that in `resources`, because one before had too little.
+    `payload` is what the job was made of, if it was not made of a command.
     """
 
     command: tuple[str, ...]
@@ -74,6 +75,7 @@ class JobSpec:
     success: Success = field(default_factory=Success)
     depends_on: tuple[Dependency, ...] = ()
     grown: Resources = field(default_factory=Resources)
+    payload: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,8 @@ class NewJob:
     """One job as it is handed to the store: checked, normalised, defaults filled in.
 
     Without a `site`, `executor` says of which kind its site is; the store knows the sites. Of one `key` its user has
-    one job; `fingerprint` tells the same job again from another one. `at` is where the job stood in its request
-    (`jobs[3].`), for errors to name the field by.
+    one job; `fingerprint` tells the same job again from another one. `kind` says what `payload` is, as JSON has it:
+    what the job was made of. `at` is where the job stood in its request (`jobs[3].`), for errors to name the field by.
     """
 
     job_id: str
@@ -100,6 +102,8 @@ class NewJob:
     extended_properties: Mapping[str, Any] = field(default_factory=dict)
     key: str | None = None
     fingerprint: str | None = None
+    kind: str | None = None
+    payload: Mapping[str, Any] | None = None
     at: str = ""
 
 
@@ -113,7 +117,10 @@ class JobError:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as everybody sees it: one row, at version `v`. Times are aware UTC."""
+    """A job as everybody sees it: one row, at version `v`. Times are aware UTC.
+
+    `kind` is that of what it was made of; None: of a command.
+    """
 
     job_id: str
     name: str
@@ -143,6 +150,7 @@ class Job:
     extended_properties: Mapping[str, Any]
     key: str | None
     v: int
+    kind: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,3 +33,17 @@ class Queue:
     paused: bool
     max_running: int | None
     counts: Mapping[Tally, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How many queued jobs there are of each priority, and how many run on this machine, of `slots`."""
+
+    by_priority: Mapping[int, int]
+    running: int
+    slots: int
+
+    @property
+    def queued(self) -> int:
+        """Of all priorities."""
+        return sum(self.by_priority.values())

@@ -35,11 +35,14 @@ def as_list(config: HFSSSimulationConfig) -> list[str]:
     ]
 
 
+def in_job(config: HFSSSimulationConfig, scheduler: SchedulerType) -> list[str]:
+    """What the job of a scheduler runs, each argument by itself."""
+    return [config.ansys_edt_path, "-jobid", config.jobid, *_machines(config, scheduler), *_rest(config)]
+
+
 def as_text(config: HFSSSimulationConfig, scheduler: SchedulerType) -> str:
     """The same as one line for a POSIX shell."""
-    return quoting.words(
-        (config.ansys_edt_path, "-jobid", config.jobid, *_machines(config, scheduler), *_rest(config))
-    )
+    return quoting.words(in_job(config, scheduler))
 
 
 def as_windows_text(config: HFSSSimulationConfig, scheduler: SchedulerType) -> str:

@@ -31,6 +31,7 @@ _PROJECT = re.compile(r"Project:([^,]+),\s*Design:([^,]+)")
 _USER = re.compile(r"Running as user\s*:\s*(\S.*)")
 _COMMAND = re.compile(r'Using command line:\s*(".+")')
 _FILE = re.compile(r"Batch Solve/Save:\s*(\S.*)")
+_JOB_ID = re.compile(r"\s-jobid\s+([^\s\"]+)")
 _MESH = "[PROFILE] Initial Meshing"
 _TETRAHEDRA = re.compile(rf"Tetrahedra:\s*{_COUNT}")
 _MATRIX = re.compile(rf"Matrix size:\s*{_COUNT}")
@@ -46,6 +47,17 @@ _SWEEP_TYPE = re.compile(r"\b(Interpolating|Discrete|Fast)\b")
 _FREQUENCIES = re.compile(rf"{_COUNT}\s*Frequencies")
 _SOLVED = re.compile(rf"Frequency - {_AMOUNT}\s*{_HERTZ}", re.IGNORECASE)
 _ERROR = re.compile(r"\[error\]|\*\*\* ERROR \*\*\*", re.IGNORECASE)
+
+
+def job_named(data: bytes) -> str | None:
+    """The id of the job for which the program was started, as the first lines of its log say.
+
+    None if they do not say it, or not yet: in a step of a SLURM job ansysedt is told of none.
+    """
+    reader = LogReader()
+    reader.feed(data)
+    match = _JOB_ID.search(reader.project.cmd_line)
+    return None if match is None else match[1]
 
 
 class Stage(StrEnum):
@@ -153,6 +165,11 @@ class LogReader:
             },
         }
 
+    @property
+    def project(self) -> Project:
+        """Whose run it is."""
+        return self._project
+
     def passes(self) -> list[AdaptivePass]:
         """The passes that have ended. The last one may be that which converged."""
         return [
@@ -171,20 +188,28 @@ class LogReader:
             case Stage.STARTING:
                 return ""
             case Stage.MESHING:
-                return "initial mesh"
+                return ", ".join(("initial mesh", *_tetrahedra(self._mesh.tetrahedra)))
             case Stage.ADAPTING:
                 return self._progress_of_passes()
             case Stage.SWEEPING:
-                return f"sweep, {len(self._solved)} of {self._frequencies} frequencies solved"
+                sweep = f"sweep {len(self._solved)}/{self._frequencies}"
+                return ", ".join(part for part in (self._progress_of_passes(), sweep) if part)
 
     def _progress_of_passes(self) -> str:
-        if self.is_converged and self._current is None:
-            return f"converged after {len(self._passes)} passes"
-        number = self._current.pass_nr if self._current is not None else self._passes[-1].pass_nr
-        deltas = [
-            each.delta_s for each in (*self._passes, self._current) if each and each.delta_s is not None
-        ]
-        return f"adaptive pass {number}" + (f", delta S {deltas[-1]:g}" if deltas else "")
+        """`pass 3, 41,208 tetrahedra, delta S 0.021`; what was not said yet of this pass is that of the one before."""
+        passes = [*self._passes, *([self._current] if self._current is not None else [])]
+        if not passes:
+            return ""
+        meshes = [each.tetrahedra for each in passes if each.tetrahedra]
+        deltas = [each.delta_s for each in passes if each.delta_s is not None]
+        is_over = self.is_converged and self._current is None
+        return ", ".join(
+            (
+                f"converged after {len(passes)} passes" if is_over else f"pass {passes[-1].pass_nr}",
+                *_tetrahedra(meshes[-1] if meshes else None),
+                *([f"delta S {deltas[-1]:g}"] if deltas else []),
+            )
+        )
 
     def _sweep(self) -> dict[str, Any] | None:
         if not self._frequencies:
@@ -257,6 +282,10 @@ class LogReader:
             self._solved += [frequency_hz] if frequency_hz is not None else []
         if self._frequencies and (match := _ELAPSED.search(line)):
             self._sweep_elapsed_sec = _seconds(match[1])
+
+
+def _tetrahedra(count: int | None) -> list[str]:
+    return [] if not count else [f"{count:,} tetrahedra"]
 
 
 def _with_mesh(mesh: InitialMesh, line: str) -> InitialMesh:

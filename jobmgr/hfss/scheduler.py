@@ -44,6 +44,13 @@ class SchedulerType(StrEnum):
     PBS = "pbs"
     WINDOWS_HPC = "windows_hpc"
 
+    @classmethod
+    def of(cls, word: str) -> SchedulerType:
+        """The one of this name, in small letters or capitals. Raises InvalidConfig."""
+        if word.lower() not in set(cls):
+            raise InvalidConfig("scheduler_type", f"{word[:100]!r} is none of {', '.join(cls)}")
+        return cls(word.lower())
+
 
 class SchedulerOptions(Value, frozen=True):
     """Resources, and who pays for them.

@@ -7,6 +7,7 @@ import posixpath
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, assert_never
 
 from msgspec import structs
@@ -79,9 +80,8 @@ def text(config: HFSSSimulationConfig, language: Dialect) -> str:
 
 def order(config: HFSSSimulationConfig, scheduler: SchedulerType) -> Order:
     """The submission. It runs, and writes `JOBID.out` and `JOBID.err`, in the directory of the project."""
-    paths = ntpath if _OF_WINDOWS.match(config.project_path) is not None else posixpath
-    # The job starts in another directory.
-    config = structs.replace(config, project_path=_absolute(config.project_path))
+    config = absolute(config)
+    paths = _paths(config.project_path)
     directory = paths.dirname(config.project_path)
     return Order(
         name=_name(config.jobid, scheduler),
@@ -89,14 +89,28 @@ def order(config: HFSSSimulationConfig, scheduler: SchedulerType) -> Order:
         stdout=paths.join(directory, f"{config.jobid}.out"),
         stderr=paths.join(directory, f"{config.jobid}.err"),
         cwd=directory,
-        resources=_resources(config.scheduler_options, scheduler),
+        resources=resources(config.scheduler_options, scheduler),
     )
+
+
+def absolute(config: HFSSSimulationConfig) -> HFSSSimulationConfig:
+    """The same, for a job that starts in another directory than this process."""
+    return structs.replace(config, project_path=_absolute(config.project_path))
+
+
+def directory(project_path: str) -> str:
+    """Where a project lies."""
+    return str(_paths(project_path).dirname(project_path))
 
 
 def renamed(error: InvalidRequest) -> InvalidConfig:
     """The same about a configuration: its own names of the fields."""
     own = _FIELDS.get(error.field, error.field.replace("resources", "scheduler_options", 1))
     return InvalidConfig(own, error.message)
+
+
+def _paths(path: str) -> ModuleType:
+    return ntpath if _OF_WINDOWS.match(path) is not None else posixpath
 
 
 def _absolute(path: str) -> str:
@@ -111,7 +125,8 @@ def _name(jobid: str, scheduler: SchedulerType) -> str:
     )
 
 
-def _resources(options: SchedulerOptions, scheduler: SchedulerType) -> Resources:
+def resources(options: SchedulerOptions, scheduler: SchedulerType) -> Resources:
+    """What is asked of this scheduler. Raises InvalidConfig."""
     priority = _PRIORITIES[scheduler].get(options.priority)
     if options.run_as_administrator and scheduler is SchedulerType.WINDOWS_HPC:
         raise InvalidConfig(
@@ -147,24 +162,33 @@ def _gpus_per_node(options: SchedulerOptions) -> int | None:
     return each or None
 
 
-def _body(config: HFSSSimulationConfig, scheduler: SchedulerType) -> str:
-    """What the job runs. The program comes last, so that how it ends is how the job ends."""
+def argv(config: HFSSSimulationConfig, scheduler: SchedulerType) -> list[str]:
+    """The program that the job of this scheduler runs, and its arguments."""
     match scheduler:
         case SchedulerType.SLURM:
-            return f"{_in_slurm(config)}\n"
-        case SchedulerType.LSF:
-            # bsub hands hardly anything of the environment on: where licences are, the site's module knows.
-            module = "if command -v module >/dev/null 2>&1; then module load ansys; fi"
-            return f"{module}\n{command.as_text(config, scheduler)}\n"
-        case SchedulerType.PBS | SchedulerType.WINDOWS_HPC:
-            return f"{command.as_text(config, scheduler)}\n"
+            return _in_slurm(config)
+        case SchedulerType.LSF | SchedulerType.PBS | SchedulerType.WINDOWS_HPC:
+            return command.in_job(config, scheduler)
         case SchedulerType.NONE:
-            raise InvalidConfig("scheduler_type", "a run without a scheduler has no batch script")
+            return command.as_list(config)
         case _:
             assert_never(scheduler)
 
 
-def _in_slurm(config: HFSSSimulationConfig) -> str:
+def setup(scheduler: SchedulerType) -> tuple[str, ...]:
+    """The lines of shell that come before it."""
+    if scheduler is SchedulerType.LSF:
+        # bsub hands hardly anything of the environment on: where licences are, the site's module knows.
+        return ("if command -v module >/dev/null 2>&1; then module load ansys; fi",)
+    return ()
+
+
+def _body(config: HFSSSimulationConfig, scheduler: SchedulerType) -> str:
+    """What the job runs. The program comes last, so that how it ends is how the job ends."""
+    return "".join(f"{line}\n" for line in (*setup(scheduler), quoting.words(argv(config, scheduler))))
+
+
+def _in_slurm(config: HFSSSimulationConfig) -> list[str]:
     """ANSYS's own launcher starts ansysedt in one step, and its engines through the wrapper, in others of the same job.
 
     Source: the scripts that ANSYS ships in `schedulers/scripts/utils`, as pyedb 0.64.0 called them.
@@ -188,4 +212,4 @@ def _in_slurm(config: HFSSSimulationConfig) -> str:
         "--mem-per-cpu=0",
     )
     launcher = posixpath.join(scripts, "ansysedt_launcher.sh")
-    return quoting.words((launcher, "/usr/bin/env", *variables, *step, "--overlap", *command.in_step(config)))
+    return [launcher, "/usr/bin/env", *variables, *step, "--overlap", *command.in_step(config)]

@@ -10,8 +10,11 @@ from typing import TypeVar
 from jobmgr.dispatch.dispatcher import Dispatcher
 from jobmgr.domain.once import Once
 from jobmgr.domain.site import Site
+from jobmgr.hfss.program import Programs
 from jobmgr.manager.feed import Feed
+from jobmgr.manager.reading import Readings
 from jobmgr.manager.recall import Recall
+from jobmgr.monitor import ResourceMonitor
 from jobmgr.store.engine import Batch, Database
 from jobmgr.transports.transport import Transport
 
@@ -21,18 +24,26 @@ Result = TypeVar("Result")
 
 @dataclass(slots=True)
 class Parts:
-    """The running parts a manager works with; the composition root makes them."""
+    """The running parts a manager works with; the composition root makes them.
+
+    `service` is its host; its limits are stored under `limits_name`.
+    """
 
     database: Database
     dispatcher: Dispatcher
     feed: Feed
     runs: Path
     service: str
+    limits_name: str
     user: str
-    # Commands of this machine, the way to a site, and what schedulers told lately.
+    # Commands of this machine, the way to a site, the state of this machine, what clients may name as ansysedt, what
+    # schedulers told lately, and what logs of simulations said.
     here: Transport
     way_to: Callable[[Site], Transport]
+    monitor: ResourceMonitor
+    programs: Programs
     recall: Recall = field(default_factory=Recall)
+    readings: Readings = field(default_factory=Readings)
 
 
 class Core:
@@ -56,6 +67,11 @@ class Core:
     def feed(self) -> Feed:
         """The event stream."""
         return self.parts.feed
+
+    @property
+    def programs(self) -> Programs:
+        """Which programs clients may name as ansysedt."""
+        return self.parts.programs
 
     @property
     def user(self) -> str:

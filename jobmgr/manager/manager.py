@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from jobmgr.domain.once import Once
-from jobmgr.manager.cluster import Clusters
-from jobmgr.manager.files import Files
 from jobmgr.manager.jobs import Jobs
+from jobmgr.manager.progress import Progresses
 from jobmgr.manager.queues import Queues
 from jobmgr.manager.sites import Sites
 
 
-class Manager(Jobs, Files, Queues, Sites, Clusters):
-    """What front doors hold: the verbs on jobs, their files, queues, limits, sites and their clusters."""
+class Manager(Jobs, Queues, Sites, Progresses):
+    """What front doors hold: the verbs on jobs, their files, queues, limits, sites, their clusters, and simulations."""
 
     def under(self, once: Once) -> Manager:
         """The same verbs, of which one is called: its change is made once, and answered alike when asked for again.

@@ -8,20 +8,31 @@ from typing import Any
 import msgspec
 
 from jobmgr.domain.limits import ResourceLimits
-from jobmgr.domain.queue import Queue
+from jobmgr.domain.queue import Backlog, Queue
+from jobmgr.domain.site import LOCAL
 from jobmgr.errors import InvalidRequest
 from jobmgr.manager.core import Core
+from jobmgr.monitor import Sample
 from jobmgr.store import events, queues
 from jobmgr.store.queues import LimitsChange, QueueChange
 from jobmgr.wire.submission import check_queue_name
 
 
 class Queues(Core):
-    """Queues, limits, readiness."""
+    """Queues, limits, readiness, and the machine under them."""
 
     async def queues(self) -> Sequence[Queue]:
         """All queues with their tallies."""
         return await self.database.read(queues.listing)
+
+    async def backlog(self) -> Backlog:
+        """What waits in all queues, by priority, and what runs on this machine."""
+        by_priority = await self.database.read(queues.backlog)
+        return Backlog(by_priority, self.dispatcher.roster.count(LOCAL), self.dispatcher.admission.slots)
+
+    def resources(self) -> Sample:
+        """This machine as it is now, or was a second ago."""
+        return self.parts.monitor.recent()
 
     async def update_queue(
         self,
@@ -49,11 +60,11 @@ class Queues(Core):
 
     async def update_limits(self, **changes: Any) -> ResourceLimits:
         """Change limits, by name; stored, so they survive a restart. Raises InvalidRequest; nothing changes then."""
-        stored = await self._write(queues.set_limits, LimitsChange(self.parts.service, changes))
+        stored = await self._write(queues.set_limits, LimitsChange(self.parts.limits_name, changes))
         # What was stored may be long ago, if the change was asked for again. The writer's answers come in the order of
         # commits, so the last one stands here too.
         admission = self.dispatcher.admission
-        admission.limits = await self.database.write(queues.present_limits, self.parts.service)
+        admission.limits = await self.database.write(queues.present_limits, self.parts.limits_name)
         self.dispatcher.limits_changed()
         return admission.effective(stored)
 

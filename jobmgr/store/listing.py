@@ -183,6 +183,7 @@ def spec(connection: sa.Connection, job_id: str) -> JobSpec:
         success=Success(tuple(row.exit_codes), tuple(row.required_files)),
         depends_on=dependencies.of(connection, row.job),
         grown=Resources.of(row.grown or {}),
+        payload=row.payload,
     )
 
 

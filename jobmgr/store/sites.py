@@ -137,6 +137,24 @@ def put(tx: Transaction, sites: Sequence[SiteView]) -> list[SiteView]:
     return [_put(tx, site) for site in sites]
 
 
+def ensure(tx: Transaction, sites: Sequence[SiteView]) -> list[SiteView]:
+    """Store sites, each unless there is one of its kind, which is answered instead.
+
+    Raises Conflict if its name is that of a site of another kind.
+    """
+    answers = []
+    for site in sites:
+        there = listing(tx.connection)
+        if any(one.name == site.name and one.dialect != site.dialect for one in there):
+            raise Conflict(
+                f"the site {site.name} is of another kind;"
+                f" `jobmgr site add NAME --kind {site.dialect}` makes one of this"
+            )
+        fitting = [one for one in there if one.dialect == site.dialect]
+        answers.append(fitting[0] if fitting else _put(tx, site))
+    return answers
+
+
 def _put(tx: Transaction, site: SiteView) -> SiteView:
     row = _locked(tx, site.name)
     values = {

@@ -25,14 +25,14 @@ _INSERT_JOBS = Prepared(
     (
         "id", "job_id", "status", "v", "queue", "site", "priority", "user", "key", "name", "description", "cpus",
         "memory_bytes", "gpus", "draft", "due_at", "deps_left", "attempt", "attempts_counted", "created_at",
-        "queued_at", "extended_properties",
+        "queued_at", "extended_properties", "kind",
     ),
 )  # fmt: skip
 _INSERT_SPECS = Prepared(
     sa.insert(Spec),
     (
         "job", "command", "env", "cwd", "walltime_s", "resources", "max_attempts", "backoff_s", "retry_on", "growth",
-        "on_lost", "exit_codes", "required_files", "fingerprint",
+        "on_lost", "exit_codes", "required_files", "fingerprint", "payload",
     ),
 )  # fmt: skip
 # Taken before the insert, because what an insert returns comes in no order. SQLite has no sequences, but one writer.
@@ -195,6 +195,7 @@ def _job_row(key: int, job: NewJob, tx: Transaction) -> dict[str, Any]:
         "created_at": tx.now,
         "queued_at": tx.now if status is Status.QUEUED else None,
         "extended_properties": job.extended_properties,
+        "kind": job.kind,
     }
 
 
@@ -215,4 +216,5 @@ def _spec_row(key: int, job: NewJob) -> dict[str, Any]:
         "exit_codes": spec.success.exit_codes,
         "required_files": spec.success.required_files,
         "fingerprint": job.fingerprint,
+        "payload": job.payload,
     }

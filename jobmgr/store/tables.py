@@ -184,7 +184,8 @@ class Spec(Base):
     on_lost: Mapped[str] = mapped_column(sa.Text)
     exit_codes: Mapped[list[int]] = mapped_column(sa.JSON)
     required_files: Mapped[list[str]] = mapped_column(sa.JSON)
-    payload: Mapped[Any | None] = mapped_column(sa.JSON)
+    # What a job of a kind (`jobs.kind`) was made of.
+    payload: Mapped[Any | None] = mapped_column(_JsonOrNull)
     # Of a job with a key: what was submitted, to tell a repetition from another job.
     fingerprint: Mapped[str | None] = mapped_column(sa.Text)
 

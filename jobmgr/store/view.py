@@ -24,20 +24,20 @@ from jobmgr.wire.answers import ErrorAnswer, JobAnswer
 Properties = Callable[[str], Any]
 
 
-class _Travelling(FunctionElement[str]):
+class travelling(FunctionElement[str]):  # noqa: N801 -- said in statements as a function
     """A time as `translation.moment_text` writes it; null stays null."""
 
     inherit_cache = True
     type = sa.Text()
 
 
-@compiles(_Travelling, "sqlite")
-def _of_text(element: _Travelling, compiler: Any, **options: Any) -> str:
+@compiles(travelling, "sqlite")
+def _of_text(element: travelling, compiler: Any, **options: Any) -> str:
     return f"replace({compiler.process(element.clauses, **options)}, ' ', 'T') || 'Z'"
 
 
-@compiles(_Travelling, "postgresql")
-def _of_timestamp(element: _Travelling, compiler: Any, **options: Any) -> str:
+@compiles(travelling, "postgresql")
+def _of_timestamp(element: travelling, compiler: Any, **options: Any) -> str:
     moment = compiler.process(element.clauses, **options)
     return f"""to_char({moment} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 
@@ -97,7 +97,7 @@ def _column(name: str) -> Any:
         case "extended_properties":
             return sa.cast(_JOB.extended_properties, sa.Text).label(name)
     column = getattr(_JOB, name)
-    return _Travelling(column).label(name) if isinstance(column.type, Moment) else column
+    return travelling(column).label(name) if isinstance(column.type, Moment) else column
 
 
 _FIELDS = JobAnswer.__struct_fields__

@@ -11,6 +11,7 @@ from jobmgr.domain.job import FileEntry
 from jobmgr.errors import FileMissing, InvalidRequest
 
 MOST_LISTED = 10_000
+MOST_WRITTEN = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,16 @@ class Window:
     def end(self) -> int:
         """The offset of what follows."""
         return self.offset + len(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A file beside an attempt's project: `folder` is absolute and without links. `is_later`: written after its end."""
+
+    folder: str
+    name: str
+    modified_at: datetime
+    is_later: bool
 
 
 class RunFile(Protocol):
@@ -63,6 +74,19 @@ class RunDirectory(Protocol):
         Raises InvalidRequest for a path that is none of a run directory. Here, or when it is read, FileMissing is
         raised for what is not there, is no regular file, may not be read, or leads out.
         """
+        ...
+
+    async def written(self, folder: str, beginning: str, ending: str) -> Sequence[Written]:
+        """The regular files `folder/BEGINNING.../...ENDING` that were written since this attempt began, newest first.
+
+        `folder` is any directory of that machine, absolute. Compared are times of files, those of the attempt's
+        gate and exit record among them, and no clocks. At most MOST_WRITTEN; none without a folder, or a gate.
+        Raises SiteUnreachable, SiteSilent, SiteRefused.
+        """
+        ...
+
+    async def open_written(self, file: Written) -> RunFile:
+        """One of these. Raises as `open` does."""
         ...
 
 

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from jobmgr.domain.job import FileEntry
 from jobmgr.errors import FileMissing
-from jobmgr.transports.directory import MOST_LISTED, Window, checked, leads_out, missing, moment
+from jobmgr.transports.directory import (
+    MOST_LISTED,
+    MOST_WRITTEN,
+    Window,
+    Written,
+    checked,
+    leads_out,
+    missing,
+    moment,
+)
 
 
 class LocalDirectory:
@@ -28,6 +38,33 @@ class LocalDirectory:
         """As the contract says; the file is open then."""
         file = await asyncio.to_thread(self._open, checked(path))
         return LocalFile(Path(path).name, file)
+
+    async def written(self, folder: str, beginning: str, ending: str) -> Sequence[Written]:
+        """As the contract says."""
+        return await asyncio.to_thread(self._written, folder, beginning, ending)
+
+    async def open_written(self, file: Written) -> LocalFile:
+        """As the contract says; the file is open then."""
+        return await LocalDirectory(file.folder).open(file.name)
+
+    def _written(self, folder: str, beginning: str, ending: str) -> list[Written]:
+        control = self._path.parents[2] / "control" / self._path.parent.name / self._path.name
+        began = _modified_ns(control / "gate")
+        if began is None:
+            return []
+        ended = _modified_ns(control / "exit")
+        root = os.path.realpath(folder)
+        found = []
+        for inner in _entries(root):
+            if not inner.name.startswith(beginning) or not inner.is_dir(follow_symlinks=False):
+                continue
+            for file in _entries(inner.path):
+                changed = _modified_ns(Path(file.path)) if file.name.endswith(ending) else None
+                if changed is not None and changed > began:
+                    is_later = ended is not None and changed > ended
+                    found.append((changed, Written(inner.path, file.name, moment(changed / 1e9), is_later)))
+        found.sort(key=lambda each: each[0], reverse=True)
+        return [each for _, each in found[:MOST_WRITTEN]]
 
     def _list(self) -> list[FileEntry]:
         root = self._root()
@@ -66,7 +103,7 @@ class LocalDirectory:
 
     def _root(self) -> Path:
         # The job can put a link in the place of its own directory, but not of that of all runs.
-        return self._path.parents[1].resolve() / self._path.parent.name / self._path.name
+        return self._path.parent.parent.resolve() / self._path.parent.name / self._path.name
 
 
 class LocalFile:
@@ -94,6 +131,21 @@ class LocalFile:
             return Window(b"", offset, size_bytes)
         self._file.seek(offset)
         return Window(self._file.read(length), offset, size_bytes)
+
+
+def _entries(path: str) -> Iterator[os.DirEntry[str]]:
+    # Not there, or not to be read.
+    with contextlib.suppress(OSError), os.scandir(path) as entries:
+        yield from entries
+
+
+def _modified_ns(path: Path) -> int | None:
+    """When a regular file was written last; None if there is none."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return status.st_mtime_ns if stat.S_ISREG(status.st_mode) else None
 
 
 def open_regular(path: Path) -> BinaryIO:

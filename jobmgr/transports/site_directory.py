@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import PurePosixPath
@@ -10,7 +11,16 @@ from pathlib import PurePosixPath
 from jobmgr.dialects.dialect import Answer, Command
 from jobmgr.domain.job import FileEntry
 from jobmgr.errors import FileMissing, SiteRefused, SiteSilent, SiteUnreachable
-from jobmgr.transports.directory import MOST_LISTED, Window, checked, leads_out, missing, moment
+from jobmgr.transports.directory import (
+    MOST_LISTED,
+    MOST_WRITTEN,
+    Window,
+    Written,
+    checked,
+    leads_out,
+    missing,
+    moment,
+)
 from jobmgr.transports.transport import Transport
 
 READ_MAX_BYTES = 1024**2
@@ -19,6 +29,7 @@ _READERS = 2
 _TURN_WITHIN_S = 5.0
 _ANSWERS_WITHIN_S = 10.0
 _LISTED_MAX_BYTES = 8 * 1024**2
+_SPECIAL = re.compile(r"[\\*?\[]")
 _TEXT = resources.files("jobmgr.transports").joinpath("site_directory.sh").read_text()
 
 
@@ -106,6 +117,21 @@ class SiteDirectory:
         """As the contract says; nothing is asked yet."""
         return SiteFile(self._site, self._path, checked(path))
 
+    async def written(self, folder: str, beginning: str, ending: str) -> Sequence[Written]:
+        """As the contract says."""
+        # As fnmatch has it, where a backslash takes its meaning from what follows.
+        pattern = "*/*".join(_SPECIAL.sub(r"\\\g<0>", part) for part in (beginning, ending))
+        wanted = (folder, pattern, MOST_WRITTEN, _LISTED_MAX_BYTES)
+        head, *lines = (await self._site.ask("written", self._path, folder, *wanted)).split("\n")[:-1] or [
+            " "
+        ]
+        ended, _, root = head.partition(" ")
+        return [_written(root, line, float(ended or "inf")) for line in lines]
+
+    async def open_written(self, file: Written) -> SiteFile:
+        """As the contract says; nothing is asked yet."""
+        return await SiteDirectory(self._site, file.folder).open(file.name)
+
 
 class SiteFile:
     """A file there. It is opened for each reading, and known again by its inode."""
@@ -133,3 +159,9 @@ def _entry(line: str) -> FileEntry:
     size_bytes, modified, path = line.split(" ", 2)
     shown = path.replace("\0", "\n").encode("utf-8", "surrogateescape").decode(errors="replace")
     return FileEntry(shown, int(size_bytes), moment(float(modified)))
+
+
+def _written(root: str, line: str, ended: float) -> Written:
+    modified, path = line.split(" ", 1)
+    place = PurePosixPath(root.replace("\0", "\n"), path.replace("\0", "\n"))
+    return Written(str(place.parent), place.name, moment(float(modified)), float(modified) > ended)

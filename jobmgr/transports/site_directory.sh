@@ -4,8 +4,8 @@
 
 _jm_runs=${2%/*/*}
 # The job can put a link in the place of its own directory, but not of that of all runs.
-_jm_root=$(cd "$_jm_runs" && pwd -P) || exit 1
-_jm_root=$_jm_root${2#"$_jm_runs"}
+_jm_root=$(cd "$_jm_runs/" && pwd -P) || exit 1
+_jm_root=${_jm_root%/}${2#"$_jm_runs"}
 case $1 in
     list) # COUNT BYTES: answers SIZE MODIFIED PATH in lines, newlines of a path as NUL; not more than that
         [ -e "$_jm_root" ] || exit 0
@@ -14,6 +14,15 @@ case $1 in
         # If find did not know -printf, its silence would look like an empty directory.
         find . -prune -printf '' || exit 1
         find . -type f -printf '%s %T@ %P\0' 2>/dev/null | tr '\n\0' '\0\n' | head -n "$3" | head -c "$4"
+        ;;
+    written) # FOLDER PATTERN COUNT BYTES: answers when the attempt ended and what FOLDER really is, then MODIFIED PATH
+        _jm_control=${_jm_runs%/*}/control${2#"$_jm_runs"}
+        [ -f "$_jm_control/gate" ] && cd "$3" 2>/dev/null || exit 0
+        {
+            printf '%s %s\0' "$(find "$_jm_control/exit" -prune -printf '%T@' 2>/dev/null)" "$(pwd -P)"
+            find . -mindepth 2 -maxdepth 2 -type f -path "./$4" -newer "$_jm_control/gate" -printf '%T@ %p\0' 2>/dev/null |
+                sort -z -r -n
+        } | tr '\n\0' '\0\n' | head -n "$(($5 + 1))" | head -c "$6"
         ;;
     read) # PATH OFFSET BYTES IDENTITY: answers SIZE IDENTITY OFFSET, and after a newline the bytes
         # A FIFO would be waited for.

@@ -27,7 +27,7 @@ class ErrorAnswer(Struct):
 
 
 class JobAnswer(Struct):
-    """A job; `v` grows with every change."""
+    """A job; `v` grows with every change. `kind` says what it was made of: a command (null), a simulation (hfss)."""
 
     job_id: str
     name: str
@@ -57,6 +57,7 @@ class JobAnswer(Struct):
     extended_properties: dict[str, Any]
     key: str | None
     v: int
+    kind: str | None = None
 
 
 class JobsAnswer(Struct):
@@ -157,7 +158,7 @@ class SpecAnswer(Struct):
     """What a job runs. Resources that were not asked for are left out; `backoff_s` is in seconds.
 
     `growth` is what a retry asks for more of (`memory_factor`, `memory_max_bytes`, `walltime_factor`,
-    `walltime_max_s`), `grown` what the next attempt asks for by now.
+    `walltime_max_s`), `grown` what the next attempt asks for by now. `payload` is what a job of a `kind` was made of.
     """
 
     command: list[str]
@@ -173,6 +174,7 @@ class SpecAnswer(Struct):
     required_files: list[str]
     depends_on: list[DependencyAnswer]
     grown: dict[str, int | float]
+    payload: dict[str, Any] | None = None
 
 
 class ReasonAnswer(Struct, omit_defaults=True):
@@ -202,6 +204,17 @@ class FilesAnswer(Struct):
     """The files of one attempt's run directory."""
 
     files: list[FileAnswer]
+
+
+class ProgressAnswer(Struct):
+    """How far a simulation is: `line` for people, empty before anything is known; `log` is the file that says so.
+
+    `state` is all that it says: `project`, `init_mesh`, `adaptive`, `sweep`, `log_parser`; null before there is a log.
+    """
+
+    line: str
+    log: str | None
+    state: dict[str, Any] | None
 
 
 class QueueAnswer(Struct):

@@ -29,7 +29,7 @@ from jobmgr.errors import InvalidRequest
 from jobmgr.failure import Failure
 
 QUEUE_NAME = r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}"
-JOB_ID = r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}$"
+JOB_ID = r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}$"
 NEW_ID_LENGTH = 20
 PRIORITY_RANGE = 2**31 - 1
 MAX_PROPERTIES_BYTES = 65_536

@@ -94,6 +94,7 @@ def job_answer(job: Job) -> JobAnswer:
         dict(job.extended_properties),
         job.key,
         job.v,
+        job.kind,
     )
 
 
@@ -128,6 +129,7 @@ def to_job(answer: JobAnswer) -> Job:
         extended_properties=answer.extended_properties,
         key=answer.key,
         v=answer.v,
+        kind=answer.kind,
     )
 
 
@@ -241,6 +243,7 @@ def spec_answer(spec: JobSpec) -> SpecAnswer:
             for dependency in spec.depends_on
         ],
         grown=spec.grown.asked(),
+        payload=None if spec.payload is None else dict(spec.payload),
     )
 
 
@@ -260,6 +263,7 @@ def to_spec(answer: SpecAnswer) -> JobSpec:
             Dependency(dependency.job_id, dependency.when, dependency.met) for dependency in answer.depends_on
         ),
         grown=Resources.of(answer.grown),
+        payload=answer.payload,
     )
 
 

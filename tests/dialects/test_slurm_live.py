@@ -38,7 +38,7 @@ from tests.dialects.slurm_jobs import (
     write,
 )
 from tests.patience import eventually
-from tests.slurm import MAX_ARRAY_SIZE, NODES, Slurm
+from tests.slurm import MAX_ARRAY_SIZE, MEMORY_MB, NODES, Slurm
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -521,7 +521,7 @@ def test_nodes_are_listed_once_with_all_their_partitions(slurm: Slurm) -> None:
 
     assert [node.name for node in nodes] == list(NODES)
     assert nodes[0].partitions == ("debug", "short")
-    assert (nodes[0].cpus, nodes[0].memory_bytes, nodes[0].gpus) == (4, 4000 * 2**20, 2)
+    assert (nodes[0].cpus, nodes[0].memory_bytes, nodes[0].gpus) == (4, MEMORY_MB * 2**20, 2)
 
 
 def test_everything_is_what_has_not_ended(slurm: Slurm, zoo: Zoo) -> None:

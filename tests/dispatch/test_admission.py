@@ -152,6 +152,14 @@ def test_a_value_better_than_an_open_limit_closes_nothing() -> None:
     assert judge(ResourceLimits(max_cpu_percent=80), sample(cpu_percent=79), {}) == {}
 
 
+def test_a_limit_of_all_of_the_cpu_opens_a_closed_door_however_busy_the_machine_is() -> None:
+    closed = judge(ResourceLimits(max_cpu_percent=80), sample(cpu_percent=100), {})
+
+    opened = judge(ResourceLimits(max_cpu_percent=100), sample(cpu_percent=100), closed)
+
+    assert (set(closed), opened) == ({"max_cpu_percent"}, {})
+
+
 def test_lifting_a_limit_opens_the_door() -> None:
     admission = Admission(MACHINE, ResourceLimits(min_memory_gb=1000))
     admission.observe(sample())

@@ -24,6 +24,7 @@ from jobmgr.executors.batch import BatchExecutor
 from jobmgr.executors.local import LocalExecutor
 from jobmgr.executors.pace import Pace
 from jobmgr.executors.protocol import Report
+from jobmgr.hfss.program import Programs
 from jobmgr.manager.core import Parts
 from jobmgr.manager.feed import Feed
 from jobmgr.manager.manager import Manager
@@ -200,11 +201,12 @@ async def opened(folder: Path, database_url: str, *, max_submitted: int = 100) -
     here = LocalExecutor(work, yard.report, base_env={})
     await here.start()
     identity = Identity("me", "host", "boot", "namespace", 1, 1)
+    monitor = ResourceMonitor(work)
     dispatcher = Dispatcher(
         database,
         identity,
         Admission(machine(), ResourceLimits()),
-        ResourceMonitor(work),
+        monitor,
         1.0,
         here,
         yard.make,
@@ -213,7 +215,17 @@ async def opened(folder: Path, database_url: str, *, max_submitted: int = 100) -
     database.on_commit(feed.notice)
     local = LocalTransport({})
     yard.manager.parts = Parts(
-        database, dispatcher, feed, work / "runs", "host", "somebody", local, lambda _: local
+        database,
+        dispatcher,
+        feed,
+        work / "runs",
+        service="host",
+        limits_name="host",
+        user="somebody",
+        here=local,
+        way_to=lambda _: local,
+        monitor=monitor,
+        programs=Programs(),
     )
     await database.write(
         sites.put, Site("lab", dialect="pbs", work_dir="/there", max_submitted=max_submitted)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobmgr.hfss.log import LogReader
+from jobmgr.hfss.log import LogReader, job_named
 from tests.hfss.recorded import DIRECTORY, LOGS
 
 CONVERGED = (DIRECTORY / "converged.log").read_bytes()
@@ -78,17 +78,29 @@ def test_progress_is_told_line_by_line() -> None:
     assert told == [
         "",
         "initial mesh",
-        "adaptive pass 1",
-        "adaptive pass 2",
-        "adaptive pass 2, delta S 0.18423",
-        "adaptive pass 3, delta S 0.18423",
-        "adaptive pass 3, delta S 0.01204",
-        "converged after 3 passes",
-        "sweep, 0 of 201 frequencies solved",
-        "sweep, 1 of 201 frequencies solved",
-        "sweep, 2 of 201 frequencies solved",
-        "sweep, 3 of 201 frequencies solved",
+        "initial mesh, 8,123 tetrahedra",
+        "pass 1",
+        "pass 1, 8,123 tetrahedra",
+        "pass 2, 8,123 tetrahedra",
+        "pass 2, 10,560 tetrahedra",
+        "pass 2, 10,560 tetrahedra, delta S 0.18423",
+        "pass 3, 10,560 tetrahedra, delta S 0.18423",
+        "pass 3, 13,731 tetrahedra, delta S 0.18423",
+        "pass 3, 13,731 tetrahedra, delta S 0.01204",
+        "converged after 3 passes, 13,731 tetrahedra, delta S 0.01204",
+        "converged after 3 passes, 13,731 tetrahedra, delta S 0.01204, sweep 0/201",
+        "converged after 3 passes, 13,731 tetrahedra, delta S 0.01204, sweep 1/201",
+        "converged after 3 passes, 13,731 tetrahedra, delta S 0.01204, sweep 2/201",
+        "converged after 3 passes, 13,731 tetrahedra, delta S 0.01204, sweep 3/201",
     ]
+
+
+def test_a_log_names_the_job_that_it_is_of() -> None:
+    step = CONVERGED.replace(b"-jobid patch_1 ", b"-distributed ")
+
+    assert job_named(CONVERGED) == "patch_1"
+    assert job_named(step) is None
+    assert job_named(CONVERGED[:200]) is None
 
 
 def test_what_is_not_there_yet_is_null_and_not_an_error() -> None:

@@ -23,6 +23,7 @@ from jobmgr.store import (
     listing,
     ownership,
     queues,
+    simulations,
     submissions,
     waiting,
 )
@@ -253,4 +254,24 @@ PINNED = (
     Pinned("how many run before it", lambda tx: listing.ahead(tx.connection, _QUEUED), "ix_jobs_queued"),
     Pinned("which have not ended", lambda tx: listing.unfinished(tx.connection, ["j17", "j18"])),
     Pinned("queues with their counts", lambda tx: queues.listing(tx.connection)),
+    Pinned(
+        "how many wait, by priority",
+        lambda tx: queues.backlog(tx.connection),
+        "ix_jobs_(queued|status)",
+        "what waits is grouped",
+        walks="ix_jobs_queued",
+    ),
+    # Simulations
+    Pinned(
+        "simulation, stored and asked for again",
+        lambda tx: [simulations.submit(tx, [new_job("simulation")]) for _ in range(2)],
+        "uq_jobs_job_id|sqlite_autoindex_jobs_1",
+        _ONE_JOBS,
+    ),
+    Pinned("what it was made of", lambda tx: simulations.payload(tx.connection, "j17")),
+    Pinned(
+        "portion of all jobs",
+        lambda tx: simulations.page(tx.connection, 17, 1000),
+        "pk_jobs|jobs USING INTEGER PRIMARY KEY",
+    ),
 )

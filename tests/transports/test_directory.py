@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from jobmgr.dialects.dialect import Answer, Command
 from jobmgr.errors import FileMissing, InvalidRequest, SiteRefused, SiteSilent, SiteUnreachable
-from jobmgr.transports.directory import MOST_LISTED, RunDirectory, RunFile, Window
+from jobmgr.transports.directory import MOST_LISTED, MOST_WRITTEN, RunDirectory, RunFile, Window
 from jobmgr.transports.local import LocalTransport
 from jobmgr.transports.local_directory import LocalDirectory
 from jobmgr.transports.site_directory import READ_MAX_BYTES, SiteDirectories
@@ -153,6 +153,87 @@ async def test_directory_that_is_not_there_is_empty(directory: RunDirectory, pat
     assert await directory.listing() == []
     with pytest.raises(FileMissing, match=r"no file 'stdout' in the run directory \(yet\)"):
         await window(directory, "stdout")
+
+
+# What lies beside a project
+
+
+@pytest.fixture
+def folder(tmp_path: Path, path: Path) -> Path:
+    """The folder of a project, seen through a link, and the control files of an attempt that began at 100 s."""
+    control = tmp_path / "control" / "job" / "1"
+    control.mkdir(parents=True)
+    at(control / "gate", 100)
+    (tmp_path / "projects").mkdir()
+    (tmp_path / "linked").symlink_to("projects")
+    return tmp_path / "linked"
+
+
+def at(file: Path, modified_s: float) -> Path:
+    """A file that was written then."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"written at {modified_s}")
+    os.utime(file, (modified_s, modified_s))
+    return file
+
+
+async def names(directory: RunDirectory, folder: Path, beginning: str) -> list[str]:
+    found = await directory.written(str(folder), beginning, ".log")
+    return [f"{Path(file.folder).name}/{file.name}" + (" later" if file.is_later else "") for file in found]
+
+
+async def test_what_was_written_since_an_attempt_began_is_told_newest_first(
+    directory: RunDirectory, folder: Path, tmp_path: Path
+) -> None:
+    at(folder / "a.info.1" / "old.log", 100)
+    at(folder / "a.info.2" / "first.log", 100.5)
+    at(folder / "a.info.3" / "second.log", 101)
+    at(folder / "a.info.3" / "deeper" / "third.log", 101)
+    at(folder / "a.info.3" / "third.txt", 101)
+    at(folder / "b.info.1" / "other.log", 101)
+    at(folder / "a.info.log", 101)
+    (folder / "a.info.4").symlink_to("b.info.1")
+    (folder / "a.info.2" / "link.log").symlink_to("first.log")
+
+    before = await names(directory, folder, "a.info")
+    at(tmp_path / "control" / "job" / "1" / "exit", 100.5)
+    after = await directory.written(str(folder), "a.info", ".log")
+
+    assert before == ["a.info.3/second.log", "a.info.2/first.log"]
+    assert [(file.name, file.is_later) for file in after] == [("second.log", True), ("first.log", False)]
+    assert [file.folder for file in after] == [
+        str(tmp_path / "projects" / name) for name in ("a.info.3", "a.info.2")
+    ]
+    async with aclosing(await directory.open_written(after[0])) as file:
+        assert (await file.read(0, 100)).data == b"written at 101"
+
+
+@pytest.mark.parametrize("name", ["[a]*?", "a b'c\"$(d)", "back\\slash", "new\nline", "-name"])
+async def test_any_project_has_its_own_only(directory: RunDirectory, folder: Path, name: str) -> None:
+    at(folder / f"{name}.info.1" / "a\nb.log", 101)
+    at(folder / "a.info.1" / "other.log", 101)
+    at(folder / "axx.info.1" / "other.log", 101)
+
+    assert await names(directory, folder, f"{name}.info") == [f"{name}.info.1/a\nb.log"]
+
+
+async def test_an_attempt_that_did_not_begin_has_written_nothing(
+    directory: RunDirectory, folder: Path, tmp_path: Path
+) -> None:
+    at(folder / "a.info.1" / "some.log", 101)
+
+    assert await names(directory, tmp_path / "nowhere", "a.info") == []
+    (tmp_path / "control" / "job" / "1" / "gate").unlink()
+    assert await names(directory, folder, "a.info") == []
+
+
+async def test_what_is_written_is_told_up_to_a_number(directory: RunDirectory, folder: Path) -> None:
+    for number in range(MOST_WRITTEN + 1):
+        at(folder / "a.info" / f"{number}.log", 101 + number)
+
+    found = await directory.written(str(folder), "a.info", ".log")
+
+    assert [file.name for file in found] == [f"{number}.log" for number in range(MOST_WRITTEN, 0, -1)]
 
 
 async def test_links_are_followed_inside(directory: RunDirectory, path: Path) -> None:

@@ -1,0 +1,61 @@
+"""Which programs a client may name as ansysedt.
+
+Whoever posts a configuration names a program that this machine then starts. A configuration is taken for data, is
+handed on, and is posted by scripts that somebody else wrote: it must not be a way to start just anything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobmgr.errors import InvalidConfig
+from jobmgr.hfss import installation
+
+SETTING = "JOBMGR_HFSS_PROGRAMS"
+_FIELD = "ansys_edt_path"
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """Those that are `named`, each a program or a directory of them.
+
+    None: the installations of this machine, and what belongs to `uid`, the service's user.
+    """
+
+    named: tuple[str, ...] | None = None
+    uid: int | None = None
+
+    @classmethod
+    def of(cls, setting: str | None, uid: int | None) -> Programs:
+        """As the setting has them: paths with colons (on Windows semicolons) between."""
+        return cls(None if setting is None else tuple(filter(None, setting.split(os.pathsep))), uid)
+
+    def check(self, path: str, environ: Mapping[str, str]) -> None:
+        """Raise InvalidConfig unless a client may name this program. Links are followed first."""
+        if not os.path.isabs(path):  # noqa: PTH117 -- a rule on text
+            raise InvalidConfig(_FIELD, f"{path[:200]!r} is relative; give the absolute path of ansysedt")
+        real = Path(os.path.realpath(path))
+        if self.named is not None:
+            is_allowed = any(real.is_relative_to(os.path.realpath(each)) for each in self.named)
+        else:
+            known = (each.executable for each in installation.installations(environ))
+            is_allowed = _is_one_of(real, known) or self._is_own(real)
+        if not is_allowed:
+            raise InvalidConfig(
+                _FIELD,
+                f"{path[:200]!r} may not be started on request: it is no installation that this service knows"
+                f" (ANSYSEM_ROOTnnn), and not its user's; leave it out, or name it in {SETTING}",
+            )
+
+    def _is_own(self, real: Path) -> bool:
+        try:
+            return self.uid is not None and real.stat().st_uid == self.uid
+        except OSError:
+            return False
+
+
+def _is_one_of(real: Path, paths: Iterable[str]) -> bool:
+    return any(real == Path(os.path.realpath(path)) for path in paths)

@@ -1,0 +1,202 @@
+"""What the routes of pyedb's job manager take and answer: what its clients read and what its documents say, at once."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Raw, Struct
+
+from jobmgr.wire.answers import LimitsAnswer
+from jobmgr.wire.submission import Priority
+
+MAX_PAGE = 10_000
+
+# As `datetime.fromisoformat` reads it in all versions.
+Moment = Annotated[
+    str,
+    Meta(
+        description="UTC: 2026-01-31T18:00:00.000000+00:00",
+        extra_json_schema={"format": "date-time"},
+    ),
+]
+
+
+class SimulationAsked(Struct, forbid_unknown_fields=True):
+    """A simulation to run. What stands beside `config` stands instead of what stands in it."""
+
+    config: Annotated[dict[str, Any], Meta(description="as HFSSSimulationConfig.to_dict() has it")]
+    priority: Priority = 0
+    user: (
+        Annotated[str, Meta(max_length=1024, description="a note; jobs belong to the service's user")] | None
+    ) = None
+    machine_nodes: Annotated[list[dict[str, Any]], Meta(max_length=10_000)] | None = None
+    batch_options: (
+        Annotated[dict[str, Any], Meta(description="layout_options of the configuration")] | None
+    ) = None
+
+
+class PriorityAsked(Struct, forbid_unknown_fields=True):
+    """A new priority."""
+
+    priority: Priority = 0
+
+
+class SimulationsQuery(Struct, forbid_unknown_fields=True):
+    """Which part of all jobs; all of them unless there is a limit."""
+
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] | None = None
+    cursor: (
+        Annotated[str, Meta(pattern=r"^[0-9]{1,18}$", description="`X-Next-Cursor` of the page before")]
+        | None
+    ) = None
+
+
+class SimulationStored(Struct):
+    """The job of a simulation was stored, or was there already."""
+
+    success: bool
+    job_id: str
+    message: str
+    status: str
+
+
+class SimulationShown(Struct):
+    """A job; `status` is a word of pyedb, `state` is our own. `config` is empty if it is no simulation."""
+
+    id: str
+    status: str
+    state: str
+    priority: int
+    user: str
+    name: str
+    site: str
+    start_time: Moment | None
+    end_time: Moment | None
+    return_code: int | None
+    scheduler_job_id: str | None
+    error: str | None
+    config: Annotated[Raw, Meta(extra_json_schema={"type": "object"})]
+
+
+class Done(Struct):
+    """It was done."""
+
+    success: bool
+    message: str
+
+
+class CancelAnswer(Struct):
+    """Whether the job ends, or has ended, because somebody asked for it; `status` is `cancelled` or `failed`."""
+
+    success: bool
+    message: str
+    status: str
+    job_id: str
+
+
+class PoolLimitsAnswer(LimitsAnswer):
+    """The limits as they are now, twice."""
+
+    success: bool
+    message: str
+    limits: LimitsAnswer
+
+
+class ResourcesAnswer(Struct):
+    """This machine now. GB are 10**9 bytes; free is what programs can have."""
+
+    cpu_percent: float
+    memory_percent: float
+    memory_used_gb: float
+    memory_total_gb: float
+    memory_free_gb: float
+    disk_usage_percent: float
+    disk_free_gb: float
+    timestamp: Moment
+
+
+class QueueStatistics(Struct):
+    """How many jobs wait: in all, of the priority 0, and of each other one; and how many run on this machine."""
+
+    total_queued: int
+    regular_queue_size: int
+    priority_queues: dict[str, int]
+    running_jobs: int
+    max_concurrent: int
+
+
+class PyedbPartition(Struct):
+    """A partition or queue of a scheduler. `used` is what cannot be had now; GB are 2**30 bytes."""
+
+    name: str
+    nodes_total: int
+    nodes_used: int
+    cores_total: int
+    cores_used: int
+    memory_total_gb: float
+    memory_used_gb: float
+    mem_total_gb: float
+    mem_used_gb: float
+
+
+class SchedulerTypeAnswer(Struct):
+    """The scheduler of this service, or `none`."""
+
+    scheduler_type: str
+
+
+class SchedulerDetection(Struct):
+    """Which scheduler there is, in capitals."""
+
+    active_scheduler: str
+    detected_by: str
+    backend_available: bool
+
+
+class ResourceMonitoring(ResourcesAnswer):
+    """This machine now, which is always watched."""
+
+    active: bool
+    last_update: Moment
+
+
+class LocalPool(Struct):
+    """What runs and waits on this machine."""
+
+    running_jobs: int
+    queued_jobs: int
+    max_concurrent: int
+
+
+class SystemStatus(Struct):
+    """All of it together."""
+
+    scheduler_detection: SchedulerDetection
+    resource_monitoring: ResourceMonitoring
+    mode: str
+    local_pool: LocalPool
+
+
+class MeAnswer(Struct):
+    """Whom jobs belong to."""
+
+    username: str
+
+
+class SimulationLog(Struct):
+    """What the log of a run says: see `jobmgr.hfss.log.LogReader.state`."""
+
+    project: dict[str, Any]
+    init_mesh: dict[str, Any] | None
+    adaptive: list[dict[str, Any]]
+    sweep: dict[str, Any] | None
+    log_parser: dict[str, Any]
+
+
+class PyedbProblem(Struct):
+    """What is wrong, as pyedb tells it, and beside that our code and the field that it is about."""
+
+    success: bool
+    error: str
+    code: str
+    field: str | None
