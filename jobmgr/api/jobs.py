@@ -16,7 +16,7 @@ from jobmgr.domain.advice import advice
 from jobmgr.domain.job import Job, JobFilter, NewJob
 from jobmgr.errors import JobExists
 from jobmgr.manager.manager import Manager
-from jobmgr.wire.answers import AttemptsAnswer, BulkAnswer, SubmittedAnswer
+from jobmgr.wire.answers import AttemptsAnswer, BulkAnswer, ProgressAnswer, SubmittedAnswer
 from jobmgr.wire.requests import JobsQuery, PriorityChange, RetryQuery
 from jobmgr.wire.submission import JobChange
 from jobmgr.wire.translation import attempt_answer, job_answer, spec_answer, why_answer
@@ -101,6 +101,14 @@ def verb(does: Callable[[Manager, str], Awaitable[Job]]) -> Callable[[web.Reques
 async def spec(request: web.Request) -> web.Response:
     """What a job runs."""
     return reply(spec_answer(await request.app[MANAGER].spec(job_id_of(request))))
+
+
+async def progress(request: web.Request) -> web.Response:
+    """How far a simulation is."""
+    found = await request.app[MANAGER].progress(job_id_of(request))
+    if found is None:
+        return reply(ProgressAnswer("", None, None))
+    return reply(ProgressAnswer(found.line, found.log, dict(found.state)))
 
 
 async def attempts(request: web.Request) -> web.Response:

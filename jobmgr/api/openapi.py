@@ -12,19 +12,19 @@ import msgspec
 from jobmgr import __version__
 from jobmgr.api import idempotency
 from jobmgr.api.guard import CHANGES, JSON_TYPE, NDJSON_TYPE
+from jobmgr.api.manner import PROBLEMS, Manner
 from jobmgr.api.page import render
-from jobmgr.api.problems import MEDIA_TYPE as PROBLEM_TYPE
-from jobmgr.api.problems import status_of
 from jobmgr.api.route import Route
 from jobmgr.errors import KeyReused
-from jobmgr.wire.answers import EventAnswer, ProblemAnswer
+from jobmgr.wire.answers import EventAnswer
 from jobmgr.wire.submission import JOB_ID, JobSubmission
 from jobmgr.wire.translation import encode
 
 _TEMPLATE = "#/components/schemas/{name}"
 _DESCRIPTION = """Jobs are stored and started at most once per attempt. Every path but /healthz asks for a direct
 loopback connection of the service's own user, or for its token. Errors are RFC 9457 problem documents with a stable
-`code`; those of a field name it in `field`. Socket.IO is at /socket.io/ and sends job_queued, job_started,
+`code`; those of a field name it in `field`. Routes outside of /api/v1 are those of pyedb's job manager, whose errors
+have `success` and `error` beside these two. Socket.IO is at /socket.io/ and sends job_queued, job_started,
 job_scheduled, job_completed, job_cancelled and limits_updated. A client that connects with auth
 `{"rooms": ["events", "job:ID"]}`, or emits `subscribe` with `{"rooms": [...]}`, is sent `events` instead: the events of
 all or of these jobs, in batches. A subscription is acknowledged with `{"rooms", "position"}` or `{"error"}`."""
@@ -62,8 +62,9 @@ def describe(routes: Sequence[Route]) -> Documents:
 
 def openapi_document(routes: Sequence[Route]) -> dict[str, Any]:
     """OpenAPI 3.1 as JSON values."""
-    structs = {ProblemAnswer, EventAnswer}
+    structs: set[type[msgspec.Struct]] = {EventAnswer, PROBLEMS.body}
     for route in routes:
+        structs.add(route.manner.body)
         structs.update(route.own_bodies, _answers(route), filter(None, (route.query, route.body)))
     ordered = sorted(structs, key=lambda struct: struct.__name__)
     _, schemas = msgspec.json.schema_components(ordered, ref_template=_TEMPLATE)
@@ -85,7 +86,8 @@ def openapi_document(routes: Sequence[Route]) -> dict[str, Any]:
 
 
 def _operation(route: Route, path: str, schemas: Mapping[str, Any]) -> dict[str, Any]:
-    words = [route.method.lower(), *re.findall(r"\w+", path.removeprefix("/api/v1"))]
+    words = [*filter(None, (route.manner.family, route.method.lower()))]
+    words += [*re.findall(r"\w+", path.removeprefix("/api/v1"))]
     operation: dict[str, Any] = {"operationId": "_".join(words), "summary": route.summary}
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": _PATH_PARAMETERS[name]}
@@ -134,22 +136,27 @@ def _responses(route: Route) -> dict[str, Any]:
             route.answer: {} if route.answer in ("text/html", JSON_TYPE) else {"schema": _BYTES}
         }
     elif route.answer is not None:
-        good["content"] = {JSON_TYPE: {"schema": _schema(_answers(route))}}
+        schema = _schema(_answers(route))
+        good["content"] = {
+            JSON_TYPE: {"schema": {"type": "array", "items": schema} if route.is_array else schema}
+        }
         if route.streams:
             good["content"]["text/event-stream"] = {"schema": {"type": "string"}}
     responses = {str(route.status): good}
+    if route.may_be_empty:
+        responses["204"] = {"description": "Nothing yet"}
     keyed = (KeyReused,) if route.method in CHANGES else ()
     for error in (*route.errors, *keyed):
-        code, status = error.code, str(status_of(error))
+        code, status = error.code, str(route.manner.status_of(error))
         there = responses.get(status)
         names = f"{there['description']}, `{code}`" if there else f"`{code}`"
-        responses[status] = _problem(names)
-    responses["default"] = _problem("Any other problem")
+        responses[status] = _problem(names, route.manner)
+    responses["default"] = _problem("Any other problem", PROBLEMS)
     return responses
 
 
-def _problem(description: str) -> dict[str, Any]:
-    return {"description": description, "content": {PROBLEM_TYPE: {"schema": _schema((ProblemAnswer,))}}}
+def _problem(description: str, manner: Manner) -> dict[str, Any]:
+    return {"description": description, "content": {manner.media_type: {"schema": _schema((manner.body,))}}}
 
 
 def _answers(route: Route) -> tuple[type[msgspec.Struct], ...]:

@@ -14,6 +14,7 @@ from jobmgr.errors import (
     JobmgrError,
     KeyReused,
     QueueNotFound,
+    SimulationExists,
 )
 from jobmgr.wire.answers import ProblemAnswer
 from jobmgr.wire.translation import encode
@@ -77,7 +78,7 @@ def describe(error: JobmgrError) -> ProblemAnswer:
     status = error.status if isinstance(error, Refusal) else status_of(type(error))
     if isinstance(error, Refusal):
         return _document(status, error.refusal_code, str(error), field=error.field)
-    if isinstance(error, InvalidRequest | KeyReused):
+    if isinstance(error, InvalidRequest | KeyReused | SimulationExists):
         return _document(status, error.code, str(error), field=error.field)
     if isinstance(error, QueueNotFound) and error.field:
         # Not the address but the body names what is missing.

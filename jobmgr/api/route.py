@@ -12,6 +12,7 @@ from aiohttp import web
 from jobmgr.api import idempotency
 from jobmgr.api.body import expect_nothing, read_struct
 from jobmgr.api.guard import CHANGES
+from jobmgr.api.manner import PROBLEMS, Manner
 from jobmgr.api.query import parse_query
 from jobmgr.errors import JobmgrError
 from jobmgr.wire.requests import NoQuery
@@ -25,7 +26,9 @@ class Route:
 
     The handler is called with the request, and with `query` and `body` if the route declares them, decoded.
     `own_bodies` are the alternatives that a handler reads by itself. `answer` is a struct, a media type, or None
-    for an answer without a body; `errors` are those of this route beside what every route may answer.
+    for an answer without a body; `is_array` says that there may be many, `may_be_empty` that there
+    may be nothing to tell yet (204). `errors` are those of this route beside what
+    every route may answer, told in its `manner`.
     """
 
     method: str
@@ -39,10 +42,13 @@ class Route:
     own_bodies: tuple[type[msgspec.Struct], ...] = ()
     errors: tuple[type[JobmgrError], ...] = ()
     streams: bool = False
+    is_array: bool = False
+    may_be_empty: bool = False
+    manner: Manner = PROBLEMS
 
     def endpoint(self) -> Endpoint:
         """The aiohttp handler: decode what is declared, refuse what is not, call the handler."""
-        handler, query, body = self.handler, self.query, self.body
+        handler, query, body, manner = self.handler, self.query, self.body, self.manner
         decoder = None if body is None else msgspec.json.Decoder(body)
         changes = self.method in CHANGES
         takes_nothing = changes and body is None and not self.own_bodies
@@ -61,4 +67,10 @@ class Route:
                 await expect_nothing(request)
             return await handler(request, **arguments)
 
-        return handle
+        async def told(request: web.Request) -> web.StreamResponse:
+            try:
+                return await handle(request)
+            except JobmgrError as error:
+                return manner.answer(error)
+
+        return told

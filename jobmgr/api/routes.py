@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jobmgr.api import cluster, documents, events, health, jobs, logs, queues, sites
+from jobmgr.api.pyedb import routes as pyedb
 from jobmgr.api.route import Route
 from jobmgr.errors import (
     ClusterUnavailable,
@@ -14,6 +15,7 @@ from jobmgr.errors import (
     InvalidRequest,
     JobExists,
     JobNotFound,
+    NotASimulation,
     QueueNotFound,
     SiteNotFound,
     SiteRefused,
@@ -36,6 +38,7 @@ from jobmgr.wire.answers import (
     LimitsAnswer,
     NodesAnswer,
     PartitionsAnswer,
+    ProgressAnswer,
     QueueAnswer,
     QueuesAnswer,
     SiteAnswer,
@@ -79,23 +82,18 @@ def _verb(name: str, summary: str) -> Route:
     )
 
 
-def _limits(path: str, *methods: str) -> tuple[Route, ...]:
-    return (
-        Route("GET", path, queues.limits, "What the service may use of its machine", LimitsAnswer),
-        *(
-            Route(
-                method,
-                path,
-                queues.change_limits,
-                "Change limits; they survive a restart",
-                LimitsAnswer,
-                body=LimitsChange,
-                errors=(InvalidRequest,),
-            )
-            for method in methods
-        ),
-    )
-
+_LIMITS = (
+    Route("GET", "/api/v1/limits", queues.limits, "What the service may use of its machine", LimitsAnswer),
+    Route(
+        "PATCH",
+        "/api/v1/limits",
+        queues.change_limits,
+        "Change limits; they survive a restart",
+        LimitsAnswer,
+        body=LimitsChange,
+        errors=(InvalidRequest,),
+    ),
+)
 
 _JOBS = (
     Route(
@@ -193,6 +191,14 @@ _READS = (
         errors=(InvalidRequest, JobNotFound),
     ),
     Route("GET", f"{_JOB}/why", jobs.why, "Why a job is where it is", WhyAnswer, errors=(JobNotFound,)),
+    Route(
+        "GET",
+        f"{_JOB}/progress",
+        jobs.progress,
+        "How far a simulation is, as the log of its own run says",
+        ProgressAnswer,
+        errors=(JobNotFound, NotASimulation, ExecutorUnavailable, SiteUnreachable, SiteSilent, SiteRefused),
+    ),
     *(
         Route(
             "GET",
@@ -348,7 +354,7 @@ ROUTES: tuple[Route, ...] = (
     *_QUEUES,
     *_SITES,
     *_CLUSTERS,
-    *_limits("/api/v1/limits", "PATCH"),
-    *_limits("/pool/limits", "PATCH", "PUT"),
+    *_LIMITS,
+    *pyedb.ROUTES,
     *_SERVICE,
 )

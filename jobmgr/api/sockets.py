@@ -16,8 +16,9 @@ from aiohttp import web
 from jobmgr.api.frames import Frames, Message
 from jobmgr.api.guard import SOCKET_PATH
 from jobmgr.api.listener import Listener, end
-from jobmgr.api.messages import enqueues, message
+from jobmgr.api.messages import enqueues, message, starts
 from jobmgr.api.problems import describe
+from jobmgr.api.pyedb.machine import resources_answer
 from jobmgr.api.rooms import Rooms, parse_rooms
 from jobmgr.api.tick import Tick
 from jobmgr.domain.job import Event, EventPosition, Job, JobFilter
@@ -206,7 +207,8 @@ class Sockets:
         entering = [event for event in batch if enqueues(event)]
         queued = await self._count_queued() if entering else 0
         jobs = await self._jobs(entering)
-        return [found for event in batch if (found := message(event, jobs, queued))]
+        resources = resources_answer(self._manager.resources()) if any(map(starts, batch)) else None
+        return [found for event in batch if (found := message(event, jobs, queued, resources))]
 
     async def _count_queued(self) -> int:
         return sum(queue.counts.get(Tally.QUEUED, 0) for queue in await self._manager.queues())

@@ -92,6 +92,7 @@ async def test_spec_shows_what_a_job_runs(api: Api) -> None:
         "required_files": ["out"],
         "depends_on": [],
         "grown": {},
+        "payload": None,
     }
 
 

@@ -18,8 +18,11 @@ from yarl import URL
 
 from jobmgr.client import Client
 from jobmgr.errors import LoginRefused
+from jobmgr.hfss import HFSSSimulationConfig
+from jobmgr.hfss.job import new_job
 from jobmgr.store import sites
 from tests.api.conftest import TOKEN, Api, eventually
+from tests.hfss.installed import install_solver, log_of, make_project
 from tests.transports.conftest import MakeServer
 from tests.transports.sshd import SshServer, make_key
 
@@ -108,6 +111,24 @@ async def test_window_larger_than_a_command_answers_is_whole(far: Api) -> None:
     assert len(whole) > MEBIBYTE
     assert answer.body == whole
     assert tail.body == whole[whole.index(b"\n100001\n") + 1 :]
+
+
+async def test_progress_is_read_from_the_log_of_a_run_there(far: Api, client: Client, tmp_path: Path) -> None:
+    edt = install_solver(tmp_path / "v252")
+    project = make_project(tmp_path / "my study" / "antenna.aedt")
+    config = HFSSSimulationConfig(ansys_edt_path=edt, project_path=project, jobid="one")
+    await far.manager.store_jobs([replace(new_job(config, user="ann"), site="far")])
+    assert (await client.wait("one", 60)).exit_code == 0
+    (log_of(project).parent.parent / "antenna.aedb.batchinfo.9").mkdir()
+    other = log_of(project).parent.parent / "antenna.aedb.batchinfo.9" / "antenna.log"
+    other.write_bytes(log_of(project).read_bytes().replace(b"-jobid one ", b"-jobid two "))
+
+    told = await client.progress("one")
+
+    assert told.line == "converged after 3 passes, 24,000 tetrahedra, delta S 0.04, sweep 3/3"
+    assert told.log == str(log_of(project))
+    assert told.state is not None
+    assert told.state["log_parser"]["is_completed"]
 
 
 async def test_files_are_listed_and_downloaded(far: Api, tmp_path: Path) -> None:

@@ -1,0 +1,30 @@
+"""In which manner a family of routes tells that something is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+from aiohttp import web
+
+from jobmgr.api import problems
+from jobmgr.errors import JobmgrError
+from jobmgr.wire.answers import ProblemAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """`answer` makes the response of an error, whose body is a `body` as `media_type`; `status_of` knows its status.
+
+    `family` tells its routes from others of the same path elsewhere.
+    """
+
+    family: str
+    answer: Callable[[JobmgrError], web.Response]
+    status_of: Callable[[type[JobmgrError]], int]
+    body: type[msgspec.Struct]
+    media_type: str
+
+
+PROBLEMS = Manner("", problems.from_error, problems.status_of, ProblemAnswer, problems.MEDIA_TYPE)

@@ -1,0 +1,100 @@
+"""The table of routes: what it promises is what is answered, and the page about it is up to date."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from jobmgr.api.openapi import openapi_document
+from jobmgr.api.pyedb.routes import ROUTES
+from jobmgr.api.routes import ROUTES as ALL
+from tests.api.pyedb.conftest import Lab
+
+ROOT = Path(__file__).parents[3]
+# Routes of pyedb 0.64.0 that are no pages or files.
+REFERENCE = {
+    ("GET", "/jobs"),
+    ("GET", "/api/jobs"),
+    ("GET", "/resources"),
+    ("GET", "/api/resources"),
+    ("GET", "/queue"),
+    ("GET", "/api/queue"),
+    ("POST", "/jobs/submit"),
+    ("POST", "/api/submit"),
+    ("POST", "/jobs/{job_id}/cancel"),
+    ("POST", "/api/cancel/{job_id}"),
+    ("POST", "/jobs/{job_id}/priority"),
+    ("PUT", "/pool/limits"),
+    ("GET", "/scheduler/partitions"),
+    ("GET", "/api/cluster_partitions"),
+    ("GET", "/api/scheduler_type"),
+    ("GET", "/system/status"),
+    ("POST", "/system/start_monitoring"),
+    ("GET", "/api/me"),
+    ("GET", "/api/jobs/{job_id}/log"),
+}
+
+
+def test_every_route_of_the_reference_is_there() -> None:
+    assert {(route.method, route.path) for route in ROUTES} >= REFERENCE
+    assert set(ROUTES) <= set(ALL)
+
+
+def test_page_about_them_is_up_to_date() -> None:
+    printed = subprocess.run(
+        [sys.executable, "docs/pyedb_routes.py"],
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=True,
+        text=True,
+    ).stdout
+
+    assert (ROOT / "docs" / "pyedb-routes.md").read_text() == printed
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    return openapi_document(ALL)
+
+
+def conforms(document: dict[str, Any], value: Any, operation: dict[str, Any], status: str) -> None:
+    schema = operation["responses"][status]["content"]["application/json"]["schema"]
+    jsonschema.validate(
+        value,
+        {**schema, "components": document["components"]},
+        cls=jsonschema.Draft202012Validator,
+    )
+
+
+@pytest.mark.usefixtures("programs")
+async def test_answers_are_as_described(lab: Lab, document: dict[str, Any]) -> None:
+    submitted = await lab.submit()
+    await lab.ended()
+    paths = document["paths"]
+    conforms(document, submitted.json, paths["/jobs/submit"]["post"], "200")
+
+    for route in ROUTES:
+        if route.method == "GET" and route.path not in ("/api/jobs/{job_id}/log", "/scheduler/partitions"):
+            answer = await lab.api.get(route.path)
+            assert answer.status == 200, (route.path, answer)
+            conforms(document, answer.json, paths[route.path]["get"], "200")
+    for path, body in (("/jobs/{job_id}/cancel", None), ("/jobs/{job_id}/priority", {"priority": 1})):
+        answer = await lab.api.post(path.format(job_id="nobody"), json=body)
+        assert answer.status == 404
+        conforms(document, answer.json, paths[path]["post"], "404")
+
+
+async def test_strangers_are_met_by_the_same_guard(lab: Lab) -> None:
+    for route in ROUTES:
+        answer = await lab.api.request(
+            route.method,
+            route.path.format(job_id="J1"),
+            headers={"Origin": "http://elsewhere", "Content-Type": "application/json"},
+        )
+        answer.problem(403, "wrong_origin")
