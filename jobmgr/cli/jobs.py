@@ -18,7 +18,9 @@ from jobmgr.domain.resources import size_text
 from jobmgr.domain.retry import Growth
 from jobmgr.domain.status import Status
 from jobmgr.errors import ExecutorUnavailable, FileMissing, QueueNotFound, SiteError, SiteNotFound
+from jobmgr.hfss.job import KIND
 from jobmgr.wire import translation
+from jobmgr.wire.answers import ProgressAnswer
 
 TABLE_ROWS = 50
 _STATUS = click.Choice([status.value for status in Status])
@@ -94,7 +96,10 @@ async def _read(client: Client, limit: int, **filters: Unpack[Filters]) -> tuple
 @click.command()
 @click.argument("job_id")
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON: the job with `spec`, `attempts` and `files`."
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print JSON: the job with `spec`, `attempts`, `files` and `progress`.",
 )
 @with_client
 async def show(client: Client, job_id: str, *, as_json: bool) -> None:
@@ -104,6 +109,7 @@ async def show(client: Client, job_id: str, *, as_json: bool) -> None:
     spec = await client.spec(job_id)
     attempts = await client.attempts(job_id)
     files = await _files(client, job)
+    progress = await _progress(client, job)
     if as_json:
         output.as_json(
             {
@@ -113,11 +119,12 @@ async def show(client: Client, job_id: str, *, as_json: bool) -> None:
                     msgspec.to_builtins(translation.attempt_answer(attempt)) for attempt in attempts
                 ],
                 "files": [msgspec.to_builtins(translation.file_answer(file)) for file in files],
+                "progress": None if progress is None else msgspec.to_builtins(progress),
             }
         )
         return
     now = table.utc_now()
-    output.show(table.facts_table(_facts(job, spec)))
+    output.show(table.facts_table(_facts(job, spec, progress)))
     if attempts:
         output.line("")
         output.show(table.attempts_table(attempts, now))
@@ -139,7 +146,17 @@ async def _files(client: Client, job: Job) -> Sequence[FileEntry]:
         return ()
 
 
-def _facts(job: Job, spec: JobSpec) -> list[tuple[str, object]]:
+async def _progress(client: Client, job: Job) -> ProgressAnswer | None:
+    if job.kind != KIND:
+        return None
+    try:
+        return await client.progress(job.job_id)
+    except (ExecutorUnavailable, SiteError) as error:
+        output.note(f"its log cannot be read now: {error}")
+        return None
+
+
+def _facts(job: Job, spec: JobSpec, progress: ProgressAnswer | None) -> list[tuple[str, object]]:
     return [
         ("id", job.job_id),
         ("name", job.name),
@@ -149,6 +166,7 @@ def _facts(job: Job, spec: JobSpec) -> list[tuple[str, object]]:
         ("environment", ", ".join(sorted(spec.env))),
         *_rules(spec),
         ("status", job.status.value),
+        ("progress", None if progress is None else progress.line),
         ("error", f"{job.error.code}: {job.error.message}" if job.error else None),
         ("exit code", job.exit_code),
         ("attempt", job.attempt or None),

@@ -6,7 +6,7 @@ import difflib
 import gc
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -38,6 +38,7 @@ _COMMANDS = {
     "queue": ("queues", "List, pause, resume and limit queues."),
     "site": ("sites", "List, add, test, disable and remove sites: where jobs may run."),
     "cluster": ("cluster", "Show partitions, machines and jobs of sites."),
+    "hfss": ("hfss", "Run a service for simulations, and submit them."),
     "limits": ("limits", "List and set the limits of the service."),
     "db": ("database", "Bring the database up to date, or check it."),
     "doctor": ("doctor", "Check this installation, and say what to do."),
@@ -136,11 +137,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(run(arguments))
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; every expected error becomes one sentence on stderr."""
+def run(
+    arguments: Sequence[str] | None = None,
+    command: click.Command = jobmgr,
+    name: str = "jobmgr",
+    defaults: Mapping[str, Any] | None = None,
+) -> int:
+    """Run a command line and return its exit code; every expected error becomes one sentence on stderr.
+
+    `defaults` are those of options that a program under another name has.
+    """
     output.prepare()
     try:
-        result = jobmgr.main(args=arguments, prog_name="jobmgr", standalone_mode=False)
+        result = command.main(
+            args=arguments, prog_name=name, standalone_mode=False, default_map=dict(defaults or {})
+        )
         output.flush()
     except click.ClickException as error:
         output.usage_error(error)

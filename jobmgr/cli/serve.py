@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import click
@@ -35,11 +36,23 @@ def serve(*, drain: Literal["leave", "wait"], log_level: str, **flags: Any) -> N
 
     Settings come from jobmgr.toml in this directory, then JOBMGR_* variables, then these options.
     """
+    run(flags, drain=drain, log_level=log_level)
+
+
+def run(
+    flags: Mapping[str, Any],
+    *,
+    drain: Literal["leave", "wait"] = "leave",
+    log_level: str = "info",
+    remarks: Sequence[str] = (),
+) -> None:
+    """Run the service with these settings above all others; `remarks` follow the line that says where it listens."""
     _start_logging(log_level)
     settings = load(flags, os.environ)
 
     def tell(url: str) -> None:
         output.line(f"listening on {url}")
+        output.lines(remarks)
         if not is_loopback(settings.host):
             where = "all addresses" if url_host(settings.host) == "127.0.0.1" else settings.host
             token = "the token that is set" if settings.token else f"the token in {settings.token_file}"

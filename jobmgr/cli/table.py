@@ -58,13 +58,18 @@ def status_cell(status: str, reason: str = "") -> Text:
     return cell(f"{status} ({reason})" if reason else status, _STYLES.get(status, ""))
 
 
-def jobs_table(jobs: Iterable[Job], now: datetime) -> Table:
-    """One row per job; where it runs if that is not always here, priority and error only where there is room."""
+def jobs_table(
+    jobs: Iterable[Job], now: datetime, progress: Mapping[str, str] = MappingProxyType({})
+) -> Table:
+    """One row per job; where it runs if that is not always here, priority and error only where there is room.
+
+    `progress` is that of some, by their ids.
+    """
     jobs = list(jobs)
     wide = is_wide()
     sites = ("SITE",) if any(job.site != LOCAL for job in jobs) else ()
     headings = ("ID", "NAME", "STATUS", "QUEUE", *sites, "TRY", "EXIT", "SUBMITTED", "TOOK")
-    table = _table(*headings, *(("PRIORITY", "ERROR") if wide else ()))
+    table = _table(*headings, *(("PROGRESS",) if progress else ()), *(("PRIORITY", "ERROR") if wide else ()))
     for job in jobs:
         table.add_row(
             cell(job.job_id),
@@ -76,6 +81,7 @@ def jobs_table(jobs: Iterable[Job], now: datetime) -> Table:
             cell(job.exit_code),
             cell(local(job.created_at) if wide else recent(job.created_at, now)),
             cell(None if job.status in _NOT_STARTED else duration(job.started_at, job.finished_at, now)),
+            *((cell(progress.get(job.job_id)),) if progress else ()),
             *((cell(job.priority), _error_cell(job.error)) if wide else ()),
         )
     return table
@@ -333,5 +339,5 @@ def _table(*headings: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for heading in headings:
         # Rich takes room from columns that may wrap first; their cells do not wrap, so each job stays one row.
-        table.add_column(heading, no_wrap=heading not in ("NAME", "ERROR", "FILE", "FOUND"))
+        table.add_column(heading, no_wrap=heading not in ("NAME", "ERROR", "FILE", "FOUND", "PROGRESS"))
     return table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -15,9 +15,11 @@ from rich.console import Group, RenderableType
 from jobmgr.cli import output, table
 from jobmgr.cli.session import with_client
 from jobmgr.client import Client
-from jobmgr.domain.job import Event, EventPosition, JobPage
+from jobmgr.domain.job import Event, EventPosition, Job, JobPage
 from jobmgr.domain.queue import Queue
-from jobmgr.errors import EventsGone, JobmgrError
+from jobmgr.domain.status import Status
+from jobmgr.errors import EventsGone, ExecutorUnavailable, JobmgrError, NotFound, SiteError
+from jobmgr.hfss.job import KIND
 from jobmgr.wire import translation
 
 # How often what changed is read again at most, and how often the times are drawn on.
@@ -66,11 +68,21 @@ class _View:
 
     queues: list[Queue] = field(default_factory=list)
     page: JobPage | None = None
+    progress: Mapping[str, str] = field(default_factory=dict)
     lost: str = ""
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether there are simulations, of which no event says how far they are."""
+        return self.page is not None and any(map(_is_moving, self.page.jobs))
 
     async def read(self, client: Client) -> None:
         self.queues = list(await client.queues())
         self.page = await client.list_page(limit=_LATEST)
+        moving = [job.job_id for job in self.page.jobs if _is_moving(job)]
+        self.progress = dict(
+            zip(moving, await asyncio.gather(*(_line(client, one) for one in moving)), strict=True)
+        )
         self.lost = ""
 
     def drawn(self) -> Group:
@@ -78,11 +90,22 @@ class _View:
         parts: list[RenderableType] = [
             table.queues_table(self.queues),
             table.cell(""),
-            table.jobs_table(jobs, table.utc_now()),
+            table.jobs_table(jobs, table.utc_now(), self.progress),
         ]
         if self.lost:
             parts.append(table.cell(self.lost, "red"))
         return Group(*parts)
+
+
+def _is_moving(job: Job) -> bool:
+    return job.kind == KIND and job.status is Status.RUNNING
+
+
+async def _line(client: Client, job_id: str) -> str:
+    # Of a site that does not answer now there is nothing to draw.
+    with contextlib.suppress(ExecutorUnavailable, NotFound, SiteError):
+        return (await client.progress(job_id)).line
+    return ""
 
 
 async def _draw(client: Client) -> None:
@@ -98,7 +121,7 @@ async def _draw(client: Client) -> None:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_DRAW_S):
                         await changed.wait()
-                if changed.is_set() or view.lost:
+                if changed.is_set() or view.lost or view.is_moving:
                     await asyncio.sleep(_READ_S)
                     changed.clear()
                     try:

@@ -12,7 +12,7 @@ from typing import Any, Self, TypedDict, TypeVar, Unpack
 
 import msgspec
 
-from jobmgr.client import bulk, following, logs, waiting
+from jobmgr.client import bulk, following, logs, simulation, waiting
 from jobmgr.client.address import find_service
 from jobmgr.client.connection import Connection, path
 from jobmgr.domain.job import MIN_ID_PREFIX, Attempt, Event, EventPosition, FileEntry, Job, JobPage, JobSpec
@@ -20,7 +20,10 @@ from jobmgr.domain.limits import ResourceLimits
 from jobmgr.domain.queue import Queue
 from jobmgr.domain.why import Reason
 from jobmgr.errors import AmbiguousId, ClusterUnavailable, InvalidRequest, JobNotFound
+from jobmgr.hfss.config import HFSSSimulationConfig
+from jobmgr.hfss.scheduler import SchedulerType
 from jobmgr.wire import answers, translation
+from jobmgr.wire.pyedb import QueueStatistics, ResourcesAnswer, SchedulerTypeAnswer, SimulationStored
 from jobmgr.wire.submission import JOB_ID, NEW_ID_LENGTH, JobSubmission, check_queue_name, command_list
 
 logger = logging.getLogger(__name__)
@@ -123,6 +126,43 @@ class Client:
         )
         self._warn(answer.warnings)
         return answer.job_ids
+
+    async def simulate(self, config: HFSSSimulationConfig, priority: int = 0) -> str:
+        """Store a simulation and answer its id, which is that of the configuration.
+
+        The same again while it lives changes nothing; once it has ended, it runs again. Raises JobExists if the id is
+        that of a job with another configuration.
+        """
+        answer = await self._connection.change(
+            "POST",
+            simulation.SUBMIT,
+            SimulationStored,
+            simulation.encoded(config, priority),
+            look=_how_to_look(config.jobid),
+        )
+        return answer.job_id
+
+    async def scheduler_type(self) -> SchedulerType:
+        """Which scheduler the service would hand simulations to."""
+        told = await self._connection.read(simulation.SCHEDULER, SchedulerTypeAnswer)
+        return SchedulerType(told.scheduler_type)
+
+    async def progress(self, job_id: str) -> answers.ProgressAnswer:
+        """How far a simulation is, as its log says. Raises NotASimulation, and those of files at a site."""
+        return await self._connection.read(_job(job_id, "progress"), answers.ProgressAnswer)
+
+    async def simulation(self, job_id: str) -> HFSSSimulationConfig | None:
+        """What a job simulates; None for one that is no simulation. Raises JobNotFound."""
+        spec = await self._connection.read(_job(job_id, "spec"), answers.SpecAnswer)
+        return None if spec.payload is None else HFSSSimulationConfig.from_dict(spec.payload)
+
+    async def queue_stats(self) -> QueueStatistics:
+        """How many jobs wait and run, as pyedb's job manager tells it."""
+        return await self._connection.read("/queue", QueueStatistics)
+
+    async def resources(self) -> ResourcesAnswer:
+        """How busy the service's machine is, as pyedb's job manager tells it."""
+        return await self._connection.read("/resources", ResourcesAnswer)
 
     def _warn(self, sentences: Iterable[str]) -> None:
         for sentence in sentences:

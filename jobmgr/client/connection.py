@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -14,6 +15,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from jobmgr.client import simulation
 from jobmgr.client.address import Locate
 from jobmgr.client.patience import TRANSIENT, Patience
 from jobmgr.client.problem import to_error
@@ -22,6 +24,7 @@ from jobmgr.errors import (
     DatabaseMoved,
     InvalidRequest,
     JobmgrError,
+    NobodyListens,
     RemoteError,
     ServiceUnreachable,
     StoreError,
@@ -48,7 +51,8 @@ def _encoded(body: Mapping[str, Any]) -> bytes:
 
 
 def _subject(where: str) -> str:
-    name = where.removeprefix(PREFIX).split("/")[2:3]
+    # Only there a path names first what it is about.
+    name = where.removeprefix(PREFIX).split("/")[2:3] if where.startswith(PREFIX) else []
     return unquote(name[0]) if name else ""
 
 
@@ -189,7 +193,9 @@ class Connection:
                     raise await self._refusal(response, where)
                 yield response
         except aiohttp.ClientConnectorError as error:
-            raise ServiceUnreachable(address.url, _reason(error.os_error)) from error
+            refused = error.os_error.errno == errno.ECONNREFUSED
+            kind = NobodyListens if refused else ServiceUnreachable
+            raise kind(address.url, _reason(error.os_error)) from error
         except aiohttp.ConnectionTimeoutError as error:
             raise ServiceUnreachable(address.url, f"no connection within {self._timeout_s:g} s") from error
         except aiohttp.ServerTimeoutError as error:
@@ -205,6 +211,8 @@ class Connection:
         if response.content_type == "application/problem+json":
             with contextlib.suppress(msgspec.DecodeError):
                 return to_error(msgspec.json.decode(body, type=ProblemAnswer), _subject(where))
+        if (problem := simulation.problem_of(response.status, body)) is not None:
+            return to_error(problem, _subject(where))
         if response.status in (404, 405, 501):
             return ServiceUnreachable(self.url, "what answers there is no jobmgr")
         if response.status in (502, 503, 504):

@@ -182,10 +182,16 @@ def test_every_error_of_the_service_has_a_class_in_the_client() -> None:
             "remote_error",
             "address_unavailable",
             "ambiguous_id",
-            # Of simulations that are described and run without a service.
+            # Of programs that run services and simulations themselves.
             *(
                 kind.code
-                for kind in (errors.SubmitRefused, errors.SchedulerUnavailable, errors.SubmitDoubtful)
+                for kind in (
+                    errors.NotRunning,
+                    errors.SimulationFailed,
+                    errors.SubmitRefused,
+                    errors.SchedulerUnavailable,
+                    errors.SubmitDoubtful,
+                )
             ),
         )
     }

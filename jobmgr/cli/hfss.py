@@ -1,0 +1,331 @@
+"""`hfss`: simulations, by the flags and defaults of the programs that pyedb's job manager had."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from jobmgr.cli import output, projects, serve
+from jobmgr.cli.main import DONE, JOB_FAILED
+from jobmgr.cli.progress import wait_with_progress
+from jobmgr.cli.session import new_client
+from jobmgr.cli.wait import wait_and_tell
+from jobmgr.client import Client
+from jobmgr.errors import InvalidRequest, JobmgrError, ServiceUnreachable
+from jobmgr.hfss import (
+    HFSSSimulationConfig,
+    MachineNode,
+    SchedulerOptions,
+    SchedulerType,
+    create_hfss_config,
+    installation,
+)
+from jobmgr.settings import url_host
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+PORT = 8080
+# What the original promised: the limits of a service for one workstation.
+MAX_CONCURRENT_JOBS = 1
+MAX_CPU_PERCENT = 80.0
+MIN_MEMORY_GB = 2.0
+MIN_DISK_GB = 10.0
+
+_SCHEDULERS = [each.value for each in SchedulerType if each is not SchedulerType.NONE]
+_PROJECT = click.Path(exists=True, path_type=Path)
+_COUNT = click.IntRange(min=1)
+
+
+@click.group()
+def hfss() -> None:
+    """Run a service for HFSS simulations, and submit them.
+
+    The programs of pyedb's job manager are these: python -m jobmgr.compat.pyedb.submit_local_job is `hfss submit`, and
+    so on, with the same flags.
+    """
+
+
+@hfss.command()
+@click.option("--host", help="Address to listen on (127.0.0.1). Elsewhere every request needs a token.")
+@click.option("--port", type=click.IntRange(0, 65535), help=f"Port to listen on ({PORT}).")
+@click.option(
+    "--max-concurrent-jobs", type=_COUNT, help=f"At most so many at a time ({MAX_CONCURRENT_JOBS})."
+)
+@click.option(
+    "--max-concurrent", type=_COUNT, help="The same; --max-concurrent-jobs counts if both are given."
+)
+@click.option("--min-disk", type=float, default=MIN_DISK_GB, show_default=True,
+              help="Start none while less disk space is free, in GB.")  # fmt: skip
+@click.option("--min-memory", type=float, default=MIN_MEMORY_GB, show_default=True,
+              help="Start none while less memory is available, in GB.")  # fmt: skip
+@click.option("--max-cpu-percent", type=float, default=MAX_CPU_PERCENT, show_default=True,
+              help="Start none while the machine is busier than this.")  # fmt: skip
+def start(
+    *,
+    host: str | None,
+    port: int | None,
+    max_concurrent_jobs: int | None,
+    max_concurrent: int | None,
+    min_disk: float,
+    min_memory: float,
+    max_cpu_percent: float,
+) -> None:
+    """Run the service until Ctrl-C or SIGTERM, as `jobmgr serve` does, with limits for one workstation.
+
+    Simulations that run are left to run on; the next start takes them up.
+    """
+    at_once = max_concurrent_jobs or max_concurrent or MAX_CONCURRENT_JOBS
+    flags = {
+        "host": host,
+        "port": port,
+        "max_concurrent_jobs": at_once,
+        "max_cpu_percent": max_cpu_percent,
+        "min_memory_gb": min_memory,
+        "min_disk_gb": min_disk,
+    }
+    limits = (
+        f"at most {at_once} at a time; none starts with less than {min_disk:g} GB of disk or {min_memory:g} GB of"
+        f" memory free, or above {max_cpu_percent:g} % of the processors"
+    )
+    serve.run(flags, remarks=[limits])
+
+
+def _of_service(command: Command) -> Command:
+    """The options that name a service, and what all submissions have in common."""
+    for option in (
+        click.option(
+            "--wait", "waits", is_flag=True, help="Wait for the end; the exit code tells how it went."
+        ),
+        click.option(
+            "--ansys-edt-path", metavar="FILE", help="ansysedt; of the newest installation unless given."
+        ),
+        click.option("--priority", type=int, default=0, show_default=True, help="Larger runs first."),
+        click.option("--port", type=click.IntRange(1, 65535), help=f"Port of the service ({PORT})."),
+        click.option(
+            "--host", help="Host of the service; that of this user unless --host or --port is given."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@hfss.command()
+@_of_service
+@click.option("--project-path", type=_PROJECT, required=True, help="The .aedt file or .aedb directory.")
+@click.option("--num-cores", type=_COUNT, default=8, show_default=True, help="Cores that it uses.")
+def submit(
+    *,
+    host: str | None,
+    port: int | None,
+    priority: int,
+    ansys_edt_path: str | None,
+    waits: bool,
+    project_path: Path,
+    num_cores: int,
+) -> int:
+    """Submit a project that is solved on the service's machine, and print the id of the job."""
+    config = _local(project_path, num_cores, ansys_edt_path)
+    return _with_client(host, port, lambda client: _submit_one(client, config, priority, waits=waits))
+
+
+@hfss.command()
+@_of_service
+@click.option("--project-path", type=_PROJECT, required=True, help="The .aedt file or .aedb directory.")
+@click.option(
+    "--partition", default="default", show_default=True, help="default: what the scheduler takes itself."
+)
+@click.option("--nodes", type=_COUNT, default=1, show_default=True, help="Machines that it uses.")
+@click.option("--cores-per-node", type=_COUNT, default=1, show_default=True, help="Cores of each of them.")
+@click.option("--run-limit", default="unlimited", show_default=True,
+              help="Hours (24), a time (1-12:00:00, 30m) or unlimited.")  # fmt: skip
+@click.option("--memory", default="", help="Of each node: 64GB; not asked for unless given.")
+@click.option("--scheduler", type=click.Choice(_SCHEDULERS), help="That of the service unless given.")
+def submit_scheduler(
+    *,
+    host: str | None,
+    port: int | None,
+    priority: int,
+    ansys_edt_path: str | None,
+    waits: bool,
+    project_path: Path,
+    partition: str,
+    nodes: int,
+    cores_per_node: int,
+    run_limit: str,
+    memory: str,
+    scheduler: str | None,
+) -> int:
+    """Submit a project that is solved by a scheduler's job, and print the id of ours."""
+    asked = options(partition, nodes, cores_per_node, run_limit, memory)
+
+    async def send(client: Client) -> int:
+        kind = SchedulerType(scheduler) if scheduler else await client.scheduler_type()
+        if kind is SchedulerType.NONE:
+            raise InvalidRequest(
+                "--scheduler", f"the service has no scheduler; name one of {', '.join(_SCHEDULERS)}"
+            )
+        config = _config(project_path, ansys_edt_path, scheduler_type=kind, scheduler_options=asked)
+        return await _submit_one(client, config, priority, waits=waits)
+
+    return _with_client(host, port, send)
+
+
+def options(partition: str, nodes: int, cores_per_node: int, run_limit: str, memory: str) -> SchedulerOptions:
+    """What is asked of a scheduler. A limit that is a number alone means hours here, as the original said of it."""
+    return SchedulerOptions(
+        queue=partition,
+        nodes=nodes,
+        cores_per_node=cores_per_node,
+        time=f"{run_limit}h" if run_limit.isdecimal() else run_limit,
+        memory=memory,
+    )
+
+
+@hfss.command()
+@_of_service
+@click.option("--root-dir", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True,
+              help="The folder of the projects.")  # fmt: skip
+@click.option("--num-cores", type=_COUNT, default=8, show_default=True, help="Cores that each uses.")
+@click.option("--recursive", is_flag=True, help="Look in the folders below, too.")
+@click.option("--max-concurrent", type=_COUNT, default=5, show_default=True, help="Requests at a time.")
+@click.option("--delay-ms", type=click.IntRange(min=0), default=100, show_default=True,
+              help="Pause after each request.")  # fmt: skip
+@click.option("-v", "--verbose", is_flag=True, help="Say which projects were found.")
+def submit_batch(
+    *,
+    host: str | None,
+    port: int | None,
+    priority: int,
+    ansys_edt_path: str | None,
+    waits: bool,
+    root_dir: Path,
+    num_cores: int,
+    recursive: bool,
+    max_concurrent: int,
+    delay_ms: int,
+    verbose: bool,
+) -> int:
+    """Submit all projects of a folder, and print a line for each: the id of its job, and its path.
+
+    Of an .aedb and an .aedt of the same name the .aedt is submitted. Exits with 1 if any could not be submitted.
+    """
+    found = projects.find(root_dir, recursive=recursive)
+    if verbose:
+        for path in found:
+            output.note(f"found {path}")
+    if not found:
+        output.note(
+            f"there is no .aedt or .aedb in {root_dir}{'' if recursive else '; --recursive looks below it'}"
+        )
+        return DONE
+    # Found once: what is wrong with it is no failure of each project.
+    program = ansys_edt_path or installation.find(os.environ)
+    batch = _Batch(found, priority, delay_ms / 1000, lambda path: _local(path, num_cores, program))
+    return _with_client(host, port, lambda client: batch.submit(client, max_concurrent, waits=waits))
+
+
+class _Batch:
+    """Projects that are submitted together, and what became of each."""
+
+    def __init__(
+        self,
+        found: Sequence[Path],
+        priority: int,
+        delay_s: float,
+        configure: Callable[[Path], HFSSSimulationConfig],
+    ) -> None:
+        self._found = found
+        self._priority = priority
+        self._delay_s = delay_s
+        self._configure = configure
+        self._job_ids: list[str] = []
+        self._unanswered: dict[str, Path] = {}
+
+    async def submit(self, client: Client, at_once: int, *, waits: bool) -> int:
+        """Send them, so many at a time; the exit code. Raises ServiceUnreachable, and leaves what is left."""
+        left = iter(self._found)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(at_once):
+                    group.create_task(self._send(client, left))
+        except ExceptionGroup as errors:
+            # All of them alike: nobody is there.
+            raise errors.exceptions[0] from None
+        finally:
+            self._sum_up()
+        have_failed = len(self._job_ids) < len(self._found)
+        ended = await wait_and_tell(client, self._job_ids, None) if waits and self._job_ids else DONE
+        return JOB_FAILED if have_failed else ended
+
+    async def _send(self, client: Client, left: Iterator[Path]) -> None:
+        for path in left:
+            try:
+                await self._send_one(client, path)
+            except ServiceUnreachable:
+                raise
+            except JobmgrError as error:
+                output.note(f"{path}: {error}")
+            await asyncio.sleep(self._delay_s)
+
+    async def _send_one(self, client: Client, path: Path) -> None:
+        config = self._configure(path)
+        self._unanswered[config.jobid] = path
+        try:
+            job_id = await client.simulate(config, self._priority)
+        except JobmgrError:
+            del self._unanswered[config.jobid]
+            raise
+        del self._unanswered[config.jobid]
+        self._job_ids.append(job_id)
+        output.line(f"{job_id} {path}")
+        output.flush()
+
+    def _sum_up(self) -> None:
+        # Whoever interrupts has to know what there is now.
+        for job_id, path in self._unanswered.items():
+            output.note(
+                f"{path}: sent, and not answered yet; `jobmgr show {job_id}` finds it if it was stored"
+            )
+        output.note(f"{len(self._job_ids)} of {len(self._found)} projects were submitted")
+
+
+async def _submit_one(client: Client, config: HFSSSimulationConfig, priority: int, *, waits: bool) -> int:
+    job_id = await client.simulate(config, priority)
+    output.line(job_id)
+    output.flush()
+    return await wait_with_progress(client, job_id) if waits else DONE
+
+
+def _local(project: Path, cores: int, ansys_edt_path: str | None) -> HFSSSimulationConfig:
+    return _config(project, ansys_edt_path, machine_nodes=(MachineNode(cores=cores, max_cores=cores),))
+
+
+def _config(project: Path, ansys_edt_path: str | None, **fields: Any) -> HFSSSimulationConfig:
+    # The service runs in another directory.
+    return create_hfss_config(
+        str(project.absolute()), ansys_edt_path=ansys_edt_path, user=getpass.getuser(), **fields
+    )
+
+
+def _with_client(
+    host: str | None, port: int | None, work: Callable[[Client], Coroutine[Any, Any, int]]
+) -> int:
+    async def run() -> int:
+        async with _client(host, port) as client:
+            return await work(client)
+
+    return asyncio.run(run())
+
+
+def _client(host: str | None, port: int | None) -> Client:
+    if host is None and port is None:
+        return new_client()
+    if click.get_current_context().find_root().params.get("url") is not None:
+        raise click.UsageError("--url names the service already; leave out --host and --port")
+    return Client(f"http://{url_host(host or 'localhost')}:{port or PORT}")

@@ -1,0 +1,29 @@
+"""Simulations as they are sent: by the routes that pyedb's job manager had (see docs/hfss.md), in JSON."""
+
+from __future__ import annotations
+
+import contextlib
+
+import msgspec
+
+from jobmgr.client import bulk
+from jobmgr.hfss.config import HFSSSimulationConfig
+from jobmgr.hfss.job import payload
+from jobmgr.wire.answers import ProblemAnswer
+from jobmgr.wire.pyedb import PyedbProblem
+
+SUBMIT = "/jobs/submit"
+SCHEDULER = "/api/scheduler_type"
+
+
+def encoded(config: HFSSSimulationConfig, priority: int) -> bytes:
+    """The body of a submission. Raises InvalidRequest for what JSON cannot hold."""
+    return bulk.encode({"config": payload(config), "priority": priority}, "config")
+
+
+def problem_of(status: int, body: bytes) -> ProblemAnswer | None:
+    """What these routes say of an error, as a problem document; None if it is no such answer."""
+    with contextlib.suppress(msgspec.DecodeError):
+        said = msgspec.json.decode(body, type=PyedbProblem)
+        return ProblemAnswer("", "", status, said.error, said.code, said.field)
+    return None

@@ -1,0 +1,75 @@
+"""Simulations by the client, at a real service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from msgspec import structs
+
+from jobmgr.api.server import Server
+from jobmgr.client import Client
+from jobmgr.errors import InvalidRequest, JobExists, JobNotFound, NotASimulation
+from jobmgr.hfss import HFSSSimulationConfig, SchedulerType
+from jobmgr.service import JobManager, ResourceLimits
+from tests.hfss.installed import install, make_project
+from tests.programs import Programs
+
+
+@pytest_asyncio.fixture
+async def client(sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Client]:
+    """Of a service on a machine without schedulers."""
+    monkeypatch.setenv("PATH", str(Programs(tmp_path / "bin").directory))
+    limits = ResourceLimits(max_concurrent_jobs=1)
+    async with (
+        JobManager(limits, database=sqlite_url, work_dir=tmp_path / "work") as manager,
+        Server(manager, host="127.0.0.1", port=0, token="a-token") as server,
+        Client(server.url, "a-token") as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> HFSSSimulationConfig:
+    """Of a project that is solved at once."""
+    edt = install(tmp_path / "v252", "exit 0")
+    project = make_project(tmp_path / "antenna.aedt")
+    return HFSSSimulationConfig(ansys_edt_path=edt, project_path=project, jobid="one")
+
+
+async def test_a_simulation_is_submitted_with_its_priority(
+    client: Client, config: HFSSSimulationConfig
+) -> None:
+    job_id = await client.simulate(config, priority=-7)
+    job = await client.wait(job_id, 30)
+
+    assert (job_id, job.kind, job.priority, job.exit_code) == ("one", "hfss", -7, 0)
+    assert list((await client.spec("one")).command) == config.generate_command_list()
+    assert (await client.progress("one")).line == ""
+
+
+async def test_a_refusal_is_the_error_that_it_was(client: Client, config: HFSSSimulationConfig) -> None:
+    await client.wait(await client.simulate(config), 30)
+    other = await client.submit(["true"])
+    await client.wait(other, 30)
+
+    with pytest.raises(JobExists, match=r"another configuration \(user\).*choose another jobid") as caught:
+        await client.simulate(structs.replace(config, user="ann"))
+    with pytest.raises(InvalidRequest, match="there is no site of the kind slurm"):
+        await client.simulate(structs.replace(config, jobid="two", scheduler_type=SchedulerType.SLURM))
+    with pytest.raises(InvalidRequest, match="'ansysedt' is relative") as named:
+        await client.simulate(structs.replace(config, jobid="two", ansys_edt_path="ansysedt"))
+    with pytest.raises(NotASimulation):
+        await client.progress(other)
+    with pytest.raises(JobNotFound):
+        await client.progress("two")
+
+    # As of `submit`: the sentence names it.
+    assert caught.value.job_id == ""
+    assert named.value.field == "config.ansys_edt_path"
+
+
+async def test_the_scheduler_of_the_service_is_told(client: Client) -> None:
+    assert await client.scheduler_type() is SchedulerType.NONE
