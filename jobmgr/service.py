@@ -19,6 +19,7 @@ from typing import Literal, Self
 import msgspec
 
 from jobmgr import settings as settings_module
+from jobmgr.api.guard import own_uid
 from jobmgr.api.server import Server
 from jobmgr.dialects import registry as dialects
 from jobmgr.dispatch.admission import Admission
@@ -32,6 +33,7 @@ from jobmgr.executors import process
 from jobmgr.executors.batch import BatchExecutor
 from jobmgr.executors.local import LocalExecutor
 from jobmgr.executors.protocol import Report
+from jobmgr.hfss.program import Programs
 from jobmgr.manager.core import Parts
 from jobmgr.manager.feed import Feed
 from jobmgr.manager.manager import Manager
@@ -52,7 +54,7 @@ logger = logging.getLogger(__name__)
 Drain = Literal["leave", "wait"]
 _RESTART_S = 1.0
 
-__all__ = ["JobManager", "ResourceLimits", "check_database", "serve", "upgrade_database"]
+__all__ = ["JobManager", "ResourceLimits", "check_database", "serve", "serving", "upgrade_database"]
 
 
 class JobManager(Manager):
@@ -63,7 +65,8 @@ class JobManager(Manager):
             job = await manager.wait(job_id)
 
     What is left out comes from jobmgr.toml, JOBMGR_* and the defaults. Limits given here are stored, limits left
-    at None are those stored before. Jobs may have `descriptor_limit` files open, else as many as this process.
+    at None are those stored before, under `limits_name` or, without one, for this host. Jobs may have
+    `descriptor_limit` files open, else as many as this process.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class JobManager(Manager):
         work_dir: Path | str | None = None,
         settings: Settings | None = None,
         drain: Drain = "leave",
+        limits_name: str | None = None,
         descriptor_limit: int | None = None,
     ) -> None:
         flags = {"database": database, "work_dir": work_dir, **(asdict(limits) if limits else {})}
@@ -81,6 +85,7 @@ class JobManager(Manager):
             settings = settings_module.load(flags, os.environ)
         self.settings = settings
         self.url: str | None = None
+        self._limits_name = limits_name or socket.gethostname()
         self._descriptor_limit = descriptor_limit
         self._drain = drain
         self._running = contextlib.AsyncExitStack()
@@ -128,7 +133,7 @@ class JobManager(Manager):
             stack.push_async_callback(database.close)
             await _prepare_schema(database)
             identity = _identity(settings, executor.work_id)
-            admission = Admission(machine(), await _limits(database, settings, identity.host))
+            admission = Admission(machine(), await _limits(database, settings, self._limits_name))
             monitor = ResourceMonitor(settings.work_dir)
             dispatcher = Dispatcher(
                 database, identity, admission, monitor, settings.cancel_grace_s, executor, self._foreign
@@ -136,8 +141,19 @@ class JobManager(Manager):
             feed = Feed(database)
             here = LocalTransport(os.environ)
             stack.push_async_callback(here.close)
+            programs = Programs.of(settings.hfss_programs, own_uid())
             self.parts = Parts(
-                database, dispatcher, feed, runs, identity.host, _user_name(), here, _transport
+                database,
+                dispatcher,
+                feed,
+                runs,
+                identity.host,
+                self._limits_name,
+                _user_name(),
+                here,
+                _transport,
+                monitor,
+                programs,
             )
             stack.push_async_callback(self.parts.recall.close)
             database.on_commit(feed.notice)
@@ -294,17 +310,31 @@ async def _serve(settings: Settings, drain: Drain, on_ready: Callable[[str], Non
     stopping = asyncio.Event()
     _on_signal(stopping.set)
     # A connection is a descriptor, and so is a keeper at work; jobs keep the limit that this process was given.
-    manager = JobManager(settings=settings, descriptor_limit=process.descriptor_limit())
+    descriptor_limit = process.descriptor_limit()
     process.raise_descriptor_limit()
+    async with serving(settings, descriptor_limit=descriptor_limit) as manager:
+        assert manager.url is not None
+        on_ready(manager.url)
+        await stopping.wait()
+        if drain == "wait":
+            await _drain(manager)
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    settings: Settings, *, limits_name: str | None = None, descriptor_limit: int | None = None
+) -> AsyncIterator[JobManager]:
+    """A service in this loop: it runs jobs, and answers at its `url`, until the context is left.
+
+    Raises what `JobManager.start` raises, and AddressUnavailable.
+    """
+    manager = JobManager(settings=settings, limits_name=limits_name, descriptor_limit=descriptor_limit)
     async with manager:
         server = Server(manager, host=settings.host, port=settings.port, token=_owner_token(settings))
         async with server:
             manager.url = server.url
             with _service_file(settings, server.url):
-                on_ready(server.url)
-                await stopping.wait()
-                if drain == "wait":
-                    await _drain(manager)
+                yield manager
 
 
 def _on_signal(act: Callable[[], object]) -> None:

@@ -69,11 +69,22 @@ def run(config: HFSSSimulationConfig, **subprocess_kwargs: Any) -> CompletedProc
 def submit(config: HFSSSimulationConfig, script_path: str | None = None) -> CompletedProcess[str]:
     """As `HFSSSimulationConfig.submit_to_scheduler` says."""
     if config.scheduler_type is SchedulerType.NONE:
-        config = structs.replace(config, scheduler_type=_scheduler_here())
+        scheduler = scheduler_here()
+        if scheduler is SchedulerType.NONE:
+            raise InvalidConfig(
+                "scheduler_type", f"none is named, and none is found here: no {', '.join(_SHOWS)} on PATH"
+            )
+        config = structs.replace(config, scheduler_type=scheduler)
     language, command, answer = _hand_in(config, script_path)
     if answer.exit_code is None:
         raise SubmitDoubtful(language.name, command.argv, None, answer.stderr)
     return CompletedProcess(list(command.argv), answer.exit_code, answer.stdout, answer.stderr)
+
+
+def scheduler_here() -> SchedulerType:
+    """The scheduler whose programs are on PATH; NONE without one."""
+    found = (scheduler for name, scheduler in _SHOWS.items() if shutil.which(name) is not None)
+    return next(found, SchedulerType.NONE)
 
 
 def _run_here(config: HFSSSimulationConfig, **subprocess_kwargs: Any) -> CompletedProcess[Any]:
@@ -171,15 +182,6 @@ def _id(language: Dialect, command: Command, answer: Answer) -> str:
             raise SubmitDoubtful(*facts, submission.words)
         case _:
             assert_never(submission)
-
-
-def _scheduler_here() -> SchedulerType:
-    for name, scheduler in _SHOWS.items():
-        if shutil.which(name) is not None:
-            return scheduler
-    raise InvalidConfig(
-        "scheduler_type", f"none is named, and none is found here: no {', '.join(_SHOWS)} on PATH"
-    )
 
 
 def _blocking(work: Callable[[], Awaitable[Result]]) -> Result:

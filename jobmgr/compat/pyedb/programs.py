@@ -1,0 +1,35 @@
+"""The programs that pyedb's job manager had, under their names: `python -m jobmgr.compat.pyedb.NAME`.
+
+They are commands of `jobmgr hfss` with the same flags; where these say nothing, what the original took.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import click
+
+from jobmgr.cli import hfss
+from jobmgr.cli.main import run
+
+_SERVICE = MappingProxyType({"host": "localhost", "port": hfss.PORT})
+# Each with what it took where its flags say nothing.
+PROGRAMS: Mapping[str, tuple[click.Command, Mapping[str, Any]]] = MappingProxyType(
+    {
+        "start_service": (hfss.start, {}),
+        # It had no flag for the disk, and the limit of its class.
+        "job_manager_handler": (hfss.start, {"min_disk": 2.0}),
+        "submit_local_job": (hfss.submit, _SERVICE),
+        "submit_job_on_scheduler": (hfss.submit_scheduler, _SERVICE),
+        "submit_batch_jobs": (hfss.submit_batch, _SERVICE),
+    }
+)
+
+
+def main(name: str, arguments: Sequence[str] | None = None) -> None:
+    """Run one of them and exit with what the shell is to learn; see `jobmgr --help`."""
+    command, defaults = PROGRAMS[name]
+    sys.exit(run(arguments, command, name, defaults))

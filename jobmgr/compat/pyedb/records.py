@@ -1,0 +1,51 @@
+"""All jobs of the database as a mapping."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from jobmgr.compat.pyedb.desk import Desk
+from jobmgr.compat.pyedb.info import JobInfo
+from jobmgr.compat.pyedb.session import Session
+from jobmgr.domain.job import JobPage
+from jobmgr.errors import JobNotFound
+
+
+class Records(Mapping[str, JobInfo]):
+    """What is stored, by id, oldest first: the jobs of all programs and all times, not those of this process only.
+
+    Empty as long as its manager does not run.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def __getitem__(self, job_id: str) -> JobInfo:
+        if not self._session.is_running:
+            raise KeyError(job_id)
+        try:
+            self._session.call(lambda desk: desk.shelf.job(str(job_id)))
+        except JobNotFound:
+            raise KeyError(job_id) from None
+        return JobInfo(self._session, str(job_id))
+
+    def __iter__(self) -> Iterator[str]:
+        cursor: str | None = None
+        while self._session.is_running:
+            page = self._page(cursor)
+            for job in page.jobs:
+                yield job.job_id
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def __len__(self) -> int:
+        return self._session.call(_count) if self._session.is_running else 0
+
+    def _page(self, cursor: str | None) -> JobPage:
+        return self._session.call(lambda desk: desk.shelf.page(cursor))
+
+
+async def _count(desk: Desk) -> int:
+    # Queues count their jobs; a listing counts up to a limit.
+    return sum(sum(queue.counts.values()) for queue in await desk.client.queues())

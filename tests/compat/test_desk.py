@@ -1,0 +1,42 @@
+"""Which service a manager speaks to, and what happens when that is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import AsyncExitStack
+
+from jobmgr import service, settings
+from jobmgr.compat.pyedb.desk import Desk
+from jobmgr.compat.pyedb.manager import submit
+from jobmgr.domain.job import Job
+from jobmgr.domain.queue import Queue
+from tests.compat.conftest import Make
+
+
+async def _wait(desk: Desk) -> Job:
+    return await desk.client.wait("patch_1")
+
+
+async def _resume(desk: Desk) -> Queue:
+    return await desk.client.update_queue("default", paused=False)
+
+
+async def test_a_service_of_others_that_is_gone_is_replaced_and_its_jobs_run(make: Make) -> None:
+    chosen = settings.load({"port": 0, "max_concurrent_jobs": 1}, os.environ)
+    config = make("patch_1")
+    async with AsyncExitStack() as others:
+        theirs = await others.enter_async_context(service.serving(chosen))
+        await theirs.update_queue("default", paused=True)
+        async with Desk(chosen, others_patience_s=0.1) as desk:
+            await desk.do(lambda desk: submit(desk, config, 0))
+            waiting = asyncio.create_task(desk.do(_wait))
+            assert (desk.own, desk.url) == (None, theirs.url)
+
+            await others.aclose()
+            await desk.do(_resume)
+            job = await waiting
+
+            assert desk.own is not None
+            assert (job.status, job.attempt) == ("completed", 1)
+            assert (await desk.shelf.job("patch_1")).status == "completed"

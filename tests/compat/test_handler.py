@@ -1,0 +1,248 @@
+"""The blocking face of the job manager of pyedb: for scripts, threads and notebooks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from jobmgr.compat.pyedb import JobManagerHandler, SchedulerType
+from jobmgr.errors import AddressUnavailable, JobNotFound, NotRunning, PathNotFound
+from jobmgr.service import JobManager
+from tests.compat.conftest import Make
+from tests.hfss.installed import make_project
+
+Handler = Callable[[], JobManagerHandler]
+
+
+@pytest.fixture
+def handler(edt: str) -> Iterator[Handler]:
+    """Makes handlers, on any port, whose limits whatever else runs here does not reach; closes them."""
+    made: list[JobManagerHandler] = []
+
+    def make() -> JobManagerHandler:
+        handler = JobManagerHandler(port=0)
+        limits = handler.resource_limits
+        limits.max_concurrent_jobs, limits.max_cpu_percent, limits.min_memory_gb, limits.min_disk_gb = (
+            2,
+            100,
+            0,
+            0,
+        )
+        made.append(handler)
+        return handler
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def test_a_script_submits_waits_and_closes(handler: Handler, make: Make) -> None:
+    service = handler()
+    service.start_service()
+    config = make("patch_1")
+
+    job_id = service.submit_job(config, priority=2)
+
+    assert (job_id, asyncio.run(job_id)) == ("patch_1", "patch_1")
+    assert service.wait_until_done(job_id, poll_every=0.1) == "completed"
+    service.wait_until_all_done()
+    info = service.manager.jobs[job_id]
+    assert (info.status, info.priority, info.config) == ("completed", 2, config)
+    assert service.url.startswith("http://")
+    service.close()
+    assert not service.started
+
+
+def test_a_closed_service_may_be_started_again_and_has_all_jobs(handler: Handler, make: Make) -> None:
+    service = handler()
+    for number in range(2):
+        service.start_service()
+        service.start_service()
+        service.wait_until_done(service.submit_job(make(f"patch_{number}")))
+        service.close()
+        service.close()
+
+    service.start_service()
+    assert list(service.manager.jobs) == ["patch_0", "patch_1"]
+    assert {info.status for info in service.manager.jobs.values()} == {"completed"}
+
+
+def test_many_threads_use_one_handler(handler: Handler, make: Make) -> None:
+    service = handler()
+    service.start_service()
+    configs = [make(f"patch_{number}", passes=1, frequencies=1) for number in range(8)]
+
+    with ThreadPoolExecutor(6) as pool:
+        ids = list(pool.map(service.submit_job, configs))
+        ends = list(pool.map(service.wait_until_done, ids))
+
+    assert ids == [config.jobid for config in configs]
+    assert ends == ["completed"] * 8
+    assert len(service.manager.jobs) == 8
+
+
+async def test_a_handler_works_where_a_loop_runs(handler: Handler, make: Make) -> None:
+    service = handler()
+    service.start_service()
+
+    job_id = await service.submit_job(make("patch_1"))
+    status = service.wait_until_done(job_id)
+
+    assert status == "completed"
+    await service.stop_service()
+    assert not service.started
+
+
+def test_a_program_that_closes_nothing_ends_in_order(make: Make, tmp_path: Path, edt: str) -> None:
+    config = make("patch_1", waits_at="Adaptive Pass 1", until=str(tmp_path / "go"))
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import time\n"
+        "from jobmgr.compat.pyedb import JobManagerHandler, create_hfss_config\n"
+        "handler = JobManagerHandler(port=0)\n"
+        "handler.resource_limits.max_cpu_percent, handler.resource_limits.min_memory_gb = 100, 0\n"
+        "handler.start_service()\n"
+        f"config = create_hfss_config({config.project_path!r}, jobid='patch_1', ansys_edt_path={edt!r})\n"
+        "print(handler.submit_job(config))\n"
+        "while handler.manager.jobs['patch_1'].status != 'running':\n"
+        "    time.sleep(0.02)\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(script)], capture_output=True, text=True, timeout=60, check=False,
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "patch_1\n", "")
+    assert not (tmp_path / "home" / "service.json").exists()
+    (tmp_path / "go").touch()
+    assert asyncio.run(_end("patch_1")) == "completed"
+
+
+async def _end(job_id: str) -> str:
+    async with JobManager() as manager:
+        return str((await manager.wait(job_id, 60)).status)
+
+
+def test_what_is_wrong_is_raised_by_the_start(handler: Handler, edt: str, home: Path) -> None:
+    first = handler()
+    first.start_service()
+    port = int(first.url.rpartition(":")[2])
+    second = JobManagerHandler(port=port)
+
+    # The database is not the same, and the port is.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JOBMGR_HOME", str(home / "other"))
+        with pytest.raises(AddressUnavailable, match=str(port)):
+            second.start_service()
+
+    assert not second.started
+    assert first.started
+
+
+def test_without_a_service_nothing_is_submitted(handler: Handler, make: Make) -> None:
+    with pytest.raises(NotRunning, match="start_service"):
+        handler().submit_job(make("patch_1"))
+
+
+def test_an_unknown_job_is_not_waited_for(handler: Handler) -> None:
+    service = handler()
+    service.start_service()
+
+    with pytest.raises(JobNotFound):
+        service.wait_until_done("nobody")
+
+
+def test_a_handler_leaves_no_thread(handler: Handler) -> None:
+    before = set(threading.enumerate())
+
+    for _ in range(2):
+        service = handler()
+        service.start_service()
+        service.close()
+
+    assert set(threading.enumerate()) - before == set()
+
+
+# Configurations
+
+
+def test_a_configuration_has_what_is_not_said(handler: Handler, edt: str, tmp_path: Path) -> None:
+    project = make_project(tmp_path / "my antenna.1.aedt")
+
+    config = handler().create_simulation_config(project, scheduler_type="none", cpu_cores=16)
+    other = handler().create_simulation_config(project, scheduler_type="none")
+
+    assert config.ansys_edt_path == edt
+    assert config.jobid.startswith("my_antenna_1_")
+    assert config.jobid != other.jobid
+    assert config.generate_machinelist_string() == "list=localhost:16:16:90%"
+    assert config.user == "unknown"
+
+
+def test_cores_reach_a_scheduler(handler: Handler, tmp_path: Path) -> None:
+    config = handler().create_simulation_config("/there/antenna.aedt", scheduler_type="slurm", cpu_cores=16)
+
+    assert config.scheduler_type is SchedulerType.SLURM
+    assert "--ntasks=16" in config.generate_slurm_script()
+
+
+def test_the_scheduler_of_this_machine_is_taken_if_none_is_named(
+    home: Path, edt: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    here = JobManagerHandler()
+    (tmp_path / "bhosts").write_text("#!/bin/sh\n")
+    (tmp_path / "bhosts").chmod(0o755)
+    there = JobManagerHandler()
+
+    assert here.scheduler_type is SchedulerType.NONE
+    assert there.scheduler_type is SchedulerType.LSF
+    assert there.create_simulation_config("/there/antenna.aedt").scheduler_type is SchedulerType.LSF
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"project_path": ""}, "project_path"),
+        ({"project_path": "antenna.txt"}, "project_path"),
+        ({"scheduler_type": "sge"}, "scheduler_type"),
+        ({"cpu_cores": 0}, "max_cores"),
+        ({"jobid": "a b"}, "jobid"),
+    ],
+)
+def test_what_makes_no_sense_is_named(handler: Handler, fields: dict[str, Any], said: str) -> None:
+    given: dict[str, Any] = {"project_path": "/there/a.aedt", "scheduler_type": "lsf", **fields}
+
+    with pytest.raises(ValueError, match=said):
+        handler().create_simulation_config(**given)
+
+
+def test_a_project_that_is_not_there_is_named(handler: Handler) -> None:
+    with pytest.raises(PathNotFound, match="project_path"):
+        handler().create_simulation_config("/nowhere/antenna.aedt", scheduler_type="none")
+
+
+def test_the_program_is_that_of_the_edb_or_the_version_or_the_newest(
+    home: Path, edt: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert JobManagerHandler().ansys_path == edt
+    assert JobManagerHandler(version="2025.2").ansys_path == edt
+    assert (
+        JobManagerHandler(edb=SimpleNamespace(base_path="/ansys/v242")).ansys_path == "/ansys/v242/ansysedt"
+    )
+    with pytest.raises(ValueError, match="241"):
+        JobManagerHandler(version="241")
+
+    monkeypatch.delenv("ANSYSEM_ROOT252")
+    assert JobManagerHandler().ansys_path is None

@@ -1,0 +1,252 @@
+"""One loop in a thread: what others may ask of it, and how it ends."""
+
+from __future__ import annotations
+
+import _thread
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+import pytest
+
+from jobmgr.errors import NotRunning
+from jobmgr.sync import LoopThread
+
+NAME = "jobmgr-test"
+
+
+class Counter:
+    """What lives in the loop: it would be wrong to use it from another one."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.count = 0
+        self.waiting = asyncio.Event()
+        self.was_left = False
+        self.was_cancelled = False
+
+    async def up(self) -> int:
+        assert asyncio.get_running_loop() is self.loop
+        before = self.count
+        await asyncio.sleep(0)
+        self.count = before + 1
+        return self.count
+
+    async def hang(self) -> None:
+        self.waiting.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.was_cancelled = True
+            raise
+
+
+@asynccontextmanager
+async def counter() -> AsyncIterator[Counter]:
+    made = Counter()
+    yield made
+    assert all(task is asyncio.current_task() for task in asyncio.all_tasks())
+    made.was_left = True
+
+
+@pytest.fixture
+def thread() -> Iterator[LoopThread[Counter]]:
+    made = LoopThread(counter, NAME)
+    yield made
+    made.stop()
+    assert [thread for thread in threading.enumerate() if thread.name == NAME] == []
+
+
+async def itself(value: Counter) -> Counter:
+    return value
+
+
+async def fail(_value: Counter) -> None:
+    raise ZeroDivisionError
+
+
+def test_work_is_done_in_one_loop_for_all_threads(thread: LoopThread[Counter]) -> None:
+    thread.start()
+
+    with ThreadPoolExecutor(8) as pool:
+        loops = set(pool.map(lambda _: thread.call(itself).loop, range(64)))
+        counts = [thread.call(Counter.up) for _ in range(8)]
+
+    assert len(loops) == 1
+    assert counts == list(range(1, 9))
+
+
+def test_an_error_of_the_work_is_raised_where_it_was_asked_for(thread: LoopThread[Counter]) -> None:
+    thread.start()
+
+    with pytest.raises(ZeroDivisionError):
+        thread.call(fail)
+
+    assert thread.call(Counter.up) == 1
+
+
+async def test_another_loop_waits_without_standing_still(thread: LoopThread[Counter]) -> None:
+    thread.start()
+    hanging = asyncio.create_task(thread.ask(Counter.hang))
+    value = thread.call(itself)
+    await thread.ask(lambda value: value.waiting.wait())
+
+    hanging.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await hanging
+
+    # It was cancelled where it ran, too.
+    await thread.ask(Counter.up)
+    assert value.was_cancelled
+
+
+def test_work_that_takes_too_long_is_given_up(thread: LoopThread[Counter]) -> None:
+    thread.start()
+
+    with pytest.raises(TimeoutError):
+        thread.call(Counter.hang, timeout_s=0.01)
+
+    thread.call(Counter.up)
+    assert thread.call(itself).was_cancelled
+
+
+def test_the_loop_does_not_wait_for_itself(thread: LoopThread[Counter]) -> None:
+    thread.start()
+
+    async def wait_for_itself(_value: Counter) -> None:
+        thread.call(Counter.up)
+
+    with pytest.raises(RuntimeError, match="would wait for itself"):
+        thread.call(wait_for_itself)
+
+
+def test_a_stop_ends_what_is_being_done(thread: LoopThread[Counter]) -> None:
+    thread.start()
+    value = thread.call(itself)
+
+    with ThreadPoolExecutor(1) as pool:
+        hanging = pool.submit(thread.call, Counter.hang)
+        thread.call(lambda value: value.waiting.wait())
+        thread.stop()
+
+        with pytest.raises(NotRunning):
+            hanging.result(30)
+    assert value.was_left
+    assert value.loop.is_closed()
+
+
+def test_what_is_not_started_takes_no_work(thread: LoopThread[Counter]) -> None:
+    with pytest.raises(NotRunning, match="does not run"):
+        thread.call(itself)
+
+    thread.start()
+    thread.stop()
+    with pytest.raises(NotRunning):
+        thread.call(itself)
+
+
+def test_a_thread_may_be_started_again_and_stopped_twice(thread: LoopThread[Counter]) -> None:
+    loops = []
+    for _ in range(3):
+        thread.start()
+        thread.start()
+        loops.append(thread.call(itself).loop)
+        thread.stop()
+        thread.stop()
+
+    assert [loop.is_closed() for loop in loops] == [True] * 3
+
+
+def test_what_goes_wrong_at_the_start_is_raised_there() -> None:
+    @asynccontextmanager
+    async def broken() -> AsyncIterator[None]:
+        raise ZeroDivisionError
+        yield
+
+    thread = LoopThread(broken, NAME)
+
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            thread.start()
+
+    assert not thread.is_running
+    assert [each for each in threading.enumerate() if each.name == NAME] == []
+
+
+def test_what_goes_wrong_at_the_end_is_raised_there() -> None:
+    @asynccontextmanager
+    async def broken() -> AsyncIterator[None]:
+        yield
+        raise ZeroDivisionError
+
+    thread = LoopThread(broken, NAME)
+    thread.start()
+
+    with pytest.raises(ZeroDivisionError):
+        thread.stop()
+
+    assert [each for each in threading.enumerate() if each.name == NAME] == []
+
+
+def test_what_is_interrupted_at_the_start_is_left_again() -> None:
+    go, left = threading.Event(), threading.Event()
+
+    @asynccontextmanager
+    async def slow() -> AsyncIterator[None]:
+        _thread.interrupt_main()
+        await asyncio.to_thread(go.wait, 30)
+        yield
+        left.set()
+
+    thread = LoopThread(slow, NAME)
+
+    with pytest.raises(KeyboardInterrupt):
+        thread.start()
+    go.set()
+
+    assert left.wait(30)
+    assert not thread.is_running
+    for each in threading.enumerate():
+        if each.name == NAME:
+            each.join(30)
+    assert [each for each in threading.enumerate() if each.name == NAME] == []
+
+
+def test_a_fork_has_no_thread_and_ends() -> None:
+    script = """
+import os, sys
+from contextlib import asynccontextmanager
+from jobmgr.sync import LoopThread
+
+@asynccontextmanager
+async def nothing():
+    yield None
+
+thread = LoopThread(nothing, "jobmgr-test")
+thread.start()
+child = os.fork()
+if child == 0:
+    was_running = thread.is_running
+    thread.start()
+    sys.exit(7 if not was_running and thread.is_running else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), thread.is_running)
+"""
+
+    # From 3.12 on, Python warns of forks in programs with threads.
+    command = [sys.executable, "-W", "ignore", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    assert (done.stdout, done.stderr) == ("7 True\n", "")
+
+
+def test_many_start_and_stop_it_at_once(thread: LoopThread[Counter]) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        for action in [thread.start, thread.stop] * 20:
+            pool.submit(action)
+
+    thread.start()
+    assert thread.call(Counter.up) >= 1
