@@ -29,6 +29,7 @@ from benchmarks import (
     growth,
     idle,
     latency,
+    listing,
     memory,
     page,
     postgresql,
@@ -72,6 +73,7 @@ _PARTS = {
     "latency": Part(latency.measure, full=100, quick=20),
     "growth": Part(growth.measure, full=1_000_000, quick=10_000, engines=_BOTH),
     "page": Part(page.measure, full=1_000_000, quick=10_000, engines=_BOTH),
+    "listing": Part(listing.measure, full=50_000, quick=2000, rounds=1),
     "memory": Part(memory.measure, full=100_000, quick=1000, rounds=1, engines=_BOTH),
     "idle": Part(idle.measure, full=10, quick=5, rounds=1),
 }

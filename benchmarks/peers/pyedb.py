@@ -10,29 +10,25 @@ The manager has no paused queue: while submissions are measured, its only slot i
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import aiohttp
 import msgspec
 
 from benchmarks import scratch, submit
 from benchmarks.parser import PATH as OUR_PATH
+from benchmarks.peers import pyedb_listing, pyedb_service
 from benchmarks.peers.peer import Peer
-from benchmarks.service import WIDTH, Service, environment, python
-from benchmarks.skip import Skipped, last_lines
+from benchmarks.service import WIDTH, Service
+from benchmarks.skip import Skipped
 from benchmarks.spawn import NOTHING
 from benchmarks.table import Figure, Goal, quantile
 
-_PATH = "/jobs/submit"
-_LOOK_S = 0.05
 _SETTLE_S = 0.05
 _WARM_UP = 3
 _SINGLE_SHARE = 20  # of so many jobs one is submitted alone, because each of these waits for its end
+_LISTED = 10  # times as many are listed
 _RATE_GOAL = Goal("≥", 1.2)
 _START_GOAL = Goal("<", 1)
 
@@ -40,15 +36,17 @@ Submit = Callable[[Path, str], Awaitable[None]]
 
 
 async def _rate(interpreter: Path, count: int) -> float:
-    with _serving(interpreter, WIDTH) as (url, home):
-        bodies = [_body(home, NOTHING, f"job-{number}") for number in range(submit.WARM_UP + count)]
+    with pyedb_service.serving(interpreter, WIDTH) as (url, home, _):
+        bodies = [
+            pyedb_service.body(home, NOTHING, f"job-{number}") for number in range(submit.WARM_UP + count)
+        ]
         async with submit.session(url) as session:
             # In its first seconds its monitor blocks all of it, which is not what is compared here.
-            await submit.post_all(session, _PATH, bodies[: submit.WARM_UP])
-            await _await_queue(session, queued=0, running=0)
+            await submit.post_all(session, pyedb_service.PATH, bodies[: submit.WARM_UP])
+            await pyedb_service.await_queue(session, queued=0, running=0)
             before = time.perf_counter()
-            await submit.post_all(session, _PATH, bodies[submit.WARM_UP :])
-            await _await_queue(session, queued=0, running=0)
+            await submit.post_all(session, pyedb_service.PATH, bodies[submit.WARM_UP :])
+            await pyedb_service.await_queue(session, queued=0, running=0)
             rate = count / (time.perf_counter() - before)
             async with session.get("/api/jobs") as answer:
                 statuses = [job["status"] for job in await answer.json()]
@@ -62,6 +60,7 @@ async def _compare(title: str, interpreter: Path, service: Service, count: int) 
     return [
         *await _compare_submissions(title, interpreter, service, count),
         *await _compare_starts(title, interpreter, service, max(count // _SINGLE_SHARE, 1)),
+        *await pyedb_listing.compare(title, interpreter, service, count * _LISTED),
     ]
 
 
@@ -79,31 +78,17 @@ async def _compare_submissions(title: str, interpreter: Path, service: Service, 
 
 
 async def _their_load(interpreter: Path, count: int) -> submit.Load:
-    with _serving(interpreter, 1) as (url, home):
-        bodies = [_body(home, NOTHING, f"job-{number}") for number in range(submit.WARM_UP + count)]
-        async with _slot_held(url, home):
-            seen = await submit.load(url, _PATH, bodies)
+    with pyedb_service.serving(interpreter, 1) as (url, home, _):
+        bodies = [
+            pyedb_service.body(home, NOTHING, f"job-{number}") for number in range(submit.WARM_UP + count)
+        ]
+        async with pyedb_service.slot_held(url, home):
+            seen = await submit.load(url, pyedb_service.PATH, bodies)
             async with submit.session(url) as session:
-                queued, _ = await _queue(session)
+                queued, _ = await pyedb_service.queue(session)
     if queued != len(bodies):
         raise Skipped(f"{queued} of {len(bodies)} jobs are in its queue")
     return seen
-
-
-@contextlib.asynccontextmanager
-async def _slot_held(url: str, home: Path) -> AsyncIterator[None]:
-    fifo = home / "fifo"
-    os.mkfifo(fifo)
-    # Open for both, so that neither this nor the job's `cat` waits for the other; it ends when this is closed.
-    descriptor = os.open(fifo, os.O_RDWR)
-    try:
-        async with submit.session(url) as session:
-            waiter = _script(home / "waiter", f"exec cat '{fifo}'")
-            await submit.post_all(session, _PATH, [_body(home, waiter, "waiter")])
-            await _await_queue(session, queued=0, running=1)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 async def _compare_starts(title: str, interpreter: Path, service: Service, count: int) -> list[Figure]:
@@ -125,11 +110,11 @@ async def _our_starts(service: Service, count: int) -> list[float]:
 
 
 async def _their_starts(interpreter: Path, count: int) -> list[float]:
-    with _serving(interpreter, WIDTH) as (url, home):
+    with pyedb_service.serving(interpreter, WIDTH) as (url, home, _):
         async with submit.session(url) as session:
 
             async def post(program: Path, name: str) -> None:
-                await submit.post_all(session, _PATH, [_body(home, program, name)])
+                await submit.post_all(session, pyedb_service.PATH, [pyedb_service.body(home, program, name)])
 
             return await _starts_ms(home, post, count)
 
@@ -137,7 +122,7 @@ async def _their_starts(interpreter: Path, count: int) -> list[float]:
 async def _starts_ms(directory: Path, post: Submit, count: int) -> list[float]:
     """Milliseconds from the request to the program's own look at the clock, one job at a time."""
     # Renamed when it is complete; its second argument is the job's name.
-    clock = _script(
+    clock = pyedb_service.script(
         directory / "clock", f'cd \'{directory}\'; date +%s%N > "$2.part"; exec mv "$2.part" "$2"'
     )
     starts_ms = []
@@ -146,66 +131,11 @@ async def _starts_ms(directory: Path, post: Submit, count: int) -> list[float]:
         before_ns = time.time_ns()
         await post(clock, name)
         while not (directory / name).exists():  # noqa: ASYNC110 -- another process makes it
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(pyedb_service.LOOK_S)
         starts_ms.append((int((directory / name).read_text()) - before_ns) / 1e6)
         # Its end is recorded meanwhile: the service is idle again.
         await asyncio.sleep(_SETTLE_S)
     return starts_ms[_WARM_UP:]
-
-
-@contextlib.contextmanager
-def _serving(interpreter: Path, width: int) -> Iterator[tuple[str, Path]]:
-    """The URL of a manager that has run nothing yet, and a directory for what its jobs need.
-
-    Raises Skipped if it does not start, or does not answer as it should to what is done meanwhile.
-    """
-    home = scratch.new_directory()
-    (home / "project.aedt").touch()
-    command = python("benchmarks.peers.pyedb_server", str(width), interpreter=interpreter)
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=home, env=environment(), stdout=subprocess.PIPE, stderr=log, text=True
-        )
-    assert process.stdout is not None
-    try:
-        url = process.stdout.readline().strip()
-        if not url:
-            raise Skipped(f"its manager did not start: {last_lines((home / 'log').read_text())}")
-        yield url, home
-    except aiohttp.ClientError as error:
-        raise Skipped(f"its manager gave up: {error!r}") from error
-    finally:
-        process.terminate()
-        process.wait()
-        process.stdout.close()
-
-
-def _body(home: Path, program: Path | str, name: str) -> bytes:
-    config = {
-        "jobid": name,
-        "user": "benchmark",
-        "ansys_edt_path": str(program),
-        "project_path": str(home / "project.aedt"),
-    }
-    return msgspec.json.encode({"config": config})
-
-
-def _script(file: Path, text: str) -> Path:
-    file.write_text(f"#!/bin/sh\n{text}\n")
-    file.chmod(0o700)
-    return file
-
-
-async def _await_queue(session: aiohttp.ClientSession, *, queued: int, running: int) -> None:
-    while await _queue(session) != (queued, running):  # noqa: ASYNC110 -- it tells nobody
-        await asyncio.sleep(_LOOK_S)
-
-
-async def _queue(session: aiohttp.ClientSession) -> tuple[int, int]:
-    async with session.get("/queue") as answer:
-        answer.raise_for_status()
-        found = await answer.json()
-    return found["total_queued"], found["running_jobs"]
 
 
 PEER = Peer(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import sys
-import types
 
+from benchmarks.peers import pyedb_package
 from benchmarks.service import ROOT
 
 
 def _serve(width: int) -> None:
-    _stand_in_for_package()
+    pyedb_package.stand_in()
     from pyedb.workflows.job_manager.backend.job_manager_handler import (  # noqa: PLC0415 -- after its stand-in
         JobManagerHandler,
     )
@@ -29,15 +28,6 @@ def _serve(width: int) -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     # SIGTERM ends the process by default; it has nothing to put in order.
     signal.pause()
-
-
-def _stand_in_for_package() -> None:
-    """Have `pyedb` name the package's folder only: its own start imports the whole of Ansys EDB."""
-    spec = importlib.util.find_spec("pyedb")
-    assert spec is not None
-    package = types.ModuleType("pyedb")
-    package.__path__ = list(spec.submodule_search_locations or ())
-    sys.modules["pyedb"] = package
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import fcntl
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -24,13 +26,21 @@ def test_peer_that_cannot_be_installed_is_skipped_with_what_pip_said(cache: Path
     assert not list(cache.glob("*/peer/stamp"))
 
 
-def test_environment_of_a_peer_is_made_once(cache: Path) -> None:
+def test_environment_of_a_peer_is_made_once_and_by_one_at_a_time(cache: Path) -> None:
     python = environment.make("peer", [])
     (python.parent / "installed").touch()
+    made: list[Path] = []
+    other = threading.Thread(target=lambda: made.append(environment.make("peer", [])))
 
-    again = environment.make("peer", [])
+    with python.parents[1].with_name("peer.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        other.start()
+        other.join(0.2)
+        waits = not made
+    other.join(60)
 
-    assert again == python
+    assert waits
+    assert made == [python]
     assert python.is_relative_to(cache)
     assert (python.parent / "installed").exists()
     subprocess.run([str(python), "-c", ""], check=True)
