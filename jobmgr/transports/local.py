@@ -78,7 +78,8 @@ class LocalTransport:
             await asyncio.sleep(0)  # Whoever waits for it takes it off the list.
 
     async def _start(self, program: _Program, arguments: list[bytes], *, has_stdin: bool) -> None:
-        await asyncio.get_running_loop().subprocess_exec(
+        loop = asyncio.get_running_loop()
+        await loop.subprocess_exec(
             lambda: program,
             *arguments,
             stdin=asyncio.subprocess.PIPE if has_stdin else asyncio.subprocess.DEVNULL,
@@ -87,6 +88,7 @@ class LocalTransport:
             cwd="/",
             env=self._environment,
             start_new_session=True,
+            preexec_fn=None if isinstance(loop, asyncio.BaseEventLoop) else _keep_nothing_open,
         )
 
     def _not_started(self, command: Command, error: OSError) -> Answer:
@@ -107,6 +109,17 @@ class LocalTransport:
             self._programs.discard(program)
 
 
+def _keep_nothing_open() -> None:
+    """Let a program have its three streams only; runs in its process, before they are put in their places.
+
+    uvloop leaves its own ends of streams open there, also those of other programs: what a program leaves running would
+    keep them open, and who reads them would wait for it.
+    """
+    for name in os.listdir("/dev/fd"):
+        with contextlib.suppress(OSError):
+            os.set_inheritable(int(name), False)  # noqa: FBT003
+
+
 class _Program(asyncio.SubprocessProtocol):
     """One run of a program. `settled`: nothing more is waited for; `gone`: it is reaped, its pipes are closed."""
 
@@ -121,10 +134,10 @@ class _Program(asyncio.SubprocessProtocol):
         self._is_unwanted = False
 
     def feed(self, data: bytes) -> None:
-        """All that it reads."""
+        """All that it reads, unless it does not read any more."""
         assert self._transport is not None
         pipe = cast("asyncio.WriteTransport | None", self._transport.get_pipe_transport(0))
-        if pipe is not None:
+        if pipe is not None and not pipe.is_closing():
             pipe.write(data)
             pipe.close()
 

@@ -80,6 +80,22 @@ def test_commands_run_on_uvloop_too() -> None:
     assert answers[0].stdout == "text"
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="who has what open is read from /proc")
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_programs_have_three_streams_and_nothing_of_others(loop: str) -> None:
+    """What one leaves running would keep the streams of another open, and who waits for their end would wait for it."""
+    module = pytest.importorskip(loop)
+
+    async def main() -> list[Answer]:
+        transport = LocalTransport(os.environ)
+        command = Command(("sh", "-c", "ls /proc/$$/fd"), "text")
+        answers = await asyncio.gather(*(transport.run(command, _TIMEOUT_S) for _ in range(3)))
+        await transport.close()
+        return answers
+
+    assert [answer.stdout.split() for answer in module.run(main())] == [["0", "1", "2"]] * 3
+
+
 async def test_program_that_is_killed_is_reaped_once(caplog: pytest.LogCaptureFixture) -> None:
     """asyncio's transport looks whether its process has ended when it is closed, and takes it from who waits for it."""
     transport = LocalTransport({})
