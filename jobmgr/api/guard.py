@@ -43,6 +43,7 @@ class Guard:
     _admitted: WeakSet[asyncio.BaseTransport] = field(
         init=False, repr=False, compare=False, default_factory=WeakSet
     )
+    _owners: peer.Owners = field(init=False, repr=False, compare=False, default_factory=peer.Owners)
 
     def has_admitted(self, transport: asyncio.BaseTransport) -> bool:
         """Whether a request of this connection was let in before."""
@@ -101,7 +102,7 @@ class Guard:
             ends = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
             if not all(ends):
                 return False
-            owner = await asyncio.to_thread(peer.owner, ends[0][:2], ends[1][:2])
+            owner = await self._owners.of(ends[0][:2], ends[1][:2])
             trusted = owner == self.uid
             if owner is not None:
                 # Who was not found, with no descriptor left to look, say, may be found next time.
