@@ -67,7 +67,14 @@ class BatchExecutor:
         self._register = Register(site, report)
         self._breaker = Breaker(site, pace, monotonic)
         self._desk = Desk(
-            site, self._scheduler, self._place, job_env, pace, self._breaker, self._register.sending
+            site,
+            self._scheduler,
+            self._place,
+            job_env,
+            pace,
+            self._breaker,
+            self._register.sending,
+            self._spawn,
         )
         # Who takes no jobs now may well end, hold and stop those it has.
         wishes = Breaker(site, pace, monotonic)

@@ -18,7 +18,8 @@ from jobmgr.executors.pace import Pace
 
 logger = logging.getLogger(__name__)
 
-_AT_ONCE = 4
+# So many commands go to a scheduler at once.
+AT_ONCE = 4
 _PATIENCE = 4
 
 
@@ -62,7 +63,7 @@ class Breaker:
         self._monotonic = monotonic
         self._silence = NONE
         self._again_at = 0.0
-        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._turns = asyncio.Semaphore(AT_ONCE)
         self._only = asyncio.Lock()
         self._healed = asyncio.Event()
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jobmgr.dialects import holder
 from jobmgr.dialects.dialect import (
-    Answer,
     Busy,
     Command,
     Dialect,
@@ -24,17 +23,17 @@ from jobmgr.domain.job import JobError
 from jobmgr.errors import InvalidRequest, SiteUnreachable
 from jobmgr.executors import gate, process
 from jobmgr.executors.breaker import Breaker
-from jobmgr.executors.live import Sending, Trace
+from jobmgr.executors.courier import Courier, Delivery, Wanted
+from jobmgr.executors.live import Sending
 from jobmgr.executors.pace import Pace
 from jobmgr.executors.parcel import Member, Parcel, alone, halves, parcels
-from jobmgr.executors.place import Files, NoPlace, NotPlaced, Place, Placed, PlacedForOther, Stock
+from jobmgr.executors.place import Files, Place, Placed, Stock
 from jobmgr.executors.protocol import Launch
 from jobmgr.executors.scheduler import Scheduler
+from jobmgr.executors.transcript import PlacedForOther
 from jobmgr.failure import Failure
 
 _LOOKS_IN_DOUBT = 3
-# What storing one element may take on a slow disk.
-_ELEMENT_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +71,6 @@ class Parted:
     parcels: Sequence[Parcel]
 
 
-# Which attempts of a parcel are still to be run.
-Wanted = Callable[[], Sequence[Launch]]
 Tell = Callable[[str], None]
 
 
@@ -89,15 +86,16 @@ class Desk:
         pace: Pace,
         breaker: Breaker,
         sending: Callable[[Sequence[Launch]], Sending],
+        spawn: Callable[[Awaitable[None]], None],
     ) -> None:
-        """`sending` notes that attempts are about to be sent, and what is proven of that later."""
+        """`sending` and `spawn`: see Courier."""
         self._site = site
         self._scheduler = scheduler
         self._place = place
         self._job_env = job_env
         self._pace = pace
         self._breaker = breaker
-        self._sending = sending
+        self._courier = Courier(scheduler, place, pace, breaker, self._pack, sending, spawn)
 
     async def sort(self, wanted: Wanted, tell: Tell) -> Sequence[Parcel]:
         """The parcels that these attempts make, once it is known what the installation takes."""
@@ -135,8 +133,9 @@ class Desk:
                     return found
                 if not parcel.is_whole:
                     return Absent()
-            async with self._breaker.turn():
-                answer = await self._submit(parcel, wanted)
+            # Who could not be heard of may take as long again.
+            delivery = await self._courier.deliver(parcel, wanted, is_alone=was_doubtful)
+            answer = _answer(delivery)
             match answer:
                 case Given():
                     return replace(answer, is_doubtful=was_doubtful)
@@ -185,55 +184,6 @@ class Desk:
             self._breaker.in_vain(listing.why)
         return listing
 
-    async def _submit(self, parcel: Parcel, wanted: Wanted) -> Given | Refusal | Withdrawn | Busy | Doubtful:
-        try:
-            answer = await self._answered(parcel, wanted)
-        except InvalidRequest as error:
-            return _refusal(str(error))
-        except PlacedForOther:
-            # The watch finds the other token and says what that means.
-            return Given(())
-        match answer:
-            case Busy(is_general=True, words=words) | Doubtful(words=words):
-                self._breaker.in_vain(words)
-            case Given() | Refusal() | Busy():
-                self._breaker.well()
-        return answer
-
-    async def _answered(
-        self, parcel: Parcel, wanted: Wanted
-    ) -> Given | Refusal | Withdrawn | Busy | Doubtful:
-        try:
-            dialect = await self._scheduler.fitted()
-        except (NotUnderstood, SiteUnreachable) as error:
-            return Busy(str(error))
-        # From here to the sending nothing is waited for: who is not wanted now may be told never to have left.
-        if not (launches := wanted()):
-            return Withdrawn()
-        stock, command = self._stock(parcel, dialect, launches)
-        timeout_s = self._pace.command_s + _ELEMENT_S * len(parcel.members)
-        self._scheduler.asked["submit"] += 1
-        sending = self._sending(launches)
-        try:
-            answer: Answer = await self._place.submit(stock, command, timeout_s)
-        except (NoPlace, SiteUnreachable) as error:
-            sending.left_at_most(Trace.NOTHING)
-            return Busy(str(error))
-        except NotPlaced as error:
-            sending.left_at_most(Trace.FILES)
-            return Busy(str(error))
-        match dialect.submitted(answer):
-            case Submitted(id=id_):
-                return Given((id_,))
-            case Refused(words=words):
-                sending.left_at_most(Trace.FILES)
-                return _refusal(words)
-            case Busy() as busy:
-                sending.left_at_most(Trace.FILES)
-                return busy
-            case Doubtful() as doubtful:
-                return doubtful
-
     async def _look_up(self, parcel: Parcel, wanted: Wanted, tell: Tell) -> Given | Withdrawn | None:
         """What became of a parcel that may have been handed in; None if it was not, or may be again.
 
@@ -276,7 +226,7 @@ class Desk:
             return None
         return [(launch, told[launch.place]) for launch in launches]
 
-    def _stock(self, parcel: Parcel, dialect: Dialect, launches: Sequence[Launch]) -> tuple[Stock, Command]:
+    def _pack(self, parcel: Parcel, dialect: Dialect, launches: Sequence[Launch]) -> tuple[Stock, Command]:
         """What has to lie at the site, and the command that hands it in then. Raises InvalidRequest.
 
         Of an array only `launches` are to run.
@@ -354,8 +304,19 @@ def _placed(parcel: Parcel, member: Member) -> Placed:
     return Placed(member.launch.place, member.launch.token, parcel.name, member.index, parcel.former)
 
 
-def _refusal(words: str) -> Refusal:
-    return Refusal(JobError(Failure.SUBMIT_REFUSED, words))
+def _answer(delivery: Delivery) -> Given | Refusal | Withdrawn | Busy | Doubtful:
+    match delivery:
+        case None:
+            return Withdrawn()
+        case Submitted(id=id_):
+            return Given((id_,))
+        case PlacedForOther():
+            # The watch finds the other token and says what that means.
+            return Given(())
+        case Refused(words=words):
+            return Refusal(JobError(Failure.SUBMIT_REFUSED, words))
+        case Busy() | Doubtful():
+            return delivery
 
 
 def _is_decided(launch: Launch, files: Files) -> bool:

@@ -14,16 +14,18 @@ from importlib import resources
 from jobmgr.dialects.answers import plain
 from jobmgr.dialects.dialect import Answer, Command
 from jobmgr.dialects.holder import GATE
-from jobmgr.dialects.quoting import word
+from jobmgr.dialects.quoting import word, words
 from jobmgr.errors import OtherDirectory, SiteUnreachable
+from jobmgr.executors import transcript
 from jobmgr.executors.gate import Content, is_exit, is_gate
+from jobmgr.executors.transcript import Heard, NoPlace, NotPlaced
 from jobmgr.transports.transport import Transport
 
 _TEXT = GATE + resources.files("jobmgr.executors").joinpath("place.sh").read_text()
 _LOOK_TIMEOUT_S = 60.0
 # Of so many a slow file system tells in time, and a transport takes the answer.
 _AT_ONCE = 2000
-# What the site's own shell says before the command that hands a script in is run.
+# What the site's own shell says if it could store nothing, and did not go on.
 _TROUBLE = "jobmgr-place: "
 _STRANGER = f"{_TROUBLE}stranger"
 _TABS = 5
@@ -32,18 +34,6 @@ _NO_INDEX = "-"
 _AWAY = "away"
 # Under this name it is written.
 _SCRIPT = "script.new"
-
-
-class NotPlaced(Exception):
-    """The script of an attempt could not be stored at the site, so nothing was handed in."""
-
-
-class NoPlace(NotPlaced):
-    """The work directory is not there, so nothing was stored either."""
-
-
-class PlacedForOther(Exception):
-    """The control directory belongs to another attempt: the database is older than the work directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +73,7 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """What has to lie at the site before a scheduler is asked: all of it is stored by one command.
+    """What has to lie at the site before a scheduler is asked for one parcel.
 
     `home` is the directory of the script, and of `elements`, which it reads, each in a file with its index; `cwd`
     where the submitting command is run. Texts are not empty.
@@ -153,28 +143,29 @@ class Place:
         said = answer.stderr.strip() or "no answer"
         raise SiteUnreachable(self._transport.host, f"the work directory {self.root}: {said}")
 
-    async def submit(self, stock: Stock, command: Command, timeout_s: float) -> Answer:
-        """Store what is not there yet, and run the command that hands it in.
+    async def submit(
+        self, parcels: Sequence[tuple[Stock, Command]], within_s: int, timeout_s: float
+    ) -> Sequence[Heard]:
+        """Store what is not there yet, and run the commands that hand it in, one after the other; what became of each.
 
-        Raises NotPlaced if it was not run, NoPlace if nothing was stored either, PlacedForOther if all directories
-        belong to other attempts, and SiteUnreachable.
+        The first that was not taken is the last for which a scheduler was asked, and none is begun later than
+        `within_s` after the first. Raises SiteUnreachable if nothing was run, InvalidRequest for what is no text.
         """
         # Ends what is read, too: half of it, after a connection broke, must not be handed in.
         mark = os.urandom(16).hex()
-        lines = "".join(map(_told_line, stock.attempts))
-        files = {**{str(index): text for index, text in enumerate(stock.elements)}, _SCRIPT: stock.script}
-        parts = "".join(f"{mark} {name}\n{_whole_lines(text)}" for name, text in files.items())
-        arguments = [stock.home, stock.cwd, mark, *command.argv]
-        answer = await self._run("submit", arguments, f"{lines}{parts}{mark}\n", timeout_s)
+        heads = "".join(self._head(stock, mark) for stock, _ in parcels)
+        files = "".join(self._files(stock, mark) for stock, _ in parcels)
+        arguments = [mark, str(within_s), *(words(command.argv) for _, command in parcels)]
+        answer = await self._run("submit", arguments, f"{heads}{mark}\n{files}{mark}\n", timeout_s)
         trouble = [line for line in answer.stderr.splitlines() if line.startswith(_TROUBLE)]
         if not trouble:
-            return answer
+            return transcript.read(answer, len(parcels))
         kind, _, rest = trouble[0].removeprefix(_TROUBLE).partition(" ")
-        if kind == "other":
-            raise PlacedForOther(rest)
         if kind == "missing":
-            raise NoPlace(f"{rest}; if it is not to be mounted, `jobmgr site test` makes it")
-        raise NotPlaced(answer.stderr.replace(_TROUBLE, "").strip())
+            return [NoPlace(f"{rest}; if it is not to be mounted, `jobmgr site test` makes it")] * len(
+                parcels
+            )
+        return [NotPlaced(answer.stderr.replace(_TROUBLE, "").strip())] * len(parcels)
 
     async def look(
         self, places: Iterable[str], seen: Mapping[str, Files] = NOTHING_SEEN
@@ -226,6 +217,18 @@ class Place:
             None if _AWAY in indices else tuple(names[int(index)] for index in indices)
             for (_, names), (_, *indices) in zip(wanted, told, strict=True)
         ]
+
+    def _head(self, stock: Stock, mark: str) -> str:
+        lines = "".join(map(_told_line, stock.attempts))
+        return f"{lines}{mark} {self._below(stock.home)} {self._below(stock.cwd)}\n"
+
+    def _files(self, stock: Stock, mark: str) -> str:
+        files = {**{str(index): text for index, text in enumerate(stock.elements)}, _SCRIPT: stock.script}
+        home = self._below(stock.home)
+        return "".join(f"{mark} {home} {name}\n{_whole_lines(text)}" for name, text in files.items())
+
+    def _below(self, directory: str) -> str:
+        return directory.removeprefix(f"{self.root}/")
 
     async def _told(
         self, verb: str, lines: Sequence[tuple[str, ...]], optional: Container[str] = ()

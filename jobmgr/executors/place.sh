@@ -28,42 +28,66 @@ _jm_make() {
     fi
 }
 
-# Makes all directories of the attempts that are read, and stores the files. Answers why not, if not.
+# Makes all directories of the parcels that are read, and stores their files. Answers why not, if not.
 _jm_stock() {
     [ -d "$_jm_root/control" ] || { _jm_why="missing $_jm_root/control is not there" && return 1; }
-    _jm_why='failed to write there' _jm_attempts= _jm_places=
-    while read -r _jm_place _jm_rest && [ "$_jm_place" != "$_jm_mark" ]; do
-        _jm_attempts="$_jm_attempts$_jm_place $_jm_rest
-" _jm_places="$_jm_places $_jm_place"
+    _jm_why='failed to write there' _jm_parcels= _jm_runs= _jm_controls=
+    while read -r _jm_place _jm_rest && [ "$_jm_place $_jm_rest" != "$_jm_mark " ]; do
+        _jm_parcels="$_jm_parcels$_jm_place $_jm_rest
+"
+        case $_jm_place in
+            "$_jm_mark") _jm_controls="$_jm_controls ${_jm_rest%% *}" ;;
+            *) _jm_controls="$_jm_controls control/$_jm_place" _jm_runs="$_jm_runs runs/$_jm_place" ;;
+        esac
     done
     # shellcheck disable=SC2086  # Names of jobs have no blanks or patterns.
-    cd "$_jm_root/runs" && mkdir -p $_jm_places &&
-        (umask 077 && cd "$_jm_root/control" && mkdir -p "$_jm_home" $_jm_places) || return 1
-    _jm_own=
-    while read -r _jm_place _jm_token _jm_former _jm_name; do
-        _jm_enter "$_jm_place"
-        _jm_sign && _jm_own=1 && continue
-        case $_jm_why in other*) ;; *) return 1 ;; esac
-    done <<EOF
-${_jm_attempts%?}
-EOF
-    [ -n "$_jm_own" ] || return 1
-    # The script is the last that comes to its place: where it is, everything is, and runs may read it.
-    if [ -e "$_jm_home/script" ]; then
-        cat >/dev/null
-    else
-        (
-            umask 077 && cd "$_jm_home" && awk -v mark="$_jm_mark" -v file="$_jm_rest" '
-                $1 == mark { if (close(file)) exit 1; file = $2; next }
-                { print >file }
-                END { if (file) exit 1 }' && exec mv -f script.new script
-        ) || { _jm_why='failed to write there' && return 1; }
-    fi
-    cd "$_jm_cwd"
+    cd "$_jm_root" && mkdir -p $_jm_runs && (
+        umask 077 && mkdir -p $_jm_controls && exec awk -v mark="$_jm_mark" '
+            $1 == mark {
+                if (file && close(file)) exit 1
+                is_whole = NF == 1
+                # Where the script is, everything is, and runs may read it.
+                file = is_whole || (getline line <($2 "/script")) >= 0 ? "" : $2 "/" $3
+                close($2 "/script")
+                next
+            }
+            file { print >file }
+            END { exit !is_whole }'
+    )
 }
 
-# Says in the control directory whose it is, and as what the attempt is handed in: first, so that whoever has a token
-# and nothing else was not. Answers why not, if not.
+# _jm_get_ready HOME CWD: the script is the last that comes to its place, and the command is run in CWD.
+_jm_get_ready() {
+    { [ -e "$_jm_root/$1/script" ] || mv -f "$_jm_root/$1/script.new" "$_jm_root/$1/script"; } && cd "$_jm_root/$2"
+}
+
+# _jm_hand_in HOME CWD COMMAND: runs the command that hands in what is stored and signed. Whether to go on: a scheduler
+# that takes no job, or says nothing, is not asked to take the next one.
+_jm_hand_in() {
+    _jm_get_ready "$1" "$2" 2>/dev/null || {
+        _jm_answer failed "failed $(_jm_get_ready "$1" "$2" 2>&1)"
+        return 1
+    }
+    _jm_said=$(
+        exec 2>&1
+        _jm_out=$(eval "exec $3" </dev/null)
+        _jm_code=$?
+        printf '%s%09d' "$_jm_out" "${#_jm_out}"
+        exit "$_jm_code"
+    )
+    _jm_code=$?
+    _jm_answer "$_jm_code" "$_jm_said"
+    case $_jm_code$_jm_said in 0*000000000) return 1 ;; 0*) return 0 ;; *) return 1 ;; esac
+}
+
+# _jm_answer KIND TEXT: answers about a parcel. The length goes first, so that nothing in a text is taken for an answer.
+# If nobody listens any more, nothing more is handed in.
+_jm_answer() {
+    printf '%s %s\n%s' "$1" "${#2}" "$2" || exit 1
+}
+
+# Says in the control directory as what the attempt is handed in, and whose it is, before that is done: who has no token
+# never was. Answers why not, if not.
 _jm_sign() {
     _jm_found= _jm_known=
     { read -r _jm_found <"$_jm_control/token"; read -r _jm_known <"$_jm_control/submission"; } 2>/dev/null
@@ -131,12 +155,37 @@ case $_jm_verb in
         [ -n "$_jm_id" ] || { echo "$_jm_root/id cannot be read, or is empty" >&2 && exit 1; }
         printf '%s\n' "$_jm_id"
         ;;
-    submit) # HOME CWD MARK COMMAND...: store what is read, and run the command that hands it in
-        # Read are lines PLACE TOKEN FORMER NAME INDEX (FORMER: the name that is given up), and files, each after a line MARK FILE, with MARK behind the last.
-        _jm_home=$1 _jm_cwd=$2 _jm_mark=$3
-        shift 3
+    submit) # MARK WITHIN COMMAND...: store the parcels that are read, and hand them in one after the other
+        # Read are for each parcel lines PLACE TOKEN FORMER NAME INDEX (FORMER: the name that is given up) and then MARK
+        # HOME CWD, below ROOT; MARK; and files, each after a line MARK HOME FILE, with MARK behind the last. Answered is
+        # of each parcel KIND and LENGTH on a line, then a text: why it was not handed in, after `other` or `failed`; or,
+        # after an exit code, what was said on stderr, then on stdout, and the length of that in nine digits. The first
+        # that was not taken is the last that is told of; none is begun after WITHIN seconds.
+        _jm_mark=$1 _jm_within=$2
+        shift 2
         _jm_stock || { echo "jobmgr-place: $_jm_why" >&2 && exit 1; }
-        exec "$@" </dev/null
+        _jm_clock= _jm_own=
+        [ $# -eq 1 ] || { sleep "$_jm_within" </dev/null >/dev/null 2>&1 & _jm_clock=$!; }
+        while read -r _jm_place _jm_token _jm_former _jm_name; do
+            if [ "$_jm_place" != "$_jm_mark" ]; then
+                _jm_enter "$_jm_place"
+                _jm_sign && _jm_own=1 && continue
+                case $_jm_why in other*) continue ;; esac
+                _jm_answer failed "$_jm_why"
+                break
+            elif [ -z "$_jm_own" ]; then
+                _jm_answer other "${_jm_why#* }"
+            else
+                _jm_hand_in "$_jm_token" "$_jm_former" "$1" || break
+                [ -z "$_jm_clock" ] || kill -0 "$_jm_clock" 2>/dev/null || break
+            fi
+            shift
+            _jm_own=
+        done <<EOF
+${_jm_parcels%?}
+EOF
+        [ -z "$_jm_clock" ] || { kill "$_jm_clock" && wait "$_jm_clock"; } 2>/dev/null
+        exit 0
         ;;
     missing) # Reads `at PLACE`, each followed by lines `is NAME` (NAME as printf's %b has it): answers for each PLACE with the
         # indices of the names that are not there, and with `away` if its run directory is not

@@ -29,7 +29,8 @@ class Reply:
 class Scheduler:
     """Who wants to say something to a scheduler has its dialect from here.
 
-    `asked` counts what it was asked: `fit`, `submit`, `find`, `look`, wishes, and `prioritise`.
+    `asked` counts what it was asked: `fit`, `submit` (for each parcel, however many go together), `find`, `look`,
+    wishes, and `prioritise`.
     """
 
     def __init__(self, dialect: Dialect, transport: Transport, pace: Pace = DEFAULT_PACE) -> None:

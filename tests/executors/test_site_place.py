@@ -18,7 +18,8 @@ import pytest_asyncio
 from jobmgr.dialects.dialect import Answer, Command
 from jobmgr.errors import OtherDirectory, SiteUnreachable
 from jobmgr.executors import gate
-from jobmgr.executors.place import Files, NotPlaced, Place, Placed, PlacedForOther, Stock
+from jobmgr.executors.place import Files, Place, Placed, Stock
+from jobmgr.executors.transcript import Heard, NoPlace, NotAsked, NotPlaced, PlacedForOther
 from jobmgr.transports.local import LocalTransport
 from tests.executors.test_verdict import RUN, VOID, record
 
@@ -41,17 +42,30 @@ NAME = f"jm-{TOKEN}"
 SIGNED = Files(TOKEN, name=NAME)
 
 
-async def handed(place: Place, *argv: str, script: str = "#!/bin/sh\n", token: str = TOKEN) -> Answer:
+async def hand_in(place: Place, stock: Stock, *argv: str) -> Heard:
+    """What came of handing in one parcel."""
+    (heard,) = await place.submit([(stock, Command(argv))], 10, 30.0)
+    return heard
+
+
+async def handed(place: Place, *argv: str, script: str = "#!/bin/sh\n", token: str = TOKEN) -> Heard:
     """What came of handing in one attempt."""
-    attempt = Placed(PLACE, token, f"jm-{token}")
-    stock = Stock((attempt,), place.control(PLACE), place.run(PLACE), script)
-    return await place.submit(stock, Command(argv), 30.0)
+    return await hand_in(place, single(place, PLACE, script=script, token=token), *argv)
+
+
+def single(place: Place, where: str, script: str = "#!/bin/sh\n", token: str = TOKEN) -> Stock:
+    attempt = Placed(where, token, f"jm-{token}")
+    return Stock((attempt,), place.control(where), place.run(where), script)
 
 
 async def submit(place: Place, *argv: str, script: str = "#!/bin/sh\n") -> str:
-    answer = await handed(place, *argv, script=script)
-    assert answer.exit_code == 0, answer
-    return answer.stdout
+    return said(await handed(place, *argv, script=script))
+
+
+def said(heard: Heard) -> str:
+    assert isinstance(heard, Answer)
+    assert heard.exit_code == 0, heard
+    return heard.stdout
 
 
 async def look(place: Place) -> Files:
@@ -64,32 +78,32 @@ def write(place: Place, name: str, content: object) -> None:
 
 
 async def test_script_is_stored_with_its_token_before_it_is_handed_in(place: Place) -> None:
-    said = await submit(
+    told = await submit(
         place, "sh", "-c", 'cat "$1"; pwd', "sh", place.script(place.control(PLACE)), script="echo it's\n"
     )
-    assert said == f"echo it's\n{place.run(PLACE)}\n"
+    assert told == f"echo it's\n{place.run(PLACE)}"
     gate.check_token(place.control(PLACE), TOKEN)
     assert await look(place) == SIGNED
 
 
 async def test_what_the_command_answers_comes_back_as_it_is(place: Place) -> None:
-    answer = await handed(place, "sh", "-c", "echo no >&2; exit 153")
-    assert (answer.exit_code, answer.stderr) == (153, "no\n")
+    answer = await handed(place, "sh", "-c", "printf '\\377 1'; echo no >&2; exit 153")
+    assert answer == Answer(153, "\udcff 1", "no\n")
 
 
 async def test_nothing_is_handed_in_from_the_directory_of_another_attempt(
     place: Place, tmp_path: Path
 ) -> None:
     await submit(place, "true")
-    with pytest.raises(PlacedForOther, match=TOKEN):
-        await handed(place, "touch", str(tmp_path / "ran"), token="b" * 32)
+    assert await handed(place, "touch", str(tmp_path / "ran"), token="b" * 32) == PlacedForOther(TOKEN)
     assert not (tmp_path / "ran").exists()
 
 
 async def test_without_the_directory_of_all_attempts_nothing_is_made(place: Place, tmp_path: Path) -> None:
     (Path(place.root) / "control").rmdir()
-    with pytest.raises(NotPlaced, match="control is not there"):
-        await handed(place, "touch", str(tmp_path / "ran"))
+    heard = await handed(place, "touch", str(tmp_path / "ran"))
+    assert isinstance(heard, NoPlace)
+    assert "control is not there" in heard.words
     assert not (tmp_path / "ran").exists()
     assert not Path(place.control(PLACE)).exists()  # noqa: ASYNC240
 
@@ -98,8 +112,7 @@ async def test_full_disk_is_told_and_nothing_is_handed_in(place: Place, tmp_path
     await submit(place, "true")
     Path(place.run(PLACE)).rmdir()  # noqa: ASYNC240
     Path(place.run(PLACE)).write_text("in the way")  # noqa: ASYNC240
-    with pytest.raises(NotPlaced):
-        await handed(place, "touch", str(tmp_path / "ran"))
+    assert isinstance(await handed(place, "touch", str(tmp_path / "ran")), NotPlaced)
     assert not (tmp_path / "ran").exists()
 
 
@@ -179,10 +192,10 @@ def array_of(place: Place, *tokens: str) -> Stock:
 
 async def test_array_is_stored_with_whose_its_elements_are(place: Place) -> None:
     stock = array_of(place, "a" * 32, "b" * 32)
-    answer = await place.submit(stock, Command(("sh", "-c", "ls; cat 1; pwd")), 30.0)
-    assert answer.stdout == f"0\n1\nscript\nelement {'b' * 32}\n{place.array('array')}\n"
-    told = await place.look([one.place for one in stock.attempts])
-    assert told == {
+    told = said(await hand_in(place, stock, "sh", "-c", "ls; cat 1; pwd"))
+    assert told == f"0\n1\nscript\nelement {'b' * 32}\n{place.array('array')}"
+    files = await place.look([one.place for one in stock.attempts])
+    assert files == {
         "job-0/1": Files("a" * 32, name="jm-array", index=0),
         "job-1/1": Files("b" * 32, name="jm-array", index=1),
     }
@@ -190,9 +203,9 @@ async def test_array_is_stored_with_whose_its_elements_are(place: Place) -> None
 
 async def test_what_runs_may_read_is_not_written_again(place: Place) -> None:
     stock = array_of(place, "a" * 32, "b" * 32)
-    await place.submit(stock, Command(("true",)), 30.0)
+    await hand_in(place, stock, "true")
     script = Path(place.script(stock.home)).stat()  # noqa: ASYNC240
-    await place.submit(stock, Command(("true",)), 30.0)
+    await hand_in(place, stock, "true")
     again = Path(place.script(stock.home)).stat()  # noqa: ASYNC240
     assert (again.st_ino, again.st_mtime_ns) == (script.st_ino, script.st_mtime_ns)
 
@@ -200,7 +213,7 @@ async def test_what_runs_may_read_is_not_written_again(place: Place) -> None:
 async def test_array_goes_without_an_attempt_whose_directory_is_anothers(place: Place) -> None:
     gate.make_with_run(place.control("job-0/1"), place.run("job-0/1"), "c" * 32)
     stock = array_of(place, "a" * 32, "b" * 32)
-    assert (await place.submit(stock, Command(("echo", "handed in")), 30.0)).stdout == "handed in\n"
+    assert said(await hand_in(place, stock, "echo", "handed in")) == "handed in"
     told = await place.look([one.place for one in stock.attempts])
     assert told["job-0/1"] == Files("c" * 32)
     assert told["job-1/1"].token == "b" * 32
@@ -209,11 +222,103 @@ async def test_array_goes_without_an_attempt_whose_directory_is_anothers(place: 
 async def test_array_without_any_attempt_of_its_own_is_not_handed_in(place: Place, tmp_path: Path) -> None:
     for index in range(2):
         gate.make_with_run(place.control(f"job-{index}/1"), place.run(f"job-{index}/1"), "c" * 32)
-    with pytest.raises(PlacedForOther, match="c" * 32):
-        await place.submit(
-            array_of(place, "a" * 32, "b" * 32), Command(("touch", str(tmp_path / "ran"))), 30.0
-        )
+    stock = array_of(place, "a" * 32, "b" * 32)
+    assert await hand_in(place, stock, "touch", str(tmp_path / "ran")) == PlacedForOther("c" * 32)
     assert not (tmp_path / "ran").exists()
+
+
+def parcels_of(place: Place, *scripts: str) -> list[tuple[Stock, Command]]:
+    """Each of one attempt, and handed in by a script of a shell."""
+    return [
+        (single(place, f"job-{index}/1", token=f"{index:032x}"), Command(("sh", "-c", script)))
+        for index, script in enumerate(scripts)
+    ]
+
+
+def marks(place: Place, count: int) -> list[bool]:
+    """Which of these attempts are signed."""
+    return [Path(place.control(f"job-{index}/1/submission")).exists() for index in range(count)]
+
+
+async def test_parcels_go_one_after_the_other_each_from_its_own_directory(place: Place) -> None:
+    parcels = [*parcels_of(place, *["pwd; echo $0 >&2"] * 5), (array_of(place), Command(("ls",)))]
+    array = array_of(place, "a" * 32, "b" * 32)
+    attempts = tuple(replace(one, place=f"array-{one.index}/1") for one in array.attempts)
+    parcels[-1] = (replace(array, attempts=attempts), Command(("ls",)))
+
+    heard = await place.submit(parcels, 10, 30.0)
+
+    runs = [Answer(0, place.run(f"job-{index}/1"), "sh\n") for index in range(5)]
+    assert heard == [*runs, Answer(0, "0\n1\nscript", "")]
+    told = await place.look([one.place for stock, _ in parcels for one in stock.attempts])
+    assert [files.token for files in told.values()] == [
+        *(f"{index:032x}" for index in range(5)),
+        "a" * 32,
+        "b" * 32,
+    ]
+    assert not list(Path(place.root).glob("control/*/*/script.*"))  # noqa: ASYNC240
+
+
+@pytest.mark.parametrize("script", ["echo away >&2; exit 1", "exit 0", "kill -9 $$", "kill -9 $PPID"])
+async def test_nobody_is_asked_for_after_who_was_not_taken(place: Place, script: str) -> None:
+    """Nothing of those says that it was handed in."""
+    heard = await place.submit(parcels_of(place, "echo 1", script, "echo 3", "echo 4"), 10, 30.0)
+
+    assert heard[0] == Answer(0, "1", "")
+    assert isinstance(heard[1], Answer)
+    assert heard[1].stdout == ""
+    assert heard[2:] == [NotAsked(), NotAsked()]
+    assert marks(place, 4) == [True, True, False, False]
+
+
+async def test_who_cannot_be_heard_of_is_in_doubt_and_the_next_is_not_signed(place: Place) -> None:
+    """All shells are killed while the second is handed in."""
+    heard = await place.submit(parcels_of(place, "echo 1", "echo 2; kill -9 0", "echo 3"), 10, 30.0)
+
+    assert heard == [Answer(0, "1", ""), Answer(None), Answer(None)]
+    assert marks(place, 3) == [True, True, False]
+
+
+async def test_none_is_begun_when_time_is_up(place: Place) -> None:
+    # The clock ends while the first takes its time.
+    heard = await place.submit(parcels_of(place, "sleep 1; echo 1", "echo 2"), 0, 30.0)
+
+    assert heard == [Answer(0, "1", ""), NotAsked()]
+    assert marks(place, 2) == [True, False]
+
+
+async def test_what_one_says_is_never_the_answer_of_another(place: Place) -> None:
+    # As if it were an answer, in both streams; and later, after its own end.
+    said = [
+        "printf '0 10\\n7000000001'; printf '0 10\\n7000000001' >&2",
+        "(sleep 0.3; echo late) & echo now",
+        "echo 3",
+    ]
+
+    heard = await place.submit(parcels_of(place, *said), 10, 30.0)
+
+    assert heard == [
+        Answer(0, "0 10\n7000000001", "0 10\n7000000001"),
+        Answer(0, "now\nlate", ""),
+        Answer(0, "3", ""),
+    ]
+
+
+async def test_directory_of_another_attempt_keeps_no_other_parcel_back(place: Place) -> None:
+    gate.make_with_run(place.control("job-0/1"), place.run("job-0/1"), "c" * 32)
+
+    heard = await place.submit(parcels_of(place, "echo 1", "echo 2"), 10, 30.0)
+
+    assert heard == [PlacedForOther("c" * 32), Answer(0, "2", "")]
+
+
+async def test_if_one_cannot_be_stored_none_is_handed_in(place: Place) -> None:
+    Path(place.run("job-1")).write_text("in the way")  # noqa: ASYNC240
+
+    heard = await place.submit(parcels_of(place, "echo 1", "echo 2", "echo 3"), 10, 30.0)
+
+    assert [isinstance(one, NotPlaced) for one in heard] == [True] * 3
+    assert marks(place, 3) == [False] * 3
 
 
 async def test_only_what_is_new_is_read_of_attempts_that_were_seen(place: Place) -> None:
@@ -245,12 +350,11 @@ async def test_attempt_is_handed_in_as_something_else_only_if_the_former_is_give
     whole = Placed(PLACE, TOKEN, "jm-array", 3)
     stock = Stock((whole,), place.array("array"), place.array("array"), "#!/bin/sh\n", ("a=1\n",))
 
-    with pytest.raises(PlacedForOther, match=NAME):
-        await place.submit(stock, Command(("true",)), 30.0)
+    assert await hand_in(place, stock, "true") == PlacedForOther(f"{NAME} -")
     assert await look(place) == SIGNED
 
     parted = replace(stock, attempts=(replace(whole, former=NAME),))
-    assert (await place.submit(parted, Command(("true",)), 30.0)).exit_code == 0
+    said(await hand_in(place, parted, "true"))
     assert await look(place) == replace(SIGNED, name="jm-array", index=3)
 
 
