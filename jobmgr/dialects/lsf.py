@@ -120,7 +120,7 @@ class Lsf:
 
     def submit(self, path: str, order: Order) -> Command:  # noqa: ARG002 - all is in the script
         """See Dialect. With more than one try bsub sends the job again when an answer is late: one became five."""
-        return Command(("sh", "-c", f'{bare_environment(_KEPT)} LSB_NTRIES=1 bsub < "$0"', path))
+        return Command(("sh", "-c", f'{bare_environment(_KEPT)} LSB_NTRIES=1 bsub < "$1"', "bsub", path))
 
     def submitted(self, answer: Answer) -> Submission:
         """See Dialect. Who tried again may have submitted more than the one job whose id is printed."""

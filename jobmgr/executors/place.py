@@ -32,8 +32,7 @@ _TABS = 5
 _NO_INDEX = "-"
 # Said instead of files that are missing in a run directory which is missing itself.
 _AWAY = "away"
-# Under this name it is written.
-_SCRIPT = "script.new"
+_SCRIPT = "script"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +112,7 @@ class Place:
 
     def script(self, home: str) -> str:
         """Where the script of an attempt or an array lies, in its directory."""
-        return f"{home}/script"
+        return f"{home}/{_SCRIPT}"
 
     async def make_roots(self) -> str:
         """Make the directories that all attempts lie in; answers the name of this one. Raises SiteUnreachable."""
@@ -155,7 +154,7 @@ class Place:
         mark = os.urandom(16).hex()
         heads = "".join(self._head(stock, mark) for stock, _ in parcels)
         files = "".join(self._files(stock, mark) for stock, _ in parcels)
-        arguments = [mark, str(within_s), *(words(command.argv) for _, command in parcels)]
+        arguments = [mark, str(within_s), *(_call(command) for _, command in parcels)]
         answer = await self._run("submit", arguments, f"{heads}{mark}\n{files}{mark}\n", timeout_s)
         trouble = [line for line in answer.stderr.splitlines() if line.startswith(_TROUBLE)]
         if not trouble:
@@ -283,6 +282,15 @@ def _news(seen: Files | None) -> str:
 def _told_line(one: Placed) -> str:
     index = _NO_INDEX if one.index is None else one.index
     return f"{one.place} {one.token} {one.former or _NO_INDEX} {one.name} {index}\n"
+
+
+def _call(command: Command) -> str:
+    """Text that runs it in the place of the shell that reads this; what is text for a shell needs no other one."""
+    match command.argv:
+        case ("sh", "-c", text, _, *arguments):
+            return f"set -- {words(arguments)}\n{text}"
+        case argv:
+            return f"exec {words(argv)}"
 
 
 def _whole_lines(text: str) -> str:

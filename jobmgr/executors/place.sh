@@ -31,24 +31,28 @@ _jm_make() {
 # Makes all directories of the parcels that are read, and stores their files. Answers why not, if not.
 _jm_stock() {
     [ -d "$_jm_root/control" ] || { _jm_why="missing $_jm_root/control is not there" && return 1; }
-    _jm_why='failed to write there' _jm_parcels= _jm_runs= _jm_controls=
-    while read -r _jm_place _jm_rest && [ "$_jm_place $_jm_rest" != "$_jm_mark " ]; do
-        _jm_parcels="$_jm_parcels$_jm_place $_jm_rest
+    _jm_why='failed to write there' _jm_parcels= _jm_runs= _jm_controls= _jm_kept=' ' _jm_is_kept=
+    while read -r _jm_place _jm_token _jm_former _jm_name && [ "$_jm_place $_jm_token" != "$_jm_mark " ]; do
+        _jm_parcels="$_jm_parcels$_jm_place $_jm_token $_jm_former $_jm_name
 "
-        case $_jm_place in
-            "$_jm_mark") _jm_controls="$_jm_controls ${_jm_rest%% *}" ;;
-            *) _jm_controls="$_jm_controls control/$_jm_place" _jm_runs="$_jm_runs runs/$_jm_place" ;;
-        esac
+        if [ "$_jm_place" = "$_jm_mark" ]; then
+            _jm_controls="$_jm_controls $_jm_token"
+            [ -z "$_jm_is_kept" ] || _jm_kept="$_jm_kept$_jm_token "
+            _jm_is_kept=
+        else
+            _jm_controls="$_jm_controls control/$_jm_place" _jm_runs="$_jm_runs runs/$_jm_place" _jm_known=
+            { read -r _jm_known <"$_jm_root/control/$_jm_place/submission"; } 2>/dev/null
+            # What is signed is whole, and runs may read it.
+            [ "$_jm_known" != "$_jm_name" ] || _jm_is_kept=1
+        fi
     done
     # shellcheck disable=SC2086  # Names of jobs have no blanks or patterns.
     cd "$_jm_root" && mkdir -p $_jm_runs && (
-        umask 077 && mkdir -p $_jm_controls && exec awk -v mark="$_jm_mark" '
+        umask 077 && mkdir -p $_jm_controls && exec awk -v mark="$_jm_mark" -v kept="$_jm_kept" '
             $1 == mark {
                 if (file && close(file)) exit 1
                 is_whole = NF == 1
-                # Where the script is, everything is, and runs may read it.
-                file = is_whole || (getline line <($2 "/script")) >= 0 ? "" : $2 "/" $3
-                close($2 "/script")
+                file = is_whole || index(kept, " " $2 " ") ? "" : $2 "/" $3
                 next
             }
             file { print >file }
@@ -56,21 +60,16 @@ _jm_stock() {
     )
 }
 
-# _jm_get_ready HOME CWD: the script is the last that comes to its place, and the command is run in CWD.
-_jm_get_ready() {
-    { [ -e "$_jm_root/$1/script" ] || mv -f "$_jm_root/$1/script.new" "$_jm_root/$1/script"; } && cd "$_jm_root/$2"
-}
-
-# _jm_hand_in HOME CWD COMMAND: runs the command that hands in what is stored and signed. Whether to go on: a scheduler
-# that takes no job, or says nothing, is not asked to take the next one.
+# _jm_hand_in CWD COMMAND: runs the command (text for a shell) that hands in what is stored and signed. Whether to go on:
+# a scheduler that takes no job, or says nothing, is not asked to take the next one.
 _jm_hand_in() {
-    _jm_get_ready "$1" "$2" 2>/dev/null || {
-        _jm_answer failed "failed $(_jm_get_ready "$1" "$2" 2>&1)"
+    cd "$_jm_root/$1" 2>/dev/null || {
+        _jm_answer failed "failed $(cd "$_jm_root/$1" 2>&1)"
         return 1
     }
     _jm_said=$(
         exec 2>&1
-        _jm_out=$(eval "exec $3" </dev/null)
+        _jm_out=$(eval "$2" </dev/null)
         _jm_code=$?
         printf '%s%09d' "$_jm_out" "${#_jm_out}"
         exit "$_jm_code"
@@ -86,8 +85,8 @@ _jm_answer() {
     printf '%s %s\n%s' "$1" "${#2}" "$2" || exit 1
 }
 
-# Says in the control directory as what the attempt is handed in, and whose it is, before that is done: who has no token
-# never was. Answers why not, if not.
+# Says in the control directory as what the attempt is handed in, and whose it is, when all is stored and before that is
+# done: who has no token never was. Answers why not, if not.
 _jm_sign() {
     _jm_found= _jm_known=
     { read -r _jm_found <"$_jm_control/token"; read -r _jm_known <"$_jm_control/submission"; } 2>/dev/null
@@ -176,7 +175,7 @@ case $_jm_verb in
             elif [ -z "$_jm_own" ]; then
                 _jm_answer other "${_jm_why#* }"
             else
-                _jm_hand_in "$_jm_token" "$_jm_former" "$1" || break
+                _jm_hand_in "$_jm_former" "$1" || break
                 [ -z "$_jm_clock" ] || kill -0 "$_jm_clock" 2>/dev/null || break
             fi
             shift
