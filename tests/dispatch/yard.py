@@ -36,6 +36,7 @@ from jobmgr.transports.local import LocalTransport
 from jobmgr.transports.local_directory import LocalDirectory
 from tests import pretenders
 from tests.dialects.shell import install
+from tests.patience import eventually
 
 PACE = Pace(
     files_s=0.1,
@@ -192,7 +193,7 @@ class Yard:
 
 @contextlib.asynccontextmanager
 async def opened(folder: Path, database_url: str, *, max_submitted: int = 100) -> AsyncIterator[Yard]:
-    """A yard with a service."""
+    """A yard with a service that serves its site."""
     yard = Yard(folder)
     work = folder / "here"
     work.mkdir()
@@ -233,6 +234,8 @@ async def opened(folder: Path, database_url: str, *, max_submitted: int = 100) -
     await dispatcher.start()
     following = asyncio.create_task(feed.run())
     try:
+        # Before that it gets no claims.
+        await eventually(lambda: not dispatcher.trouble("lab"))
         yield yard
     finally:
         following.cancel()
