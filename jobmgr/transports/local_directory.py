@@ -60,7 +60,8 @@ class LocalDirectory:
                 continue
             for file in _entries(inner.path):
                 changed = _modified_ns(Path(file.path)) if file.name.endswith(ending) else None
-                if changed is not None and changed > began:
+                # A file system's clock ticks a few milliseconds at a time, in which a run may begin and write.
+                if changed is not None and changed >= began:
                     is_later = ended is not None and changed > ended
                     found.append((changed, Written(inner.path, file.name, moment(changed / 1e9), is_later)))
         found.sort(key=lambda each: each[0], reverse=True)

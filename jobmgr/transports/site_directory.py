@@ -123,10 +123,15 @@ class SiteDirectory:
         pattern = "*/*".join(_SPECIAL.sub(r"\\\g<0>", part) for part in (beginning, ending))
         wanted = (folder, pattern, MOST_WRITTEN, _LISTED_MAX_BYTES)
         head, *lines = (await self._site.ask("written", self._path, folder, *wanted)).split("\n")[:-1] or [
-            " "
+            "  "
         ]
-        ended, _, root = head.partition(" ")
-        return [_written(root, line, float(ended or "inf")) for line in lines]
+        began, ended, root = head.split(" ", 2)
+        return [
+            _written(root, line, float(ended or "inf"))
+            for line in lines
+            # A file system's clock ticks a few milliseconds at a time, in which a run may begin and write.
+            if float(line.partition(" ")[0]) >= float(began)
+        ]
 
     async def open_written(self, file: Written) -> SiteFile:
         """As the contract says; nothing is asked yet."""

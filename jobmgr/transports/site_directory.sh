@@ -15,13 +15,15 @@ case $1 in
         find . -prune -printf '' || exit 1
         find . -type f -printf '%s %T@ %P\0' 2>/dev/null | tr '\n\0' '\0\n' | head -n "$3" | head -c "$4"
         ;;
-    written) # FOLDER PATTERN COUNT BYTES: answers when the attempt ended and what FOLDER really is, then MODIFIED PATH
+    written) # FOLDER PATTERN COUNT BYTES: answers when the attempt began, ended, what FOLDER really is; MODIFIED PATH...
         _jm_control=${_jm_runs%/*}/control${2#"$_jm_runs"}
         [ -f "$_jm_control/gate" ] && cd "$3" 2>/dev/null || exit 0
         {
-            printf '%s %s\0' "$(find "$_jm_control/exit" -prune -printf '%T@' 2>/dev/null)" "$(pwd -P)"
-            find . -mindepth 2 -maxdepth 2 -type f -path "./$4" -newer "$_jm_control/gate" -printf '%T@ %p\0' 2>/dev/null |
-                sort -z -r -n
+            for _jm_file in gate exit; do
+                printf '%s ' "$(find "$_jm_control/$_jm_file" -prune -printf '%T@' 2>/dev/null)"
+            done
+            printf '%s\0' "$(pwd -P)"
+            find . -mindepth 2 -maxdepth 2 -type f -path "./$4" -printf '%T@ %p\0' 2>/dev/null | sort -z -r -n
         } | tr '\n\0' '\0\n' | head -n "$(($5 + 1))" | head -c "$6"
         ;;
     read) # PATH OFFSET BYTES IDENTITY: answers SIZE IDENTITY OFFSET, and after a newline the bytes

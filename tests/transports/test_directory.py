@@ -185,7 +185,8 @@ async def names(directory: RunDirectory, folder: Path, beginning: str) -> list[s
 async def test_what_was_written_since_an_attempt_began_is_told_newest_first(
     directory: RunDirectory, folder: Path, tmp_path: Path
 ) -> None:
-    at(folder / "a.info.1" / "old.log", 100)
+    at(folder / "a.info.1" / "old.log", 99.5)
+    at(folder / "a.info.1" / "at once.log", 100)
     at(folder / "a.info.2" / "first.log", 100.5)
     at(folder / "a.info.3" / "second.log", 101)
     at(folder / "a.info.3" / "deeper" / "third.log", 101)
@@ -199,10 +200,14 @@ async def test_what_was_written_since_an_attempt_began_is_told_newest_first(
     at(tmp_path / "control" / "job" / "1" / "exit", 100.5)
     after = await directory.written(str(folder), "a.info", ".log")
 
-    assert before == ["a.info.3/second.log", "a.info.2/first.log"]
-    assert [(file.name, file.is_later) for file in after] == [("second.log", True), ("first.log", False)]
+    assert before == ["a.info.3/second.log", "a.info.2/first.log", "a.info.1/at once.log"]
+    assert [(file.name, file.is_later) for file in after] == [
+        ("second.log", True),
+        ("first.log", False),
+        ("at once.log", False),
+    ]
     assert [file.folder for file in after] == [
-        str(tmp_path / "projects" / name) for name in ("a.info.3", "a.info.2")
+        str(tmp_path / "projects" / name) for name in ("a.info.3", "a.info.2", "a.info.1")
     ]
     async with aclosing(await directory.open_written(after[0])) as file:
         assert (await file.read(0, 100)).data == b"written at 101"
