@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import _thread
 import asyncio
+import signal
 import subprocess
 import sys
 import threading
@@ -192,12 +192,19 @@ def test_what_goes_wrong_at_the_end_is_raised_there() -> None:
     assert [each for each in threading.enumerate() if each.name == NAME] == []
 
 
+def _main_ident() -> int:
+    ident = threading.main_thread().ident
+    assert ident is not None
+    return ident
+
+
 def test_what_is_interrupted_at_the_start_is_left_again() -> None:
     go, left = threading.Event(), threading.Event()
 
     @asynccontextmanager
     async def slow() -> AsyncIterator[None]:
-        _thread.interrupt_main()
+        # A signal, as from a keyboard: it reaches who waits for a lock.
+        signal.pthread_kill(_main_ident(), signal.SIGINT)
         await asyncio.to_thread(go.wait, 30)
         yield
         left.set()

@@ -42,7 +42,7 @@ def _order(*, kills: int, jobs: int) -> Order:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("database_kind", "order"),
-    [("sqlite", _order(kills=60, jobs=300)), ("postgresql", _order(kills=20, jobs=100))],
+    [("sqlite", _order(kills=30, jobs=150)), ("postgresql", _order(kills=20, jobs=100))],
     indirect=["database_kind"],
     ids=["sqlite", "postgresql"],
 )
