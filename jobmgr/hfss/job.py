@@ -54,7 +54,7 @@ def payload(config: HFSSSimulationConfig) -> Mapping[str, Any]:
             msgspec.json.encode(value)
         except UnicodeEncodeError as error:
             raise InvalidConfig(
-                name, "has bytes that are no UTF-8, which cannot be stored; rename it"
+                name, "has bytes that are not UTF-8, which cannot be stored; rename it"
             ) from error
     # As it comes back from JSON, so that two can be compared.
     return fields | {"machine_nodes": list(fields["machine_nodes"])}

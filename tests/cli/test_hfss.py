@@ -175,7 +175,7 @@ def test_a_path_that_is_no_text_is_refused(inside: Inside, tmp_path: Path) -> No
     done = inside("hfss", "submit", "--project-path", project)
 
     assert (done.code, done.out) == (2, "")
-    assert "holds bytes that are not UTF-8" in done.err
+    assert "has bytes that are not UTF-8" in done.err
 
 
 def test_without_ansys_the_remedy_is_named(inside: Inside, solving: Solving, tmp_path: Path) -> None:

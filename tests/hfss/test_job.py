@@ -97,7 +97,7 @@ def test_configuration_comes_back_as_it_was() -> None:
     ],
 )
 def test_path_that_is_no_text_is_refused(fields: dict[str, object], name: str) -> None:
-    with pytest.raises(InvalidConfig, match="no UTF-8") as caught:
+    with pytest.raises(InvalidConfig, match="not UTF-8") as caught:
         new_job(made(**fields), user="me")
 
     assert caught.value.field == name

@@ -107,7 +107,8 @@ async def test_19_a_job_that_is_scheduled_is_cancelled_in_slurm_too(
     job = await cluster.manager.wait(job_id, 60)
 
     assert (answer.status, answer.json["success"], job.status) == (200, True, "cancelled")
-    assert "CANCELLED" in at_slurm.say("scontrol", "show", "job", number)
+    # Once its gate is shut it has ended for everybody; the scheduler is told then.
+    await eventually(lambda: "CANCELLED" in at_slurm.say("scontrol", "show", "job", number))
     assert not (tmp_path / "ran").exists()
 
 
