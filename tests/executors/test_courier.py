@@ -81,6 +81,7 @@ async def test_text_that_cannot_be_sent_is_refused_alone(tmp_path: Path) -> None
         assert isinstance(ended, NeverRan)
         assert ended.error is not None
         assert ended.error.code == Failure.SUBMIT_REFUSED
+        assert not (site.root / "control" / wanted[10].place).exists()
 
 
 @pytest.mark.parametrize("first", ["exit 0", "echo 'no job today' >&2; exit 1"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +17,14 @@ from jobmgr.dialects.slurm import Slurm
 from jobmgr.domain.wish import Hold
 from jobmgr.errors import SiteUnreachable
 from jobmgr.executors.batch import BatchExecutor
+from jobmgr.executors.breaker import AT_ONCE
 from jobmgr.executors.live import Live, Sending, Trace
+from jobmgr.executors.pace import Pace
 from jobmgr.executors.protocol import Launch, NeverRan, Scheduled, Unreachable
 from jobmgr.transports.local import LocalTransport
 from tests.dialects.shell import install
 from tests.executors.test_array import KINDS, QUICK, SHELLS, Site, launches
+from tests.executors.test_breaker import SLOW, singles
 from tests.patience import eventually
 
 ARRAYS = "echo 'MaxArraySize            = 1001'"
@@ -45,11 +48,11 @@ class Road(LocalTransport):
 
 
 @asynccontextmanager
-async def lab(folder: Path) -> AsyncIterator[tuple[Site, Road, BatchExecutor]]:
+async def lab(folder: Path, pace: Pace = QUICK) -> AsyncIterator[tuple[Site, Road, BatchExecutor]]:
     site = Site(folder, SHELLS[0], KINDS["slurm"])
     install(site.programs, "scontrol", ARRAYS)
     road = Road(site)
-    executor = BatchExecutor("lab", Slurm(), road, str(site.root), site.reports_to, pace=QUICK)
+    executor = BatchExecutor("lab", Slurm(), road, str(site.root), site.reports_to, pace=pace)
     await executor.start()
     yield site, road, executor
     await executor.stop()
@@ -58,6 +61,11 @@ async def lab(folder: Path) -> AsyncIterator[tuple[Site, Road, BatchExecutor]]:
 def one() -> Launch:
     (launch,) = launches("true")
     return launch
+
+
+def stored(site: Site, wanted: Sequence[Launch]) -> list[Launch]:
+    """Who came to the site, whether he was handed in or not."""
+    return [one for one in wanted if (site.root / "control" / one.place / "script").exists()]
 
 
 @pytest.mark.parametrize("closed_for", ["", "submit"])
@@ -160,6 +168,43 @@ async def test_what_was_stored_is_voided_at_the_site(tmp_path: Path) -> None:
         assert [site.run(index) for index in range(2)] == [3, holder.REFUSED]
         assert (site.root / "control" / wanted[1].place / "gate").exists()
         assert executor.asked["find"] == before
+
+
+async def test_those_that_went_together_to_a_site_that_is_not_there_left_nothing(tmp_path: Path) -> None:
+    async with lab(tmp_path, SLOW) as (site, road, executor):
+        (site.root / "control").rmdir()
+        wanted = singles(8)
+        await executor.launch(wanted)
+        await eventually(lambda: all("is not there" in executor.reason(one.token) for one in wanted))
+        road.is_open = False
+
+        for launch in wanted:
+            await executor.cancel(launch.token, 1.0)
+
+        for launch in wanted:
+            assert await site.said(launch, NeverRan) == NeverRan(launch.token, None)
+
+
+async def test_who_waits_at_the_site_for_another_one_is_voided_there(tmp_path: Path) -> None:
+    """Those of one command are handed in one after the other; who is cancelled meanwhile has left already."""
+    async with lab(tmp_path) as (site, _, executor):
+        may_go = tmp_path / "may-go"
+        site.answers(f"while [ ! -e '{may_go}' ]; do sleep 0.05; done; echo 12")
+        wanted = singles(8)
+        await executor.launch(wanted)
+        # One of each command, with all commands that go at once.
+        await eventually(lambda: site.asked == AT_ONCE)
+        left = stored(site, wanted)
+
+        for launch in wanted:
+            await executor.cancel(launch.token, 1.0)
+        for launch in wanted:
+            assert await site.said(launch, NeverRan) == NeverRan(launch.token, None)
+
+        assert AT_ONCE < len(left) < len(wanted)
+        assert stored(site, wanted) == left
+        assert all((site.root / "control" / one.place / "gate").exists() for one in left)
+        may_go.touch()
 
 
 async def test_what_was_refused_for_certain_is_not_looked_for(tmp_path: Path) -> None:
