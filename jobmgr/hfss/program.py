@@ -7,7 +7,7 @@ handed on, and is posted by scripts that somebody else wrote: it must not be a w
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,29 +33,37 @@ class Programs:
         """As the setting has them: paths with colons (on Windows semicolons) between."""
         return cls(None if setting is None else tuple(filter(None, setting.split(os.pathsep))), uid)
 
-    def check(self, path: str, environ: Mapping[str, str]) -> None:
-        """Raise InvalidConfig unless a client may name this program. Links are followed first."""
+    def check(self, path: str, environ: Mapping[str, str]) -> str:
+        """The program behind a path, by a name in which no link is the client's; InvalidConfig if it may not be named.
+
+        What is beside a program is started too, and links may lead elsewhere tomorrow: so only what this answers may be
+        kept. Blocks as long as the file system does.
+        """
         if not os.path.isabs(path):  # noqa: PTH117 -- a rule on text
             raise InvalidConfig(_FIELD, f"{path[:200]!r} is relative; give the absolute path of ansysedt")
         real = Path(os.path.realpath(path))
-        if self.named is not None:
-            is_allowed = any(real.is_relative_to(os.path.realpath(each)) for each in self.named)
-        else:
-            known = (each.executable for each in installation.installations(environ))
-            is_allowed = _is_one_of(real, known) or self._is_own(real)
-        if not is_allowed:
+        found = self._installed(real, environ) if self.named is None else self._named(real)
+        if found is None:
             raise InvalidConfig(
                 _FIELD,
                 f"{path[:200]!r} may not be started on request: it is no installation that this service knows"
                 f" (ANSYSEM_ROOTnnn), and not its user's; leave it out, or name it in {SETTING}",
             )
+        return found
+
+    def _named(self, real: Path) -> str | None:
+        is_named = any(real.is_relative_to(os.path.realpath(each)) for each in self.named or ())
+        return str(real) if is_named else None
+
+    def _installed(self, real: Path, environ: Mapping[str, str]) -> str | None:
+        for each in installation.installations(environ):
+            if real == Path(os.path.realpath(each.executable)):
+                # Its launcher lies below its own root, wherever its ansysedt is a link to.
+                return each.executable
+        return str(real) if self._is_own(real) else None
 
     def _is_own(self, real: Path) -> bool:
         try:
             return self.uid is not None and real.stat().st_uid == self.uid
         except OSError:
             return False
-
-
-def _is_one_of(real: Path, paths: Iterable[str]) -> bool:
-    return any(real == Path(os.path.realpath(path)) for path in paths)

@@ -14,8 +14,8 @@ from tests.hfss.installed import install
 UID = os.getuid()
 
 
-def check(programs: Programs, path: str | Path, **environ: str) -> None:
-    programs.check(str(path), environ)
+def check(programs: Programs, path: str | Path, **environ: str) -> str:
+    return programs.check(str(path), environ)
 
 
 def is_refused(programs: Programs, path: str | Path, **environ: str) -> bool:
@@ -52,6 +52,19 @@ def test_who_a_link_leads_to_counts(tmp_path: Path) -> None:
 
     assert is_refused(Programs(named=(str(tmp_path),)), link)
     assert not is_refused(Programs(named=(str(tmp_path),)), program)
+
+
+def test_answer_has_no_link_of_the_client(tmp_path: Path) -> None:
+    program = install(tmp_path / "disk", "")
+    (tmp_path / "v252").symlink_to("disk")
+    root = str(tmp_path / "v252")
+    link = tmp_path / "link"
+    link.symlink_to(program)
+
+    # By its own path: its launcher is looked for below that.
+    assert check(Programs(), link, ANSYSEM_ROOT252=root) == f"{root}/ansysedt"
+    assert check(Programs(), f"{root}/ansysedt", ANSYSEM_ROOT252=root) == f"{root}/ansysedt"
+    assert check(Programs(named=(root,)), link) == program
 
 
 def test_setting_is_the_whole_list(tmp_path: Path) -> None:

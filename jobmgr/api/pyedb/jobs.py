@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -50,7 +51,8 @@ async def submit_from_page(request: web.Request, body: SimulationAsked) -> web.R
 
 async def _store(request: web.Request, body: SimulationAsked, *, or_newest: bool) -> Job:
     manager = manager_of(request)
-    config = submission.configuration(body, manager.programs, or_newest=or_newest)
+    # A file server that is gone keeps whoever looks there, and only them.
+    config = await asyncio.to_thread(submission.configuration, body, manager.programs, or_newest=or_newest)
     if submission.wants_scheduler(config):
         config = submission.with_scheduler(config, await manager.scheduler())
     try:

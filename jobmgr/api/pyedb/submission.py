@@ -22,7 +22,8 @@ _BESIDE = {"user": "user", "machine_nodes": "machine_nodes", "batch_options": "l
 def configuration(asked: SimulationAsked, programs: Programs, *, or_newest: bool) -> HFSSSimulationConfig:
     """The configuration. Raises InvalidRequest naming the field, as `config.scheduler_options.time`.
 
-    A program that clients may not name is an error, or, with `or_newest`, left to the newest installation.
+    A program that clients may not name is an error, or, with `or_newest`, left to the newest installation. Blocks: it
+    looks for programs.
     """
     fields = {**asked.config, **_beside(asked)}
     try:
@@ -42,15 +43,15 @@ def _with_program(
     config: HFSSSimulationConfig, programs: Programs, *, or_newest: bool
 ) -> HFSSSimulationConfig:
     try:
-        programs.check(config.ansys_edt_path, os.environ)
+        program = programs.check(config.ansys_edt_path, os.environ)
     except InvalidConfig as refused:
         if not or_newest:
             raise
         try:
-            return structs.replace(config, ansys_edt_path=installation.find(os.environ))
+            program = installation.find(os.environ)
         except InvalidConfig:
             raise refused from None
-    return config
+    return structs.replace(config, ansys_edt_path=program)
 
 
 def placed(error: InvalidConfig, asked: SimulationAsked) -> InvalidConfig:

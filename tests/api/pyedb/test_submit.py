@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,42 @@ async def test_program_that_may_not_be_named_is_refused(
         assert "JOBMGR_HFSS_PROGRAMS" in refused(each, 400, "invalid_request", "config.ansys_edt_path")
     assert newest.json["success"] is True
     assert (await lab.shown())["config"]["ansys_edt_path"] == str(tmp_path / "v251" / "ansysedt")
+
+
+async def test_link_to_a_program_is_kept_as_the_program(
+    programs: Found, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    become_slurm(programs)
+    monkeypatch.setenv("ANSYSEM_ROOT252", os.path.dirname(lab.program))
+    await lab.close()
+    link = tmp_path / "ansysedt"
+    link.symlink_to(lab.program)
+
+    await lab.submit(ansys_edt_path=str(link), scheduler_type="slurm")
+    again = await lab.submit(ansys_edt_path=str(link), scheduler_type="slurm")
+
+    command = (await lab.api.get("/api/v1/jobs/J1/spec")).json["command"]
+    launcher = os.path.join(os.path.dirname(lab.program), "schedulers/scripts/utils/ansysedt_launcher.sh")
+    assert (command[0], str(link) in command) == (launcher, False)
+    assert (await lab.shown())["config"]["ansys_edt_path"] == lab.program
+    assert again.json["success"] is True
+
+
+async def test_program_is_looked_for_beside_the_loop(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    await lab.close()
+    looking: set[threading.Thread] = set()
+    realpath = os.path.realpath
+
+    def look(path: str) -> str:
+        if path == lab.program:
+            looking.add(threading.current_thread())
+        return realpath(path)
+
+    monkeypatch.setattr(os.path, "realpath", look)
+    await lab.submit()
+
+    assert looking
+    assert threading.current_thread() not in looking
 
 
 async def test_options_of_a_scheduler_without_its_name_are_for_the_services(
