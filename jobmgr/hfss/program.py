@@ -22,7 +22,7 @@ _FIELD = "ansys_edt_path"
 class Programs:
     """Those that are `named`, each a program or a directory of them.
 
-    None: the installations of this machine, and what belongs to `uid`, the service's user.
+    None: the installations of this machine, and what belongs to `uid`, the service's user, who is not root.
     """
 
     named: tuple[str, ...] | None = None
@@ -30,8 +30,10 @@ class Programs:
 
     @classmethod
     def of(cls, setting: str | None, uid: int | None) -> Programs:
-        """As the setting has them: paths with colons (on Windows semicolons) between."""
-        return cls(None if setting is None else tuple(filter(None, setting.split(os.pathsep))), uid)
+        """As the setting has them: paths with colons (on Windows semicolons) between. `uid`: the service's user."""
+        # Nearly every program of a machine is root's: that is no choice of programs.
+        owner = uid or None
+        return cls(None if setting is None else tuple(filter(None, setting.split(os.pathsep))), owner)
 
     def check(self, path: str, environ: Mapping[str, str]) -> str:
         """The program behind a path, by a name in which no link is the client's; InvalidConfig if it may not be named.
@@ -47,7 +49,7 @@ class Programs:
             raise InvalidConfig(
                 _FIELD,
                 f"{path[:200]!r} may not be started on request: it is no installation that this service knows"
-                f" (ANSYSEM_ROOTnnn), and not its user's; leave it out, or name it in {SETTING}",
+                f" (ANSYSEM_ROOTnnn), and not of its user (unless that is root); leave it out, or name it in {SETTING}",
             )
         return found
 

@@ -32,9 +32,10 @@ async def client(sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> HFSSSimulationConfig:
-    """Of a project that is solved at once."""
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HFSSSimulationConfig:
+    """Of a project that is solved at once, by an installed program."""
     edt = install(tmp_path / "v252", "exit 0")
+    monkeypatch.setenv("ANSYSEM_ROOT252", str(tmp_path / "v252"))
     project = make_project(tmp_path / "antenna.aedt")
     return HFSSSimulationConfig(ansys_edt_path=edt, project_path=project, jobid="one")
 

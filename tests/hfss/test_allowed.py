@@ -45,6 +45,13 @@ def test_what_belongs_to_the_services_user_may_be_named(tmp_path: Path) -> None:
     assert is_refused(Programs(uid=None), program)
 
 
+def test_programs_of_root_are_not_the_services_own(tmp_path: Path) -> None:
+    program = install(tmp_path / "v252", "")
+
+    assert is_refused(Programs.of(None, 0), "/bin/sh")
+    assert not is_refused(Programs.of(None, 0), program, ANSYSEM_ROOT252=str(tmp_path / "v252"))
+
+
 def test_who_a_link_leads_to_counts(tmp_path: Path) -> None:
     program = install(tmp_path / "v252", "")
     link = tmp_path / "link"

@@ -365,8 +365,11 @@ async def test_28_output_takes_no_memory_of_the_service(service: Service, tmp_pa
     assert peak_mb(service.pid) - before_mb < 32
 
 
-async def test_29_why_a_job_could_not_start_is_said(api: Api, tmp_path: Path) -> None:
+async def test_29_why_a_job_could_not_start_is_said(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     program = tmp_path / "ansysedt"
+    monkeypatch.setenv("ANSYSEM_ROOT251", str(tmp_path))
     program.write_text("#!/no/such/shell\n")
     program.chmod(0o755)
 

@@ -61,9 +61,10 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
 
 
 @pytest.fixture
-def lab(api: Api, tmp_path: Path) -> Lab:
-    """A service, a project, and a program that ends with what the file `code` beside the project says."""
+def lab(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """A service, a project, and an installed program that ends with what the file `code` beside the project says."""
     program = install(tmp_path / "v252", "echo solved; exit $(cat code)\n")
+    monkeypatch.setenv("ANSYSEM_ROOT252", str(tmp_path / "v252"))
     project = tmp_path / "projects" / "a.aedt"
     project.parent.mkdir()
     project.write_text("")
