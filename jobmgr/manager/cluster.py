@@ -15,6 +15,7 @@ from jobmgr.dialects.dialect import Listing, Node, Partition, Phase, Standing
 from jobmgr.domain.site import LOCAL, Site
 from jobmgr.errors import ClusterUnavailable, InvalidRequest
 from jobmgr.executors.cluster import Cluster, installed, place_of
+from jobmgr.executors.scheduler import Scheduler
 from jobmgr.manager.core import Core
 from jobmgr.manager.recall import Told, shown
 from jobmgr.store import sites
@@ -128,6 +129,19 @@ class Clusters(Core):
             return await installed(map(registry.dialect, registry.schedulers()), here)
 
         return (await self.parts.recall.told(here, _HERE, "installed", ask)).value
+
+    async def partitions_here(self, kind: str) -> Told[tuple[Partition, ...]]:
+        """The partitions of this machine's scheduler of a kind. No site of it needs to be stored."""
+        return await self._told_here(kind, "partitions", Cluster.partitions)
+
+    async def nodes_here(self, kind: str) -> Told[tuple[Node, ...]]:
+        """The machines of this machine's scheduler of a kind."""
+        return await self._told_here(kind, "nodes", Cluster.nodes)
+
+    async def _told_here(self, kind: str, what: str, ask: Callable[[Cluster], Awaitable[T]]) -> Told[T]:
+        here = self.parts.here
+        cluster = Cluster(Scheduler(registry.dialect(kind), here), here)
+        return await self.parts.recall.told(here, _HERE, f"{what} of {kind}", lambda: ask(cluster))
 
     async def _site(self, name: str) -> Site:
         return await self.database.read(sites.get, name)

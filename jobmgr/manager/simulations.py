@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jobmgr.dialects.dialect import Node, Partition
 from jobmgr.domain.job import Job
 from jobmgr.domain.site import Site
 from jobmgr.errors import InvalidConfig, JobNotFound, NotASimulation, PathNotFound
@@ -89,15 +90,32 @@ class Simulations(Files, Clusters):
                     return scheduler
         return SchedulerType.NONE
 
+    async def scheduler_machines(
+        self, scheduler: SchedulerType
+    ) -> tuple[Sequence[Partition], Sequence[Node]]:
+        """The partitions of a scheduler, and its machines: of the site where jobs go, else of this machine's own.
+
+        Stores nothing. Raises ClusterUnavailable; InvalidRequest if this service does not serve the site.
+        """
+        site = await self._site_of(scheduler.value)
+        if site is None:
+            kind = scheduler.value
+            return (await self.partitions_here(kind)).value, (await self.nodes_here(kind)).value
+        return (await self.partitions(site.name)).value, (await self.nodes(site.name)).value
+
+    async def _site_of(self, kind: str) -> Site | None:
+        there = [site for site in await self.database.read(sites.listing) if site.dialect == kind]
+        return min(there, key=lambda site: (site.name != kind, site.name), default=None)
+
     async def ensure_site(self, scheduler: SchedulerType) -> Site:
         """The site of this kind where jobs go that name none; made on this machine if there is none of the kind.
 
         Raises InvalidConfig if none is stored and its commands do not answer here.
         """
         kind = scheduler.value
-        there = [site for site in await self.database.read(sites.listing) if site.dialect == kind]
-        if there:
-            return min(there, key=lambda site: (site.name != kind, site.name))
+        there = await self._site_of(kind)
+        if there is not None:
+            return there
         if kind not in await self.installed():
             raise InvalidConfig(
                 "scheduler_type",

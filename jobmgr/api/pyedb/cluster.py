@@ -39,9 +39,7 @@ async def partitions_for_page(request: web.Request) -> web.Response:
 
 
 async def _partitions(manager: Manager, scheduler: SchedulerType) -> Sequence[PyedbPartition]:
-    site = await manager.ensure_site(scheduler)
-    found = (await manager.partitions(site.name)).value
-    nodes = (await manager.nodes(site.name)).value
+    found, nodes = await manager.scheduler_machines(scheduler)
     return [partition_shown(one, [node for node in nodes if one.name in node.partitions]) for one in found]
 
 

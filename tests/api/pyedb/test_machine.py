@@ -105,8 +105,10 @@ async def test_scheduler_of_this_machine_is_found_and_tells_its_partitions(
 ) -> None:
     become_slurm(programs)
 
+    before = (await api.get("/api/v1/sites")).json
     told = (await api.get("/scheduler/partitions")).json
 
+    assert (await api.get("/api/v1/sites")).json == before
     assert told == (await api.get("/api/cluster_partitions")).json
     (debug,) = [each for each in told if each["name"] == "debug"]
     assert (debug["nodes_total"], debug["cores_total"]) == (2, 8)
