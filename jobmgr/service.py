@@ -65,8 +65,8 @@ class JobManager(Manager):
             job = await manager.wait(job_id)
 
     What is left out comes from jobmgr.toml, JOBMGR_* and the defaults. Limits given here are stored, limits left
-    at None are those stored before, under `limits_name` or, without one, for this host. Jobs may have
-    `descriptor_limit` files open, else as many as this process.
+    at None are those stored before, under `limits_name` or, without one, for this host; `first_limits` are meant as
+    long as none are stored. Jobs may have `descriptor_limit` files open, else as many as this process.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class JobManager(Manager):
         settings: Settings | None = None,
         drain: Drain = "leave",
         limits_name: str | None = None,
+        first_limits: ResourceLimits | None = None,
         descriptor_limit: int | None = None,
     ) -> None:
         flags = {"database": database, "work_dir": work_dir, **(asdict(limits) if limits else {})}
@@ -86,6 +87,7 @@ class JobManager(Manager):
         self.settings = settings
         self.url: str | None = None
         self._limits_name = limits_name or socket.gethostname()
+        self._first_limits = first_limits or ResourceLimits()
         self._descriptor_limit = descriptor_limit
         self._drain = drain
         self._running = contextlib.AsyncExitStack()
@@ -133,7 +135,8 @@ class JobManager(Manager):
             stack.push_async_callback(database.close)
             await _prepare_schema(database)
             identity = _identity(settings, executor.work_id)
-            admission = Admission(machine(), await _limits(database, settings, self._limits_name))
+            limits = await _limits(database, settings, self._limits_name, self._first_limits)
+            admission = Admission(machine(), limits)
             monitor = ResourceMonitor(settings.work_dir)
             dispatcher = Dispatcher(
                 database, identity, admission, monitor, settings.cancel_grace_s, executor, self._foreign
@@ -276,45 +279,65 @@ def _identity(settings: Settings, work_id: str) -> dispatchers.Identity:
     )
 
 
-async def _limits(database: Database, settings: Settings, service: str) -> ResourceLimits:
-    """What was set for this start, else what is stored; the result is stored."""
-    stored = await database.read(queues.limits, service) or ResourceLimits()
-    asked = {name: getattr(settings, name) for name in asdict(stored)}
+async def _limits(
+    database: Database, settings: Settings, service: str, first: ResourceLimits
+) -> ResourceLimits:
+    """What was set for this start, else what is stored, else `first`; the result is stored."""
+    stored = await database.read(queues.limits, service)
+    known = stored or ResourceLimits()
+    asked = {name: getattr(settings, name) for name in asdict(known)}
     given = {name: value for name, value in asked.items() if value is not None}
-    if replace(stored, **given) != stored:
+    if stored is None:
+        given = {name: value for name, value in asdict(first).items() if value is not None} | given
+    if replace(known, **given) != known:
         return await database.write(queues.set_limits, LimitsChange(service, given))
-    return stored
+    return known
 
 
 def _said(limits: ResourceLimits) -> str:
     return ", ".join(f"{name} {value}" for name, value in asdict(limits).items() if value is not None)
 
 
-def serve(settings: Settings, *, on_ready: Callable[[str], None], drain: Drain = "leave") -> None:
-    """Run the service until SIGTERM or SIGINT; `on_ready` gets its URL once it answers.
+def serve(
+    settings: Settings,
+    *,
+    on_ready: Callable[[str, ResourceLimits], None],
+    drain: Drain = "leave",
+    limits_name: str | None = None,
+    first_limits: ResourceLimits | None = None,
+) -> None:
+    """Run the service until SIGTERM or SIGINT; `on_ready` gets its URL once it answers, and the limits that hold.
 
     With `drain` wait the first signal stops the starting of jobs; the service goes on answering until the running
     ones have ended, or until a second signal.
 
-    Raises what `JobManager.start` raises, and StoreError if the port is taken.
+    The limits are as in `JobManager`. Raises what `JobManager.start` raises, and StoreError if the port is taken.
     """
     run: Callable[..., None] = asyncio.run
     with contextlib.suppress(ImportError):
         import uvloop  # noqa: PLC0415 -- optional: faster where it exists
 
         run = uvloop.run
-    run(_serve(settings, drain, on_ready))
+    run(_serve(settings, drain, on_ready, limits_name, first_limits))
 
 
-async def _serve(settings: Settings, drain: Drain, on_ready: Callable[[str], None]) -> None:
+async def _serve(
+    settings: Settings,
+    drain: Drain,
+    on_ready: Callable[[str, ResourceLimits], None],
+    limits_name: str | None,
+    first_limits: ResourceLimits | None,
+) -> None:
     stopping = asyncio.Event()
     _on_signal(stopping.set)
     # A connection is a descriptor, and so is a keeper at work; jobs keep the limit that this process was given.
     descriptor_limit = process.descriptor_limit()
     process.raise_descriptor_limit()
-    async with serving(settings, descriptor_limit=descriptor_limit) as manager:
+    async with serving(
+        settings, limits_name=limits_name, first_limits=first_limits, descriptor_limit=descriptor_limit
+    ) as manager:
         assert manager.url is not None
-        on_ready(manager.url)
+        on_ready(manager.url, await manager.limits())
         await stopping.wait()
         if drain == "wait":
             await _drain(manager)
@@ -322,13 +345,22 @@ async def _serve(settings: Settings, drain: Drain, on_ready: Callable[[str], Non
 
 @contextlib.asynccontextmanager
 async def serving(
-    settings: Settings, *, limits_name: str | None = None, descriptor_limit: int | None = None
+    settings: Settings,
+    *,
+    limits_name: str | None = None,
+    first_limits: ResourceLimits | None = None,
+    descriptor_limit: int | None = None,
 ) -> AsyncIterator[JobManager]:
     """A service in this loop: it runs jobs, and answers at its `url`, until the context is left.
 
     Raises what `JobManager.start` raises, and AddressUnavailable.
     """
-    manager = JobManager(settings=settings, limits_name=limits_name, descriptor_limit=descriptor_limit)
+    manager = JobManager(
+        settings=settings,
+        limits_name=limits_name,
+        first_limits=first_limits,
+        descriptor_limit=descriptor_limit,
+    )
     async with manager:
         server = Server(manager, host=settings.host, port=settings.port, token=_owner_token(settings))
         async with server:

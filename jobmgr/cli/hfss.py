@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import getpass
 import os
+import socket
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from jobmgr.cli import output, projects, serve
 from jobmgr.cli.main import DONE, JOB_FAILED
@@ -17,6 +19,7 @@ from jobmgr.cli.progress import wait_with_progress
 from jobmgr.cli.session import new_client
 from jobmgr.cli.wait import wait_and_tell
 from jobmgr.client import Client
+from jobmgr.domain.limits import ResourceLimits
 from jobmgr.errors import InvalidRequest, JobmgrError, ServiceUnreachable
 from jobmgr.hfss import (
     HFSSSimulationConfig,
@@ -60,9 +63,9 @@ def hfss() -> None:
 @click.option(
     "--max-concurrent", type=_COUNT, help="The same; --max-concurrent-jobs counts if both are given."
 )
-@click.option("--min-disk", type=float, default=MIN_DISK_GB, show_default=True,
+@click.option("--min-disk", "min_disk_gb", type=float, default=MIN_DISK_GB, show_default=True,
               help="Start none while less disk space is free, in GB.")  # fmt: skip
-@click.option("--min-memory", type=float, default=MIN_MEMORY_GB, show_default=True,
+@click.option("--min-memory", "min_memory_gb", type=float, default=MIN_MEMORY_GB, show_default=True,
               help="Start none while less memory is available, in GB.")  # fmt: skip
 @click.option("--max-cpu-percent", type=float, default=MAX_CPU_PERCENT, show_default=True,
               help="Start none while the machine is busier than this.")  # fmt: skip
@@ -72,28 +75,36 @@ def start(
     port: int | None,
     max_concurrent_jobs: int | None,
     max_concurrent: int | None,
-    min_disk: float,
-    min_memory: float,
-    max_cpu_percent: float,
+    **guarded: float,
 ) -> None:
     """Run the service until Ctrl-C or SIGTERM, as `jobmgr serve` does, with limits for one workstation.
 
-    Simulations that run are left to run on; the next start takes them up.
+    Simulations that run are left to run on; the next start takes them up, and keeps limits that were changed meanwhile.
     """
-    at_once = max_concurrent_jobs or max_concurrent or MAX_CONCURRENT_JOBS
-    flags = {
-        "host": host,
-        "port": port,
-        "max_concurrent_jobs": at_once,
-        "max_cpu_percent": max_cpu_percent,
-        "min_memory_gb": min_memory,
-        "min_disk_gb": min_disk,
-    }
-    limits = (
-        f"at most {at_once} at a time; none starts with less than {min_disk:g} GB of disk or {min_memory:g} GB of"
-        f" memory free, or above {max_cpu_percent:g} % of the processors"
+    at_once = max_concurrent_jobs or max_concurrent
+    given = {name: value for name, value in guarded.items() if _is_given(name)}
+    serve.run(
+        {"host": host, "port": port, "max_concurrent_jobs": at_once, **given},
+        limits_name=f"{socket.gethostname()} hfss",
+        first_limits=ResourceLimits(MAX_CONCURRENT_JOBS, **guarded),
+        remark=_remark,
     )
-    serve.run(flags, remarks=[limits])
+
+
+def _is_given(name: str) -> bool:
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def _remark(limits: ResourceLimits) -> str:
+    """Limits for people; one that was taken away is not told."""
+    guards = (
+        ("with less than {:g} GB of disk", limits.min_disk_gb),
+        ("with less than {:g} GB of memory", limits.min_memory_gb),
+        ("above {:g} % of the processors", limits.max_cpu_percent),
+    )
+    kept = [words.format(limit) for words, limit in guards if limit is not None]
+    at_once = limits.max_concurrent_jobs or "one for each core"
+    return "; ".join([f"at most {at_once} at a time", *(f"none starts {words}" for words in kept)])
 
 
 def _of_service(command: Command) -> Command:

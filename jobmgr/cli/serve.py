@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import click
@@ -12,6 +12,7 @@ import click
 from jobmgr import service
 from jobmgr.api.guard import is_loopback
 from jobmgr.cli import output
+from jobmgr.domain.limits import ResourceLimits
 from jobmgr.settings import load, url_host
 
 _LEVELS = ("debug", "info", "warning", "error")
@@ -44,22 +45,28 @@ def run(
     *,
     drain: Literal["leave", "wait"] = "leave",
     log_level: str = "info",
-    remarks: Sequence[str] = (),
+    limits_name: str | None = None,
+    first_limits: ResourceLimits | None = None,
+    remark: Callable[[ResourceLimits], str] | None = None,
 ) -> None:
-    """Run the service with these settings above all others; `remarks` follow the line that says where it listens."""
+    """Run the service with these settings above all others; the limits are as in `service.JobManager`.
+
+    `remark` on the limits that hold follows the line that says where it listens.
+    """
     _start_logging(log_level)
     settings = load(flags, os.environ)
 
-    def tell(url: str) -> None:
+    def tell(url: str, limits: ResourceLimits) -> None:
         output.line(f"listening on {url}")
-        output.lines(remarks)
+        if remark is not None:
+            output.line(remark(limits))
         if not is_loopback(settings.host):
             where = "all addresses" if url_host(settings.host) == "127.0.0.1" else settings.host
             token = "the token that is set" if settings.token else f"the token in {settings.token_file}"
             output.line(f"other machines reach it on {where}; every request needs {token}")
         output.flush()
 
-    service.serve(settings, drain=drain, on_ready=tell)
+    service.serve(settings, drain=drain, on_ready=tell, limits_name=limits_name, first_limits=first_limits)
 
 
 def _start_logging(level: str) -> None:

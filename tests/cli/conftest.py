@@ -82,11 +82,13 @@ class Commands:
 
 
 @contextmanager
-def serving(commands: Commands, *arguments: str) -> Iterator[str]:
+def serving(
+    commands: Commands, *arguments: str, command: tuple[str, ...] = ("serve", "--port", "0")
+) -> Iterator[str]:
     """A service of `commands.home`, stopped by SIGTERM at the end; its URL."""
     with (commands.home / "service.log").open("ab") as log:
         process = subprocess.Popen(
-            [*COMMAND, "serve", "--port", "0", *arguments],
+            [*COMMAND, *command, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,

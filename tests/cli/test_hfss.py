@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -444,3 +445,30 @@ def test_a_service_starts_with_the_limits_of_a_workstation(
     names = ("max_concurrent_jobs", "max_cpu_percent", "min_memory_gb", "min_disk_gb")
     assert [told.json[name] for name in names] == limits
     assert process.returncode == 0
+
+
+def test_limits_of_a_workstation_are_first_ones_and_its_own(tmp_path: Path) -> None:
+    commands = Solving(tmp_path)
+    start = ("hfss", "start", "--port", "0")
+
+    def limits() -> list[float | None]:
+        told = commands.run("limits", "ls", "--json").json
+        return [told["max_concurrent_jobs"], told["min_disk_gb"]]
+
+    with serving(commands, command=start):
+        first = limits()
+        for name, value in (("max_concurrent_jobs", "4"), ("min_disk_gb", "3")):
+            assert commands.run("limits", "set", name, value).code == 0
+    with serving(commands, command=start):
+        again = limits()
+    with serving(commands, "--min-disk", "5", command=start):
+        flagged = limits()
+    with serving(commands):
+        plain = limits()
+
+    assert (first, again, flagged, plain) == (
+        [1, 10.0],
+        [4, 3.0],
+        [4, 5.0],
+        [len(os.sched_getaffinity(0)), None],
+    )

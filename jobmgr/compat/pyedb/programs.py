@@ -21,7 +21,7 @@ PROGRAMS: Mapping[str, tuple[click.Command, Mapping[str, Any]]] = MappingProxyTy
     {
         "start_service": (hfss.start, {}),
         # It had no flag for the disk, and the limit of its class.
-        "job_manager_handler": (hfss.start, {"min_disk": 2.0}),
+        "job_manager_handler": (hfss.start, {"min_disk_gb": 2.0}),
         "submit_local_job": (hfss.submit, _SERVICE),
         "submit_job_on_scheduler": (hfss.submit_scheduler, _SERVICE),
         "submit_batch_jobs": (hfss.submit_batch, _SERVICE),
