@@ -7,6 +7,7 @@ import contextlib
 import msgspec
 
 from jobmgr.client import bulk
+from jobmgr.hfss import script
 from jobmgr.hfss.config import HFSSSimulationConfig
 from jobmgr.hfss.job import payload
 from jobmgr.wire.answers import ProblemAnswer
@@ -18,7 +19,10 @@ SCHEDULER = "/api/scheduler_type"
 
 def encoded(config: HFSSSimulationConfig, priority: int) -> bytes:
     """The body of a submission. Raises InvalidRequest for what JSON cannot hold."""
-    return bulk.encode({"config": payload(config), "priority": priority}, "config")
+    # The service runs in another directory, and must not take options for a wish.
+    kept = payload(script.absolute(config))
+    body = {"config": kept, "priority": priority, "scheduler_type": config.scheduler_type.value}
+    return bulk.encode(body, "config")
 
 
 def problem_of(status: int, body: bytes) -> ProblemAnswer | None:

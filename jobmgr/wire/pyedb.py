@@ -33,6 +33,10 @@ class SimulationAsked(Struct, forbid_unknown_fields=True):
     batch_options: (
         Annotated[dict[str, Any], Meta(description="layout_options of the configuration")] | None
     ) = None
+    scheduler_type: (
+        Annotated[str, Meta(max_length=100, description="as in the configuration; `none` is meant here")]
+        | None
+    ) = None
 
 
 class PriorityAsked(Struct, forbid_unknown_fields=True):

@@ -12,16 +12,24 @@ from msgspec import structs
 from jobmgr.api.server import Server
 from jobmgr.client import Client
 from jobmgr.errors import InvalidRequest, JobExists, JobNotFound, NotASimulation
-from jobmgr.hfss import HFSSSimulationConfig, SchedulerType
+from jobmgr.hfss import HFSSSimulationConfig, SchedulerOptions, SchedulerType
 from jobmgr.service import JobManager, ResourceLimits
 from tests.hfss.installed import install, make_project
-from tests.programs import Programs
+from tests.programs import Programs, become_slurm
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
+    """The only programs of this machine: none."""
+    found = Programs(tmp_path / "bin")
+    monkeypatch.setenv("PATH", str(found.directory))
+    return found
 
 
 @pytest_asyncio.fixture
-async def client(sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Client]:
+async def client(programs: Programs, sqlite_url: str, tmp_path: Path) -> AsyncIterator[Client]:
     """Of a service on a machine without schedulers."""
-    monkeypatch.setenv("PATH", str(Programs(tmp_path / "bin").directory))
+    del programs
     limits = ResourceLimits(max_concurrent_jobs=1)
     async with (
         JobManager(limits, database=sqlite_url, work_dir=tmp_path / "work") as manager,
@@ -74,3 +82,27 @@ async def test_a_refusal_is_the_error_that_it_was(client: Client, config: HFSSSi
 
 async def test_the_scheduler_of_the_service_is_told(client: Client) -> None:
     assert await client.scheduler_type() is SchedulerType.NONE
+
+
+async def test_a_simulation_without_a_scheduler_stays_here_whatever_its_options(
+    programs: Programs, client: Client, config: HFSSSimulationConfig
+) -> None:
+    become_slurm(programs)
+    options = SchedulerOptions(cores_per_node=4)
+
+    job_id = await client.simulate(structs.replace(config, scheduler_options=options))
+
+    assert await client.scheduler_type() is SchedulerType.SLURM
+    assert (await client.wait(job_id, 30)).site == "local"
+
+
+async def test_a_relative_project_is_one_of_the_callers_directory(
+    client: Client, config: HFSSSimulationConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    await client.simulate(structs.replace(config, project_path="antenna.aedt"))
+
+    kept = await client.simulation("one")
+    assert kept is not None
+    assert kept.project_path == config.project_path

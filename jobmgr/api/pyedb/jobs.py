@@ -53,7 +53,7 @@ async def _store(request: web.Request, body: SimulationAsked, *, or_newest: bool
     manager = manager_of(request)
     # A file server that is gone keeps whoever looks there, and only them.
     config = await asyncio.to_thread(submission.configuration, body, manager.programs, or_newest=or_newest)
-    if submission.wants_scheduler(config):
+    if submission.wants_scheduler(body, config):
         config = submission.with_scheduler(config, await manager.scheduler())
     try:
         return await manager.simulate(config, priority=body.priority)

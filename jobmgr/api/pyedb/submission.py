@@ -16,7 +16,12 @@ from jobmgr.wire.pyedb import SimulationAsked
 
 _PROGRAM = "ansys_edt_path"
 # What stands beside the configuration, and which field of it that is.
-_BESIDE = {"user": "user", "machine_nodes": "machine_nodes", "batch_options": "layout_options"}
+_BESIDE = {
+    "user": "user",
+    "machine_nodes": "machine_nodes",
+    "batch_options": "layout_options",
+    "scheduler_type": "scheduler_type",
+}
 
 
 def configuration(asked: SimulationAsked, programs: Programs, *, or_newest: bool) -> HFSSSimulationConfig:
@@ -62,9 +67,13 @@ def placed(error: InvalidConfig, asked: SimulationAsked) -> InvalidConfig:
     return type(error)(f"config.{error.field}".rstrip("."), error.message)
 
 
-def wants_scheduler(config: HFSSSimulationConfig) -> bool:
-    """Whether it has options of a scheduler and does not name one: pyedb's clients leave that to the service."""
-    return config.scheduler_type is SchedulerType.NONE and config.scheduler_options != SchedulerOptions()
+def wants_scheduler(asked: SimulationAsked, config: HFSSSimulationConfig) -> bool:
+    """Whether it has options of a scheduler and does not name one: pyedb's clients leave that to the service.
+
+    In their configurations `none` says nothing. Beside one, where they say nothing, it is what is meant.
+    """
+    is_open = asked.scheduler_type is None and config.scheduler_type is SchedulerType.NONE
+    return is_open and config.scheduler_options != SchedulerOptions()
 
 
 def with_scheduler(config: HFSSSimulationConfig, scheduler: SchedulerType) -> HFSSSimulationConfig:
