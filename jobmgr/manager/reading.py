@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from jobmgr.errors import JobmgrError
 from jobmgr.hfss.log import LogReader, job_named
 from jobmgr.transports.directory import RunFile
 
@@ -61,6 +62,7 @@ class Reading:
 class _Look:
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     seen: Any = None
+    trouble: JobmgrError | None = None
     seen_at: float = float("-inf")
 
 
@@ -77,15 +79,22 @@ class Readings:
         return _kept(self._readings, (job_id, attempt, path), Reading)
 
     async def lately(self, job_id: str, v: int, look: Callable[[], Awaitable[T]]) -> T:
-        """What `look` answers, or answered a moment ago: many who watch a site are one question.
+        """What `look` answers or raises, or did a moment ago: many who watch a site are one question.
 
         `v` is the version of the job: what was seen before its end is not what is seen after it.
         """
         entry = _kept(self._looks, (job_id, v), _Look)
         async with entry.turn:
             if self._monotonic() >= entry.seen_at + KEEP_S:
-                entry.seen = await look()
+                entry.trouble = None
+                try:
+                    entry.seen = await look()
+                except JobmgrError as error:
+                    # Kept, too: else all who wait for a site that is gone would wait out its timeout one by one.
+                    entry.trouble = error
                 entry.seen_at = self._monotonic()
+            if entry.trouble is not None:
+                raise entry.trouble.with_traceback(None)
             seen: T = entry.seen
             return seen
 
