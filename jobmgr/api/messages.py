@@ -67,6 +67,7 @@ def _details(event: Event, resources: object) -> dict[str, Any]:
             return {"scheduler_job_id": data.get("handle")}
         case "completed" | "failed" | "cancelled":
             return {
+                "scheduler_job_id": _scheduler_id(data.get("handle")),
                 "end_time": _moment(data.get("finished_at"), event),
                 "return_code": data.get("exit_code"),
                 "error": data.get("error"),

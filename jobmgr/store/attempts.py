@@ -45,11 +45,13 @@ _FENCE = sa.select(
     Attempt.dispatcher,
     Attempt.work_dir,
     Attempt.unreachable_at,
+    Attempt.handle,
     Attempt.started_at.label("attempt_started_at"),
     Job.id,
     Job.job_id,
     Job.user,
     Job.queue,
+    Job.site,
     Job.status,
     Job.v,
     Job.attempts_counted,
@@ -465,6 +467,8 @@ def _job_end(
         )
         about = {**about, "v": row.v + 2}
     shown: dict[str, Any] = {"status": status, "attempt": row.number, "exit_code": item.end.exit_code}
+    if row.site != LOCAL:
+        shown["handle"] = item.handle or row.handle
     if outcome.error is not None:
         shown["error"] = {"code": outcome.error.code, "message": outcome.error.message}
     if finished_at is not None:

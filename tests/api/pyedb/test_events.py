@@ -32,7 +32,7 @@ async def test_run_is_told_as_in_pyedb(lab: Lab, listener: Listener) -> None:
     assert (told["job_queued"]["priority"], told["job_queued"]["queue_position"] >= 1) == (4, True)
     started, ended = told["job_started"], told["job_completed"]
     assert started["resources"].keys() == RESOURCES
-    assert started["scheduler_job_id"] is None
+    assert started["scheduler_job_id"] is ended["scheduler_job_id"] is None
     assert (ended["status"], ended["return_code"]) == ("failed", 3)
     begin, end = (datetime.fromisoformat(text) for text in (started["start_time"], ended["end_time"]))
     assert begin <= end

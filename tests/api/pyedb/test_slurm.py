@@ -31,6 +31,6 @@ async def test_simulation_runs_in_slurm_and_is_told(lab: Lab, listener: Listener
     assert job["scheduler_job_id"].isdigit()
     assert (await lab.api.get("/api/v1/jobs/J1/logs/stdout")).body == b"debug\n"
     assert list(told) == ["job_queued", "job_scheduled", "job_started", "job_completed"]
-    for name in ("job_scheduled", "job_started"):
+    for name in ("job_scheduled", "job_started", "job_completed"):
         assert told[name]["scheduler_job_id"] == job["scheduler_job_id"]
     assert told["job_completed"]["status"] == "failed"
