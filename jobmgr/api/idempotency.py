@@ -25,8 +25,18 @@ def begin(request: web.Request) -> None:
         raise InvalidRequest(HEADER, "is given twice")
     if not 0 < len(keys[0]) <= MAX_LENGTH or not (keys[0].isascii() and keys[0].isprintable()):
         raise InvalidRequest(HEADER, f"must be 1 to {MAX_LENGTH} printable ASCII characters")
-    asked = f"{request.method} {request.path_qs} {request.content_type}\n"
-    request[_DIGEST] = hashlib.sha256(asked.encode(errors="surrogateescape"))
+    request[_DIGEST] = _begun(request.method, request.path_qs, request.content_type)
+
+
+def fingerprint(method: str, path: str, body: bytes) -> str:
+    """What must be the same of a request with JSON: for who makes its change without sending it."""
+    digest = _begun(method, path, "application/json")
+    digest.update(body)
+    return digest.hexdigest()
+
+
+def _begun(method: str, path: str, content_type: str) -> hashlib._Hash:
+    return hashlib.sha256(f"{method} {path} {content_type}\n".encode(errors="surrogateescape"))
 
 
 def add(request: web.Request, data: bytes) -> None:

@@ -127,10 +127,13 @@ class Client:
         self._warn(answer.warnings)
         return answer.job_ids
 
-    async def simulate(self, config: HFSSSimulationConfig, priority: int = 0) -> str:
+    async def simulate(
+        self, config: HFSSSimulationConfig, priority: int = 0, *, key: str | None = None
+    ) -> str:
         """Store a simulation and answer its id, which is that of the configuration.
 
-        The same again while it lives changes nothing; once it has ended, it runs again. Raises JobExists if the id is
+        The same again while it lives changes nothing; once it has ended, it runs again, but not under the same
+        idempotency `key`: then the call may be made again at any time. Raises JobExists if the id is
         that of a job with another configuration.
         """
         answer = await self._connection.change(
@@ -139,6 +142,7 @@ class Client:
             SimulationStored,
             simulation.encoded(config, priority),
             look=_how_to_look(config.jobid),
+            key=key,
         )
         return answer.job_id
 

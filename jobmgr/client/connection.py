@@ -97,13 +97,15 @@ class Connection:
         body: Mapping[str, Any] | bytes | Callable[[], AsyncIterator[bytes]] | None = None,
         *,
         look: str,
+        key: str | None = None,
     ) -> T:
         """Send `body` (values, JSON, or what gives NDJSON in pieces) and decode the answer.
 
         When the answer is lost it is sent again, under the same idempotency key, as long as `patience_s` says; what was
-        not sent at all is not. If no answer comes then either, raises AnswerLost, whose sentence ends with `look`.
+        not sent at all is not; `key` is for those who may call again with the same. If no answer comes then either,
+        raises AnswerLost, whose sentence ends with `look`.
         """
-        headers = {"Idempotency-Key": secrets.token_hex(16)}
+        headers = {"Idempotency-Key": secrets.token_hex(16) if key is None else key}
         patience = Patience(self._patience_s)
         lost: _Broken | StoreUnavailable | None = None
         while True:

@@ -8,9 +8,10 @@ from contextlib import AsyncExitStack
 
 from jobmgr import service, settings
 from jobmgr.compat.pyedb.desk import Desk
-from jobmgr.compat.pyedb.manager import submit
+from jobmgr.compat.pyedb.manager import storing
 from jobmgr.domain.job import Job
 from jobmgr.domain.queue import Queue
+from jobmgr.errors import AnswerLost
 from tests.compat.conftest import Make
 
 
@@ -29,7 +30,7 @@ async def test_a_service_of_others_that_is_gone_is_replaced_and_its_jobs_run(mak
         theirs = await others.enter_async_context(service.serving(chosen))
         await theirs.update_queue("default", paused=True)
         async with Desk(chosen, others_patience_s=0.1) as desk:
-            await desk.do(lambda desk: submit(desk, config, 0))
+            await desk.do(storing(config, 0))
             waiting = asyncio.create_task(desk.do(_wait))
             assert (desk.own, desk.url) == (None, theirs.url)
 
@@ -40,3 +41,27 @@ async def test_a_service_of_others_that_is_gone_is_replaced_and_its_jobs_run(mak
             assert desk.own is not None
             assert (job.status, job.attempt) == ("completed", 1)
             assert (await desk.shelf.job("patch_1")).status == "completed"
+
+
+async def test_a_simulation_whose_answer_is_lost_runs_once_though_another_service_is_asked_again(
+    make: Make,
+) -> None:
+    chosen = settings.load({"port": 0, "max_concurrent_jobs": 1}, os.environ)
+    store = storing(make("patch_1"), 0)
+    async with AsyncExitStack() as others:
+        theirs = await others.enter_async_context(service.serving(chosen))
+
+        async def store_and_lose_the_first_answer(desk: Desk) -> str:
+            job_id = await store(desk)
+            if desk.own is None:
+                await theirs.wait(job_id, 60)
+                await others.aclose()
+                raise AnswerLost(desk.url, "it is gone", "look")
+            return job_id
+
+        async with Desk(chosen, others_patience_s=0.1) as desk:
+            job_id = await desk.do(store_and_lose_the_first_answer)
+            job = await desk.client.get(job_id)
+
+            assert desk.own is not None
+            assert (job.status, job.attempt) == ("completed", 1)

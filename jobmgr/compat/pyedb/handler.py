@@ -13,7 +13,7 @@ from jobmgr.compat import simulation
 from jobmgr.compat.pyedb.desk import Work
 from jobmgr.compat.pyedb.job_id import JobId
 from jobmgr.compat.pyedb.limits import ResourceLimits
-from jobmgr.compat.pyedb.manager import JobManager, all_done, submit
+from jobmgr.compat.pyedb.manager import JobManager, all_done, storing
 from jobmgr.errors import AnswerLost, InvalidConfig, NotRunning
 from jobmgr.hfss import (
     HFSSSimulationConfig,
@@ -91,9 +91,11 @@ class JobManagerHandler:
         Raises what `JobManager.submit_job` raises; AnswerLost after `timeout` seconds; NotRunning without a service.
         """
         try:
-            return JobId(self._call(lambda desk: submit(desk, config, priority), timeout))
+            return JobId(self._call(storing(config, priority), timeout))
         except TimeoutError as error:
-            look = "submit it again: of one jobid there is one job"
+            look = (
+                f"look at jobs[{config.jobid!r}] before you submit it again: what has ended would run again"
+            )
             raise AnswerLost(self.url, f"not within {timeout:g} s", look) from error
 
     def wait_until_done(self, job_id: str, poll_every: float = 2.0) -> JobStatus:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from types import TracebackType
@@ -13,15 +14,18 @@ from typing import Any, Self
 from msgspec import structs
 
 from jobmgr import settings
+from jobmgr.api import idempotency
+from jobmgr.client import simulation
 from jobmgr.client.client import Client
 from jobmgr.compat.pyedb import limits
-from jobmgr.compat.pyedb.desk import Desk
+from jobmgr.compat.pyedb.desk import Desk, Work
 from jobmgr.compat.pyedb.limits import ResourceLimits
 from jobmgr.compat.pyedb.pool import JobPoolManager
 from jobmgr.compat.pyedb.records import Records
 from jobmgr.compat.pyedb.session import Session
 from jobmgr.compat.pyedb.usage import ResourceMonitor
 from jobmgr.domain.limits import ResourceLimits as Effective
+from jobmgr.domain.once import Once
 from jobmgr.domain.status import TERMINAL, Status
 from jobmgr.errors import JobNotFound, WaitTimeout
 from jobmgr.hfss import HFSSSimulationConfig, SchedulerType
@@ -109,7 +113,7 @@ class JobManager:
         InvalidConfig, Conflict (another configuration has this `jobid`).
         """
         await self._start()
-        return await self.session.ask(lambda desk: submit(desk, config, priority))
+        return await self.session.ask(storing(config, priority))
 
     async def cancel_job(self, job_id: str) -> bool:
         """End the job and all of its processes. False: there is none, it had ended, or it ended by itself meanwhile."""
@@ -148,16 +152,24 @@ class JobManager:
         return self.session.call(lambda desk: desk.client.update_limits(**changes))
 
 
-async def submit(desk: Desk, config: HFSSSimulationConfig, priority: int) -> str:
-    """Store a simulation; its id."""
-    if desk.own is None:
-        job_id = await desk.client.simulate(config, priority=priority)
-    else:
-        # Not over its routes, which let clients name known programs only: this is the user's own program.
-        job_id = (await desk.own.simulate(config, priority=priority)).job_id
-    desk.shelf.put_config(job_id, config)
-    desk.shelf.forget(job_id)
-    return job_id
+def storing(config: HFSSSimulationConfig, priority: int) -> Work[str]:
+    """Stores a simulation, once, however often and at however many services of its database it is done; its id."""
+    # One that has ended meanwhile would else be run again by whom the next service asks.
+    key = secrets.token_hex(16)
+
+    async def store(desk: Desk) -> str:
+        if desk.own is None:
+            job_id = await desk.client.simulate(config, priority=priority, key=key)
+        else:
+            # Not over its routes, which let clients name known programs only: this is the user's own program.
+            body = simulation.encoded(config, priority)
+            once = Once(desk.own.user, key, idempotency.fingerprint("POST", simulation.SUBMIT, body))
+            job_id = (await desk.own.under(once).simulate(config, priority=priority)).job_id
+        desk.shelf.put_config(job_id, config)
+        desk.shelf.forget(job_id)
+        return job_id
+
+    return store
 
 
 async def all_done(client: Client) -> None:
