@@ -198,9 +198,13 @@ class NotADatabase(StoreError):
 
 
 class DatabaseInUse(StoreError):
-    """Another jobmgr service already serves this SQLite file."""
+    """Another jobmgr service already serves this SQLite file, and answers at `url`; None: it does not, or not yet."""
 
     code = "database_in_use"
+
+    def __init__(self, message: str, url: str | None = None) -> None:
+        super().__init__(message)
+        self.url = url
 
 
 class StoreUnavailable(JobmgrError):

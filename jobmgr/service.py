@@ -90,6 +90,7 @@ class JobManager(Manager):
         self._first_limits = first_limits or ResourceLimits()
         self._descriptor_limit = descriptor_limit
         self._drain = drain
+        self._lock: FileLock | None = None
         self._running = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -115,6 +116,19 @@ class JobManager(Manager):
         self._drain = drain
         await self._running.aclose()
 
+    @contextlib.contextmanager
+    def answering(self, url: str) -> Iterator[None]:
+        """Tell jobs, and those who find the database taken, where this service answers."""
+        self.url = url
+        if self._lock is None:
+            yield
+            return
+        self._lock.tell(url)
+        try:
+            yield
+        finally:
+            self._lock.tell(None)
+
     @contextlib.asynccontextmanager
     async def _run(self) -> AsyncIterator[None]:
         # In the order of teardown from below: claims stop first, then followers, the database and the lock last.
@@ -125,9 +139,9 @@ class JobManager(Manager):
         async with contextlib.AsyncExitStack() as stack:
             if database.is_sqlite:
                 durability.check_file(database.sqlite_file.resolve())
-                lock = FileLock(database.sqlite_file)
-                lock.acquire()
-                stack.callback(lock.release)
+                self._lock = FileLock(database.sqlite_file)
+                self._lock.acquire()
+                stack.callback(self._lock.release)
             executor = self._executor()
             await executor.start()
             stack.push_async_callback(executor.stop)
@@ -364,8 +378,7 @@ async def serving(
     async with manager:
         server = Server(manager, host=settings.host, port=settings.port, token=_owner_token(settings))
         async with server:
-            manager.url = server.url
-            with _service_file(settings, server.url):
+            with manager.answering(server.url), _service_file(settings, server.url):
                 yield manager
 
 

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from jobmgr.errors import DatabaseInUse, StoreError
 
+# A process and a URL, whose host name may have 253 characters.
+_MOST_SAID = 512
+
 
 def make_file(database: Path) -> None:
     """Make the file of a database if there is none. Commands and environments are the owner's alone.
@@ -41,26 +44,45 @@ class FileLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "?"
+            holder, url = _said(descriptor)
             os.close(descriptor)
             raise DatabaseInUse(
                 f"another jobmgr service (process {holder}) already serves {self._database}; "
-                "stop it, or name another database: with --database, or in Python with database=..."
+                "stop it, or name another database: with --database, or in Python with database=...",
+                url,
             ) from None
         try:
             make_file(self._database)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            _say(descriptor, None)
         except OSError as error:
             os.close(descriptor)
             raise _unwritable(error) from error
         self._file = descriptor
+
+    def tell(self, url: str | None) -> None:
+        """Say to those who find the lock taken where its holder answers; None: nowhere any more."""
+        if self._file is not None:
+            _say(self._file, url)
 
     def release(self) -> None:
         """Give the lock back. The file stays: removing it would let two services lock two files."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+def _say(descriptor: int, url: str | None) -> None:
+    # First what is new, then an end to what was: whoever reads in between takes the first line only.
+    said = f"{os.getpid()} {url or ''}\n".encode()
+    os.pwrite(descriptor, said, 0)
+    os.ftruncate(descriptor, len(said))
+
+
+def _said(descriptor: int) -> tuple[str, str | None]:
+    """The process that has the lock, and its URL."""
+    line, _, _ = os.pread(descriptor, _MOST_SAID, 0).decode(errors="replace").partition("\n")
+    holder, _, url = line.partition(" ")
+    return holder or "?", url or None
 
 
 def _unwritable(error: OSError) -> StoreError:

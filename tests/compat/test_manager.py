@@ -344,6 +344,22 @@ async def test_a_second_manager_hands_its_jobs_to_the_first(
     assert len(said) == 1
 
 
+async def test_jobs_go_to_the_service_of_their_database_whichever_of_this_home_started_last(
+    make: Make, home: Path
+) -> None:
+    def manager(name: str) -> JobManager:
+        return JobManager(free(), database=f"sqlite:///{home}/{name}.db", work_dir=home / name)
+
+    async with manager("a") as first:
+        async with manager("b") as second, manager("a") as third:
+            await third.submit_job(make("patch_1"))
+            assert third.session.url == first.session.url
+            assert list(second.jobs) == []
+        async with manager("a") as fourth:
+            assert list(fourth.jobs) == list(first.jobs) == ["patch_1"]
+        await first.wait_until_all_done()
+
+
 async def test_managers_on_postgresql_share_jobs(make: Make, postgresql_url: str, home: Path) -> None:
     first = JobManager(free(), database=postgresql_url, work_dir=home / "work")
     second = JobManager(free(), database=postgresql_url, work_dir=home / "other")

@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from jobmgr import service
-from jobmgr.client.address import running_service
 from jobmgr.client.client import PATIENCE_S, Client
 from jobmgr.client.patience import Patience
 from jobmgr.compat.pyedb.shelf import Shelf
@@ -87,11 +86,10 @@ class Desk:
                 limits_name = f"{socket.gethostname()} pyedb"
                 own = await stack.enter_async_context(service.serving(self._chosen, limits_name=limits_name))
                 url = own.url or ""
-            except DatabaseInUse:
-                found = running_service(self._chosen.home)
-                if found is None:
+            except DatabaseInUse as error:
+                if error.url is None:
                     raise
-                url, patience_s = found, self._others_patience_s
+                url, patience_s = error.url, self._others_patience_s
                 logger.warning(
                     "the service at %s has the database already: it takes what is submitted here, and its limits hold",
                     url,
