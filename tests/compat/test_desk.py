@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
 
 from jobmgr import service, settings
 from jobmgr.compat.pyedb.desk import Desk
@@ -13,6 +16,7 @@ from jobmgr.domain.job import Job
 from jobmgr.domain.queue import Queue
 from jobmgr.errors import AnswerLost
 from tests.compat.conftest import Make
+from tests.patience import eventually
 
 
 async def _wait(desk: Desk) -> Job:
@@ -41,6 +45,23 @@ async def test_a_service_of_others_that_is_gone_is_replaced_and_its_jobs_run(mak
             assert desk.own is not None
             assert (job.status, job.attempt) == ("completed", 1)
             assert (await desk.shelf.job("patch_1")).status == "completed"
+
+
+async def test_a_service_that_does_not_answer_yet_or_any_more_is_waited_for(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    chosen = settings.load({"port": 0}, os.environ)
+    async with AsyncExitStack() as others, AsyncExitStack() as desks:
+        # It has the database, as a service has it before and after it listens.
+        await others.enter_async_context(service.JobManager(settings=chosen))
+        desk = Desk(chosen, others_patience_s=60)
+        opening = asyncio.create_task(desks.enter_async_context(desk))
+        await eventually(lambda: opening.done() or "trying again" in caplog.text)
+
+        await others.aclose()
+        await opening
+
+        assert desk.own is not None
 
 
 async def test_a_simulation_whose_answer_is_lost_runs_once_though_another_service_is_asked_again(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import threading
 from datetime import datetime
 from pathlib import Path
@@ -12,9 +13,10 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from jobmgr import service
+from jobmgr import service, settings
 from jobmgr.client import Client
 from jobmgr.compat.pyedb import JobManager, JobStatus, ResourceLimits, ResourceMonitor, SchedulerType
+from jobmgr.compat.pyedb.desk import Desk
 from jobmgr.compat.pyedb.info import OUTPUT_LIMIT_BYTES
 from jobmgr.compat.pyedb.shelf import Shelf
 from jobmgr.errors import AddressUnavailable, DatabaseInUse, InvalidRequest, JobNotFound, SimulationExists
@@ -391,7 +393,8 @@ async def test_what_others_do_is_seen(make: Make) -> None:
 async def test_a_database_without_a_service_to_talk_to_is_refused(home: Path) -> None:
     async with service.JobManager(service.ResourceLimits(max_concurrent_jobs=1)):
         with pytest.raises(DatabaseInUse, match="already serves"):
-            await asyncio.to_thread(JobManager(free()).start)
+            async with Desk(settings.load({"port": 0}, os.environ), others_patience_s=0.1):
+                pass
 
 
 async def test_a_port_that_is_taken_is_told_at_the_start(home: Path) -> None:

@@ -44,7 +44,7 @@ class Desk:
         self._renewing = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
-        await self._open()
+        await self._open_patiently()
         return self
 
     async def __aexit__(
@@ -67,15 +67,19 @@ class Desk:
 
     async def _renew(self, lost: Client) -> None:
         async with self._renewing:
-            patience = Patience(_OTHERS_PATIENCE_S)
-            while self.client is lost:
+            if self.client is lost:
                 await self.shelf.close()
-                try:
-                    # What others still wait for on the old client is answered there; it is closed at the end.
-                    await self._open()
-                except DatabaseInUse as error:
-                    # A service that ends answers no more before it gives the database back.
-                    await patience.wait_after(error)
+                # What others still wait for on the old client is answered there; it is closed at the end.
+                await self._open_patiently()
+
+    async def _open_patiently(self) -> None:
+        patience = Patience(self._others_patience_s)
+        while True:
+            try:
+                return await self._open()
+            except DatabaseInUse as error:
+                # A service has the database before it answers, and still has it when it answers no more.
+                await patience.wait_after(error)
 
     async def _open(self) -> None:
         async with AsyncExitStack() as stack:
