@@ -33,7 +33,7 @@ async def test_a_service_of_others_that_is_gone_is_replaced_and_its_jobs_run(mak
     async with AsyncExitStack() as others:
         theirs = await others.enter_async_context(service.serving(chosen))
         await theirs.update_queue("default", paused=True)
-        async with Desk(chosen, others_patience_s=0.1) as desk:
+        async with Desk(lambda: chosen, others_patience_s=0.1) as desk:
             await desk.do(storing(config, 0))
             waiting = asyncio.create_task(desk.do(_wait))
             assert (desk.own, desk.url) == (None, theirs.url)
@@ -54,7 +54,7 @@ async def test_a_service_that_does_not_answer_yet_or_any_more_is_waited_for(
     async with AsyncExitStack() as others, AsyncExitStack() as desks:
         # It has the database, as a service has it before and after it listens.
         await others.enter_async_context(service.JobManager(settings=chosen))
-        desk = Desk(chosen, others_patience_s=60)
+        desk = Desk(lambda: chosen, others_patience_s=60)
         opening = asyncio.create_task(desks.enter_async_context(desk))
         await eventually(lambda: opening.done() or "trying again" in caplog.text)
 
@@ -80,7 +80,7 @@ async def test_a_simulation_whose_answer_is_lost_runs_once_though_another_servic
                 raise AnswerLost(desk.url, "it is gone", "look")
             return job_id
 
-        async with Desk(chosen, others_patience_s=0.1) as desk:
+        async with Desk(lambda: chosen, others_patience_s=0.1) as desk:
             job_id = await desk.do(store_and_lose_the_first_answer)
             job = await desk.client.get(job_id)
 

@@ -323,6 +323,20 @@ async def test_limits_of_pyedb_are_not_those_of_other_services(home: Path) -> No
     assert (found.max_cpu_percent, found.min_memory_gb, found.min_disk_gb) == (None, None, None)
 
 
+async def test_limits_that_were_given_are_kept_at_a_service_that_has_others(home: Path) -> None:
+    theirs = settings.load({"port": 0, "max_concurrent_jobs": 7}, os.environ)
+    given = ResourceLimits(max_concurrent_jobs=1)
+    manager = JobManager(given)
+    async with service.serving(theirs) as other, manager:
+        assert await asyncio.to_thread(manager.job_pool.can_start_job, manager.resource_monitor)
+        assert (manager.session.url, given) == (other.url, ResourceLimits(1, 80.0, 2.0, 2.0))
+        told = await manager.edit_concurrent_limits({"min_disk_gb": 0.5})
+        assert (told or {})["max_concurrent_jobs"] == 7
+
+    async with manager, Client() as client:
+        assert await client.limits() == service.ResourceLimits(1, 80.0, 2.0, 0.5)
+
+
 def test_limits_are_checked_where_they_are_given(home: Path) -> None:
     with pytest.raises(InvalidRequest, match="max_cpu_percent"):
         JobManager(ResourceLimits(max_cpu_percent=200))
@@ -393,7 +407,7 @@ async def test_what_others_do_is_seen(make: Make) -> None:
 async def test_a_database_without_a_service_to_talk_to_is_refused(home: Path) -> None:
     async with service.JobManager(service.ResourceLimits(max_concurrent_jobs=1)):
         with pytest.raises(DatabaseInUse, match="already serves"):
-            async with Desk(settings.load({"port": 0}, os.environ), others_patience_s=0.1):
+            async with Desk(lambda: settings.load({"port": 0}, os.environ), others_patience_s=0.1):
                 pass
 
 

@@ -27,7 +27,7 @@ _OTHERS_PATIENCE_S = 30.0
 
 
 class Desk:
-    """A service that answers, to be used in one loop: `own` is it if it runs in this process.
+    """A service that answers, to be used in one loop: `own` is it if it runs in this process, as `choose` says then.
 
     When that of others ends, jobs would be left waiting: then there is one in this process.
     """
@@ -37,8 +37,8 @@ class Desk:
     shelf: Shelf
     own: service.JobManager | None
 
-    def __init__(self, chosen: Settings, others_patience_s: float = _OTHERS_PATIENCE_S) -> None:
-        self._chosen = chosen
+    def __init__(self, choose: Callable[[], Settings], others_patience_s: float = _OTHERS_PATIENCE_S) -> None:
+        self._choose = choose
         self._others_patience_s = others_patience_s
         self._stack = AsyncExitStack()
         self._renewing = asyncio.Lock()
@@ -85,10 +85,11 @@ class Desk:
         async with AsyncExitStack() as stack:
             own: service.JobManager | None = None
             patience_s = PATIENCE_S
+            chosen = self._choose()
             try:
                 # Under a name of their own: these limits are not meant for `jobmgr serve`.
                 limits_name = f"{socket.gethostname()} pyedb"
-                own = await stack.enter_async_context(service.serving(self._chosen, limits_name=limits_name))
+                own = await stack.enter_async_context(service.serving(chosen, limits_name=limits_name))
                 url = own.url or ""
             except DatabaseInUse as error:
                 if error.url is None:
@@ -98,7 +99,7 @@ class Desk:
                     "the service at %s has the database already: it takes what is submitted here, and its limits hold",
                     url,
                 )
-            client = await stack.enter_async_context(Client(url, self._chosen.token, patience_s=patience_s))
+            client = await stack.enter_async_context(Client(url, chosen.token, patience_s=patience_s))
             shelf = await stack.enter_async_context(Shelf(client))
             self._stack.push_async_exit(stack.pop_all())
         self.url, self.client, self.shelf, self.own = url, client, shelf, own

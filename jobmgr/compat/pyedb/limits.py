@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from jobmgr.domain import limits
@@ -18,7 +18,8 @@ class ResourceLimits:
 
     `max_concurrent_jobs` at once; none while the processor is busier than `max_cpu_percent`, or while less than
     `min_memory_gb` or `min_disk_gb` is free. What is left out is as in pyedb's job manager, and only here.
-    What is set while a manager uses them holds at once, also in its service. Raises InvalidConfig, a ValueError.
+    What is set while a manager uses them holds at once, also in its service. If that is one of others, which has limits
+    of its own, the rest is what was asked for, and holds in the manager's own. Raises InvalidConfig, a ValueError.
     """
 
     max_concurrent_jobs: int = 1
@@ -37,9 +38,9 @@ class ResourceLimits:
         """From now on what is set is told first; None: no more."""
         self.__dict__["_tell"] = tell
 
-    def take(self, found: limits.ResourceLimits) -> None:
-        """Be what holds, as somebody else has said it."""
-        self.__dict__.update(asdict(found))
+    def take(self, changes: Mapping[str, Any]) -> None:
+        """Be what was told already."""
+        self.__dict__.update(changes)
 
 
 def check(changes: Mapping[str, Any]) -> None:

@@ -95,7 +95,6 @@ class JobManager:
         if self.session.is_running:
             return
         self.session.start()
-        self.resource_limits.take(self.session.call(lambda desk: desk.client.limits()))
         self.resource_limits.bind(self._set_limits)
 
     def close(self, *, wait: bool = False) -> None:
@@ -136,7 +135,8 @@ class JobManager:
         limits.check(changes)
         await self._start()
         found = await self.session.ask(lambda desk: desk.client.update_limits(**changes))
-        self.resource_limits.take(found)
+        # Only what was said here: the others may be those of a service that has limits of its own.
+        self.resource_limits.take(changes)
         return asdict(found)
 
     async def _start(self) -> None:

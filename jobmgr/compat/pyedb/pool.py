@@ -12,6 +12,7 @@ from jobmgr.compat.pyedb.limits import ResourceLimits
 from jobmgr.compat.pyedb.session import Session
 from jobmgr.compat.pyedb.usage import ResourceMonitor
 from jobmgr.domain.job import Job
+from jobmgr.domain.limits import ResourceLimits as Effective
 from jobmgr.domain.status import LIVE, Status
 
 
@@ -70,13 +71,19 @@ class JobPoolManager:
 
         The service asks itself; this changes nothing.
         """
-        usage, limits = resource_monitor.current_usage, self.resource_limits
+        usage, stats, limits = resource_monitor.current_usage, self.get_queue_stats(), self._limits()
         return bool(
-            self.get_queue_stats()["running_jobs"] < limits.max_concurrent_jobs
-            and usage["cpu_percent"] <= limits.max_cpu_percent
-            and usage["memory_free_gb"] >= limits.min_memory_gb
-            and usage["disk_free_gb"] >= limits.min_disk_gb
+            stats["running_jobs"] < stats["max_concurrent"]
+            and (limits.max_cpu_percent is None or usage["cpu_percent"] <= limits.max_cpu_percent)
+            and (limits.min_memory_gb is None or usage["memory_free_gb"] >= limits.min_memory_gb)
+            and (limits.min_disk_gb is None or usage["disk_free_gb"] >= limits.min_disk_gb)
         )
+
+    def _limits(self) -> Effective | ResourceLimits:
+        """Those that hold: a service of others has its own."""
+        if not self._session.is_running:
+            return self.resource_limits
+        return self._session.call(lambda desk: desk.client.limits())
 
     def _jobs(self, *statuses: Status) -> list[Job]:
         if not self._session.is_running:

@@ -19,7 +19,7 @@ class Session:
     """
 
     def __init__(self, choose: Callable[[], Settings]) -> None:
-        self._thread = LoopThread(lambda: Desk(choose()), "jobmgr-pyedb")
+        self._thread = LoopThread(lambda: Desk(choose), "jobmgr-pyedb")
 
     @property
     def is_running(self) -> bool:
