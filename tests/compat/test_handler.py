@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -16,10 +17,12 @@ from typing import Any
 import pytest
 
 from jobmgr.compat.pyedb import JobManagerHandler, SchedulerType
+from jobmgr.compat.pyedb.desk import Desk
 from jobmgr.errors import AddressUnavailable, JobNotFound, NotRunning, PathNotFound
 from jobmgr.service import JobManager
 from tests.compat.conftest import Make
 from tests.hfss.installed import make_project
+from tests.patience import eventually
 
 Handler = Callable[[], JobManagerHandler]
 
@@ -75,6 +78,35 @@ def test_a_closed_service_may_be_started_again_and_has_all_jobs(handler: Handler
     service.start_service()
     assert list(service.manager.jobs) == ["patch_0", "patch_1"]
     assert {info.status for info in service.manager.jobs.values()} == {"completed"}
+
+
+def test_a_close_that_is_interrupted_has_closed(handler: Handler, make: Make, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    service = handler()
+    service.start_service()
+    job_id = service.submit_job(make("patch_1", waits_at="Adaptive Pass 2", until=str(go)))
+    while service.manager.jobs[job_id].status != "running":
+        pass
+
+    interrupting = service.manager.session.call(_interrupts_once_it_drains)
+    with pytest.raises(KeyboardInterrupt):
+        service.close(wait=True)
+
+    assert interrupting.done()
+    assert not service.started
+    go.touch()
+    service.start_service()
+    assert service.wait_until_done(service.submit_job(make("patch_2"))) == "completed"
+
+
+async def _interrupts_once_it_drains(desk: Desk) -> asyncio.Task[None]:
+    async def interrupt() -> None:
+        own = desk.own
+        assert own is not None
+        await eventually(lambda: own.dispatcher.is_draining)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    return asyncio.create_task(interrupt())
 
 
 def test_many_threads_use_one_handler(handler: Handler, make: Make) -> None:

@@ -37,9 +37,12 @@ class Session:
 
     def stop(self, *, wait: bool = False) -> None:
         """Let go: what runs runs on, what waits is stored. With `wait` start nothing more and wait for what runs."""
-        if wait and self.is_running:
-            self._thread.call(_drained)
-        self._thread.stop()
+        try:
+            if wait and self.is_running:
+                self._thread.call(_drained)
+        finally:
+            # Also if somebody does not want to wait any longer: what claims no more is to be started anew.
+            self._thread.stop()
 
     def call(self, work: Work[T], timeout_s: float | None = None) -> T:
         """What `work` answers of the service, for those who have no loop. Raises NotRunning, TimeoutError."""
