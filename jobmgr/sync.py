@@ -82,7 +82,14 @@ class LoopThread(Generic[T]):
     async def ask(self, work: Callable[[T], Awaitable[R]]) -> R:
         """The same for a coroutine in any loop: that loop runs on meanwhile. Raises NotRunning."""
         future, _ = self._give(work)
-        return await asyncio.wrap_future(future)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # It was not the caller who was cancelled: a TaskGroup would take that for nothing at all.
+            raise NotRunning(f"{self._name} was stopped meanwhile") from None
 
     def _end_with_program(self) -> None:
         if not self._ends_with_program:

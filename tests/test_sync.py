@@ -139,6 +139,17 @@ def test_a_stop_ends_what_is_being_done(thread: LoopThread[Counter]) -> None:
     assert value.loop.is_closed()
 
 
+async def test_a_stop_is_told_to_another_loop_that_waits(thread: LoopThread[Counter]) -> None:
+    thread.start()
+    hanging = asyncio.create_task(thread.ask(Counter.hang))
+    await thread.ask(lambda value: value.waiting.wait())
+
+    await asyncio.to_thread(thread.stop)
+
+    with pytest.raises(NotRunning, match="stopped meanwhile"):
+        await hanging
+
+
 def test_what_is_not_started_takes_no_work(thread: LoopThread[Counter]) -> None:
     with pytest.raises(NotRunning, match="does not run"):
         thread.call(itself)
