@@ -11,7 +11,7 @@ import pytest
 
 from jobmgr import service, settings
 from jobmgr.compat.pyedb.desk import Desk
-from jobmgr.compat.pyedb.manager import storing
+from jobmgr.compat.pyedb.manager import cancelling, storing
 from jobmgr.domain.job import Job
 from jobmgr.domain.queue import Queue
 from jobmgr.errors import AnswerLost
@@ -86,3 +86,24 @@ async def test_a_simulation_whose_answer_is_lost_runs_once_though_another_servic
 
             assert desk.own is not None
             assert (job.status, job.attempt) == ("completed", 1)
+
+
+async def test_a_cancellation_whose_answer_is_lost_is_this_callers(make: Make) -> None:
+    chosen = settings.load({"port": 0, "max_concurrent_jobs": 1}, os.environ)
+    cancel = cancelling("patch_1")
+    async with AsyncExitStack() as others:
+        theirs = await others.enter_async_context(service.serving(chosen))
+        await theirs.update_queue("default", paused=True)
+
+        async def cancel_and_lose_the_first_answer(desk: Desk) -> bool:
+            answer = await cancel(desk)
+            if desk.own is None:
+                await others.aclose()
+                raise AnswerLost(desk.url, "it is gone", "look")
+            return answer
+
+        async with Desk(lambda: chosen, others_patience_s=0.1) as desk:
+            await desk.do(storing(make("patch_1"), 0))
+
+            assert await desk.do(cancel_and_lose_the_first_answer)
+            assert not await desk.do(cancelling("patch_1"))

@@ -117,7 +117,7 @@ class JobManager:
     async def cancel_job(self, job_id: str) -> bool:
         """End the job and all of its processes. False: there is none, it had ended, or it ended by itself meanwhile."""
         await self._start()
-        return await self.session.ask(lambda desk: _cancel(desk, job_id))
+        return await self.session.ask(cancelling(job_id))
 
     async def wait_until_all_done(self) -> None:
         """Wait until no stored job is left that has not ended, whoever submitted it."""
@@ -182,17 +182,26 @@ async def all_done(client: Client) -> None:
             continue  # One was deleted meanwhile: look again.
 
 
-async def _cancel(desk: Desk, job_id: str) -> bool:
-    try:
-        had_ended = (await desk.client.get(job_id)).status.is_terminal
-        job = await desk.client.cancel(job_id)
-        if not job.status.is_terminal:
-            job = await desk.client.wait(job_id, _CANCEL_S)
-    except JobNotFound:
-        return False
-    except WaitTimeout:
-        logger.warning("job %s is to be cancelled; it has not ended yet", job_id)
-        return True
-    finally:
-        desk.shelf.forget(job_id)
-    return job.status is Status.CANCELLED and not had_ended
+def cancelling(job_id: str) -> Work[bool]:
+    """Ends a job, and waits for that; whether it did, which had not ended when this was first done."""
+    # Done again, because an answer was lost, it finds the job cancelled by itself.
+    had_ended: bool | None = None
+
+    async def cancel(desk: Desk) -> bool:
+        nonlocal had_ended
+        try:
+            if had_ended is None:
+                had_ended = (await desk.client.get(job_id)).status.is_terminal
+            job = await desk.client.cancel(job_id)
+            if not job.status.is_terminal:
+                job = await desk.client.wait(job_id, _CANCEL_S)
+        except JobNotFound:
+            return False
+        except WaitTimeout:
+            logger.warning("job %s is to be cancelled; it has not ended yet", job_id)
+            return True
+        finally:
+            desk.shelf.forget(job_id)
+        return job.status is Status.CANCELLED and not had_ended
+
+    return cancel
