@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
+import weakref
 from types import TracebackType
 from typing import Self
 
@@ -42,6 +44,7 @@ class Server:
     async def __aenter__(self) -> Self:
         # Bound first: the guard must know the port, and nobody is answered before it does.
         listener = _bind(self._host, self._port)
+        _leave_to_parent(listener)
         port = listener.getsockname()[1]
         self.url = f"http://{url_host(self._host)}:{port}"
         guard = Guard(self._token, own_uid(), is_loopback(self._host), own_hosts(self._host, port))
@@ -69,6 +72,18 @@ class Server:
             self._listening.close()
         if self._runner is not None:
             await self._runner.cleanup()
+
+
+def _leave_to_parent(listener: socket.socket) -> None:
+    """In a fork nobody answers: it would only keep the port, and connections to it hanging, until it ends."""
+    this = weakref.ref(listener)
+
+    def close() -> None:
+        found = this()
+        if found is not None:
+            found.close()
+
+    os.register_at_fork(after_in_child=close)
 
 
 def _protocol_logger() -> logging.Logger:

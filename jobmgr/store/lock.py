@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
+import weakref
 from pathlib import Path
 
 from jobmgr.errors import DatabaseInUse, StoreError
@@ -33,6 +35,7 @@ class FileLock:
         self._database = database.resolve()
         self._path = self._database.with_name(self._database.name + ".lock")
         self._file: int | None = None
+        os.register_at_fork(after_in_child=functools.partial(_leave_to_parent, weakref.ref(self)))
 
     def acquire(self) -> None:
         """Take the lock. Raises DatabaseInUse naming the process that has it."""
@@ -67,8 +70,22 @@ class FileLock:
     def release(self) -> None:
         """Give the lock back. The file stays: removing it would let two services lock two files."""
         if self._file is not None:
+            # A program that is just being started has the descriptor, too, for a moment.
+            fcntl.flock(self._file, fcntl.LOCK_UN)
             os.close(self._file)
             self._file = None
+
+    def leave_to_parent(self) -> None:
+        """In a fork: else the lock would be held until the last child of its holder has ended."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def _leave_to_parent(this: weakref.ref[FileLock]) -> None:
+    lock = this()
+    if lock is not None:
+        lock.leave_to_parent()
 
 
 def _say(descriptor: int, url: str | None) -> None:

@@ -161,6 +161,39 @@ def test_a_program_that_closes_nothing_ends_in_order(make: Make, tmp_path: Path,
     assert asyncio.run(_end("patch_1")) == "completed"
 
 
+def test_a_fork_keeps_neither_the_database_nor_the_port(home: Path) -> None:
+    script = """
+import fcntl, os, signal, socket
+from urllib.parse import urlsplit
+from jobmgr.compat.pyedb import JobManagerHandler
+handler = JobManagerHandler(port=0)
+handler.start_service()
+forked, forks = os.pipe()
+child = os.fork()
+if child == 0:
+    os.write(forks, b".")
+    signal.pause()
+os.read(forked, 1)
+where = urlsplit(handler.url)
+try:
+    handler.close()
+    with socket.socket() as caller:
+        print(caller.connect_ex((where.hostname, where.port)) != 0)
+    with open(os.path.join(os.environ["JOBMGR_HOME"], "jobs.db.lock")) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+finally:
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+
+    assert (done.stdout, done.stderr) == ("True\n", "")
+
+
 async def _end(job_id: str) -> str:
     async with JobManager() as manager:
         return str((await manager.wait(job_id, 60)).status)
