@@ -26,7 +26,7 @@ class LoopThread(Generic[T]):
     """Enters an asynchronous context manager in a thread with a loop, and lets all threads and loops work with it.
 
     It may be started again after its end, also in a process that has a loop of its own. The thread does not keep its
-    process alive: at the end of the program it is stopped.
+    process alive: at the end of the program it is stopped, when what threads wait for that do keep it alive has ended.
     """
 
     def __init__(self, make: Callable[[], AbstractAsyncContextManager[T]], name: str) -> None:
@@ -64,6 +64,15 @@ class LoopThread(Generic[T]):
                 run, self._run = self._own(), None
             if run is not None:
                 run.stop()
+
+    def stop_with_program(self) -> None:
+        """Stop when what other threads wait for has ended: those that Python itself would have waited for."""
+        run = self._own()
+        try:
+            if run is not None:
+                run.let_end()
+        finally:
+            self.stop()
 
     def call(self, work: Callable[[T], Awaitable[R]], timeout_s: float | None = None) -> R:
         """What `work` answers; waits for it, from any thread but the loop's. Raises TimeoutError, NotRunning."""
@@ -117,7 +126,7 @@ def _stop(left: weakref.ref[LoopThread[Any]]) -> None:
     thread = left()
     if thread is not None:
         try:
-            thread.stop()
+            thread.stop_with_program()
         except Exception:  # boundary: others are to be stopped, too
             logger.exception("a thread did not end in order")
 
@@ -129,6 +138,8 @@ class _Run(Generic[T]):
         self._make = make
         self._leave = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        # What threads wait for that keep the program alive.
+        self._awaited: set[concurrent.futures.Future[Any]] = set()
         self._entered: concurrent.futures.Future[tuple[asyncio.AbstractEventLoop, T]] = (
             concurrent.futures.Future()
         )
@@ -160,8 +171,19 @@ class _Run(Generic[T]):
     def give(self, work: Callable[[T], Awaitable[R]]) -> concurrent.futures.Future[R]:
         """Have it done. To be called before `stop`, whose wish to leave comes to the loop behind it."""
         future: concurrent.futures.Future[R] = concurrent.futures.Future()
+        if not threading.current_thread().daemon:
+            self._awaited.add(future)
+            future.add_done_callback(self._awaited.discard)
         self._loop.call_soon_threadsafe(self._begin, work, future)
         return future
+
+    def let_end(self) -> None:
+        """Wait for what is being done for threads that are no daemons. Not for such a thread itself: it may be one of
+        an executor, which ends after this."""
+        while awaited := self._awaited.copy():
+            for future in awaited:
+                with contextlib.suppress(concurrent.futures.CancelledError):
+                    future.exception()
 
     def _begin(self, work: Callable[[T], Awaitable[R]], future: concurrent.futures.Future[R]) -> None:
         task = self._loop.create_task(_answer(work, self._value, future))

@@ -261,6 +261,46 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), thread.is_running)
     assert (done.stdout, done.stderr) == ("7 True\n", "")
 
 
+@pytest.mark.parametrize("how", ["threading.Thread(target=ask).start()", "ThreadPoolExecutor(1).submit(ask)"])
+def test_the_end_of_main_lets_calls_of_other_threads_end(how: str) -> None:
+    script = f"""
+import asyncio, threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from jobmgr.sync import LoopThread
+
+@asynccontextmanager
+async def nothing():
+    yield None
+    print("left")
+
+asked = threading.Event()
+
+ending = threading.Event()
+
+async def main_has_ended(_):
+    asked.set()
+    await asyncio.to_thread(ending.wait)
+    return "answered"
+
+def ask():
+    print(thread.call(main_has_ended))
+
+thread = LoopThread(nothing, "jobmgr-test")
+thread.start()
+{how}
+asked.wait()
+# Called before that of the thread, as that was registered before it.
+threading._register_atexit(lambda: threading.Timer(0.1, ending.set).start())
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert ("answered" in done.stdout, "left" in done.stdout, done.stderr) == (True, True, "")
+
+
 def test_many_start_and_stop_it_at_once(thread: LoopThread[Counter]) -> None:
     with ThreadPoolExecutor(8) as pool:
         for action in [thread.start, thread.stop] * 20:
