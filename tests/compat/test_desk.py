@@ -107,3 +107,15 @@ async def test_a_cancellation_whose_answer_is_lost_is_this_callers(make: Make) -
 
             assert await desk.do(cancel_and_lose_the_first_answer)
             assert not await desk.do(cancelling("patch_1"))
+
+
+async def test_a_desk_that_nobody_asks_takes_over_what_was_handed_to_a_service_that_is_gone(
+    make: Make,
+) -> None:
+    chosen = settings.load({"port": 0, "max_concurrent_jobs": 1}, os.environ)
+    async with AsyncExitStack() as others:
+        await others.enter_async_context(service.serving(chosen))
+        async with Desk(lambda: chosen, others_patience_s=0.1) as desk:
+            await others.aclose()
+
+            await eventually(lambda: desk.own is not None)

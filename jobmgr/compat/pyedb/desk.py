@@ -14,7 +14,7 @@ from jobmgr import service
 from jobmgr.client.client import PATIENCE_S, Client
 from jobmgr.client.patience import Patience
 from jobmgr.compat.pyedb.shelf import Shelf
-from jobmgr.errors import AnswerLost, DatabaseInUse, ServiceUnreachable
+from jobmgr.errors import AnswerLost, DatabaseInUse, JobmgrError, ServiceUnreachable
 from jobmgr.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -45,11 +45,14 @@ class Desk:
 
     async def __aenter__(self) -> Self:
         await self._open_patiently()
+        self._watching = asyncio.create_task(self._watch())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._watching.cancel()
+        await asyncio.gather(self._watching, return_exceptions=True)
         await self._stack.aclose()
 
     async def do(self, work: Work[T]) -> T:
@@ -64,6 +67,17 @@ class Desk:
             logger.warning("%s; looking for another service", error)
             await self._renew(client)
         return await work(self)
+
+    async def _watch(self) -> None:
+        # What was handed over waits, also if nobody asks for it any more.
+        while self.own is None:
+            lost = self.client
+            await self.shelf.lost.wait()
+            try:
+                await self._renew(lost)
+            except JobmgrError as error:
+                logger.warning("%s; looking for another service again", error)
+                await asyncio.sleep(self._others_patience_s)
 
     async def _renew(self, lost: Client) -> None:
         async with self._renewing:

@@ -11,7 +11,7 @@ from typing import Self
 
 from jobmgr.client.client import PAGE_SIZE, Client
 from jobmgr.domain.job import EventPosition, Job, JobPage
-from jobmgr.errors import EventsGone, JobmgrError, JobNotFound
+from jobmgr.errors import EventsGone, JobmgrError, JobNotFound, ServiceUnreachable
 from jobmgr.hfss import HFSSSimulationConfig
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,8 @@ class Shelf:
         # The last event of each job that had one lately. Of no job an event after `_since` was forgotten.
         self._told: OrderedDict[str, int] = OrderedDict()
         self._since: EventPosition | None = None
+        # Set when the service has been away for longer than the client has patience, and at the end.
+        self.lost = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -49,6 +51,7 @@ class Shelf:
 
     async def close(self) -> None:
         """Follow no longer, and keep nothing."""
+        self.lost.set()
         if self._following is not None:
             self._following.cancel()
             await asyncio.gather(self._following, return_exceptions=True)
@@ -103,10 +106,12 @@ class Shelf:
             self._jobs.popitem(last=False)
 
     async def _follow(self) -> None:
+        is_told = False
         while True:
             try:
                 since = (await self._client.list_page(limit=1)).position
                 self._since = since
+                is_told = False
                 async with aclosing(self._client.follow_events(since)) as events:
                     async for event in events:
                         if event.job_id is not None:
@@ -116,7 +121,11 @@ class Shelf:
             except EventsGone:
                 pass  # It is followed anew, from now on.
             except JobmgrError as error:
-                logger.warning("jobs are read one by one, because their events are not told: %s", error)
+                if not is_told:
+                    logger.warning("jobs are read one by one, because their events are not told: %s", error)
+                is_told = True
+                if isinstance(error, ServiceUnreachable):
+                    self.lost.set()
                 await asyncio.sleep(_PAUSE_S)
             finally:
                 self._since = None
