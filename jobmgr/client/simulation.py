@@ -7,6 +7,7 @@ import contextlib
 import msgspec
 
 from jobmgr.client import bulk
+from jobmgr.errors import InvalidConfig
 from jobmgr.hfss import script
 from jobmgr.hfss.config import HFSSSimulationConfig
 from jobmgr.hfss.job import payload
@@ -18,7 +19,13 @@ SCHEDULER = "/api/scheduler_type"
 
 
 def encoded(config: HFSSSimulationConfig, priority: int) -> bytes:
-    """The body of a submission. Raises InvalidRequest for what JSON cannot hold."""
+    """The body of a submission. Raises InvalidRequest for what JSON cannot hold, and for what is no configuration."""
+    if not isinstance(config, HFSSSimulationConfig):
+        raise InvalidConfig(
+            "config",
+            f"is of the type {type(config).__name__}; create_hfss_config(...) or HFSSSimulationConfig.from_dict(...)"
+            " makes a configuration",
+        )
     # The service runs in another directory, and must not take options for a wish.
     kept = payload(script.absolute(config))
     body = {"config": kept, "priority": priority, "scheduler_type": config.scheduler_type.value}

@@ -28,9 +28,10 @@ def new_job(config: HFSSSimulationConfig, *, priority: int = 0, user: str) -> Ne
     It starts in the directory of its project. Raises InvalidRequest, and InvalidConfig for what its scheduler cannot be
     told and for what cannot be stored.
     """
-    kept = payload(config)
-    scheduler = config.scheduler_type
     here = script.absolute(config)
+    # What was submitted from another directory, or comes over the network, is the same only then.
+    kept = payload(here)
+    scheduler = config.scheduler_type
     asked = JobSubmission(
         command=script.argv(here, scheduler),
         job_id=config.jobid,

@@ -120,7 +120,7 @@ class Simulations(Files, Clusters):
             raise InvalidConfig(
                 "scheduler_type",
                 f"there is no site of the kind {kind}, and its commands do not answer on this machine;"
-                f" `jobmgr site add NAME --kind {kind} --host HOST` makes one",
+                f" `jobmgr site add NAME --kind {kind} --host HOST` makes one, and `none` runs it on this machine",
             )
         site = Site(name=kind, dialect=kind, work_dir=str(self.parts.runs.parent.absolute()))
         # Not the change that a key stands for: it comes to the same however often it is made.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -11,7 +12,7 @@ from msgspec import structs
 
 from jobmgr.api.server import Server
 from jobmgr.client import Client
-from jobmgr.errors import InvalidRequest, JobExists, JobNotFound, NotASimulation
+from jobmgr.errors import InvalidConfig, InvalidRequest, JobExists, JobNotFound, NotASimulation
 from jobmgr.hfss import HFSSSimulationConfig, SchedulerOptions, SchedulerType
 from jobmgr.service import JobManager, ResourceLimits
 from tests.hfss.installed import install, make_project
@@ -46,6 +47,12 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HFSSSimulationCon
     monkeypatch.setenv("ANSYSEM_ROOT252", str(tmp_path / "v252"))
     project = make_project(tmp_path / "antenna.aedt")
     return HFSSSimulationConfig(ansys_edt_path=edt, project_path=project, jobid="one")
+
+
+@pytest.mark.parametrize("value", ["antenna.aedt", {"project_path": "antenna.aedt"}, None])
+async def test_what_is_no_configuration_is_refused_with_what_makes_one(client: Client, value: Any) -> None:
+    with pytest.raises(InvalidConfig, match=r"config.*of the type (str|dict|NoneType).*create_hfss_config"):
+        await client.simulate(value)
 
 
 async def test_a_simulation_is_submitted_with_its_priority(

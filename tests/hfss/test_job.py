@@ -33,6 +33,18 @@ def test_run_without_a_scheduler_is_a_job_of_this_machine() -> None:
     assert new.spec.cwd == "/shared"
 
 
+def test_project_of_this_directory_is_the_same_from_any_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    new = new_job(made(project_path="one.aedt"), user="me")
+
+    assert new.payload == new_job(made(project_path=f"{tmp_path}/one.aedt"), user="me").payload
+    assert new.payload is not None
+    assert new.payload["project_path"] == f"{tmp_path}/one.aedt"
+
+
 @pytest.mark.parametrize(
     "scheduler", [each for each in SchedulerType if each is not SchedulerType.NONE], ids=str
 )
