@@ -148,11 +148,11 @@ class _Run(Generic[T]):
         self.thread = threading.Thread(target=self._main, name=name, daemon=True)
 
     def start(self) -> None:
-        self.thread.start()
         try:
+            self.thread.start()
             self._loop, self._value = self._entered.result()
         except BaseException:
-            # Interrupted, it is left as soon as it is entered.
+            # Interrupted, at whichever of both, it is left as soon as it is entered.
             self._entered.add_done_callback(self._give_back)
             if self._entered.done():
                 self.thread.join()

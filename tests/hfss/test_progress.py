@@ -14,7 +14,7 @@ from jobmgr.domain.status import Status
 from jobmgr.errors import NotASimulation, SiteSilent
 from jobmgr.hfss import HFSSSimulationConfig
 from jobmgr.hfss.log import LogReader
-from jobmgr.manager.reading import Reading, Readings
+from jobmgr.manager.reading import KEEP_S, Reading, Readings
 from jobmgr.service import JobManager, ResourceLimits
 from jobmgr.transports.local_directory import LocalDirectory
 from tests import remnant
@@ -252,7 +252,8 @@ async def test_many_who_ask_a_site_are_one_question() -> None:
 
 
 async def test_a_site_that_did_not_answer_is_asked_again() -> None:
-    readings = Readings()
+    now = 100.0
+    readings = Readings(lambda: now)
 
     async def fails() -> str:
         raise SiteSilent("far", "no answer")
@@ -262,5 +263,6 @@ async def test_a_site_that_did_not_answer_is_asked_again() -> None:
 
     with pytest.raises(SiteSilent):
         await readings.lately("a", 1, fails)
+    now += KEEP_S
 
     assert await readings.lately("a", 1, answers) == "here"
