@@ -157,7 +157,7 @@ async def test_one_job_of_an_id_while_it_lives_and_again_after_its_end(make: Mak
             await manager.submit_job(structs.replace(config, design_name="other"))
         assert {*ids, again} == {"patch_1"}
         assert len(manager.jobs) == 1
-    assert len(list((tmp_path / "home/work/runs/patch_1").iterdir())) == 2
+    assert len(list((tmp_path / "home" / "work" / "runs" / "patch_1").iterdir())) == 2
 
 
 async def test_a_cancelled_job_is_gone_with_all_of_its_processes(make: Make, tmp_path: Path) -> None:
