@@ -7,7 +7,7 @@ from datetime import datetime
 
 from aiohttp import web
 
-from jobmgr.api.keys import MANAGER
+from jobmgr.api.idempotency import manager_of
 from jobmgr.api.reply import reply
 from jobmgr.dialects.dialect import Node, Partition, Phase, Standing
 from jobmgr.manager.cluster import ForeignJobs, Overview
@@ -29,7 +29,7 @@ from jobmgr.wire.translation import moment_text
 
 async def clusters(request: web.Request) -> web.Response:
     """All sites in numbers, and what is installed here."""
-    manager = request.app[MANAGER]
+    manager = manager_of(request)
     found, installed = await asyncio.gather(manager.clusters(), manager.installed())
     return reply(
         ClustersAnswer(
@@ -41,13 +41,13 @@ async def clusters(request: web.Request) -> web.Response:
 
 async def cluster(request: web.Request) -> web.Response:
     """One site in numbers."""
-    manager, name = request.app[MANAGER], request.match_info["name"]
+    manager, name = manager_of(request), request.match_info["name"]
     return reply(await shown(manager.cluster(name), _overview))
 
 
 async def partitions(request: web.Request) -> web.Response:
     """The partitions of a site."""
-    manager, name = request.app[MANAGER], request.match_info["name"]
+    manager, name = manager_of(request), request.match_info["name"]
 
     def show(told: Told[tuple[Partition, ...]]) -> PartitionsAnswer:
         return PartitionsAnswer(name, moment_text(told.at), told.age_s, list(map(_partition, told.value)))
@@ -57,7 +57,7 @@ async def partitions(request: web.Request) -> web.Response:
 
 async def nodes(request: web.Request) -> web.Response:
     """The machines of a site."""
-    manager, name = request.app[MANAGER], request.match_info["name"]
+    manager, name = manager_of(request), request.match_info["name"]
 
     def show(told: Told[tuple[Node, ...]]) -> NodesAnswer:
         return NodesAnswer(name, moment_text(told.at), told.age_s, list(map(_node, told.value)))
@@ -67,7 +67,7 @@ async def nodes(request: web.Request) -> web.Response:
 
 async def jobs(request: web.Request, query: ClusterJobsQuery) -> web.Response:
     """A page of everybody's jobs at a site."""
-    manager, name = request.app[MANAGER], request.match_info["name"]
+    manager, name = manager_of(request), request.match_info["name"]
     phases = frozenset(map(Phase, query.phase))
 
     def show(told: Told[ForeignJobs]) -> ClusterJobsAnswer:

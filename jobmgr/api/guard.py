@@ -7,13 +7,16 @@ import hmac
 import ipaddress
 import os
 import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary, WeakSet
 
 from aiohttp import web
 
 from jobmgr.api import peer
+from jobmgr.api.keys import CALLER
 from jobmgr.api.problems import Refusal
+from jobmgr.domain.access import Caller, Principal
 
 CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 JSON_TYPE = "application/json"
@@ -24,19 +27,26 @@ _UNTOLD_TYPES = frozenset({"application/x-www-form-urlencoded", "text/plain", "a
 SOCKET_PATH = "/socket.io/"
 
 
+async def _nobody(_shown: str) -> Principal | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Lets a request in or raises Refusal.
+    """Lets a request in, and says who asks, or raises Refusal.
 
-    With `loopback`, connections of the user `uid` need no token (None: this system cannot tell users apart);
-    all others show `token` as `Authorization: Bearer`. `hosts` are the names, with port, by which a browser may
-    know this service; if empty any name will do, which is safe only where a token is always asked for.
+    With `loopback`, connections of the user `uid` are the `owner`'s (None: this system cannot tell users apart);
+    all others show `token`, which is the owner's, or one that `by_token` knows as `Authorization: Bearer`. `hosts` are
+    the names, with port, by which a browser may know this service; if empty any name will do, which is safe only where
+    a token is always asked for.
     """
 
     token: str
     uid: int | None
     loopback: bool
     hosts: frozenset[str]
+    owner: Principal
+    by_token: Callable[[str], Awaitable[Principal | None]] = _nobody
     _trusted: WeakKeyDictionary[asyncio.BaseTransport, bool] = field(
         init=False, repr=False, compare=False, default_factory=WeakKeyDictionary
     )
@@ -50,23 +60,38 @@ class Guard:
         return transport in self._admitted
 
     async def admit(self, request: web.Request) -> None:
-        """Raise Refusal unless this request may be answered."""
+        """Raise Refusal unless this request may be answered; who asks stands in it then."""
         if request.path == OPEN_PATH:
             return
         self._check_host(request)
         self._check_browser(request)
         _check_content_type(request)
         _check_content_encoding(request)
-        if not (self._shows_token(request) or await self._is_own_user(request)):
-            raise Refusal(
-                401,
-                "token_required",
-                "this is not a direct connection of the service's own user on its machine; "
-                "send the service's token as `Authorization: Bearer TOKEN` (or set JOBMGR_TOKEN)",
-                headers={"WWW-Authenticate": 'Bearer realm="jobmgr"'},
-            )
+        principal = await self._principal(request)
+        request[CALLER] = Caller(principal, _origin(request))
         if request.transport is not None:
             self._admitted.add(request.transport)
+
+    async def _principal(self, request: web.Request) -> Principal:
+        """Who asks. A token that is shown is what counts: it may be good for less than its bearer."""
+        shown = _shown_token(request)
+        if shown is None:
+            if await self._is_own_user(request):
+                return self.owner
+            raise _unknown(
+                "token_required",
+                "this is not a direct connection of the service's own user on its machine; "
+                "send an API token as `Authorization: Bearer TOKEN` (or set JOBMGR_TOKEN)",
+            )
+        if self.token and hmac.compare_digest(shown.encode(errors="surrogateescape"), self.token.encode()):
+            return self.owner
+        principal = await self.by_token(shown)
+        if principal is None:
+            raise _unknown(
+                "token_unknown",
+                "this API token is unknown here, has expired or was revoked; ask for a new one",
+            )
+        return principal
 
     def _check_host(self, request: web.Request) -> None:
         # A web page whose name was rebound to our address still sends its own name here.
@@ -87,12 +112,6 @@ class Guard:
         if site is not None and request.method in CHANGES and site not in ("same-origin", "none"):
             raise Refusal(403, "wrong_origin", "pages of other sites may not change anything here")
 
-    def _shows_token(self, request: web.Request) -> bool:
-        scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not self.token:
-            return False
-        return hmac.compare_digest(shown.strip().encode(errors="surrogateescape"), self.token.encode())
-
     async def _is_own_user(self, request: web.Request) -> bool:
         transport = request.transport
         if not self.loopback or self.uid is None or transport is None or _is_forwarded(request):
@@ -108,6 +127,21 @@ class Guard:
                 # Who was not found, with no descriptor left to look, say, may be found next time.
                 self._trusted[transport] = trusted
         return trusted
+
+
+def _shown_token(request: web.Request) -> str | None:
+    scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
+    return shown.strip() if scheme.lower() == "bearer" else None
+
+
+def _unknown(code: str, detail: str) -> Refusal:
+    return Refusal(401, code, detail, headers={"WWW-Authenticate": 'Bearer realm="jobmgr"'})
+
+
+def _origin(request: web.Request) -> str:
+    """Where a request comes from, as it is kept of what it changes."""
+    end = None if request.transport is None else request.transport.get_extra_info("peername")
+    return str(end[0]) if isinstance(end, tuple) else "unix"
 
 
 def own_uid() -> int | None:

@@ -6,7 +6,7 @@ import hashlib
 
 from aiohttp import web
 
-from jobmgr.api.keys import MANAGER
+from jobmgr.api.keys import CALLER, MANAGER
 from jobmgr.domain.once import Once
 from jobmgr.errors import InvalidRequest
 from jobmgr.manager.manager import Manager
@@ -46,8 +46,8 @@ def add(request: web.Request, data: bytes) -> None:
 
 
 def manager_of(request: web.Request) -> Manager:
-    """The manager for the change that `request` asks for; its body was read before."""
-    manager = request.app[MANAGER]
+    """The manager for whoever asks, and for the change that `request` asks for, whose body was read before."""
+    manager = request.app[MANAGER].acting(request[CALLER])
     if _DIGEST not in request:
         return manager
     return manager.under(Once(manager.user, request.headers[HEADER], request[_DIGEST].hexdigest()))

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from jobmgr.api.body import read_jobs
 from jobmgr.api.idempotency import manager_of
-from jobmgr.api.keys import MANAGER
+from jobmgr.api.keys import CALLER
 from jobmgr.api.path import job_id_of
 from jobmgr.api.problems import Refusal, status_of
 from jobmgr.api.reply import reply
@@ -24,7 +24,7 @@ from jobmgr.wire.translation import attempt_answer, job_answer, spec_answer, why
 
 async def submit(request: web.Request) -> web.Response:
     """Store one job, or many: all or none. They are committed when this is answered."""
-    new, is_bulk = await read_jobs(request, request.app[MANAGER].user)
+    new, is_bulk = await read_jobs(request, request[CALLER].principal.name)
     try:
         stored = await manager_of(request).store_jobs(new)
     except JobExists as error:
@@ -59,12 +59,12 @@ async def list_jobs(request: web.Request, query: JobsQuery) -> web.Response:
         tag=query.tag,
         name=query.name,
     )
-    return reply(await request.app[MANAGER].page_answer(wanted, query))
+    return reply(await manager_of(request).page_answer(wanted, query))
 
 
 async def get(request: web.Request) -> web.Response:
     """One job."""
-    return reply(job_answer(await request.app[MANAGER].get(job_id_of(request))))
+    return reply(job_answer(await manager_of(request).get(job_id_of(request))))
 
 
 async def change(request: web.Request, body: JobChange) -> web.Response:
@@ -100,12 +100,12 @@ def verb(does: Callable[[Manager, str], Awaitable[Job]]) -> Callable[[web.Reques
 
 async def spec(request: web.Request) -> web.Response:
     """What a job runs."""
-    return reply(spec_answer(await request.app[MANAGER].spec(job_id_of(request))))
+    return reply(spec_answer(await manager_of(request).spec(job_id_of(request))))
 
 
 async def progress(request: web.Request) -> web.Response:
     """How far a simulation is."""
-    found = await request.app[MANAGER].progress(job_id_of(request))
+    found = await manager_of(request).progress(job_id_of(request))
     if found is None:
         return reply(ProgressAnswer("", None, None))
     return reply(ProgressAnswer(found.line, found.log, dict(found.state)))
@@ -113,11 +113,11 @@ async def progress(request: web.Request) -> web.Response:
 
 async def attempts(request: web.Request) -> web.Response:
     """All attempts of a job."""
-    found = await request.app[MANAGER].attempts(job_id_of(request))
+    found = await manager_of(request).attempts(job_id_of(request))
     return reply(AttemptsAnswer([attempt_answer(attempt) for attempt in found]))
 
 
 async def why(request: web.Request) -> web.Response:
     """Why a job is where it is."""
     job_id = job_id_of(request)
-    return reply(why_answer(job_id, await request.app[MANAGER].why(job_id)))
+    return reply(why_answer(job_id, await manager_of(request).why(job_id)))

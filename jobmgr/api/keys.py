@@ -1,4 +1,4 @@
-"""What handlers find in their application."""
+"""What handlers find in their application and in their requests."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from aiohttp import web
 if TYPE_CHECKING:
     from jobmgr.api.openapi import Documents
     from jobmgr.api.stream import Streams
+    from jobmgr.domain.access import Caller
     from jobmgr.manager.manager import Manager
 
 MANAGER: web.AppKey[Manager] = web.AppKey("manager")
 STREAMS: web.AppKey[Streams] = web.AppKey("streams")
 DOCUMENTS: web.AppKey[Documents] = web.AppKey("documents")
+# In the request: who asks. Only what is open to everybody has none.
+CALLER: web.RequestKey[Caller] = web.RequestKey("caller")

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from jobmgr.api.frames import Frames
 from jobmgr.api.rooms import Rooms
+from jobmgr.manager.manager import Manager
 
 # With more unsent messages, or bytes on a WebSocket, a client is waited for, and then disconnected: nothing is buffered
 # without end.
@@ -17,7 +18,8 @@ MAX_BACKLOG_BYTES = 1024 * 1024
 
 
 class Listener:
-    """A client. `websocket` answers the request that carries its WebSocket, None while it has none.
+    """A client, whose verbs are those of `manager`. `websocket` answers the request that carries its WebSocket, None
+    while it has none.
 
     Engine.IO takes messages from a queue per client and writes each in a frame of its own. Where a hundred clients
     are told hundreds of events per second, that is most of the service's work. So once a client has its WebSocket
@@ -26,7 +28,15 @@ class Listener:
     (RFC 7692, 6).
     """
 
-    def __init__(self, socket: Any, rooms: Rooms | None, websocket: Callable[[], web.Request | None]) -> None:
+    def __init__(
+        self,
+        socket: Any,
+        manager: Manager,
+        rooms: Rooms | None,
+        websocket: Callable[[], web.Request | None],
+    ) -> None:
+        self.manager = manager
+        self.hearing = manager.hearing
         self.rooms = rooms
         self._socket = socket
         self._websocket = websocket

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from jobmgr.api.keys import MANAGER
+from jobmgr.api.idempotency import manager_of
 from jobmgr.api.path import job_id_of
 from jobmgr.api.problems import Refusal
 from jobmgr.api.reply import reply
@@ -44,7 +44,7 @@ async def _log(
     if query.tail is not None and query.offset is not None:
         raise InvalidRequest("tail", "cannot be combined with `offset`")
     wanted = Range.parse(request.headers.get("Range"))
-    file = await request.app[MANAGER].log_file(job_id_of(request), stream, query.attempt)
+    file = await manager_of(request).log_file(job_id_of(request), stream, query.attempt)
     async with aclosing(file):
         if query.tail is not None:
             window = await read_tail(file, query.tail, query.limit)
@@ -72,14 +72,14 @@ def _piece(window: Window, status: int, headers: dict[str, str]) -> web.Response
 
 async def files(request: web.Request, query: AttemptQuery) -> web.Response:
     """The files of a job's run directory."""
-    found = await request.app[MANAGER].files(job_id_of(request), query.attempt)
+    found = await manager_of(request).files(job_id_of(request), query.attempt)
     return reply(FilesAnswer([file_answer(entry) for entry in found]))
 
 
 async def download(request: web.Request, query: AttemptQuery) -> web.StreamResponse:
     """One file of a job's run directory."""
     # Not aiohttp's FileResponse: it would answer with `result.csv.gz`, if the job made one, for `result.csv`.
-    file = await request.app[MANAGER].file(job_id_of(request), request.match_info["path"], query.attempt)
+    file = await manager_of(request).file(job_id_of(request), request.match_info["path"], query.attempt)
     async with aclosing(file):
         wanted = Range.parse(request.headers.get("Range"))
         asked_at, asked_bytes = (0, None) if wanted is None else wanted.asked

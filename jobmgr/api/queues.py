@@ -6,7 +6,6 @@ import msgspec
 from aiohttp import web
 
 from jobmgr.api.idempotency import manager_of
-from jobmgr.api.keys import MANAGER
 from jobmgr.api.reply import reply
 from jobmgr.errors import InvalidRequest
 from jobmgr.wire.answers import QueuesAnswer
@@ -16,7 +15,7 @@ from jobmgr.wire.translation import limits_answer, queue_answer
 
 async def queues(request: web.Request) -> web.Response:
     """All queues."""
-    manager = request.app[MANAGER]
+    manager = manager_of(request)
     # Read first: a reader who applies newer events may see one again, but misses none.
     position = await manager.event_position()
     found = [queue_answer(queue) for queue in await manager.queues()]
@@ -36,7 +35,7 @@ async def change_queue(request: web.Request, body: QueueChange) -> web.Response:
 
 async def limits(request: web.Request) -> web.Response:
     """What the service may use of its machine."""
-    return reply(limits_answer(await request.app[MANAGER].limits()))
+    return reply(limits_answer(await manager_of(request).limits()))
 
 
 async def change_limits(request: web.Request, body: LimitsChange) -> web.Response:

@@ -12,8 +12,11 @@ from aiohttp import web
 from jobmgr.api import idempotency
 from jobmgr.api.body import expect_nothing, read_struct
 from jobmgr.api.guard import CHANGES
+from jobmgr.api.keys import CALLER
 from jobmgr.api.manner import PROBLEMS, Manner
 from jobmgr.api.query import parse_query
+from jobmgr.domain import access
+from jobmgr.domain.access import Verb
 from jobmgr.errors import JobmgrError
 from jobmgr.wire.requests import NoQuery
 
@@ -28,7 +31,8 @@ class Route:
     `own_bodies` are the alternatives that a handler reads by itself. `answer` is a struct, a media type, or None
     for an answer without a body; `is_array` says that there may be many, `may_be_empty` that there
     may be nothing to tell yet (204). `errors` are those of this route beside what
-    every route may answer, told in its `manner`.
+    every route may answer, told in its `manner`. `verb` is what whoever asks must be allowed to do: unless it is given,
+    to read or to change; nothing at all where it `is_open`.
     """
 
     method: str
@@ -41,10 +45,19 @@ class Route:
     body: type[msgspec.Struct] | None = None
     own_bodies: tuple[type[msgspec.Struct], ...] = ()
     errors: tuple[type[JobmgrError], ...] = ()
+    verb: Verb | None = None
+    is_open: bool = False
     streams: bool = False
     is_array: bool = False
     may_be_empty: bool = False
     manner: Manner = PROBLEMS
+
+    @property
+    def takes(self) -> Verb | None:
+        """What whoever asks must be allowed to do; None: it is open to everybody."""
+        if self.is_open:
+            return None
+        return self.verb or (Verb.CHANGE if self.method in CHANGES else Verb.READ)
 
     def endpoint(self) -> Endpoint:
         """The aiohttp handler: decode what is declared, refuse what is not, call the handler."""
@@ -52,8 +65,11 @@ class Route:
         decoder = None if body is None else msgspec.json.Decoder(body)
         changes = self.method in CHANGES
         takes_nothing = changes and body is None and not self.own_bodies
+        verb = self.takes
 
         async def handle(request: web.Request) -> web.StreamResponse:
+            if verb is not None:
+                access.check(request[CALLER].principal, verb)
             if changes:
                 idempotency.begin(request)
             arguments: dict[str, Any] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from jobmgr.api import cluster, documents, events, health, jobs, logs, queues, sites
 from jobmgr.api.pyedb import routes as pyedb
 from jobmgr.api.route import Route
+from jobmgr.domain.access import Verb
 from jobmgr.errors import (
     ClusterUnavailable,
     Conflict,
@@ -92,6 +93,7 @@ _LIMITS = (
         LimitsAnswer,
         body=LimitsChange,
         errors=(InvalidRequest,),
+        verb=Verb.OPERATE,
     ),
 )
 
@@ -105,6 +107,7 @@ _JOBS = (
         status=201,
         own_bodies=(JobSubmission, BulkSubmission),
         errors=(InvalidRequest, JobExists),
+        verb=Verb.SUBMIT,
     ),
     Route(
         "GET",
@@ -124,6 +127,7 @@ _JOBS = (
         JobAnswer,
         body=JobChange,
         errors=(InvalidRequest, JobNotFound, Conflict),
+        verb=Verb.REPORT,
     ),
     Route(
         "DELETE",
@@ -251,6 +255,7 @@ _QUEUES = (
         QueueAnswer,
         body=QueueChange,
         errors=(InvalidRequest, QueueNotFound),
+        verb=Verb.OPERATE,
     ),
 )
 
@@ -266,6 +271,7 @@ _SITES = (
         SiteAnswer,
         body=SiteAsked,
         errors=(InvalidRequest, Conflict, SiteUnreachable),
+        verb=Verb.OPERATE,
     ),
     Route(
         "PATCH",
@@ -275,6 +281,7 @@ _SITES = (
         SiteAnswer,
         body=SiteChange,
         errors=(SiteNotFound, InvalidRequest, Conflict),
+        verb=Verb.OPERATE,
     ),
     Route(
         "DELETE",
@@ -284,6 +291,7 @@ _SITES = (
         None,
         status=204,
         errors=(SiteNotFound, Conflict),
+        verb=Verb.OPERATE,
     ),
     Route(
         "POST",
@@ -292,6 +300,7 @@ _SITES = (
         "Try the way to a site, its scheduler and its work directory, until something is wrong",
         TrialAnswer,
         errors=(InvalidRequest, SiteNotFound),
+        verb=Verb.OPERATE,
     ),
 )
 
@@ -331,11 +340,19 @@ _CLUSTERS = (
         ClusterJobsAnswer,
         query=ClusterJobsQuery,
         errors=_UNTOLD,
+        verb=Verb.OVERSEE,
     ),
 )
 
 _SERVICE = (
-    Route("GET", "/healthz", health.healthz, "Whether the service lives; open to everybody", HealthAnswer),
+    Route(
+        "GET",
+        "/healthz",
+        health.healthz,
+        "Whether the service lives; open to everybody",
+        HealthAnswer,
+        is_open=True,
+    ),
     Route(
         "GET",
         "/readyz",

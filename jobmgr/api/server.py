@@ -16,6 +16,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from jobmgr.api.app import make_app
 from jobmgr.api.doorway import Doorway, default_most
 from jobmgr.api.guard import Guard, is_loopback, own_hosts, own_uid
+from jobmgr.domain.access import Principal
 from jobmgr.errors import AddressUnavailable
 from jobmgr.manager.manager import Manager
 from jobmgr.settings import url_host
@@ -47,7 +48,13 @@ class Server:
         _leave_to_parent(listener)
         port = listener.getsockname()[1]
         self.url = f"http://{url_host(self._host)}:{port}"
-        guard = Guard(self._token, own_uid(), is_loopback(self._host), own_hosts(self._host, port))
+        guard = Guard(
+            self._token,
+            own_uid(),
+            is_loopback(self._host),
+            own_hosts(self._host, port),
+            Principal.owner(self._manager.user),
+        )
         app = make_app(self._manager, guard)
         # Compressed bodies are refused, so nobody has to be let in for what they would become.
         self._runner = web.AppRunner(

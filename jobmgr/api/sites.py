@@ -5,7 +5,6 @@ from __future__ import annotations
 from aiohttp import web
 
 from jobmgr.api.idempotency import manager_of
-from jobmgr.api.keys import MANAGER
 from jobmgr.api.reply import reply
 from jobmgr.wire.answers import SitesAnswer
 from jobmgr.wire.requests import SiteAsked, SiteChange
@@ -14,7 +13,7 @@ from jobmgr.wire.translation import site_answer, trial_answer
 
 async def sites(request: web.Request) -> web.Response:
     """All sites."""
-    manager = request.app[MANAGER]
+    manager = manager_of(request)
     sites = await manager.sites()
     return reply(SitesAnswer([site_answer(site, manager.site_trouble(site)) for site in sites]))
 
@@ -42,4 +41,4 @@ async def remove(request: web.Request) -> web.Response:
 async def trial(request: web.Request) -> web.Response:
     """Try a site."""
     name = request.match_info["name"]
-    return reply(trial_answer(name, await request.app[MANAGER].try_site(name)))
+    return reply(trial_answer(name, await manager_of(request).try_site(name)))

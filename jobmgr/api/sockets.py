@@ -15,12 +15,16 @@ from aiohttp import web
 
 from jobmgr.api.frames import Frames, Message
 from jobmgr.api.guard import SOCKET_PATH
+from jobmgr.api.idempotency import manager_of
+from jobmgr.api.keys import CALLER
 from jobmgr.api.listener import Listener, end
 from jobmgr.api.messages import enqueues, message, starts
 from jobmgr.api.problems import describe
 from jobmgr.api.pyedb.machine import resources_answer
 from jobmgr.api.rooms import Rooms, parse_rooms
 from jobmgr.api.tick import Tick
+from jobmgr.domain import access
+from jobmgr.domain.access import Hearing, Verb
 from jobmgr.domain.job import Event, EventPosition, Job, JobFilter
 from jobmgr.domain.queue import Tally
 from jobmgr.errors import EventsGone, JobmgrError, StoreUnavailable
@@ -110,23 +114,26 @@ class Sockets:
         await self._server.shutdown()
 
     async def _connect(self, sid: str, environ: dict[str, Any], auth: object) -> None:
+        first: web.Request = environ["aiohttp.request"]
+        manager = manager_of(first)
         try:
+            access.check(first[CALLER].principal, Verb.READ)
             rooms = (
-                await self._rooms({"rooms": auth["rooms"]})
+                await _rooms(manager, {"rooms": auth["rooms"]})
                 if isinstance(auth, dict) and "rooms" in auth
                 else None
             )
             # Taken before the client learns that it is connected: it misses nothing from then on.
-            position = await self._manager.event_position()
+            position = await manager.event_position()
         except JobmgrError as error:
             raise socketio.exceptions.ConnectionRefusedError(str(error), describe(error)) from error
-        listener = self._listener(sid, environ["aiohttp.request"], rooms)
+        listener = self._listener(sid, first, manager, rooms)
         if not self._listeners:
             self._position = position
         self._listeners[sid] = listener
         self._somebody.set()
 
-    def _listener(self, sid: str, first: web.Request, rooms: Rooms | None) -> Listener:
+    def _listener(self, sid: str, first: web.Request, manager: Manager, rooms: Rooms | None) -> Listener:
         client = self._server.eio.sockets.get(self._server.manager.eio_sid_from_sid(sid, "/"))
         if client is None or client.closed:
             raise socketio.exceptions.ConnectionRefusedError("the connection is gone")
@@ -134,25 +141,20 @@ class Sockets:
         def websocket() -> web.Request | None:
             return first if _is_upgrade(first) else self._websockets.get(client.sid)
 
-        return Listener(client, rooms, websocket)
+        return Listener(client, manager, rooms, websocket)
 
     async def _subscribe(self, sid: str, asked: object = None, *_others: object) -> dict[str, Any]:
         """Tell the client what happens in these rooms, and nothing else; answers what its callback is called with."""
+        listener = self._listeners.get(sid)
+        if listener is None:
+            return {}
         try:
-            rooms = await self._rooms(asked)
-            if (listener := self._listeners.get(sid)) is not None:
-                listener.rooms = rooms
+            listener.rooms = rooms = await _rooms(listener.manager, asked)
             # What comes after it was not sent to anybody yet.
             position = self._position or await self._manager.event_position()
             return {"rooms": rooms.names, "position": str(position)}
         except JobmgrError as error:
             return {"error": describe(error)}
-
-    async def _rooms(self, asked: object) -> Rooms:
-        rooms = parse_rooms(asked)
-        for job_id in sorted(rooms.job_ids):
-            await self._manager.get(job_id)
-        return rooms
 
     async def _disconnect(self, sid: str, _reason: str) -> None:
         listener = self._listeners.pop(sid, None)
@@ -197,11 +199,18 @@ class Sockets:
 
     async def _publish(self, epoch: str, batch: Sequence[Event]) -> None:
         await self._let_clients_read()
-        singly = any(listener.rooms is None for listener in self._listeners.values())
-        tick = Tick(epoch, batch, await self._messages(batch) if singly else ())
+        ticks: dict[Hearing, Tick] = {}
+        for hearing in {listener.hearing for listener in self._listeners.values()}:
+            if heard := hearing.heard(batch):
+                singly = any(
+                    each.rooms is None for each in self._listeners.values() if each.hearing == hearing
+                )
+                ticks[hearing] = Tick(epoch, heard, await self._messages(heard) if singly else ())
         for listener in self._listeners.values():
-            for frames in tick.frames(listener.rooms):
-                listener.send(frames)
+            # Of somebody who came meanwhile and hears otherwise the position is newer than this batch.
+            if tick := ticks.get(listener.hearing):
+                for frames in tick.frames(listener.rooms):
+                    listener.send(frames)
 
     async def _messages(self, batch: Sequence[Event]) -> Sequence[Message]:
         entering = [event for event in batch if enqueues(event)]
@@ -238,6 +247,13 @@ class Sockets:
 
     def _behind(self) -> list[Listener]:
         return [listener for listener in self._listeners.values() if listener.is_behind]
+
+
+async def _rooms(manager: Manager, asked: object) -> Rooms:
+    rooms = parse_rooms(asked)
+    for job_id in sorted(rooms.job_ids):
+        await manager.get(job_id)
+    return rooms
 
 
 def _is_upgrade(request: web.Request) -> bool:

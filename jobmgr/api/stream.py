@@ -6,10 +6,13 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 
 from aiohttp import web
 
-from jobmgr.api.keys import MANAGER, STREAMS
+from jobmgr.api.idempotency import manager_of
+from jobmgr.api.keys import STREAMS
+from jobmgr.domain.access import Hearing
 from jobmgr.domain.job import Event, EventPosition
 from jobmgr.errors import EventsGone, StoreUnavailable
 from jobmgr.manager.feed import Following
@@ -34,17 +37,17 @@ class Streams:
         self.heartbeat_s = heartbeat_s
         self._open: set[Following] = set()
         self._has_closed = False
-        self._texts: dict[tuple[str, int, int], bytes] = {}
+        self._texts: dict[tuple[Hearing, str, int, int], bytes] = {}
 
-    def text(self, batch: Sequence[Event], epoch: str) -> bytes:
-        """All events of a batch as they are sent: made once for all who follow."""
+    def text(self, batch: Sequence[Event], epoch: str, hearing: Hearing) -> bytes:
+        """What is told of a batch to whoever hears so, as it is sent: made once for all of them."""
         # The log has no gap that is filled later, so first and last event say which are between.
-        key = epoch, batch[0].seq, batch[-1].seq
+        key = hearing, epoch, batch[0].seq, batch[-1].seq
         text = self._texts.get(key)
         if text is None:
             if len(self._texts) >= MAX_TEXTS:
                 del self._texts[next(iter(self._texts))]
-            text = self._texts[key] = _text(batch, epoch)
+            text = self._texts[key] = _text(hearing.heard(batch), epoch)
         return text
 
     @contextlib.asynccontextmanager
@@ -72,7 +75,7 @@ async def stream(request: web.Request, after: EventPosition | None, job_id: str 
 
     Raises EventsGone while the answer has not begun; afterwards that is the event `reset`, and the end.
     """
-    manager, streams = request.app[MANAGER], request.app[STREAMS]
+    manager, streams = manager_of(request), request.app[STREAMS]
     after = after or await manager.event_position()
     async with streams.follow(manager, after) as batches:
         # Following has begun before the client learns that it has an answer, so what it reads then is older.
@@ -81,7 +84,7 @@ async def stream(request: web.Request, after: EventPosition | None, job_id: str 
         await response.prepare(request)
         try:
             await _write(response, f"retry: 2000\nid: {after}\n\n".encode())
-            await _send(response, streams, batches, after, job_id)
+            await _send(response, _Told(streams, manager.hearing, job_id), batches, after)
         except EventsGone as gone:
             data = {"epoch": gone.epoch, "seq": gone.seq, "detail": str(gone)}
             await _write(response, _frame("reset", f"{gone.epoch}:{gone.seq}", data))
@@ -95,12 +98,23 @@ async def stream(request: web.Request, after: EventPosition | None, job_id: str 
     return response
 
 
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What one reader is told: what is for them, of one job if they asked for one."""
+
+    streams: Streams
+    hearing: Hearing
+    job_id: str | None
+
+    def text(self, batch: Sequence[Event], epoch: str) -> bytes:
+        if self.job_id is None:
+            return self.streams.text(batch, epoch, self.hearing)
+        own = [event for event in batch if event.job_id == self.job_id]
+        return _text(self.hearing.heard(own), epoch)
+
+
 async def _send(
-    response: web.StreamResponse,
-    streams: Streams,
-    batches: AsyncIterator[Sequence[Event]],
-    after: EventPosition,
-    job_id: str | None,
+    response: web.StreamResponse, told: _Told, batches: AsyncIterator[Sequence[Event]], after: EventPosition
 ) -> None:
     async for batch in batches:
         if not batch:
@@ -108,10 +122,8 @@ async def _send(
             await _write(response, f": alive\nid: {after}\n\n".encode())
             continue
         after = EventPosition(after.epoch, batch[-1].seq)
-        if job_id is None:
-            await _write(response, streams.text(batch, after.epoch))
-        elif own := [event for event in batch if event.job_id == job_id]:
-            await _write(response, _text(own, after.epoch))
+        if text := told.text(batch, after.epoch):
+            await _write(response, text)
 
 
 def _text(batch: Sequence[Event], epoch: str) -> bytes:

@@ -232,7 +232,8 @@ class EventPosition:
 class JobFilter:
     """Which jobs to list; what is None does not restrict, what is empty selects nothing.
 
-    `name` may hold `*` as a wildcard; of `ids` there are at most MAX_LISTED_IDS.
+    `name` may hold `*` as a wildcard; of `ids` there are at most MAX_LISTED_IDS. `users` are those whose jobs may be
+    seen at all.
     """
 
     status: frozenset[Status] | None = None
@@ -244,6 +245,7 @@ class JobFilter:
     executor: str | None = None
     tag: str | None = None
     name: str | None = None
+    users: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from jobmgr.dispatch.dispatcher import Dispatcher
+from jobmgr.domain import access
+from jobmgr.domain.access import Caller, Hearing, Owned, Verb
 from jobmgr.domain.once import Once
 from jobmgr.domain.site import Site
 from jobmgr.hfss.program import Programs
@@ -15,6 +17,7 @@ from jobmgr.manager.feed import Feed
 from jobmgr.manager.reading import Readings
 from jobmgr.manager.recall import Recall
 from jobmgr.monitor import ResourceMonitor
+from jobmgr.store import listing
 from jobmgr.store.engine import Batch, Database
 from jobmgr.transports.transport import Transport
 
@@ -47,9 +50,14 @@ class Parts:
 
 
 class Core:
-    """Access to the parts. `parts` is set while the manager runs; `once` if its next change is asked for by a key."""
+    """Access to the parts, for whoever asks. `parts` is set while the manager runs.
+
+    `caller` is who asks, None for the program itself that the manager is part of, which may do everything; `once` is
+    set if its next change is asked for by a key.
+    """
 
     parts: Parts
+    caller: Caller | None = None
     once: Once | None = None
     _is_spent = False
 
@@ -76,10 +84,27 @@ class Core:
     @property
     def user(self) -> str:
         """Whom jobs belong to when nobody else is named."""
-        return self.parts.user
+        return self.parts.user if self.caller is None else self.caller.principal.name
+
+    @property
+    def hearing(self) -> Hearing:
+        """What whoever asks is told of all that happens."""
+        return Hearing(everything=True) if self.caller is None else Hearing.of(self.caller.principal)
+
+    def _check(self, job: Owned) -> None:
+        """Raise JobNotFound for a job that whoever asks may not see."""
+        if self.caller is not None:
+            access.check(self.caller.principal, Verb.READ, job)
+
+    async def _see(self, *job_ids: str) -> None:
+        """The same for jobs by their ids, before anything is read of them. Raises JobNotFound."""
+        if self.caller is None or self.caller.principal.sees_all:
+            return
+        for owned in await self.database.read(listing.owners, job_ids):
+            self._check(owned)
 
     async def _write(self, batch: Batch[Item, Result], item: Item) -> Result:
         # The one change of a verb: what is made under a key is made, and answered, by a single transaction.
         assert self.once is None or not self._is_spent
         self._is_spent = True
-        return await self.database.write(batch, item, self.once)
+        return await self.database.write(batch, item, self.once, self.caller)

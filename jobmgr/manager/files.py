@@ -36,7 +36,8 @@ class Files(Core):
         return await (await self._run_directory(job_id, attempt)).open(path)
 
     async def _run_directory(self, job_id: str, attempt: int | None) -> RunDirectory:
-        job = (await self.database.read(listing.get, [job_id]))[0]
+        (job,) = await self.database.read(listing.get, [job_id])
+        self._check(job)
         number = job.attempt if attempt is None else attempt
         if job.attempt == 0:
             raise FileMissing(

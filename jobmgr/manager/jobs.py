@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from jobmgr.domain import access
+from jobmgr.domain.access import Verb
 from jobmgr.domain.advice import advice
 from jobmgr.domain.job import Attempt, Event, EventPosition, Job, JobFilter, JobPage, JobSpec, NewJob
 from jobmgr.domain.queue import Tally
@@ -74,15 +76,19 @@ class Jobs(Core):
         return stored
 
     async def store_jobs(self, new: Sequence[NewJob]) -> Sequence[Stored]:
-        """Store jobs that are checked already, all or nothing."""
+        """Store jobs that are checked already, all or nothing. Raises AccessDenied for another user's."""
         if not new:
             return []
+        if self.caller is not None and any(job.user != self.user for job in new):
+            access.check(self.caller.principal, Verb.SUBMIT_AS)
         self.dispatcher.expect_work()
         return await self._write(submissions.insert, new)
 
     async def get(self, job_id: str) -> Job:
         """One job. Raises JobNotFound."""
-        return (await self.database.read(listing.get, [job_id]))[0]
+        (job,) = await self.database.read(listing.get, [job_id])
+        self._check(job)
+        return job
 
     async def list(
         self,
@@ -100,23 +106,33 @@ class Jobs(Core):
         if not 1 <= limit <= _PAGE_LIMIT:
             raise InvalidRequest("limit", f"{limit} is not between 1 and {_PAGE_LIMIT}")
         return await self.database.read(
-            listing.page, wanted or JobFilter(), order, limit, cursor, total=total
+            listing.page, self._confined(wanted or JobFilter()), order, limit, cursor, total=total
         )
+
+    def _confined(self, wanted: JobFilter) -> JobFilter:
+        return wanted if self.caller is None else access.confined(self.caller.principal, wanted)
 
     async def page_answer(self, wanted: JobFilter, query: JobsQuery) -> JobsAnswer:
         """The page of `wanted` that `query` asks for, as it travels: without the jobs that `list` makes."""
         # To count is another statement.
         read = self.database.read if query.total else self.database.ask
         return await read(
-            listing.page_answer, wanted, query.order, query.limit, query.cursor, total=query.total
+            listing.page_answer,
+            self._confined(wanted),
+            query.order,
+            query.limit,
+            query.cursor,
+            total=query.total,
         )
 
     async def spec(self, job_id: str) -> JobSpec:
         """What a job runs: its command, environment, resources and rules. Raises JobNotFound."""
+        await self._see(job_id)
         return await self.database.read(listing.spec, job_id)
 
     async def attempts(self, job_id: str) -> Sequence[Attempt]:
         """All attempts of a job, oldest first."""
+        await self._see(job_id)
         return await self.database.read(listing.attempts, job_id)
 
     async def cancel(self, job_id: str) -> Job:
@@ -256,6 +272,7 @@ class Jobs(Core):
 
     async def job_events(self, job_id: str, after: int = 0, limit: int = 1000) -> Sequence[Event]:
         """Events of one job after event number `after`."""
+        await self._see(job_id)
         key = await self.database.read(listing.key_of, job_id)
         return await self.database.read(events.of_job, key, after, limit)
 
@@ -263,9 +280,14 @@ class Jobs(Core):
         """The position after the last committed event."""
         return await self.database.read(events.position)
 
-    async def event_page(self, after: EventPosition | None, limit: int) -> Sequence[Event]:
-        """Events after a position. Raises EventsGone."""
-        return await self.database.read(events.page, after, limit)
+    async def event_page(self, after: EventPosition | None, limit: int) -> tuple[Sequence[Event], int | None]:
+        """Of at most `limit` events after a position those that whoever asks is told of, and the number of the last
+        one; None: there are none.
+
+        Raises EventsGone.
+        """
+        found = await self.database.read(events.page, after, limit)
+        return self.hearing.heard(found), found[-1].seq if found else None
 
     def follow(
         self,
@@ -283,6 +305,7 @@ class Jobs(Core):
 
     async def wait_many(self, job_ids: Sequence[str], timeout_s: float | None = None) -> Sequence[Job]:
         """Wait until all these jobs have ended; answers them in the order asked for. Raises WaitTimeout."""
+        await self._see(*job_ids)
         try:
             async with asyncio.timeout(timeout_s):
                 await self._until_ended(job_ids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jobmgr.domain.access import Caller
 from jobmgr.domain.once import Once
 from jobmgr.manager.jobs import Jobs
 from jobmgr.manager.progress import Progresses
@@ -17,6 +18,12 @@ class Manager(Jobs, Queues, Sites, Progresses):
 
         Raises KeyReused if the key of `once` was used for another change.
         """
+        view = self.acting(self.caller)
+        view.once = once
+        return view
+
+    def acting(self, caller: Caller | None) -> Manager:
+        """The same verbs for `caller`, as far as it may use them; None: for the service itself."""
         view = Manager()
-        view.parts, view.once = self.parts, once
+        view.parts, view.caller = self.parts, caller
         return view

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobmgr.dialects.dialect import Node, Partition
+from jobmgr.domain import access
 from jobmgr.domain.job import Job
 from jobmgr.domain.site import Site
 from jobmgr.errors import InvalidConfig, JobNotFound, NotASimulation, PathNotFound
@@ -65,7 +66,8 @@ class Simulations(Files, Clusters):
 
     async def simulation(self, job_id: str) -> Simulation:
         """One simulation. Raises JobNotFound, NotASimulation."""
-        job = (await self.database.read(listing.get, [job_id]))[0]
+        (job,) = await self.database.read(listing.get, [job_id])
+        self._check(job)
         return Simulation(job, await self._config(job_id))
 
     async def _config(self, job_id: str) -> HFSSSimulationConfig:
@@ -75,11 +77,17 @@ class Simulations(Files, Clusters):
         return configuration(payload)
 
     async def portion(self, after: int, at_most: int) -> tuple[Sequence[SimulationShown], int | None]:
-        """At most so many jobs in the order in which they were stored, from behind the one with the key `after`.
+        """At most so many jobs that whoever asks may see, in the order in which they were stored, from behind the one
+        with the key `after`.
 
         And the key of the last one; None: there are no more. Configurations are as they are stored.
         """
-        return await self.database.ask(simulations.page, after, at_most)
+        principal = None if self.caller is None else self.caller.principal
+        users = None if principal is None else access.sight(principal)
+        shown, next_ = await self.database.ask(simulations.page, after, at_most, users)
+        if principal is not None and principal.job_id is not None:
+            shown = [one for one in shown if one.id == principal.job_id]
+        return shown, next_
 
     async def scheduler(self) -> SchedulerType:
         """The scheduler of this service: that of a site, else one that answers on this machine, else NONE."""

@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
+from jobmgr.domain import access
+from jobmgr.domain.access import Verb
 from jobmgr.domain.job import Dependency as DependencyView
 from jobmgr.domain.job import NewJob, When
 from jobmgr.domain.status import Status
@@ -49,11 +51,17 @@ def _lock_parents(tx: Transaction, children: Sequence[tuple[int, NewJob]]) -> di
     names = sorted({dependency.job_id for _, job in children for dependency in job.spec.depends_on})
     parents: dict[str, AnyRow] = {}
     for portion in portions(names):
-        statement = sa.select(Job.id, Job.job_id, Job.status).where(Job.job_id.in_(portion)).order_by(Job.id)
+        columns = Job.id, Job.job_id, Job.user, Job.status
+        statement = sa.select(*columns).where(Job.job_id.in_(portion)).order_by(Job.id)
         if tx.is_postgresql:
             statement = statement.with_for_update()
-        parents.update({row.job_id: row for row in tx.connection.execute(statement)})
+        rows = tx.connection.execute(statement)
+        parents.update({row.job_id: row for row in rows if _is_seen(tx, row)})
     return parents
+
+
+def _is_seen(tx: Transaction, row: AnyRow) -> bool:
+    return tx.caller is None or access.may(tx.caller.principal, Verb.READ, row)
 
 
 def _check_acyclic(jobs: Sequence[NewJob]) -> None:

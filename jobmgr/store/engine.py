@@ -20,6 +20,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import sqlalchemy as sa
 
 from jobmgr import fault
+from jobmgr.domain.access import Caller
 from jobmgr.domain.once import Once
 from jobmgr.errors import JobmgrError, QueryTooSlow, StoreUnavailable
 from jobmgr.store import address, claims, idempotency, schema
@@ -48,6 +49,7 @@ class _Pending:
     items: Sequence[Any]
     answer: asyncio.Future[list[Any]]
     once: Once | None = None
+    caller: Caller | None = None
 
 
 class Database:
@@ -125,22 +127,32 @@ class Database:
         """
         await asyncio.sleep(max(self._reading.pause_s, self._writing.pause_s))
 
-    async def write(self, batch: Batch[Item, Result], item: Item, once: Once | None = None) -> Result:
+    async def write(
+        self,
+        batch: Batch[Item, Result],
+        item: Item,
+        once: Once | None = None,
+        caller: Caller | None = None,
+    ) -> Result:
         """Run `batch` on `item`, together with whatever else waits; returns after the commit.
 
-        If it was made under the key of `once` before, only the answer is given again. Raises what `batch` raises
-        for this item alone, KeyReused, or StoreUnavailable.
+        If it was made under the key of `once` before, only the answer is given again. `caller` is who asked for it,
+        None for the service itself. Raises what `batch` raises for this item alone, KeyReused, or StoreUnavailable.
         """
-        results = await self.write_all(batch, [item], once)
+        results = await self.write_all(batch, [item], once, caller)
         return results[0]
 
     async def write_all(
-        self, batch: Batch[Item, Result], items: Sequence[Item], once: Once | None = None
+        self,
+        batch: Batch[Item, Result],
+        items: Sequence[Item],
+        once: Once | None = None,
+        caller: Caller | None = None,
     ) -> list[Result]:
         """Like `write` for several items that succeed or fail together."""
         if self._writer is None:
             raise StoreUnavailable("the database is closed")
-        pending = _Pending(batch, items, asyncio.get_running_loop().create_future(), once)
+        pending = _Pending(batch, items, asyncio.get_running_loop().create_future(), once, caller)
         self._waiting.append(pending)
         self._wake.set()
         return await pending.answer
@@ -225,17 +237,18 @@ class Database:
 def _apply(
     connection: sa.Connection, taken: Sequence[_Pending], sender: str
 ) -> tuple[list[list[Any]], frozenset[Topic]]:
-    """Run all pending writes on one transaction: those for the same batch function as one call."""
+    """Run all pending writes on one transaction: those of a caller for the same batch function as one call."""
     transaction = Transaction(connection, datetime.now(UTC), sender)
     answers: list[list[Any]] = [[] for _ in taken]
     repeated = _begin_once(transaction, taken, answers)
     groups: dict[Any, list[int]] = {}
     for index, pending in enumerate(taken):
         if index not in repeated:
-            groups.setdefault(pending.batch, []).append(index)
+            groups.setdefault((pending.batch, pending.caller), []).append(index)
     # Claims come last: into the room that ends of this transaction make, and with the locks that they take in the order
     # in which all others take them.
-    for batch, members in sorted(groups.items(), key=lambda group: group[0] is claims.claim):
+    for (batch, caller), members in sorted(groups.items(), key=lambda group: group[0][0] is claims.claim):
+        transaction.caller = caller
         items = [item for index in members for item in taken[index].items]
         results = iter(batch(transaction, items))
         for index in members:

@@ -12,6 +12,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from jobmgr.domain import access
+from jobmgr.domain.access import Verb
 from jobmgr.domain.job import Job as JobView
 from jobmgr.domain.site import LOCAL
 from jobmgr.domain.status import UNSTARTED, WAITING, Status, waiting_status
@@ -23,8 +25,11 @@ from jobmgr.store.transaction import AnyRow, Topic, Transaction
 _INSERT_TAGS = sa.insert(JobTag)
 
 
-def locked(tx: Transaction, job_ids: Sequence[str]) -> dict[str, AnyRow]:
-    """The rows of these jobs, locked until the commit, in order of submission. Raises JobNotFound."""
+def locked(tx: Transaction, job_ids: Sequence[str], verb: Verb = Verb.CHANGE) -> dict[str, AnyRow]:
+    """The rows of these jobs, locked until the commit, in order of submission, for what `verb` says.
+
+    Raises JobNotFound, and AccessDenied if whoever asks may see a job, but not do this.
+    """
     statement = sa.select(*Job.__table__.c).where(Job.job_id.in_(set(job_ids))).order_by(Job.id)
     if tx.is_postgresql:
         statement = statement.with_for_update()
@@ -32,6 +37,8 @@ def locked(tx: Transaction, job_ids: Sequence[str]) -> dict[str, AnyRow]:
     for job_id in job_ids:
         if job_id not in rows:
             raise JobNotFound(job_id)
+        if tx.caller is not None:
+            access.check(tx.caller.principal, verb, rows[job_id])
     return rows
 
 
@@ -233,7 +240,8 @@ class Change:
 def update(tx: Transaction, changes: Sequence[Change]) -> list[JobView]:
     """Change names, priorities, tags and the like. A priority cannot change once the job has ended."""
     for wanted in changes:
-        row = locked(tx, [wanted.job_id])[wanted.job_id]
+        verb = Verb.CHANGE if "priority" in wanted.values else Verb.REPORT
+        row = locked(tx, [wanted.job_id], verb)[wanted.job_id]
         if "priority" in wanted.values and Status(row.status).is_terminal:
             raise IllegalTransition(row.job_id, row.status, "given another priority")
         if wanted.tags is not None:

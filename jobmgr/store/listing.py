@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
@@ -104,6 +105,7 @@ def _mark(wanted: JobFilter, order: str) -> str:
         wanted.executor,
         wanted.tag,
         wanted.name,
+        None if wanted.users is None else sorted(wanted.users),
     ]
     return hashlib.blake2b(msgspec.json.encode(parts), digest_size=6).hexdigest()
 
@@ -185,6 +187,26 @@ def spec(connection: sa.Connection, job_id: str) -> JobSpec:
         grown=Resources.of(row.grown or {}),
         payload=row.payload,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """A job, and whose it is."""
+
+    job_id: str
+    user: str
+
+
+def owners(connection: sa.Connection, job_ids: Sequence[str]) -> list[Owned]:
+    """Whose these jobs are. Raises JobNotFound."""
+    found = {}
+    for portion in portions(job_ids):
+        rows = connection.execute(sa.select(Job.job_id, Job.user).where(Job.job_id.in_(portion)))
+        found.update({row.job_id: Owned(row.job_id, row.user) for row in rows})
+    for job_id in job_ids:
+        if job_id not in found:
+            raise JobNotFound(job_id)
+    return [found[job_id] for job_id in job_ids]
 
 
 def key_of(connection: sa.Connection, job_id: str) -> int:

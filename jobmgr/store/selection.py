@@ -98,6 +98,7 @@ def _values(wanted: JobFilter, dialect: str) -> dict[str, Any]:
         # No character of an id comes after this one.
         "id_end": (wanted.id_prefix or "") + "\x7f",
         "user": wanted.user,
+        "users": None if wanted.users is None else sorted(wanted.users),
         "queue": wanted.queue,
         "site": wanted.site,
         "executor": wanted.executor,
@@ -186,6 +187,7 @@ _CONDITIONS: Mapping[str, sa.ColumnElement[bool]] = {
     "ids": listed(Job.job_id, "ids"),
     "id_prefix": sa.and_(Job.job_id >= sa.bindparam("id_prefix"), Job.job_id < sa.bindparam("id_end")),
     "user": Job.user == sa.bindparam("user"),
+    "users": listed(Job.user, "users"),
     "queue": Job.queue == sa.bindparam("queue"),
     "site": Job.site == sa.bindparam("site"),
     "executor": Job.site.in_(_OF_KIND),

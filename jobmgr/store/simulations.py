@@ -4,7 +4,7 @@ with what they were made of, as text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,7 +14,7 @@ from jobmgr.domain.job import Job as JobView
 from jobmgr.domain.job import NewJob
 from jobmgr.domain.site import LOCAL
 from jobmgr.domain.status import Status
-from jobmgr.errors import JobNotFound, SimulationExists
+from jobmgr.errors import AccessDenied, JobExists, JobNotFound, SimulationExists
 from jobmgr.hfss.status import WORDS
 from jobmgr.store import jobs, listing, submissions
 from jobmgr.store.jobs import Change
@@ -49,10 +49,14 @@ def submit(tx: Transaction, asked: Sequence[NewJob]) -> list[JobView]:
 
 
 def _again(tx: Transaction, known: AnyRow, job: NewJob) -> None:
+    # Under the lock that a retry takes: the end of the run may be in this same commit.
+    try:
+        row = jobs.locked(tx, [job.job_id])[job.job_id]
+    except (JobNotFound, AccessDenied):
+        # Another user's, of which no more is told than that the id is taken.
+        raise JobExists(job.job_id) from None
     if known.kind != job.kind or known.payload != job.payload:
         raise SimulationExists(job.job_id, _different(known.payload, job.payload))
-    # Under the lock that a retry takes: the end of the run may be in this same commit.
-    row = jobs.locked(tx, [job.job_id])[job.job_id]
     if not Status(row.status).is_terminal:
         return
     jobs.retry(tx, [job.job_id])
@@ -76,7 +80,7 @@ def payload(connection: sa.Connection, job_id: str) -> tuple[str | None, Any]:
     return row.kind, row.payload
 
 
-_PAGE = Prepared(
+_SHOWN = (
     sa.select(
         # The fields of the answer in their order.
         Job.job_id,
@@ -100,14 +104,24 @@ _PAGE = Prepared(
     .order_by(Job.id)
     .limit(sa.bindparam("at_most"))
 )
+_PAGE = Prepared(_SHOWN)
+_PAGE_OF = Prepared(_SHOWN.where(listed(Job.user, "users")))
 
 
-def page(connection: sa.Connection, after: int, at_most: int) -> tuple[list[SimulationShown], int | None]:
-    """Jobs in the order in which they were stored, from behind the one with the key `after`.
+def page(
+    connection: sa.Connection, after: int, at_most: int, users: Collection[str] | None
+) -> tuple[list[SimulationShown], int | None]:
+    """Jobs of these users (None: of all) in the order in which they were stored, from behind the one with the key
+    `after`.
 
     And the key of the last one, None if there are no more. Configurations are as they are stored.
     """
-    rows = _PAGE.rows(connection, {"after": after, "at_most": at_most + 1})
+    wanted = {"after": after, "at_most": at_most + 1}
+    rows = (
+        _PAGE.rows(connection, wanted)
+        if users is None
+        else _PAGE_OF.rows(connection, {**wanted, "users": sorted(users)})
+    )
     return [_shown(row) for row in rows[:at_most]], rows[at_most - 1].id if len(rows) > at_most else None
 
 

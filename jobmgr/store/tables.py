@@ -278,6 +278,9 @@ class Event(Base):
     user: Mapped[str] = mapped_column(sa.Text)
     v: Mapped[int] = mapped_column(sa.Integer)
     data: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
+    # Who did it, and from where; null for what the service did by itself.
+    actor: Mapped[str | None] = mapped_column(sa.Text)
+    origin: Mapped[str | None] = mapped_column(sa.Text)
 
     __table_args__ = (
         sa.Index("ix_events_job", "job", "seq"),

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
 import sqlalchemy as sa
 
+from jobmgr.domain.access import Caller
 from jobmgr.domain.queue import Tally
 from jobmgr.domain.status import Status, may_follow
 from jobmgr.store.prepared import Prepared, listed
@@ -56,8 +56,8 @@ class Fact(NamedTuple):
     v: int
     data: dict[str, Any]
 
-    def row(self, at: datetime) -> dict[str, Any]:
-        """The row of the event, which happened then."""
+    def row(self, at: datetime, caller: Caller | None) -> dict[str, Any]:
+        """The row of the event, which happened then, because `caller` asked for it."""
         return {
             "at": at,
             "kind": self.kind,
@@ -66,17 +66,23 @@ class Fact(NamedTuple):
             "user": self.user,
             "v": self.v,
             "data": self.data,
+            "actor": None if caller is None else caller.principal.name,
+            "origin": None if caller is None else caller.origin,
         }
 
 
 @dataclass(slots=True)
 class Transaction:
-    """What statement functions get. They add facts here; `finish` writes them at the end, in fixed order."""
+    """What statement functions get. They add facts here; `finish` writes them at the end, in fixed order.
+
+    `caller` is who asked for what is being written; None: the service itself, which may do everything.
+    """
 
     connection: sa.Connection
     now: datetime
     sender: str = ""
-    events: list[Iterable[Fact]] = field(default_factory=list)
+    caller: Caller | None = None
+    events: list[tuple[Caller | None, Iterable[Fact]]] = field(default_factory=list)
     tallies: Counter[tuple[str, Tally]] = field(default_factory=Counter)
     topics: set[Topic] = field(default_factory=set)
 
@@ -91,11 +97,11 @@ class Transaction:
             fact = Fact(kind, None, None, "", 0, data)
         else:
             fact = Fact(kind, job["id"], job["job_id"], job["user"], job["v"], data)
-        self.events.append((fact,))
+        self.record_all((fact,))
 
     def record_all(self, facts: Iterable[Fact]) -> None:
         """Add events that are made one by one when they are written."""
-        self.events.append(facts)
+        self.events.append((self.caller, facts))
 
     def move(self, queue: str, old: Status | str | None, new: Status | str | None) -> None:
         """Count one job of `queue` out of `old` and into `new`. Every change of a status passes here and is judged."""
@@ -119,7 +125,9 @@ class Transaction:
         if self.is_postgresql:
             # The server notifies when it has committed.
             _LOCK_AND_NOTIFY.rows(self.connection, {"sender": self.sender})
-        _INSERT_EVENTS.run(self.connection, (fact.row(self.now) for fact in chain.from_iterable(self.events)))
+        _INSERT_EVENTS.run(
+            self.connection, (fact.row(self.now, caller) for caller, facts in self.events for fact in facts)
+        )
 
     def _write_tallies(self) -> None:
         moved: dict[str, dict[str, int]] = {}
@@ -146,7 +154,9 @@ _LOCK_AND_NOTIFY = Prepared(
         sa.func.pg_notify(NOTIFY_CHANNEL, sa.bindparam("sender")).label("notified"),
     )
 )
-_INSERT_EVENTS = Prepared(sa.insert(Event), ("at", "kind", "job", "job_id", "user", "v", "data"))
+_INSERT_EVENTS = Prepared(
+    sa.insert(Event), ("at", "kind", "job", "job_id", "user", "v", "data", "actor", "origin")
+)
 _ADD_TALLIES = Prepared(
     sa.update(Queue)
     .where(Queue.name == sa.bindparam("of_queue"))

@@ -27,7 +27,8 @@ class SimulationAsked(Struct, forbid_unknown_fields=True):
     config: Annotated[dict[str, Any], Meta(description="as HFSSSimulationConfig.to_dict() has it")]
     priority: Priority = 0
     user: (
-        Annotated[str, Meta(max_length=1024, description="a note; jobs belong to the service's user")] | None
+        Annotated[str, Meta(max_length=1024, description="a note; jobs belong to whoever submits them")]
+        | None
     ) = None
     machine_nodes: Annotated[list[dict[str, Any]], Meta(max_length=10_000)] | None = None
     batch_options: (

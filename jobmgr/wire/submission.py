@@ -162,6 +162,10 @@ class JobSubmission(Struct, forbid_unknown_fields=True, omit_defaults=True):
     extended_properties: dict[str, Any] = {}
     on_lost: Literal["fail", "retry"] = "fail"
     success: SuccessAsked = field(default_factory=SuccessAsked)
+    user: (
+        Annotated[Name, Meta(description="whose job it is: whoever submits it; another only for admins")]
+        | None
+    ) = None
 
 
 class JobChange(Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -193,7 +197,7 @@ def to_new_job(asked: JobSubmission, *, user: str, at: str = "") -> NewJob:
 
     Raises InvalidRequest naming the field.
     """
-    for name in ("name", "site", "executor", "key"):
+    for name in ("name", "site", "executor", "key", "user"):
         check_text(getattr(asked, name) or "", at + name)
     check_queue_name(asked.queue, at + "queue")
     check_text(asked.description, at + "description", allow_newline=True)
@@ -204,7 +208,7 @@ def to_new_job(asked: JobSubmission, *, user: str, at: str = "") -> NewJob:
         spec=_spec(asked, at),
         name=asked.name or _name_of(asked.command),
         description=asked.description,
-        user=user,
+        user=asked.user or user,
         queue=asked.queue,
         site="local" if asked.site is None and asked.executor is None else asked.site,
         executor=asked.executor,

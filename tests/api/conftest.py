@@ -20,6 +20,7 @@ from aiohttp import web
 
 from jobmgr import settings as settings_module
 from jobmgr.api.server import Server
+from jobmgr.domain.access import Principal
 from jobmgr.domain.job import Job, JobFilter
 from jobmgr.domain.limits import ResourceLimits
 from jobmgr.domain.status import LIVE, Status
@@ -27,6 +28,7 @@ from jobmgr.service import JobManager
 from tests.transports.conftest import make_server, ssh_key, sshd_program  # noqa: F401 -- fixtures
 
 TOKEN = "a-token-for-tests"
+OWNER = Principal.owner("me")
 TIMEOUT_S = 30.0
 
 

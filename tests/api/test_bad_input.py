@@ -23,7 +23,7 @@ from jobmgr.api.app import make_app
 from jobmgr.api.guard import Guard, own_uid
 from jobmgr.api.server import Server
 from jobmgr.service import JobManager
-from tests.api.conftest import TOKEN, Api, serving
+from tests.api.conftest import OWNER, TOKEN, Api, serving
 
 MEBIBYTE = 1024 * 1024
 
@@ -474,7 +474,7 @@ async def test_bug_is_answered_without_its_traceback_and_logged(
     async def broken(_request: web.Request) -> web.Response:
         raise RuntimeError("the secret of the house")
 
-    app = make_app(manager, Guard(TOKEN, own_uid(), loopback=True, hosts=frozenset()))
+    app = make_app(manager, Guard(TOKEN, own_uid(), loopback=True, hosts=frozenset(), owner=OWNER))
     app.router.add_get("/broken/{id}", broken)
     async with serving(app) as url, aiohttp.ClientSession() as session:
         with caplog.at_level(logging.ERROR, "jobmgr.api"):

@@ -19,7 +19,7 @@ from jobmgr.api.server import Server
 from jobmgr.api.stream import MAX_TEXTS, Streams
 from jobmgr.domain.job import Event
 from jobmgr.service import JobManager
-from tests.api.conftest import TIMEOUT_S, TOKEN, Api, eventually, serving
+from tests.api.conftest import OWNER, TIMEOUT_S, TOKEN, Api, eventually, serving
 
 STREAM = {"Accept": "text/event-stream"}
 DRAFT = {"command": ["true"], "draft": True}
@@ -180,7 +180,9 @@ async def test_stream_of_one_job(api: Api) -> None:
 
 async def test_idle_stream_is_kept_alive_and_its_position_moves(manager: JobManager) -> None:
     app = make_app(
-        manager, Guard(TOKEN, own_uid(), loopback=True, hosts=frozenset()), streams=Streams(heartbeat_s=0.05)
+        manager,
+        Guard(TOKEN, own_uid(), loopback=True, hosts=frozenset(), owner=OWNER),
+        streams=Streams(heartbeat_s=0.05),
     )
     async with serving(app) as url, aiohttp.ClientSession() as session:
         await session.post(f"{url}/api/v1/jobs", json={**DRAFT, "job_id": "mine"})
@@ -207,7 +209,9 @@ async def test_shutdown_ends_streams_at_once(manager: JobManager) -> None:
 
 async def test_client_that_hangs_up_leaves_nothing_behind(manager: JobManager) -> None:
     app = make_app(
-        manager, Guard(TOKEN, own_uid(), loopback=True, hosts=frozenset()), streams=Streams(heartbeat_s=0.05)
+        manager,
+        Guard(TOKEN, own_uid(), loopback=True, hosts=frozenset(), owner=OWNER),
+        streams=Streams(heartbeat_s=0.05),
     )
 
     async def nobody_follows() -> bool:

@@ -22,7 +22,7 @@ from jobmgr.api.app import make_app
 from jobmgr.api.guard import Guard, is_loopback, own_hosts, own_uid
 from jobmgr.api.server import Server
 from jobmgr.service import JobManager
-from tests.api.conftest import TOKEN, Api, eventually, serving
+from tests.api.conftest import OWNER, TOKEN, Api, eventually, serving
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 JOB = {"command": ["true"], "draft": True}
@@ -131,7 +131,7 @@ async def test_other_user_gains_nothing_by_hanging_up(manager: JobManager) -> No
     async def all_tried() -> bool:
         return len(tried) == HASTY_REQUESTS
 
-    app = make_app(manager, Guard(TOKEN, own_uid(), loopback=True, hosts=frozenset()))
+    app = make_app(manager, Guard(TOKEN, own_uid(), loopback=True, hosts=frozenset(), owner=OWNER))
     app.middlewares.insert(0, before)
     app.middlewares.append(behind)
     async with serving(app) as url:
@@ -227,7 +227,7 @@ async def test_wrong_token_is_refused(token_api: Api, wrong: str) -> None:
 
 
 async def test_empty_token_lets_nobody_in(manager: JobManager) -> None:
-    app = make_app(manager, Guard("", None, loopback=True, hosts=frozenset()))
+    app = make_app(manager, Guard("", None, loopback=True, hosts=frozenset(), owner=OWNER))
     async with serving(app) as url, aiohttp.ClientSession(headers={"Authorization": "Bearer "}) as session:
         response = await session.get(f"{url}/api/v1/jobs")
 

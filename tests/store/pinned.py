@@ -271,7 +271,7 @@ PINNED = (
     Pinned("what it was made of", lambda tx: simulations.payload(tx.connection, "j17")),
     Pinned(
         "portion of all jobs",
-        lambda tx: simulations.page(tx.connection, 17, 1000),
+        lambda tx: simulations.page(tx.connection, 17, 1000, None),
         "pk_jobs|jobs USING INTEGER PRIMARY KEY",
     ),
 )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from jobmgr.api.keys import MANAGER
+from jobmgr.api.idempotency import manager_of
 from jobmgr.api.reply import reply
 from jobmgr.dialects.dialect import Node, Partition
 from jobmgr.errors import InvalidRequest
@@ -19,12 +19,12 @@ _GIBIBYTE = 2**30
 
 async def scheduler_type(request: web.Request) -> web.Response:
     """Which scheduler jobs go to."""
-    return reply(SchedulerTypeAnswer((await request.app[MANAGER].scheduler()).value))
+    return reply(SchedulerTypeAnswer((await manager_of(request).scheduler()).value))
 
 
 async def partitions(request: web.Request) -> web.Response:
     """The partitions of the scheduler. Raises InvalidRequest if there is none."""
-    manager = request.app[MANAGER]
+    manager = manager_of(request)
     scheduler = await manager.scheduler()
     if scheduler is SchedulerType.NONE:
         raise InvalidRequest("", "Scheduler not supported: there is none here; `jobmgr site add` adds one")
@@ -33,7 +33,7 @@ async def partitions(request: web.Request) -> web.Response:
 
 async def partitions_for_page(request: web.Request) -> web.Response:
     """The same; none without a scheduler."""
-    manager = request.app[MANAGER]
+    manager = manager_of(request)
     scheduler = await manager.scheduler()
     return reply([] if scheduler is SchedulerType.NONE else await _partitions(manager, scheduler))
 

@@ -10,7 +10,6 @@ import msgspec
 from aiohttp import web
 
 from jobmgr.api.idempotency import manager_of
-from jobmgr.api.keys import MANAGER
 from jobmgr.api.path import job_id_of
 from jobmgr.api.pyedb import submission
 from jobmgr.api.reply import reply
@@ -68,7 +67,7 @@ def _stored(job: Job, word: str) -> SimulationStored:
 
 async def list_jobs(request: web.Request, query: SimulationsQuery) -> web.StreamResponse:
     """All jobs, or a page of them, oldest first."""
-    manager = request.app[MANAGER]
+    manager = manager_of(request)
     after = int(query.cursor or 0)
     if query.limit is not None:
         jobs, next_ = await manager.portion(after, query.limit)
@@ -146,7 +145,7 @@ async def set_priority(request: web.Request, body: PriorityAsked) -> web.Respons
 
 async def log(request: web.Request) -> web.Response:
     """What the log of a run says; nothing if there is none yet."""
-    progress = await request.app[MANAGER].progress(job_id_of(request))
+    progress = await manager_of(request).progress(job_id_of(request))
     if progress is None:
         return web.Response(status=204)
     return reply(msgspec.convert(progress.state, SimulationLog))

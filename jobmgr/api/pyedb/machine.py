@@ -6,7 +6,6 @@ import msgspec
 from aiohttp import web
 
 from jobmgr.api.idempotency import manager_of
-from jobmgr.api.keys import MANAGER
 from jobmgr.api.reply import reply
 from jobmgr.domain.queue import Backlog
 from jobmgr.errors import InvalidRequest
@@ -30,7 +29,7 @@ from jobmgr.wire.translation import limits_answer
 
 async def resources(request: web.Request) -> web.Response:
     """This machine now."""
-    return reply(resources_answer(request.app[MANAGER].resources()))
+    return reply(resources_answer(manager_of(request).resources()))
 
 
 def resources_answer(sample: Sample) -> ResourcesAnswer:
@@ -54,7 +53,7 @@ def _percent(part: float, whole: float) -> float:
 
 async def queue(request: web.Request) -> web.Response:
     """What waits, by priority."""
-    return reply(_statistics(await request.app[MANAGER].backlog()))
+    return reply(_statistics(await manager_of(request).backlog()))
 
 
 def _statistics(backlog: Backlog) -> QueueStatistics:
@@ -70,7 +69,7 @@ def _statistics(backlog: Backlog) -> QueueStatistics:
 
 async def limits(request: web.Request) -> web.Response:
     """How much of this machine may be used."""
-    return reply(limits_answer(await request.app[MANAGER].limits()))
+    return reply(limits_answer(await manager_of(request).limits()))
 
 
 async def change_limits(request: web.Request, body: LimitsChange) -> web.Response:
@@ -91,7 +90,7 @@ async def change_limits(request: web.Request, body: LimitsChange) -> web.Respons
 
 async def status(request: web.Request) -> web.Response:
     """Scheduler, machine and queue together."""
-    manager = request.app[MANAGER]
+    manager = manager_of(request)
     return reply(
         _status(await manager.scheduler(), resources_answer(manager.resources()), await manager.backlog())
     )
@@ -113,5 +112,5 @@ async def start_monitoring(_request: web.Request) -> web.Response:
 
 async def me(request: web.Request) -> web.Response:
     """Whom jobs belong to."""
-    manager: Manager = request.app[MANAGER]
+    manager: Manager = manager_of(request)
     return reply(MeAnswer(manager.user))

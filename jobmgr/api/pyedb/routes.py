@@ -10,6 +10,7 @@ from aiohttp import web
 from jobmgr.api.pyedb import cluster, jobs, machine
 from jobmgr.api.pyedb.refusal import MANNER
 from jobmgr.api.route import Route
+from jobmgr.domain.access import Verb
 from jobmgr.errors import (
     ClusterUnavailable,
     ExecutorUnavailable,
@@ -58,6 +59,7 @@ def _submit(path: str, handler: Handler, summary: str) -> Route:
         SimulationStored,
         body=SimulationAsked,
         errors=(InvalidRequest, JobExists),
+        verb=Verb.SUBMIT,
     )
 
 
@@ -126,6 +128,7 @@ ROUTES: tuple[Route, ...] = (
             PoolLimitsAnswer,
             body=LimitsChange,
             errors=(InvalidRequest,),
+            verb=Verb.OPERATE,
         )
         for method in ("PUT", "PATCH")
     ),
@@ -157,6 +160,7 @@ ROUTES: tuple[Route, ...] = (
         machine.start_monitoring,
         "Nothing: the machine is watched already",
         Done,
+        verb=Verb.READ,
     ),
-    _route("GET", "/api/me", machine.me, "Whom jobs belong to: the service's user", MeAnswer),
+    _route("GET", "/api/me", machine.me, "Whom jobs belong to: whoever asks", MeAnswer),
 )

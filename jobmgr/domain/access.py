@@ -1,0 +1,212 @@
+"""Who may do what: the one decision, for every door.
+
+A principal is whoever a request comes from. What it may do at all follows from its role and, if it showed an API token,
+from the token's scopes; with which jobs, from whose they are. A job that it may not see is to it as if there were none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from jobmgr.domain.job import Event, JobFilter
+from jobmgr.errors import AccessDenied, JobNotFound
+
+
+class Role(StrEnum):
+    """What a user is here for: to look at everything, to run jobs, or to look after the service."""
+
+    VIEWER = "viewer"
+    USER = "user"
+    ADMIN = "admin"
+
+
+class Scope(StrEnum):
+    """What an API token is good for, at most: it never gives what its user's role does not."""
+
+    READ = "read"
+    SUBMIT = "submit"
+    ADMIN = "admin"
+
+
+class Verb(StrEnum):
+    """What somebody may want to do.
+
+    `report` is to change what a job says of itself (name, description, tags, extended properties), `change` to cancel,
+    retry, hold, prioritise or delete it, `oversee` to see what everybody runs at schedulers, `operate` to change
+    queues, limits and sites, `govern` to change users and API tokens and to read what everybody did.
+    """
+
+    READ = "read"
+    SUBMIT = "submit"
+    REPORT = "report"
+    CHANGE = "change"
+    OVERSEE = "oversee"
+    OPERATE = "operate"
+    GOVERN = "govern"
+    SUBMIT_AS = "submit_as"
+
+
+class Owned(Protocol):
+    """A job, or its row."""
+
+    @property
+    def job_id(self) -> str:
+        """Its id."""
+
+    @property
+    def user(self) -> str:
+        """Whose it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Whoever asks. `mates` are the users who share a group with it, without itself.
+
+    Of an API token `token_id` is its name and `expires_at` when it ends; `job_id` is the job that it is bound to, if it
+    was made for one that runs.
+    """
+
+    name: str
+    role: Role
+    scopes: frozenset[Scope] = frozenset(Scope)
+    mates: frozenset[str] = frozenset()
+    job_id: str | None = None
+    token_id: str | None = None
+    expires_at: datetime | None = None
+
+    @classmethod
+    def owner(cls, name: str) -> Principal:
+        """The user of the service itself."""
+        return cls(name, Role.ADMIN)
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether all jobs are to be seen by it, whosever they are."""
+        return self.job_id is None and self.role in (Role.ADMIN, Role.VIEWER)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, and from where (an address, or `unix`), as it is kept of what they do."""
+
+    principal: Principal
+    origin: str
+
+
+_SCOPE: Mapping[Verb, Scope] = {
+    Verb.READ: Scope.READ,
+    Verb.OVERSEE: Scope.READ,
+    Verb.SUBMIT: Scope.SUBMIT,
+    Verb.REPORT: Scope.SUBMIT,
+    Verb.CHANGE: Scope.SUBMIT,
+    Verb.OPERATE: Scope.ADMIN,
+    Verb.GOVERN: Scope.ADMIN,
+    Verb.SUBMIT_AS: Scope.ADMIN,
+}
+_OF_ROLE: Mapping[Role, frozenset[Verb]] = {
+    Role.VIEWER: frozenset({Verb.READ, Verb.OVERSEE}),
+    Role.USER: frozenset({Verb.READ, Verb.SUBMIT, Verb.REPORT, Verb.CHANGE}),
+    Role.ADMIN: frozenset(Verb),
+}
+_OF_A_JOB = frozenset({Verb.READ, Verb.REPORT})
+
+
+def may(principal: Principal, verb: Verb, job: Owned | None = None) -> bool:
+    """Whether `principal` may do this: at all, or to `job`."""
+    if verb not in _OF_ROLE[principal.role] or _SCOPE[verb] not in principal.scopes:
+        return False
+    if principal.job_id is not None:
+        return verb in _OF_A_JOB and (job is None or job.job_id == principal.job_id)
+    if job is None or principal.role is Role.ADMIN or job.user == principal.name:
+        return True
+    return verb is Verb.READ and (principal.sees_all or job.user in principal.mates)
+
+
+def check(principal: Principal, verb: Verb, job: Owned | None = None) -> None:
+    """Raise AccessDenied unless `principal` may do this; JobNotFound for a job that it may not even see."""
+    if may(principal, verb, job):
+        return
+    if job is not None and not may(principal, Verb.READ, job):
+        raise JobNotFound(job.job_id)
+    raise AccessDenied(_reason(principal, verb, job))
+
+
+def _reason(principal: Principal, verb: Verb, job: Owned | None) -> str:
+    if verb not in _OF_ROLE[principal.role]:
+        able = ", ".join(role for role in Role if verb in _OF_ROLE[role])
+        return f"{principal.name} is here as {principal.role}; to {_SAID[verb]} takes the role {able}"
+    if _SCOPE[verb] not in principal.scopes:
+        return f"this API token lacks the scope {_SCOPE[verb]}, which it takes to {_SAID[verb]}"
+    if job is None:
+        return f"this API token is of job {principal.job_id}, and good for what that tells of itself only"
+    return f"job {job.job_id!r} is {job.user}'s: {principal.name} may look at it, and no more"
+
+
+_SAID: Mapping[Verb, str] = {
+    Verb.READ: "look at jobs",
+    Verb.OVERSEE: "see what everybody runs",
+    Verb.SUBMIT: "submit jobs",
+    Verb.REPORT: "change what a job says of itself",
+    Verb.CHANGE: "change jobs",
+    Verb.OPERATE: "change queues, limits and sites",
+    Verb.GOVERN: "change users and API tokens, and to read what everybody did",
+    Verb.SUBMIT_AS: "submit jobs in the name of others",
+}
+
+
+def sight(principal: Principal) -> frozenset[str] | None:
+    """The users whose jobs it sees; None: all."""
+    return None if principal.sees_all else principal.mates | {principal.name}
+
+
+def confined(principal: Principal, wanted: JobFilter) -> JobFilter:
+    """What `wanted` selects of the jobs that `principal` sees."""
+    seen = sight(principal)
+    if seen is None:
+        return wanted
+    if principal.job_id is not None:
+        is_wanted = wanted.ids is None or principal.job_id in wanted.ids
+        wanted = replace(wanted, ids=(principal.job_id,) if is_wanted else ())
+    if wanted.user is None and seen == {principal.name}:
+        # By one user there is an index.
+        return replace(wanted, user=principal.name)
+    return replace(wanted, users=seen)
+
+
+# What concerns everybody who runs jobs; other events without a job are for those who look after the service.
+_COMMON = frozenset({"limits_updated", "queue_updated", "site_updated", "site_removed"})
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """What somebody is told of all that happens: of everything, or of these users' jobs (None: of everybody's), or of
+    one job. Who hears alike is told alike.
+    """
+
+    everything: bool = False
+    users: frozenset[str] | None = None
+    job_id: str | None = None
+
+    @classmethod
+    def of(cls, principal: Principal) -> Hearing:
+        """That of `principal`, which may read."""
+        is_admin = principal.role is Role.ADMIN and principal.job_id is None
+        return cls(is_admin, sight(principal), principal.job_id)
+
+    def hears(self, event: Event) -> bool:
+        """Whether it is told of `event`."""
+        if self.everything:
+            return True
+        if self.job_id is not None:
+            return event.job_id == self.job_id
+        if event.job_id is None:
+            return event.kind in _COMMON
+        return self.users is None or event.user in self.users
+
+    def heard(self, events: Sequence[Event]) -> Sequence[Event]:
+        """Those of `events`; the very list if it is told of everything."""
+        return events if self.everything else [event for event in events if self.hears(event)]

@@ -1,0 +1,283 @@
+"""Two users and what each is to the other: on every route, in lists, events, streams and rooms."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+import socketio
+import sqlalchemy as sa
+
+from jobmgr.api.app import make_app
+from jobmgr.api.guard import Guard, own_uid
+from jobmgr.api.route import Route
+from jobmgr.api.routes import ROUTES
+from jobmgr.domain.access import Principal, Role, Scope, Verb, may
+from jobmgr.service import JobManager
+from jobmgr.store.tables import Event
+from tests.api.conftest import TOKEN, Answer, Api, serving
+
+PRINCIPALS = {
+    "ann": Principal("ann", Role.USER),
+    "ben": Principal("ben", Role.USER, mates=frozenset({"ann"})),
+    "zoe": Principal("zoe", Role.USER),
+    "viewer": Principal("viewer", Role.VIEWER),
+    "admin": Principal("root", Role.ADMIN),
+    "reader": Principal("ann", Role.ADMIN, frozenset({Scope.READ})),
+    "bound": Principal("ann", Role.USER, job_id="anns"),
+}
+# All others are to read, if they only tell something, or to change.
+VERBS = {
+    ("POST", "/api/v1/jobs"): Verb.SUBMIT,
+    ("POST", "/jobs/submit"): Verb.SUBMIT,
+    ("POST", "/api/submit"): Verb.SUBMIT,
+    ("PATCH", "/api/v1/jobs/{job_id}"): Verb.REPORT,
+    ("PATCH", "/api/v1/limits"): Verb.OPERATE,
+    ("PATCH", "/pool/limits"): Verb.OPERATE,
+    ("PUT", "/pool/limits"): Verb.OPERATE,
+    ("PATCH", "/api/v1/queues/{name}"): Verb.OPERATE,
+    ("PUT", "/api/v1/sites/{name}"): Verb.OPERATE,
+    ("PATCH", "/api/v1/sites/{name}"): Verb.OPERATE,
+    ("DELETE", "/api/v1/sites/{name}"): Verb.OPERATE,
+    ("POST", "/api/v1/sites/{name}/test"): Verb.OPERATE,
+    ("GET", "/api/v1/cluster/{name}/jobs"): Verb.OVERSEE,
+    ("POST", "/system/start_monitoring"): Verb.READ,
+    ("GET", "/healthz"): None,
+}
+OF_A_JOB = [route for route in ROUTES if "{job_id}" in route.path]
+BODIES: dict[tuple[str, str], Any] = {
+    ("PATCH", "/api/v1/jobs/{job_id}"): {"name": "other"},
+    ("POST", "/api/v1/jobs/{job_id}/priority"): {"priority": 5},
+    ("POST", "/jobs/{job_id}/priority"): {"priority": 5},
+}
+
+
+async def by_token(shown: str) -> Principal | None:
+    return PRINCIPALS.get(shown)
+
+
+def name_of(route: Route) -> str:
+    return f"{route.method} {route.path}"
+
+
+class House(Api):
+    """The service, asked by whoever is named."""
+
+    async def by(self, who: str, method: str, path: str, **options: Any) -> Answer:
+        headers = {"Authorization": f"Bearer {who}", **options.pop("headers", {})}
+        return await self.request(method, path, headers=headers, **options)
+
+    async def ask(self, who: str, route: Route, job_id: str) -> Answer:
+        path = route.path.replace("{job_id}", job_id).replace("{path:[\\s\\S]+}", "stdout")
+        body = BODIES.get((route.method, route.path))
+        return await self.by(who, route.method, path, **({} if body is None else {"json": body}))
+
+    async def submitted(self, who: str, **fields: Any) -> Answer:
+        return await self.by(who, "POST", "/api/v1/jobs", json={"command": ["true"], **fields})
+
+
+@pytest_asyncio.fixture
+async def house(manager: JobManager) -> AsyncIterator[House]:
+    guard = Guard(TOKEN, own_uid(), True, frozenset(), Principal.owner(manager.user), by_token)
+    async with serving(make_app(manager, guard)) as url, aiohttp.ClientSession() as session:
+        yield House(manager, url, session)
+
+
+@pytest_asyncio.fixture
+async def anns(house: House) -> House:
+    """With an ended job of hers that wrote something."""
+    assert (await house.submitted("ann", job_id="anns", name="her secret")).status == 201
+    await house.manager.wait("anns", 30)
+    return house
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=name_of)
+def test_what_a_route_takes(route: Route) -> None:
+    default = Verb.READ if route.method == "GET" else Verb.CHANGE
+    wanted = VERBS.get((route.method, route.path), default)
+    assert route.takes == wanted
+
+
+async def test_every_route_refuses_whom_it_must(house: House) -> None:
+    for who, principal in PRINCIPALS.items():
+        for route in ROUTES:
+            if route.takes is not None and not may(principal, route.takes):
+                answer = await house.ask(who, route, "anns")
+                assert answer.status == 403, (who, name_of(route), answer)
+                assert answer.json["code"] == "access_denied"
+    assert await house.count() == 0
+
+
+async def test_job_of_another_is_as_if_there_were_none(anns: House) -> None:
+    for route in OF_A_JOB:
+        refused = await anns.ask("zoe", route, "anns")
+        unknown = await anns.ask("zoe", route, "none")
+        assert refused.status == unknown.status, name_of(route)
+        assert refused.body.replace(b"anns", b"none") == unknown.body, name_of(route)
+        assert b"secret" not in refused.body
+    job = await anns.manager.get("anns")
+    assert (job.name, job.v, job.attempt) == ("her secret", 4, 1)
+
+
+async def test_mates_look_and_do_not_touch(anns: House) -> None:
+    for route in OF_A_JOB:
+        answer = await anns.ask("ben", route, "anns")
+        if route.method == "GET":
+            assert answer.status in (200, 404), name_of(route)
+            assert b"there is no job" not in answer.body, name_of(route)
+        elif route.path != "/api/cancel/{job_id}":
+            assert answer.json["code"] == "access_denied", name_of(route)
+    assert (await anns.manager.get("anns")).v == 4
+    assert (await anns.by("ben", "GET", "/api/v1/jobs/anns")).json["name"] == "her secret"
+
+
+async def test_lists_hold_what_is_seen(anns: House) -> None:
+    await anns.submitted("zoe", job_id="zoes", draft=True)
+    seen = {
+        "ann": {"anns"},
+        "ben": {"anns"},
+        "zoe": {"zoes"},
+        "viewer": {"anns", "zoes"},
+        "admin": {"anns", "zoes"},
+        "bound": {"anns"},
+    }
+    for who, ids in seen.items():
+        for query in ("", "?ids=anns,zoes", "?order=created", "?order=-priority", "?name=*", "?total=true"):
+            found = (await anns.by(who, "GET", f"/api/v1/jobs{query}")).json
+            assert {job["job_id"] for job in found["jobs"]} == ids, (who, query)
+            assert found["total"] in (None, len(ids))
+        for user in ("ann", "zoe"):
+            found = (await anns.by(who, "GET", f"/api/v1/jobs?user={user}&total=true")).json
+            wanted = ids & {f"{user}s"}
+            assert ({job["job_id"] for job in found["jobs"]}, found["total"]) == (wanted, len(wanted)), who
+        for path in ("/jobs", "/jobs?limit=10", "/api/jobs"):
+            assert {job["id"] for job in (await anns.by(who, "GET", path)).json} == ids, (who, path)
+        events = (await anns.by(who, "GET", "/api/v1/events")).json
+        assert {event["job_id"] for event in events["events"]} - {None} == ids
+    assert (await anns.by("zoe", "GET", "/api/me")).json["username"] == "zoe"
+
+
+async def test_pages_of_events_go_on_behind_those_of_others(anns: House) -> None:
+    await anns.submitted("zoe", job_id="zoes", draft=True)
+    seen: list[str] = []
+    after = "0"
+    while True:
+        page = (await anns.by("zoe", "GET", f"/api/v1/events?limit=1&after={after}")).json
+        seen += [event["job_id"] for event in page["events"] if event["job_id"]]
+        if page["next_after"] == f"{page['epoch']}:{page['seq']}":
+            break
+        after = page["next_after"]
+    assert seen == ["zoes"]
+
+
+@pytest.mark.parametrize("query", ["", "?job=zoes"])
+async def test_stream_tells_of_own_jobs(house: House, query: str) -> None:
+    await house.submitted("zoe", job_id="zoes", draft=True)
+    headers = {"Accept": "text/event-stream", "Authorization": "Bearer zoe"}
+    async with house.session.get(f"{house.url}/api/v1/events{query}", headers=headers) as response:
+        await response.content.readuntil(b"\n\n")
+        await house.submitted("ann", job_id="anns", draft=True)
+        await house.by("zoe", "POST", "/api/v1/jobs/zoes/cancel")
+        async with asyncio.timeout(30):
+            told = await response.content.readuntil(b"\n\n")
+    assert b"zoes" in told
+    assert b"anns" not in told
+    refused = await house.by("zoe", "GET", "/api/v1/events?job=anns", headers={"Accept": "text/event-stream"})
+    assert refused.status == 404
+
+
+class Client:
+    """A Socket.IO client that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.client = socketio.AsyncClient(reconnection=False)
+        self.told: list[tuple[str, Any]] = []
+        self.ended = asyncio.Event()
+        self.client.on("*", self._keep)
+
+    async def _keep(self, name: str, data: Any) -> None:
+        self.told.append((name, data))
+        if "zoes" in str(data) and "cancelled" in str(data):
+            self.ended.set()
+
+
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+@pytest.mark.parametrize("auth", [None, {"rooms": ["events"]}, {"rooms": ["job:zoes"]}])
+async def test_sockets_tell_of_own_jobs(house: House, transport: str, auth: Any) -> None:
+    await house.submitted("zoe", job_id="zoes", draft=True)
+    listener = Client()
+    headers = {"Authorization": "Bearer zoe"}
+    await listener.client.connect(house.url, headers=headers, transports=[transport], auth=auth)
+    refused = await listener.client.call("subscribe", {"rooms": ["job:none"]})
+    await house.submitted("ann", job_id="anns", draft=True)
+    foreign = await listener.client.call("subscribe", {"rooms": ["job:anns"]})
+    await house.by("ann", "POST", "/api/v1/jobs/anns/cancel")
+    await house.by("zoe", "POST", "/api/v1/jobs/zoes/cancel")
+    async with asyncio.timeout(30):
+        await listener.ended.wait()
+    await listener.client.disconnect()
+    assert "anns" not in str(listener.told)
+    assert str(foreign).replace("anns", "none") == str(refused)
+
+
+async def test_room_of_another_refuses_the_connection(anns: House) -> None:
+    client = socketio.AsyncClient(reconnection=False)
+    with pytest.raises(socketio.exceptions.ConnectionError):
+        await client.connect(anns.url, headers={"Authorization": "Bearer zoe"}, auth={"rooms": ["job:anns"]})
+
+
+async def test_only_admins_submit_for_others(house: House) -> None:
+    assert (await house.submitted("zoe", user="ann")).json["code"] == "access_denied"
+    bulk = {"jobs": [{"command": ["true"]}, {"command": ["true"], "user": "ann"}]}
+    assert (await house.by("zoe", "POST", "/api/v1/jobs", json=bulk)).status == 403
+    assert await house.count() == 0
+    assert (await house.submitted("zoe", user="zoe", draft=True)).status == 201
+    answer = await house.submitted("admin", user="ann", draft=True)
+    assert (await house.manager.get(answer.json["job_id"])).user == "ann"
+
+
+async def test_nobody_waits_for_a_job_of_another(anns: House) -> None:
+    refused = await anns.submitted("zoe", depends_on=[{"job_id": "anns"}])
+    unknown = await anns.submitted("zoe", depends_on=[{"job_id": "none"}])
+    assert (refused.status, unknown.status) == (422, 422)
+    assert refused.body.replace(b"anns", b"none") == unknown.body
+
+
+async def test_token_of_a_job_tells_of_that_job_only(anns: House) -> None:
+    await anns.submitted("ann", job_id="other", draft=True)
+    assert (await anns.by("bound", "PATCH", "/api/v1/jobs/anns", json={"tags": ["x"]})).status == 200
+    assert (await anns.by("bound", "PATCH", "/api/v1/jobs/other", json={"tags": ["x"]})).status == 404
+    # Its priority is not what a job says of itself.
+    assert (await anns.by("bound", "PATCH", "/api/v1/jobs/anns", json={"priority": 9})).status == 403
+    assert (await anns.by("bound", "POST", "/api/v1/jobs/anns/retry")).status == 403
+    assert (await anns.by("bound", "GET", "/api/v1/jobs/other")).status == 404
+
+
+async def test_token_that_is_shown_counts_also_for_the_own_user(house: House) -> None:
+    # It may be good for less than who shows it; one that is unknown is good for nothing.
+    assert (await house.by("viewer", "POST", "/api/v1/jobs", json={"command": ["true"]})).status == 403
+    answer = await house.by("nonsense", "GET", "/api/v1/jobs")
+    answer.problem(401, "token_unknown")
+
+
+async def test_events_keep_who_did_it_and_from_where(anns: House) -> None:
+    await anns.by("admin", "DELETE", "/api/v1/jobs/anns")
+    own = await anns.post("/api/v1/jobs", json={"command": ["true"], "draft": True})
+    assert own.status == 201
+
+    def read(connection: sa.Connection) -> list[tuple[Any, ...]]:
+        rows = connection.execute(sa.select(Event.kind, Event.user, Event.actor, Event.origin))
+        return [tuple(row) for row in rows if row.kind != "limits_updated"]
+
+    assert await anns.manager.database.read(read) == [
+        ("submitted", "ann", "ann", "127.0.0.1"),
+        ("claimed", "ann", None, None),
+        ("started", "ann", None, None),
+        ("completed", "ann", None, None),
+        ("deleted", "ann", "root", "127.0.0.1"),
+        ("submitted", anns.manager.user, anns.manager.user, "127.0.0.1"),
+    ]
