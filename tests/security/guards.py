@@ -1,0 +1,59 @@
+"""What attacks run into, and how to do without each: every attack is tried with its guard and without it.
+
+An attack is a test that asserts that it failed:
+
+    @rests_on(HOST)
+    async def test_a_page_with_a_rebound_name_is_turned_away(api: Api) -> None: ...
+
+`conftest.py` runs it twice, and in the second run the guard is taken away: there the attack has to succeed, which is
+an assertion of the test that does not hold. So an attack that was refused for another reason, or by chance, is found.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+MARK = "rests_on"
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """One guard: `place` is where it is looked up (`package.module.name` or `….Class.name`), `instead` stands there
+    while it is away."""
+
+    name: str
+    place: str
+    instead: object
+
+    def remove(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Take it away until the test is over. Raises AttributeError or ImportError if it is not there any more."""
+        monkeypatch.setattr(self.place, self.instead)
+
+
+def rests_on(*guards: Guard) -> pytest.MarkDecorator:
+    """The mark of an attack that succeeds without all of `guards`; several marks are tried one by one."""
+    assert guards
+    return getattr(pytest.mark, MARK)(*guards)  # type: ignore[no-any-return]
+
+
+def _same(text: str, *_rest: Any, **_named: Any) -> str:
+    """What cleans, quotes or checks a text, without doing so."""
+    return text
+
+
+def _nothing(*_arguments: Any, **_named: Any) -> None:
+    """What raises if something is wrong, without looking."""
+
+
+def _never(*_arguments: Any, **_named: Any) -> bool:
+    return False
+
+
+# --- The text that reaches shells and batch scripts.
+QUOTED_WORD = Guard("a quoted word", "jobmgr.dialects.quoting.word", _same)
+SHELL_NAMES = Guard("checked names of variables", "jobmgr.dialects.quoting._NAME", re.compile(r"(?s).*"))
+PLAIN_DIRECTIVE = Guard("plain directives", "jobmgr.dialects.quoting.directive", _same)

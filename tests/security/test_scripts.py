@@ -1,0 +1,87 @@
+"""What jobs say does not become what a shell or a scheduler reads as its own."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from jobmgr.dialects import holder
+from jobmgr.dialects.dialect import Order
+from jobmgr.dialects.registry import dialect
+from jobmgr.domain.resources import Resources
+from jobmgr.errors import InvalidRequest
+from jobmgr.executors import gate
+from tests.security.guards import PLAIN_DIRECTIVE, QUOTED_WORD, SHELL_NAMES, rests_on
+
+TOKEN = "0123456789abcdef"
+TRAPS = ("$(touch canary)", "`touch canary`", "x; touch canary", "x\ntouch canary", "' & touch canary; '")
+
+
+def run(here: Path, element: holder.Element) -> None:
+    """As a scheduler's node runs what was handed in, with `here` as its directory."""
+    gate.make_with_run(element.control, element.run, TOKEN)
+    script = holder.body(holder.describe(element), id_word="${TEST_ID-17}", restarts_word="0")
+    subprocess.run(["sh"], input=script.encode(), cwd=here, capture_output=True, check=False, timeout=60)
+
+
+def element(
+    here: Path, *command: str, env: dict[str, str] | None = None, cwd: str | None = None
+) -> holder.Element:
+    return holder.Element(
+        "lab", str(here / "control"), str(here / "run"), TOKEN, command, env=env or {}, cwd=cwd or str(here)
+    )
+
+
+@rests_on(QUOTED_WORD)
+@pytest.mark.parametrize("trap", TRAPS)
+def test_an_argument_is_no_command(tmp_path: Path, trap: str) -> None:
+    run(tmp_path, element(tmp_path, "true", trap))
+
+    assert not (tmp_path / "canary").exists()
+
+
+@rests_on(QUOTED_WORD)
+@pytest.mark.parametrize("trap", TRAPS)
+def test_a_value_of_the_environment_is_no_command(tmp_path: Path, trap: str) -> None:
+    run(tmp_path, element(tmp_path, "true", env={"A": trap}))
+
+    assert not (tmp_path / "canary").exists()
+
+
+@rests_on(QUOTED_WORD)
+@pytest.mark.parametrize("trap", TRAPS)
+def test_a_working_directory_is_no_command(tmp_path: Path, trap: str) -> None:
+    run(tmp_path, element(tmp_path, "true", cwd=f"{tmp_path}/{trap}"))
+
+    assert not (tmp_path / "canary").exists()
+
+
+@rests_on(SHELL_NAMES)
+def test_the_name_of_a_variable_is_no_command(tmp_path: Path) -> None:
+    try:
+        run(tmp_path, element(tmp_path, "true", env={"A=1; touch canary; B": "2"}))
+    except InvalidRequest as refused:
+        assert refused.field.startswith("env.")
+
+    assert not (tmp_path / "canary").exists()
+
+
+@rests_on(PLAIN_DIRECTIVE)
+@pytest.mark.parametrize("kind", ["slurm", "pbs"])
+def test_a_request_adds_no_directive(kind: str) -> None:
+    order = Order("jm-1", "true\n", "/dev/null", "/dev/null", "/")
+    plain = dialect(kind).script(order).count("\n#")
+    try:
+        script = dialect(kind).script(_asking(order, "long\n#SBATCH --uid=0\n#PBS -u root"))
+    except InvalidRequest as refused:
+        assert refused.field == "resources.account"
+    else:
+        assert script.count("\n#") <= plain + 1
+
+
+def _asking(order: Order, account: str) -> Order:
+    return Order(
+        order.name, order.body, order.stdout, order.stderr, order.cwd, resources=Resources(account=account)
+    )
