@@ -57,3 +57,18 @@ def _never(*_arguments: Any, **_named: Any) -> bool:
 QUOTED_WORD = Guard("a quoted word", "jobmgr.dialects.quoting.word", _same)
 SHELL_NAMES = Guard("checked names of variables", "jobmgr.dialects.quoting._NAME", re.compile(r"(?s).*"))
 PLAIN_DIRECTIVE = Guard("plain directives", "jobmgr.dialects.quoting.directive", _same)
+
+
+async def _always(*_arguments: Any) -> bool:
+    return True
+
+
+def _everything(*_arguments: Any, **_named: Any) -> bool:
+    return True
+
+
+# --- Who may do what.
+OWN_USER = Guard("whose a loopback connection is", "jobmgr.api.guard.Guard._is_own_user", _always)
+ONE_DECISION = Guard("the one decision", "jobmgr.domain.access.may", _everything)
+CONFINED_LISTS = Guard("confined lists", "jobmgr.domain.access.sight", _nothing)
+CONFINED_EVENTS = Guard("confined events", "jobmgr.domain.access.Hearing.hears", _everything)

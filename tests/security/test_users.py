@@ -1,0 +1,97 @@
+"""What one user tries with the jobs of another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest_asyncio
+
+from jobmgr.api.app import make_app
+from jobmgr.api.guard import Guard, own_uid
+from jobmgr.domain.access import Principal
+from jobmgr.service import JobManager
+from tests.api.conftest import TOKEN, Answer, serving
+from tests.api.test_access import OF_A_JOB, Client, House, by_token
+from tests.security.guards import CONFINED_EVENTS, CONFINED_LISTS, ONE_DECISION, rests_on
+
+
+@pytest_asyncio.fixture
+async def house(manager: JobManager) -> AsyncIterator[House]:
+    guard = Guard(TOKEN, own_uid(), True, frozenset(), Principal.owner(manager.user), by_token)
+    async with serving(make_app(manager, guard)) as url, aiohttp.ClientSession() as session:
+        found = House(manager, url, session)
+        await found.submitted("ann", job_id="anns", name="her secret", draft=True)
+        yield found
+
+
+def told(answer: Answer) -> bool:
+    return b"secret" in answer.body or b'"anns"' in answer.body
+
+
+@rests_on(ONE_DECISION)
+async def test_job_is_neither_read_nor_changed(house: House) -> None:
+    for route in OF_A_JOB:
+        answer = await house.ask("zoe", route, "anns")
+        assert not told(answer) or b"there is no job" in answer.body, route
+    assert (await house.manager.get("anns")).v == 1
+
+
+@rests_on(CONFINED_LISTS)
+async def test_lists_do_not_hold_it(house: House) -> None:
+    for path in ("/api/v1/jobs", "/api/v1/jobs?user=ann", "/api/v1/jobs?ids=anns", "/jobs", "/api/jobs"):
+        assert not told(await house.by("zoe", "GET", path)), path
+
+
+@rests_on(CONFINED_EVENTS)
+async def test_events_do_not_tell_of_it(house: House) -> None:
+    assert not told(await house.by("zoe", "GET", "/api/v1/events"))
+
+
+@rests_on(CONFINED_EVENTS)
+async def test_stream_does_not_tell_of_it(house: House) -> None:
+    headers = {"Accept": "text/event-stream", "Authorization": "Bearer zoe"}
+    await house.submitted("zoe", job_id="zoes", draft=True)
+    async with house.session.get(f"{house.url}/api/v1/events", headers=headers) as response:
+        await response.content.readuntil(b"\n\n")
+        await house.by("ann", "POST", "/api/v1/jobs/anns/cancel")
+        await house.by("zoe", "POST", "/api/v1/jobs/zoes/cancel")
+        async with asyncio.timeout(30):
+            first = await response.content.readuntil(b"\n\n")
+
+    assert b"anns" not in first
+
+
+@rests_on(CONFINED_EVENTS)
+async def test_socket_does_not_tell_of_it(house: House) -> None:
+    await house.submitted("zoe", job_id="zoes", draft=True)
+    client = Client()
+    await client.client.connect(
+        house.url, headers={"Authorization": "Bearer zoe"}, auth={"rooms": ["events"]}
+    )
+    await house.by("ann", "POST", "/api/v1/jobs/anns/cancel")
+    await house.by("zoe", "POST", "/api/v1/jobs/zoes/cancel")
+    async with asyncio.timeout(30):
+        await client.ended.wait()
+    await client.client.disconnect()
+
+    assert "anns" not in str(client.told)
+
+
+@rests_on(ONE_DECISION)
+async def test_nobody_becomes_another_by_saying_so(house: House) -> None:
+    jobs: list[Any] = [{"command": ["true"], "user": "ann"}, {"command": ["true"], "user": "root"}]
+    for job in jobs:
+        assert (await house.by("zoe", "POST", "/api/v1/jobs", json=job)).status == 403
+
+
+@rests_on(ONE_DECISION)
+async def test_user_does_not_look_after_the_service(house: House) -> None:
+    for method, path, body in (
+        ("PATCH", "/api/v1/limits", {"max_concurrent_jobs": 1}),
+        ("PATCH", "/pool/limits", {"max_concurrent_jobs": 1}),
+        ("PATCH", "/api/v1/queues/default", {"paused": True}),
+    ):
+        assert (await house.by("zoe", method, path, json=body)).status == 403
