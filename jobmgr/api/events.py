@@ -30,8 +30,8 @@ async def events(request: web.Request, query: EventsQuery) -> web.StreamResponse
     after = await parse_position(query.after, manager)
     if query.job is not None:
         return await _page_of_job(request, query.job, after, query.limit)
-    found, last = await manager.event_page(after, query.limit)
-    return await _page(request, found, after, last)
+    found, last_seq = await manager.event_page(after, query.limit)
+    return await _page(request, found, after, last_seq)
 
 
 async def job_events(request: web.Request, query: JobEventsQuery) -> web.StreamResponse:

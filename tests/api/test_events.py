@@ -17,10 +17,12 @@ from jobmgr.api.app import make_app
 from jobmgr.api.guard import Guard, own_uid
 from jobmgr.api.server import Server
 from jobmgr.api.stream import MAX_TEXTS, Streams
+from jobmgr.domain.access import Hearing
 from jobmgr.domain.job import Event
 from jobmgr.service import JobManager
 from tests.api.conftest import OWNER, TIMEOUT_S, TOKEN, Api, eventually, serving
 
+EVERYTHING = Hearing(everything=True)
 STREAM = {"Accept": "text/event-stream"}
 DRAFT = {"command": ["true"], "draft": True}
 
@@ -229,12 +231,14 @@ async def test_client_that_hangs_up_leaves_nothing_behind(manager: JobManager) -
 def test_batch_is_encoded_once_for_all_who_follow() -> None:
     streams = Streams()
     events = [Event(seq, datetime.now(UTC), "queued", "a", "u", 1, {}) for seq in range(MAX_TEXTS + 2)]
-    made = [streams.text(events[seq : seq + 2], "x") for seq in range(MAX_TEXTS + 1)]
+    made = [streams.text(events[seq : seq + 2], "x", EVERYTHING) for seq in range(MAX_TEXTS + 1)]
 
-    assert streams.text(events[-2:], "x") is made[-1]
-    assert streams.text(events[-2:], "y") is not made[-1]
-    assert streams.text(events[-2:-1], "x") != made[-1]
-    assert streams.text(events[:2], "x") is not made[0]
+    assert streams.text(events[-2:], "x", EVERYTHING) is made[-1]
+    assert streams.text(events[-2:], "y", EVERYTHING) is not made[-1]
+    assert streams.text(events[-2:-1], "x", EVERYTHING) != made[-1]
+    assert streams.text(events[:2], "x", EVERYTHING) is not made[0]
+    # Who hears otherwise is told something else of the same batch.
+    assert streams.text(events[-2:], "x", Hearing(users=frozenset({"other"}))) == b""
 
 
 async def test_followers_are_given_the_same_batch(api: Api) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 
 import sqlalchemy as sa
 
+from jobmgr.domain.access import Caller
 from jobmgr.domain.job import Event as EventView
 from jobmgr.domain.job import EventPosition, When
 from jobmgr.domain.once import Once
@@ -67,12 +68,16 @@ class Forgetful(Database):
     loses_next: Loss = ""
 
     async def write_all(
-        self, batch: Batch[Item, Result], items: Sequence[Item], once: Once | None = None
+        self,
+        batch: Batch[Item, Result],
+        items: Sequence[Item],
+        once: Once | None = None,
+        caller: Caller | None = None,
     ) -> list[Result]:
         loss, self.loses_next = self.loses_next, ""
         if loss == "question":
             raise StoreUnavailable("the connection was lost")
-        answers = await super().write_all(batch, items, once)
+        answers = await super().write_all(batch, items, once, caller)
         if loss == "answer":
             raise StoreUnavailable("the connection was lost during COMMIT")
         return answers
