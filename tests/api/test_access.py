@@ -73,6 +73,7 @@ class House(Api):
 
     async def ask(self, who: str, route: Route, job_id: str) -> Answer:
         path = route.path.replace("{job_id}", job_id).replace("{path:[\\s\\S]+}", "stdout")
+        path = path.replace("{name}", "name")
         body = BODIES.get((route.method, route.path))
         return await self.by(who, route.method, path, **({} if body is None else {"json": body}))
 
