@@ -345,6 +345,16 @@ class AddressUnavailable(JobmgrError):
     code = "address_unavailable"
 
 
+class UnsafeFile(JobmgrError):
+    """A file with a secret is not one that only its owner can have written and read; a person has to look."""
+
+    code = "unsafe_file"
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path} {reason}; delete it, and the next start makes a new one")
+        self.path = path
+
+
 class SiteError(JobmgrError):
     """Something at a site, reached over `host`."""
 

@@ -19,6 +19,7 @@ from typing import Literal, Self
 import msgspec
 
 from jobmgr import settings as settings_module
+from jobmgr.api import owner_token
 from jobmgr.api.guard import own_uid
 from jobmgr.api.server import Server
 from jobmgr.dialects import registry as dialects
@@ -367,7 +368,7 @@ async def serving(
 ) -> AsyncIterator[JobManager]:
     """A service in this loop: it runs jobs, and answers at its `url`, until the context is left.
 
-    Raises what `JobManager.start` raises, and AddressUnavailable.
+    Raises what `JobManager.start` raises, UnsafeFile, and AddressUnavailable.
     """
     manager = JobManager(
         settings=settings,
@@ -375,8 +376,9 @@ async def serving(
         first_limits=first_limits,
         descriptor_limit=descriptor_limit,
     )
+    token = settings.token or owner_token.read(settings.token_file)
     async with manager:
-        server = Server(manager, host=settings.host, port=settings.port, token=_owner_token(settings))
+        server = Server(manager, host=settings.host, port=settings.port, token=token)
         async with server:
             with manager.answering(server.url), _service_file(settings, server.url):
                 yield manager
@@ -393,19 +395,6 @@ async def _drain(manager: JobManager) -> None:
     async with asyncio.TaskGroup() as group:
         draining = group.create_task(manager.dispatcher.drain())
         _on_signal(draining.cancel)
-
-
-def _owner_token(settings: Settings) -> str:
-    """The token of the service's owner: made at the first start, readable by nobody else."""
-    if settings.token:
-        return settings.token
-    path = settings.token_file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(32))
-    return path.read_text().strip()
 
 
 @contextlib.contextmanager

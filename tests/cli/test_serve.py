@@ -335,3 +335,14 @@ def test_a_demo_that_is_kept_can_be_looked_at(commands: Commands) -> None:
         assert len(Commands(home).run("ls", "--ids").out.split()) == 60
     finally:
         os.kill(left["pid"], 15)
+
+
+def test_service_does_not_start_with_a_token_that_others_may_know(commands: Commands) -> None:
+    (commands.home / "token").write_text("s3cret")
+    (commands.home / "token").chmod(0o644)
+
+    done = commands.run("serve", "--port", "0")
+
+    assert (done.code, done.out) == (4, "")
+    assert "chmod 600" in done.err
+    assert "s3cret" not in done.err
