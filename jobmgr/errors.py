@@ -99,6 +99,26 @@ class SiteNotFound(NotFound):
         self.site = site
 
 
+class UserNotFound(NotFound):
+    """No user has this name."""
+
+    code = "user_not_found"
+
+    def __init__(self, user: str) -> None:
+        super().__init__(f"there is no user {user!r}; `jobmgr user add {user}` makes one")
+        self.user = user
+
+
+class ApiTokenNotFound(NotFound):
+    """No API token has this id, or it is somebody else's."""
+
+    code = "api_token_not_found"
+
+    def __init__(self, token_id: str) -> None:
+        super().__init__(f"there is no API token {token_id!r}; see `jobmgr token ls`")
+        self.token_id = token_id
+
+
 class FileMissing(NotFound):
     """The job has no such file (yet)."""
 

@@ -288,6 +288,10 @@ class Event(Base):
     )
 
 
+# The audit in its order. What a page of it is filtered by stands in the index, so that it need not look at each event.
+_partial("ix_events_audit", Event.at, Event.seq, Event.actor, Event.kind, where="actor IS NOT NULL")
+
+
 class Queue(Base):
     """A queue with its limit and its tallies, which every change of a job's status moves along."""
 
@@ -362,6 +366,37 @@ class Idempotency(Base):
     created_at: Mapped[datetime] = mapped_column(Moment)
 
     __table_args__ = (sa.UniqueConstraint("user", "key"), sa.Index(None, "created_at"))
+
+
+class User(Base):
+    """Somebody whom an admin made known, by the name that their jobs carry."""
+
+    __tablename__ = "users"
+
+    name: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    role: Mapped[str] = mapped_column(sa.Text)
+    groups: Mapped[list[str]] = mapped_column(sa.JSON)
+    disabled: Mapped[bool] = mapped_column(sa.Boolean)
+    created_at: Mapped[datetime] = mapped_column(Moment)
+
+
+class ApiToken(Base):
+    """An API token: `hash` is all that is stored of its secret. The other fields say whose it is, and how long."""
+
+    __tablename__ = "api_tokens"
+
+    id: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    user: Mapped[str] = mapped_column(sa.ForeignKey("users.name", ondelete="CASCADE"))
+    hash: Mapped[str] = mapped_column(sa.Text)
+    label: Mapped[str] = mapped_column(sa.Text)
+    scopes: Mapped[list[str]] = mapped_column(sa.JSON)
+    created_at: Mapped[datetime] = mapped_column(Moment)
+    created_by: Mapped[str] = mapped_column(sa.Text)
+    expires_at: Mapped[datetime | None] = mapped_column(Moment)
+    revoked_at: Mapped[datetime | None] = mapped_column(Moment)
+    last_used_at: Mapped[datetime | None] = mapped_column(Moment)
+
+    __table_args__ = (sa.UniqueConstraint("hash"),)
 
 
 class Installation(Base):

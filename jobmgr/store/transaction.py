@@ -32,7 +32,7 @@ def about_row(row: Any, version: int) -> dict[str, Any]:
 
 class Topic(StrEnum):
     """What a commit may have changed for those who wait: queued work, a due time, a wish, a site, whose an attempt is,
-    any event.
+    who a user or an API token is, any event.
     """
 
     WORK = "work"
@@ -40,6 +40,7 @@ class Topic(StrEnum):
     WISH = "wish"
     SITE = "site"
     OWNER = "owner"
+    IDENTITY = "identity"
     EVENT = "event"
 
 

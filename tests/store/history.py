@@ -34,8 +34,9 @@ def fill(tx: Transaction, _: object) -> list[None]:
     tx.connection.execute(sa.insert(Spec), [_spec(row["id"]) for row in rows])
     tried = [row for row in rows if row["status"] in (Status.COMPLETED, Status.RUNNING)]
     tx.connection.execute(sa.insert(Attempt), [_attempt(row) for row in tried])
-    for _number in range(EVENTS_PER_JOB):
-        tx.connection.execute(sa.insert(Event), [_event(row) for row in rows])
+    # The first one somebody asked for, the others are the service's own.
+    for number in range(EVENTS_PER_JOB):
+        tx.connection.execute(sa.insert(Event), [_event(row, is_asked=number == 0) for row in rows])
     tags = [{"job": row["id"], "tag": f"tag-{row['id'] % 500}"} for row in rows[::3]]
     tx.connection.execute(sa.insert(JobTag), tags)
     tx.connection.execute(sa.insert(Dependency), list(_dependencies()))
@@ -128,9 +129,17 @@ def _attempt(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _event(row: dict[str, Any]) -> dict[str, Any]:
+def _event(row: dict[str, Any], *, is_asked: bool) -> dict[str, Any]:
     about = {"job": row["id"], "job_id": row["job_id"], "user": row["user"]}
-    return {"at": _AT, "kind": "submitted", **about, "v": 1, "data": {}}
+    actor = row["user"] if is_asked else None
+    return {
+        "at": _AT + timedelta(seconds=row["id"]),
+        "kind": "submitted",
+        **about,
+        "v": 1,
+        "data": {},
+        "actor": actor,
+    }
 
 
 def _dependencies() -> Iterator[dict[str, Any]]:

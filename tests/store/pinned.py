@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from jobmgr.dispatch.admission import choose
+from jobmgr.domain.audit import AuditFilter
 from jobmgr.domain.job import EventPosition
 from jobmgr.domain.once import Once
 from jobmgr.domain.outcome import End, Outcome
 from jobmgr.domain.status import Status
 from jobmgr.store import (
     attempts,
+    audit,
     claims,
     dependencies,
     dispatchers,
@@ -42,6 +44,8 @@ _RUNNING = f"j{history.FIRST_LIVE}"
 _QUEUED = f"j{history.ENDED + 2}"
 _NOW = datetime(2026, 2, 1, tzinfo=UTC)
 _ME = "user-1"
+_OF_ONE_USER = AuditFilter(actor=_ME, kind="submitted", since=datetime(2026, 1, 1, tzinfo=UTC), until=_NOW)
+_FAR_BACK = "2026-01-01T04:00:00.000000Z_14400"
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +221,19 @@ PINNED = (
     Pinned("events that follow", lambda tx: events.tail(tx.connection, 10, 2000)),
     Pinned(
         "events of a job", lambda tx: events.of_job(tx.connection, 17, 0, 100), "ix_events_job", _ONE_JOBS
+    ),
+    # Who did what
+    Pinned(
+        "audit, its first page",
+        lambda tx: audit.page(tx.connection, AuditFilter(), 100, None),
+        "ix_events_audit",
+        # From its end. Other filters search in the index, and do not look at the events.
+        walks="ix_events_audit",
+    ),
+    Pinned(
+        "audit, a page of what one user did",
+        lambda tx: audit.page(tx.connection, _OF_ONE_USER, 100, _FAR_BACK),
+        "ix_events_audit",
     ),
     # Changes that are made once
     Pinned("requests asked again", _repeat_requests, _KEY),
