@@ -37,6 +37,7 @@ from jobmgr.executors.protocol import Report
 from jobmgr.hfss.program import Programs
 from jobmgr.manager.core import Parts
 from jobmgr.manager.feed import Feed
+from jobmgr.manager.identity import Identity
 from jobmgr.manager.manager import Manager
 from jobmgr.monitor import ResourceMonitor, machine
 from jobmgr.settings import Settings
@@ -157,6 +158,8 @@ class JobManager(Manager):
                 database, identity, admission, monitor, settings.cancel_grace_s, executor, self._foreign
             )
             feed = Feed(database)
+            user = _user_name()
+            callers = Identity(database, user)
             here = LocalTransport(os.environ)
             stack.push_async_callback(here.close)
             programs = Programs.of(settings.hfss_programs, own_uid())
@@ -164,10 +167,11 @@ class JobManager(Manager):
                 database,
                 dispatcher,
                 feed,
+                callers,
                 runs,
                 identity.host,
                 self._limits_name,
-                _user_name(),
+                user,
                 here,
                 _transport,
                 monitor,
@@ -175,8 +179,9 @@ class JobManager(Manager):
             )
             stack.push_async_callback(self.parts.recall.close)
             database.on_commit(feed.notice)
+            database.on_commit(callers.notice)
             await stack.enter_async_context(
-                _background(feed.run, lambda: database.notice_others(settings.poll_s))
+                _background(feed.run, callers.run, lambda: database.notice_others(settings.poll_s))
             )
             try:
                 await dispatcher.start()

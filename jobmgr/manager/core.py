@@ -14,6 +14,7 @@ from jobmgr.domain.once import Once
 from jobmgr.domain.site import Site
 from jobmgr.hfss.program import Programs
 from jobmgr.manager.feed import Feed
+from jobmgr.manager.identity import Identity
 from jobmgr.manager.reading import Readings
 from jobmgr.manager.recall import Recall
 from jobmgr.monitor import ResourceMonitor
@@ -35,6 +36,7 @@ class Parts:
     database: Database
     dispatcher: Dispatcher
     feed: Feed
+    identity: Identity
     runs: Path
     service: str
     limits_name: str
@@ -77,6 +79,11 @@ class Core:
         return self.parts.feed
 
     @property
+    def identity(self) -> Identity:
+        """Who shows which API token."""
+        return self.parts.identity
+
+    @property
     def programs(self) -> Programs:
         """Which programs clients may name as ansysedt."""
         return self.parts.programs
@@ -90,6 +97,16 @@ class Core:
     def hearing(self) -> Hearing:
         """What whoever asks is told of all that happens."""
         return Hearing(everything=True) if self.caller is None else Hearing.of(self.caller.principal)
+
+    async def is_current(self) -> bool:
+        """Whether who asked may go on listening: still known by the same API token, in the same role and groups.
+
+        Raises StoreUnavailable if that may be otherwise by now and cannot be read.
+        """
+        if self.caller is None:
+            return True
+        await self.identity.refresh()
+        return self.identity.is_current(self.caller.principal)
 
     def _check(self, job: Owned) -> None:
         """Raise JobNotFound for a job that whoever asks may not see."""

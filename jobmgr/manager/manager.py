@@ -8,10 +8,13 @@ from jobmgr.manager.jobs import Jobs
 from jobmgr.manager.progress import Progresses
 from jobmgr.manager.queues import Queues
 from jobmgr.manager.sites import Sites
+from jobmgr.manager.users import Users
 
 
-class Manager(Jobs, Queues, Sites, Progresses):
-    """What front doors hold: the verbs on jobs, their files, queues, limits, sites, their clusters, and simulations."""
+class Manager(Jobs, Queues, Sites, Progresses, Users):
+    """What front doors hold: the verbs on jobs, their files, queues, limits, sites, their clusters, simulations, and
+    users.
+    """
 
     def under(self, once: Once) -> Manager:
         """The same verbs, of which one is called: its change is made once, and answered alike when asked for again.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
+from jobmgr.domain.access import Role, Scope
 from jobmgr.domain.job import MAX_LISTED_IDS, MIN_ID_PREFIX
 from jobmgr.domain.site import MAX_SUBMITTED
 from jobmgr.domain.status import Status
+from jobmgr.domain.user import LASTS
 from jobmgr.wire.submission import JobSubmission, Name, Priority, ResourcesAsked
 
 MAX_BULK_JOBS = 100_000
@@ -178,6 +181,69 @@ class ClusterJobsQuery(Struct, forbid_unknown_fields=True):
     cursor: Annotated[str, Meta(max_length=1024, description="`next_cursor` of the page before")] | None = (
         None
     )
+
+
+Groups = Annotated[
+    list[Annotated[str, Meta(min_length=1, max_length=128)]],
+    Meta(max_length=100, description="who shares one sees the other's jobs"),
+]
+
+
+class UserAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A user."""
+
+    role: Annotated[
+        Role,
+        Meta(description="viewer: sees all; user: has jobs, sees those of own groups; admin: may do all"),
+    ] = Role.USER
+    groups: Groups = []
+    disabled: Annotated[bool, Meta(description="let in no more, and all API tokens revoked")] = False
+
+
+class UserChange(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """What may change on a user; fields left out stay."""
+
+    role: Role | UnsetType = UNSET
+    groups: Groups | UnsetType = UNSET
+    disabled: bool | UnsetType = UNSET
+
+
+class TokenAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """An API token to make."""
+
+    user: Annotated[str, Meta(max_length=128, description="whose; one's own unless given")] | None = None
+    label: Annotated[str, Meta(max_length=200, description="what it is for")] = ""
+    scopes: Annotated[
+        list[Scope],
+        Meta(max_length=3, description="what it may do; all that the user's role allows unless given"),
+    ] = []
+    expires: Annotated[
+        str, Meta(max_length=64, description="how long it is valid (90d, 12h), until when, or `never`")
+    ] = LASTS
+
+
+class TokensQuery(Struct, forbid_unknown_fields=True):
+    """Whose API tokens to list: all that the caller may see unless given."""
+
+    user: Annotated[str, Meta(max_length=128)] | None = None
+
+
+Time = Annotated[datetime, Meta(tz=True, description="with its time zone: 2026-01-31T18:00:00Z")]
+
+
+class AuditQuery(Struct, forbid_unknown_fields=True):
+    """Which entries of the audit to read, newest first; `since` is included, `until` is not."""
+
+    actor: Annotated[str, Meta(max_length=1024, description="who did it")] | None = None
+    kind: Annotated[str, Meta(max_length=64, description="what happened: cancelled, user_added")] | None = (
+        None
+    )
+    job: Annotated[str, Meta(max_length=128, description="to which job, by its id")] | None = None
+    since: Time | None = None
+    until: Time | None = None
+    limit: PageSize = 100
+    cursor: Annotated[str, Meta(max_length=128, description="`next_cursor` of the page before")] | None = None
+    format: Annotated[Literal["json", "csv"], Meta(description="csv: as with `Accept: text/csv`")] = "json"
 
 
 class NoQuery(Struct, forbid_unknown_fields=True):
