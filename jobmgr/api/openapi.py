@@ -31,6 +31,7 @@ all or of these jobs, in batches. A subscription is acknowledged with `{"rooms",
 _PATH_PARAMETERS: Mapping[str, dict[str, Any]] = {
     "job_id": {"type": "string", "pattern": JOB_ID},
     "name": {"type": "string", "minLength": 1, "maxLength": 128},
+    "token_id": {"type": "string", "minLength": 1, "maxLength": 128},
     "path": {"type": "string", "description": "relative to the run directory"},
 }
 _KEY_PARAMETER: dict[str, Any] = {
@@ -140,6 +141,8 @@ def _responses(route: Route) -> dict[str, Any]:
         good["content"] = {
             JSON_TYPE: {"schema": {"type": "array", "items": schema} if route.is_array else schema}
         }
+        if route.has_csv:
+            good["content"]["text/csv"] = {"schema": {"type": "string"}}
         if route.streams:
             good["content"]["text/event-stream"] = {"schema": {"type": "string"}}
     responses = {str(route.status): good}

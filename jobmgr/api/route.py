@@ -32,7 +32,8 @@ class Route:
     for an answer without a body; `is_array` says that there may be many, `may_be_empty` that there
     may be nothing to tell yet (204). `errors` are those of this route beside what
     every route may answer, told in its `manner`. `verb` is what whoever asks must be allowed to do: unless it is given,
-    to read or to change; nothing at all where it `is_open`.
+    to read or to change; nothing at all where it `is_open` to whoever is let in. `has_csv` says that it may also be
+    asked for as CSV.
     """
 
     method: str
@@ -49,6 +50,7 @@ class Route:
     is_open: bool = False
     streams: bool = False
     is_array: bool = False
+    has_csv: bool = False
     may_be_empty: bool = False
     manner: Manner = PROBLEMS
 

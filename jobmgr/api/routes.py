@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from jobmgr.api import cluster, documents, events, health, jobs, logs, queues, sites
+from jobmgr.api import cluster, documents, events, health, jobs, logs, queues, sites, users
 from jobmgr.api.pyedb import routes as pyedb
 from jobmgr.api.route import Route
 from jobmgr.domain.access import Verb
 from jobmgr.errors import (
+    AccessDenied,
+    ApiTokenNotFound,
     ClusterUnavailable,
     Conflict,
     EventsGone,
@@ -23,11 +25,14 @@ from jobmgr.errors import (
     SiteSilent,
     SiteUnreachable,
     StoreUnavailable,
+    UserNotFound,
 )
 from jobmgr.manager.manager import Manager
 from jobmgr.wire.answers import (
     AttemptsAnswer,
+    AuditAnswer,
     BulkAnswer,
+    CallerAnswer,
     ClusterAnswer,
     ClusterJobsAnswer,
     ClustersAnswer,
@@ -37,6 +42,7 @@ from jobmgr.wire.answers import (
     JobAnswer,
     JobsAnswer,
     LimitsAnswer,
+    MadeTokenAnswer,
     NodesAnswer,
     PartitionsAnswer,
     ProgressAnswer,
@@ -46,11 +52,16 @@ from jobmgr.wire.answers import (
     SitesAnswer,
     SpecAnswer,
     SubmittedAnswer,
+    TokenAnswer,
+    TokensAnswer,
     TrialAnswer,
+    UserAnswer,
+    UsersAnswer,
     WhyAnswer,
 )
 from jobmgr.wire.requests import (
     AttemptQuery,
+    AuditQuery,
     BulkSubmission,
     ClusterJobsQuery,
     EventsQuery,
@@ -63,6 +74,10 @@ from jobmgr.wire.requests import (
     RetryQuery,
     SiteAsked,
     SiteChange,
+    TokenAsked,
+    TokensQuery,
+    UserAsked,
+    UserChange,
 )
 from jobmgr.wire.submission import JobChange, JobSubmission
 
@@ -344,6 +359,85 @@ _CLUSTERS = (
     ),
 )
 
+_USER = "/api/v1/users/{name}"
+
+_USERS = (
+    Route("GET", "/api/v1/me", users.me, "Who asks, and what they may do", CallerAnswer, is_open=True),
+    Route("GET", "/api/v1/users", users.users, "All users", UsersAnswer, verb=Verb.GOVERN),
+    Route("GET", _USER, users.get, "One user", UserAnswer, errors=(UserNotFound,), verb=Verb.GOVERN),
+    Route(
+        "PUT",
+        _USER,
+        users.put,
+        "Make a user, or change one to this",
+        UserAnswer,
+        body=UserAsked,
+        errors=(InvalidRequest, Conflict),
+        verb=Verb.GOVERN,
+    ),
+    Route(
+        "PATCH",
+        _USER,
+        users.change,
+        "Change a user; who is disabled is let in no more, and loses all API tokens",
+        UserAnswer,
+        body=UserChange,
+        errors=(InvalidRequest, UserNotFound, Conflict),
+        verb=Verb.GOVERN,
+    ),
+    Route(
+        "DELETE",
+        _USER,
+        users.remove,
+        "Forget a user without jobs, and all their API tokens",
+        None,
+        status=204,
+        errors=(UserNotFound, Conflict),
+        verb=Verb.GOVERN,
+    ),
+    Route(
+        "GET",
+        "/api/v1/tokens",
+        users.tokens,
+        "API tokens, newest first: all, or one's own for who is no admin",
+        TokensAnswer,
+        query=TokensQuery,
+        errors=(InvalidRequest, AccessDenied),
+        is_open=True,
+    ),
+    Route(
+        "POST",
+        "/api/v1/tokens",
+        users.make_token,
+        "Make an API token; what its user is to show is told this once",
+        MadeTokenAnswer,
+        status=201,
+        body=TokenAsked,
+        errors=(InvalidRequest, UserNotFound, Conflict),
+        verb=Verb.GOVERN,
+    ),
+    Route(
+        "DELETE",
+        "/api/v1/tokens/{token_id}",
+        users.revoke_token,
+        "Revoke an API token, from the next request on; one's own for who is no admin",
+        TokenAnswer,
+        errors=(AccessDenied, ApiTokenNotFound),
+        is_open=True,
+    ),
+    Route(
+        "GET",
+        "/api/v1/reports/audit",
+        users.audit,
+        "Who did what, when, from where; with `Accept: text/csv` as CSV, `X-Next-Cursor` being its `next_cursor`",
+        AuditAnswer,
+        query=AuditQuery,
+        errors=(InvalidRequest,),
+        verb=Verb.GOVERN,
+        has_csv=True,
+    ),
+)
+
 _SERVICE = (
     Route(
         "GET",
@@ -372,6 +466,7 @@ ROUTES: tuple[Route, ...] = (
     *_SITES,
     *_CLUSTERS,
     *_LIMITS,
+    *_USERS,
     *pyedb.ROUTES,
     *_SERVICE,
 )

@@ -149,6 +149,9 @@ class Sockets:
         if listener is None:
             return {}
         try:
+            if not await listener.manager.is_current():
+                await listener.end()
+                return {}
             listener.rooms = rooms = await _rooms(listener.manager, asked)
             # What comes after it was not sent to anybody yet.
             position = self._position or await self._manager.event_position()
@@ -199,6 +202,7 @@ class Sockets:
 
     async def _publish(self, epoch: str, batch: Sequence[Event]) -> None:
         await self._let_clients_read()
+        await self._dismiss()
         ticks: dict[Hearing, Tick] = {}
         for hearing in {listener.hearing for listener in self._listeners.values()}:
             if heard := hearing.heard(batch):
@@ -211,6 +215,12 @@ class Sockets:
             if tick := ticks.get(listener.hearing):
                 for frames in tick.frames(listener.rooms):
                     listener.send(frames)
+
+    async def _dismiss(self) -> None:
+        """End the connections of those who may not listen any more."""
+        for listener in list(self._listeners.values()):
+            if not await listener.manager.is_current():
+                await listener.end()
 
     async def _messages(self, batch: Sequence[Event]) -> Sequence[Message]:
         entering = [event for event in batch if enqueues(event)]

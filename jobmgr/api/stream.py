@@ -84,7 +84,7 @@ async def stream(request: web.Request, after: EventPosition | None, job_id: str 
         await response.prepare(request)
         try:
             await _write(response, f"retry: 2000\nid: {after}\n\n".encode())
-            await _send(response, _Told(streams, manager.hearing, job_id), batches, after)
+            await _send(response, manager, _Told(streams, manager.hearing, job_id), batches, after)
         except EventsGone as gone:
             data = {"epoch": gone.epoch, "seq": gone.seq, "detail": str(gone)}
             await _write(response, _frame("reset", f"{gone.epoch}:{gone.seq}", data))
@@ -114,9 +114,16 @@ class _Told:
 
 
 async def _send(
-    response: web.StreamResponse, told: _Told, batches: AsyncIterator[Sequence[Event]], after: EventPosition
+    response: web.StreamResponse,
+    manager: Manager,
+    told: _Told,
+    batches: AsyncIterator[Sequence[Event]],
+    after: EventPosition,
 ) -> None:
     async for batch in batches:
+        if not await manager.is_current():
+            # The end of the answer makes the reader come again, as whoever it is now.
+            return
         if not batch:
             # The id moves on also for a reader who was sent nothing, so that it never falls behind.
             await _write(response, f": alive\nid: {after}\n\n".encode())

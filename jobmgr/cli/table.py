@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -17,12 +18,15 @@ from jobmgr.domain.resources import Resources, size_text
 from jobmgr.domain.site import LOCAL
 from jobmgr.domain.status import UNSTARTED, Status
 from jobmgr.wire.answers import (
+    AuditEntryAnswer,
     ClusterAnswer,
     ClusterJobAnswer,
     NodeAnswer,
     PartitionAnswer,
     SiteAnswer,
     StepAnswer,
+    TokenAnswer,
+    UserAnswer,
 )
 from jobmgr.wire.translation import parse_moment
 
@@ -187,6 +191,51 @@ def sites_table(sites: Iterable[SiteAnswer]) -> Table:
     return table
 
 
+def users_table(users: Iterable[UserAnswer]) -> Table:
+    """One row per user."""
+    table = _table("USER", "ROLE", "STATE", "GROUPS", "ADDED")
+    for user in users:
+        state = cell("disabled", "magenta") if user.disabled else cell("open")
+        added = None if user.created_at is None else local(parse_moment(user.created_at))
+        table.add_row(cell(user.name), cell(user.role), state, cell(", ".join(user.groups)), cell(added))
+    return table
+
+
+def tokens_table(tokens: Iterable[TokenAnswer], now: datetime) -> Table:
+    """One row per API token."""
+    table = _table("ID", "USER", "STATE", "SCOPES", "LABEL", "MADE", "EXPIRES", "LAST USED")
+    for token in tokens:
+        moments = (token.created_at, token.expires_at, token.last_used_at)
+        made, expires, used = (None if at is None else local(parse_moment(at)) for at in moments)
+        table.add_row(
+            *map(cell, (token.id, token.user)),
+            _state_cell(token, now),
+            *map(cell, (", ".join(token.scopes), token.label, made, expires or "never", used)),
+        )
+    return table
+
+
+def _state_cell(token: TokenAnswer, now: datetime) -> Text:
+    if token.revoked_at is not None:
+        return cell("revoked", "magenta")
+    has_expired = token.expires_at is not None and parse_moment(token.expires_at) <= now
+    return cell("expired", "magenta") if has_expired else cell("valid")
+
+
+def audit_table(entries: Iterable[AuditEntryAnswer]) -> Table:
+    """One row per entry of the audit."""
+    table = _table("WHEN", "WHO", "FROM", "DID", "JOB", "CHANGED")
+    for entry in entries:
+        changed = ", ".join(f"{name}={_said(value)}" for name, value in sorted(entry.changed.items()))
+        when = local(parse_moment(entry.at))
+        table.add_row(*map(cell, (when, entry.actor, entry.origin, entry.kind, entry.job_id, changed)))
+    return table
+
+
+def _said(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
 def steps_table(steps: Iterable[StepAnswer]) -> Table:
     """One row per step of a trial."""
     table = _table("STEP", "RESULT", "FOUND")
@@ -339,5 +388,7 @@ def _table(*headings: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for heading in headings:
         # Rich takes room from columns that may wrap first; their cells do not wrap, so each job stays one row.
-        table.add_column(heading, no_wrap=heading not in ("NAME", "ERROR", "FILE", "FOUND", "PROGRESS"))
+        table.add_column(
+            heading, no_wrap=heading not in ("NAME", "ERROR", "FILE", "FOUND", "PROGRESS", "LABEL", "CHANGED")
+        )
     return table

@@ -54,6 +54,9 @@ class Filters(TypedDict, total=False):
     order: str
 
 
+_LOOK_AT_USERS = "see `jobmgr user ls`"
+
+
 class _EventsPage(msgspec.Struct):
     events: list[dict[str, Any]]
     seq: int
@@ -447,6 +450,62 @@ class Client:
             "PATCH", path("limits"), answers.LimitsAnswer, fields, look="read the limits again"
         )
         return translation.to_limits(answer)
+
+    async def me(self) -> answers.CallerAnswer:
+        """Who this client is to the service, and what it may do."""
+        return await self._connection.read(path("me"), answers.CallerAnswer)
+
+    async def users(self) -> Sequence[answers.UserAnswer]:
+        """All users by name."""
+        return (await self._connection.read(path("users"), answers.UsersAnswer)).users
+
+    async def put_user(self, name: str, **fields: Any) -> answers.UserAnswer:
+        """Make a user (`role`, `groups`, `disabled`), or change one to this. Raises InvalidRequest, Conflict."""
+        return await self._connection.change(
+            "PUT", path("users", name), answers.UserAnswer, fields, look=_LOOK_AT_USERS
+        )
+
+    async def change_user(self, name: str, **fields: Any) -> answers.UserAnswer:
+        """Change a user; fields left out stay. Raises UserNotFound, InvalidRequest, Conflict."""
+        return await self._connection.change(
+            "PATCH", path("users", name), answers.UserAnswer, fields, look=_LOOK_AT_USERS
+        )
+
+    async def remove_user(self, name: str) -> None:
+        """Forget a user without jobs, and all their API tokens. Raises UserNotFound, Conflict."""
+        await self._connection.change("DELETE", path("users", name), type(None), look=_LOOK_AT_USERS)
+
+    async def api_tokens(self, user: str | None = None) -> Sequence[answers.TokenAnswer]:
+        """The API tokens of a user, newest first; None: all that this client may see."""
+        query = {} if user is None else {"user": user}
+        return (await self._connection.read(path("tokens"), answers.TokensAnswer, query)).tokens
+
+    async def make_api_token(self, user: str | None = None, **fields: Any) -> answers.MadeTokenAnswer:
+        """Make an API token (`label`, `scopes`, `expires`), whose `token` nobody is told again; None: for oneself.
+
+        Raises UserNotFound, InvalidRequest, and Conflict if it was made and the answer was lost.
+        """
+        body = fields if user is None else {"user": user, **fields}
+        return await self._connection.change(
+            "POST", path("tokens"), answers.MadeTokenAnswer, body, look="see `jobmgr token ls`"
+        )
+
+    async def revoke_api_token(self, token_id: str) -> answers.TokenAnswer:
+        """Let an API token be valid no more. Raises ApiTokenNotFound."""
+        return await self._connection.change(
+            "DELETE", path("tokens", token_id), answers.TokenAnswer, look="see `jobmgr token ls`"
+        )
+
+    async def audit(self, **filters: str) -> AsyncGenerator[answers.AuditEntryAnswer, None]:
+        """Who did what, newest first; `filters`: `actor`, `kind`, `job`, `since`, `until`."""
+        query = {"limit": str(PAGE_SIZE), **filters}
+        while True:
+            page = await self._connection.read(path("reports", "audit"), answers.AuditAnswer, query)
+            for entry in page.entries:
+                yield entry
+            if page.next_cursor is None:
+                return
+            query["cursor"] = page.next_cursor
 
     async def wait(self, job_id: str, timeout_s: float | None = None) -> Job:
         """The job once it has ended. Raises WaitTimeout."""

@@ -79,6 +79,8 @@ _WITH_FACTS: Mapping[str, Callable[[ProblemAnswer, str], JobmgrError]] = Mapping
         errors.ClusterUnavailable.code: lambda problem, subject: errors.ClusterUnavailable(
             subject, problem.detail, problem.last
         ),
+        errors.UserNotFound.code: lambda _, subject: errors.UserNotFound(subject),
+        errors.ApiTokenNotFound.code: lambda _, subject: errors.ApiTokenNotFound(subject),
         errors.SiteNotFound.code: lambda _, subject: errors.SiteNotFound(subject),
         **{kind.code: partial(_at_site, kind) for kind in _OF_SITES},
         errors.KeyReused.code: lambda problem, _: errors.KeyReused("", "", problem.field or ""),

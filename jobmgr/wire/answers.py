@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from jobmgr.domain.access import Role, Scope
 from jobmgr.domain.job import When
 from jobmgr.domain.status import Status
 
@@ -388,6 +389,79 @@ class LimitsAnswer(Struct):
     max_cpu_percent: float | None
     min_memory_gb: float | None
     min_disk_gb: float | None
+
+
+class UserAnswer(Struct):
+    """A user; the service's own has no `created_at` unless somebody changed it."""
+
+    name: str
+    role: Role
+    groups: list[str]
+    disabled: bool
+    created_at: Moment | None
+
+
+class UsersAnswer(Struct):
+    """All users."""
+
+    users: list[UserAnswer]
+
+
+class TokenAnswer(Struct):
+    """An API token, without its secret. `expires_at` null: never. `last_used_at` is right to the minute."""
+
+    id: str
+    user: str
+    label: str
+    scopes: list[Scope]
+    created_at: Moment
+    created_by: str
+    expires_at: Moment | None
+    revoked_at: Moment | None
+    last_used_at: Moment | None
+
+
+class TokensAnswer(Struct):
+    """API tokens, newest first."""
+
+    tokens: list[TokenAnswer]
+
+
+class MadeTokenAnswer(TokenAnswer):
+    """An API token that was made just now: `token` is what its user shows, and is told this once."""
+
+    token: str
+
+
+class CallerAnswer(Struct):
+    """Who asks, as this service sees it, and what by: an API token (`token_id`), one of a job (`job_id`), or none."""
+
+    name: str
+    role: Role
+    scopes: list[Scope]
+    groups: list[str]
+    token_id: str | None
+    job_id: str | None
+    expires_at: Moment | None
+
+
+class AuditEntryAnswer(Struct):
+    """One change that somebody asked for, and from where (an address, `unix`); `changed` is what the event says."""
+
+    seq: int
+    at: Moment
+    actor: str
+    origin: str | None
+    kind: str
+    job_id: str | None
+    changed: dict[str, Any]
+
+
+class AuditAnswer(Struct):
+    """A page of the audit, newest first; `next_cursor` is null on the last one."""
+
+    entries: list[AuditEntryAnswer]
+    next_cursor: str | None
 
 
 class HealthAnswer(Struct):

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from jobmgr.domain.audit import AuditEntry, AuditPage
 from jobmgr.domain.job import (
     Attempt,
     Dependency,
@@ -27,21 +28,27 @@ from jobmgr.domain.queue import Queue, Tally
 from jobmgr.domain.resources import Resources
 from jobmgr.domain.retry import Growth, Retry
 from jobmgr.domain.site import Site, Step
+from jobmgr.domain.user import ApiToken, User
 from jobmgr.domain.why import Reason
 from jobmgr.wire.answers import (
     AttemptAnswer,
+    AuditAnswer,
+    AuditEntryAnswer,
     DependencyAnswer,
     ErrorAnswer,
     FileAnswer,
     JobAnswer,
     JobsAnswer,
     LimitsAnswer,
+    MadeTokenAnswer,
     QueueAnswer,
     ReasonAnswer,
     SiteAnswer,
     SpecAnswer,
     StepAnswer,
+    TokenAnswer,
     TrialAnswer,
+    UserAnswer,
     WhyAnswer,
 )
 
@@ -338,6 +345,50 @@ def to_limits(answer: LimitsAnswer) -> ResourceLimits:
     """The limits that `limits_answer` wrote."""
     return ResourceLimits(
         answer.max_concurrent_jobs, answer.max_cpu_percent, answer.min_memory_gb, answer.min_disk_gb
+    )
+
+
+def user_answer(user: User) -> UserAnswer:
+    """`user` as it travels."""
+    return UserAnswer(
+        user.name, user.role, list(user.groups), user.is_disabled, _text_or_none(user.created_at)
+    )
+
+
+def token_answer(token: ApiToken) -> TokenAnswer:
+    """`token` as it travels."""
+    return TokenAnswer(
+        id=token.id,
+        user=token.user,
+        label=token.label,
+        scopes=list(token.scopes),
+        created_at=moment_text(token.created_at),
+        created_by=token.created_by,
+        expires_at=_text_or_none(token.expires_at),
+        revoked_at=_text_or_none(token.revoked_at),
+        last_used_at=_text_or_none(token.last_used_at),
+    )
+
+
+def made_token_answer(token: ApiToken, shown: str) -> MadeTokenAnswer:
+    """A new `token` as it travels, with what its user is to show."""
+    return MadeTokenAnswer(**msgspec.structs.asdict(token_answer(token)), token=shown)
+
+
+def audit_answer(page: AuditPage) -> AuditAnswer:
+    """`page` as it travels."""
+    return AuditAnswer([_entry_answer(entry) for entry in page.entries], page.next_cursor)
+
+
+def _entry_answer(entry: AuditEntry) -> AuditEntryAnswer:
+    return AuditEntryAnswer(
+        entry.seq,
+        moment_text(entry.at),
+        entry.actor,
+        entry.origin,
+        entry.kind,
+        entry.job_id,
+        dict(entry.changed),
     )
 
 

@@ -47,6 +47,16 @@ VERBS = {
     ("GET", "/api/v1/cluster/{name}/jobs"): Verb.OVERSEE,
     ("POST", "/system/start_monitoring"): Verb.READ,
     ("GET", "/healthz"): None,
+    ("GET", "/api/v1/me"): None,
+    ("GET", "/api/v1/tokens"): None,
+    ("DELETE", "/api/v1/tokens/{token_id}"): None,
+    ("GET", "/api/v1/users"): Verb.GOVERN,
+    ("GET", "/api/v1/users/{name}"): Verb.GOVERN,
+    ("PUT", "/api/v1/users/{name}"): Verb.GOVERN,
+    ("PATCH", "/api/v1/users/{name}"): Verb.GOVERN,
+    ("DELETE", "/api/v1/users/{name}"): Verb.GOVERN,
+    ("POST", "/api/v1/tokens"): Verb.GOVERN,
+    ("GET", "/api/v1/reports/audit"): Verb.GOVERN,
 }
 OF_A_JOB = [route for route in ROUTES if "{job_id}" in route.path]
 BODIES: dict[tuple[str, str], Any] = {

@@ -1,0 +1,43 @@
+"""Rows as CSV in which no spreadsheet finds a formula."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from jobmgr.wire.answers import AuditEntryAnswer
+
+MEDIA_TYPE = "text/csv"
+# What a cell begins with that a spreadsheet computes. Source: OWASP, "CSV Injection".
+_FORMULA = re.compile(r"[=+\-@\t\r]")
+
+
+def of_audit(entries: Iterable[AuditEntryAnswer], *, is_first: bool = True) -> str:
+    """Entries of the audit, one line each, below the names of the columns if these are the first."""
+    rows: list[Sequence[Any]] = [AuditEntryAnswer.__struct_fields__] if is_first else []
+    rows += [
+        [
+            msgspec.json.encode(value, order="sorted").decode() if isinstance(value, dict) else value
+            for value in msgspec.structs.astuple(entry)
+        ]
+        for entry in entries
+    ]
+    return lines(rows)
+
+
+def lines(rows: Iterable[Sequence[Any]]) -> str:
+    """These rows as CSV (RFC 4180); None is an empty cell."""
+    text = io.StringIO()
+    csv.writer(text).writerows([cell(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def cell(value: object) -> str:
+    """`value` as text; what would be taken for a formula gets an apostrophe in front, as spreadsheets write text."""
+    text = "" if value is None else str(value)
+    return f"'{text}" if _FORMULA.match(text) else text

@@ -1,0 +1,104 @@
+"""`jobmgr user`, `jobmgr token` and `jobmgr report audit`: what is printed where, and the exit codes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+
+import pytest
+
+from tests.cli.conftest import Commands, Finished
+
+
+@pytest.fixture(scope="module")
+def ann(service: Commands) -> str:
+    """The API token of a user ann, as a shell would take it."""
+    added = service.run("user", "add", "ann", "--group", "lab", "--group", "office")
+    assert (added.code, added.out) == (0, "ann user in lab, office\n")
+    made = service.run("token", "make", "ann", "--label", "her laptop")
+    assert made.code == 0, made
+    return made.out.removesuffix("\n")
+
+
+def by(service: Commands, token: str, *arguments: str) -> Finished:
+    return service.run(*arguments, environment={"JOBMGR_TOKEN": token})
+
+
+def test_only_the_token_is_on_stdout(service: Commands, ann: str) -> None:
+    made = service.run("token", "make", "ann", "--scope", "read", "--expires", "never")
+
+    assert re.fullmatch(r"jm_[0-9a-f]{12}_[A-Za-z0-9_-]{43}\n", made.out)
+    assert "may read and never expires; it is shown this once" in made.err
+    assert made.out.strip().split("_", 2)[2] not in made.err
+
+
+def test_token_works_until_it_is_revoked(service: Commands, ann: str) -> None:
+    token = service.run("token", "make", "ann").out.strip()
+    job_id = by(service, token, "submit", "--draft", "--", "true").out.strip()
+    forbidden = by(service, token, "user", "ls")
+    mine = by(service, token, "token", "ls", "--json").json
+    revoked = by(service, token, "token", "revoke", token.split("_")[1])
+    refused = by(service, token, "ls")
+
+    assert service.run("show", "--json", job_id).json["user"] == "ann"
+    assert (forbidden.code, "takes the role admin" in forbidden.err) == (4, True)
+    assert {each["user"] for each in mine} == {"ann"}
+    assert (revoked.code, revoked.out) == (0, f"{token.split('_')[1]} of ann revoked\n")
+    assert refused.code != 0
+    assert "revoked" in refused.err
+
+
+def test_users_are_listed_and_changed(service: Commands, ann: str) -> None:
+    service.run("user", "add", "zoe", "--role", "viewer")
+    changed = service.run("user", "set", "zoe", "--role", "user", "--no-groups", "--disable")
+    listed = service.run("user", "ls").out
+    found = {user["name"]: user for user in service.run("user", "ls", "--json").json}
+    removed = service.run("user", "rm", "zoe")
+    gone = service.run("user", "set", "zoe", "--enable")
+
+    assert changed.out == "zoe user disabled\n"
+    assert "disabled" in next(line for line in listed.splitlines() if line.startswith("zoe"))
+    assert (found["zoe"]["disabled"], found["ann"]["groups"]) == (True, ["lab", "office"])
+    assert removed.code == 0
+    assert (gone.code, "there is no user 'zoe'" in gone.err) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("user", "add", "a b"), 2),
+        (("user", "set", "ann"), 2),
+        (("user", "set", "ann", "--group", "x", "--no-groups"), 2),
+        (("user", "rm", "nobody"), 3),
+        (("token", "make", "nobody"), 3),
+        (("token", "make", "ann", "--scope", "admin"), 2),
+        (("token", "make", "ann", "--expires", "soon"), 2),
+        (("token", "revoke", "000000000000"), 3),
+        (("report", "audit", "--since", "yesterday"), 2),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    service: Commands, ann: str, arguments: tuple[str, ...], code: int
+) -> None:
+    done = service.run(*arguments)
+
+    assert (done.code, done.out) == (code, "")
+    assert "Traceback" not in done.err
+
+
+def test_audit_tells_who_did_what(service: Commands, ann: str) -> None:
+    job_id = by(service, ann, "submit", "--draft", "--", "true").out.strip()
+
+    entries = service.run("report", "audit", "--actor", "ann", "--since", "1h", "--json").json
+    table = service.run("report", "audit", "--job", job_id).out
+    lines = list(csv.reader(io.StringIO(service.run("report", "audit", "--csv", "--job", job_id).out)))
+    one = service.run("report", "audit", "--limit", "1")
+    none = service.run("report", "audit", "--until", "2020-01-01T00:00:00Z", "--json").json
+
+    assert (entries[0]["kind"], entries[0]["job_id"]) == ("submitted", job_id)
+    assert {entry["actor"] for entry in entries} == {"ann"}
+    assert table.splitlines()[1].split()[3:7] == ["ann", "127.0.0.1", "submitted", job_id]
+    assert [line[2] for line in lines] == ["actor", "ann"]
+    assert (len(one.out.splitlines()), "there are more" in one.err) == (2, True)
+    assert none == []

@@ -1,0 +1,45 @@
+"""CSV that a spreadsheet may open: nothing in it is computed, and nothing is lost."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+
+from jobmgr.wire import spreadsheet
+from jobmgr.wire.answers import AuditEntryAnswer
+
+FORMULAS = ["=1+1", "+1", "-1", "@SUM(1)", "\tx", "\rx", '=cmd|"/c calc"!A1']
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_what_would_be_computed_is_text(text: str) -> None:
+    assert spreadsheet.cell(text) == f"'{text}"
+
+
+@pytest.mark.parametrize("text", ["", "plain", "a=b", "1-1", "'=1", '{"name": "=1"}'])
+def test_what_would_not_be_computed_stays_as_it_is(text: str) -> None:
+    assert spreadsheet.cell(text) == text
+
+
+def test_nothing_is_nothing() -> None:
+    assert spreadsheet.cell(None) == ""
+
+
+def test_entries_are_lines_that_can_be_read_again() -> None:
+    changed = {"name": 'a "quoted",\r\nname', "groups": ["x"]}
+    entry = AuditEntryAnswer(7, "2026-01-31T18:00:00.000000Z", "=ann", None, "user_added", None, changed)
+
+    text = spreadsheet.of_audit([entry])
+    head, row = csv.reader(io.StringIO(text))
+
+    assert dict(zip(head, row, strict=True)) == {
+        "seq": "7",
+        "at": "2026-01-31T18:00:00.000000Z",
+        "actor": "'=ann",
+        "origin": "",
+        "kind": "user_added",
+        "job_id": "",
+        "changed": r'{"groups":["x"],"name":"a \"quoted\",\r\nname"}',
+    }
