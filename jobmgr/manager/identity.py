@@ -116,17 +116,17 @@ class Identity:
         told = self._told
         found = await self._look([token_id])
         if told == self._told:
-            # Else this may be older than what was told meanwhile: good enough for a request that came before.
+            # Else this may be older than what others have read since: good enough for a request that came before.
             self._known.update(found)
         return found.get(token_id)
 
     async def _look(self, token_ids: Sequence[str]) -> dict[str, _Known]:
         known = await self._database.read(api_tokens.known, token_ids)
+        # Tokens of users who are disabled are revoked, so they are not among these.
         users = {each.name: each for each in known.users}
         return {
             token.id: _Known(token_hash, self._principal(token, users[token.user], known.users))
             for token, token_hash in known.tokens
-            if not users[token.user].is_disabled or token.user == self.owner
         }
 
     def _principal(self, token: ApiToken, holder: User, users: Sequence[User]) -> Principal:

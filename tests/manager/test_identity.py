@@ -171,6 +171,33 @@ async def test_own_user_of_the_service_is_an_admin_whatever_is_stored(
     assert (principal.name, principal.role, principal.scopes) == ("root", Role.ADMIN, frozenset(Scope))
 
 
+@pytest.mark.parametrize("is_known", [False, True])
+async def test_what_was_read_while_users_changed_is_read_again(
+    database: Database, database_url: str, *, is_known: bool
+) -> None:
+    # That of another service, of whose commits nobody is told here but when this test says so.
+    other = Database(database_url)
+    await other.start()
+    await other.write(users.put, User("ann"))
+    await make(other, ANN, "ann")
+    identity = Identity(database, "root")
+    if is_known:
+        await shown(identity)
+        identity.notice(frozenset(Topic))
+    reading = asyncio.create_task(identity.principal(ANN))
+    await asyncio.sleep(0)
+    identity.notice(frozenset(Topic))
+    if not is_known:
+        # Nothing to read anew, as far as is known: from here on all of it is taken for new.
+        await identity.refresh()
+    assert await reading is not None
+
+    await other.write(api_tokens.revoke, Revocation("a" * 12))
+
+    assert await identity.principal(ANN) is None
+    await other.close()
+
+
 async def test_use_is_written_down_once_a_minute(database: Database, identity: Identity) -> None:
     async def last_used() -> datetime | None:
         (token,) = await database.read(api_tokens.listing, "ann")
