@@ -27,7 +27,7 @@ from jobmgr.executors.protocol import Report
 from jobmgr.hfss.program import Programs
 from jobmgr.manager.core import Parts
 from jobmgr.manager.feed import Feed
-from jobmgr.manager.identity import Identity
+from jobmgr.manager.identity import Identity as Callers
 from jobmgr.manager.manager import Manager
 from jobmgr.monitor import ResourceMonitor, machine
 from jobmgr.store import sites
@@ -220,7 +220,7 @@ async def opened(folder: Path, database_url: str, *, max_submitted: int = 100) -
         database,
         dispatcher,
         feed,
-        Identity(database, "somebody"),
+        Callers(database, "somebody"),
         work / "runs",
         service="host",
         limits_name="host",
