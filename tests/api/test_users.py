@@ -17,7 +17,9 @@ import socketio
 import sqlalchemy as sa
 
 from jobmgr import settings as settings_module
+from jobmgr.domain.access import Caller, Principal, Role
 from jobmgr.domain.user import digest
+from jobmgr.errors import AccessDenied
 from jobmgr.service import JobManager
 from jobmgr.store.tables import Base
 from tests.api.conftest import Answer, Api, end_all, eventually
@@ -219,6 +221,18 @@ async def test_everybody_lists_and_revokes_own_tokens_and_nobody_elses(house: Ho
     assert await house.status(zoe) == 200
     everything = (await house.get("/api/v1/tokens")).json["tokens"]
     assert {token["user"] for token in everything} == {"ann", "zoe"}
+
+
+async def test_job_has_no_say_about_the_tokens_of_its_user(house: House) -> None:
+    ann = await house.add("ann")
+    of_job = house.manager.acting(Caller(Principal("ann", Role.USER, job_id="j"), "127.0.0.1"))
+
+    with pytest.raises(AccessDenied):
+        await of_job.api_tokens()
+    with pytest.raises(AccessDenied):
+        await of_job.revoke_api_token(id_of(ann))
+
+    assert await house.status(ann) == 200
 
 
 async def test_last_use_is_shown(house: House) -> None:

@@ -73,3 +73,19 @@ SAME_TOKEN = Guard("tokens that are compared", "jobmgr.api.guard.hmac.compare_di
 ONE_DECISION = Guard("the one decision", "jobmgr.domain.access.may", _everything)
 CONFINED_LISTS = Guard("confined lists", "jobmgr.domain.access.sight", _nothing)
 CONFINED_EVENTS = Guard("confined events", "jobmgr.domain.access.Hearing.hears", _everything)
+
+
+def _alike(_shown: str) -> str:
+    return "the same of all"
+
+
+# --- Users and API tokens.
+HASHED_SECRET = Guard("the hash of a secret", "jobmgr.domain.user.digest", _alike)
+EXPIRY = Guard("expiry", "jobmgr.manager.identity._is_valid", _everything)
+NOTICED_CHANGES = Guard("changes that are noticed", "jobmgr.manager.identity.Identity.notice", _nothing)
+CURRENT_LISTENERS = Guard(
+    "listeners that are looked at again", "jobmgr.manager.core.Core.is_current", _always
+)
+OWN_TOKENS = Guard("whose an API token is", "jobmgr.manager.users.Users._governs", instead=True)
+OWNER_FILE = Guard("the owner's file that is looked at", "jobmgr.api.owner_token._check", _nothing)
+PLAIN_CELL = Guard("cells without formulas", "jobmgr.wire.spreadsheet._FORMULA", re.compile(r"(?!)"))
