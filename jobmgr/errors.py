@@ -23,6 +23,16 @@ class InvalidRequest(JobmgrError):
         self.message = message
 
 
+class SecretUnavailable(InvalidRequest):
+    """A secret that `field` refers to cannot be had."""
+
+    code = "secret_unavailable"
+
+    def __init__(self, field: str, reference: str, why: str) -> None:
+        super().__init__(field, f"the secret {reference} cannot be had: {why}")
+        self.reference = reference
+
+
 class DependencyCycle(InvalidRequest):
     """The jobs of one bulk wait for each other."""
 

@@ -23,6 +23,7 @@ class Failure(StrEnum):
     CWD_NOT_FOUND = "cwd_not_found"
     ARGUMENTS_TOO_LONG = "arguments_too_long"
     SPAWN_FAILED = "spawn_failed"
+    SECRET_UNAVAILABLE = "secret_unavailable"  # noqa: S105 -- a code
     DISK_FULL = "disk_full"
     WORK_DIR_UNWRITABLE = "work_dir_unwritable"
     # A scheduler would not have it, or ended it. Nothing on this machine does; rules for both are taken here too.

@@ -137,7 +137,7 @@ class JobManager(Manager):
         settings = self.settings
         runs = settings.work_dir / "runs"
         _make_work_directory(runs)
-        database = Database(settings.database)
+        database = Database(settings.database, await _password(settings))
         async with contextlib.AsyncExitStack() as stack:
             if database.is_sqlite:
                 durability.check_file(database.sqlite_file.resolve())
@@ -160,7 +160,7 @@ class JobManager(Manager):
             feed = Feed(database)
             user = _user_name()
             callers = Identity(database, user)
-            here = LocalTransport(os.environ)
+            here = LocalTransport(settings.lent(os.environ))
             stack.push_async_callback(here.close)
             programs = Programs.of(settings.hfss_programs, own_uid())
             self.parts = Parts(
@@ -173,7 +173,7 @@ class JobManager(Manager):
                 self._limits_name,
                 user,
                 here,
-                _transport,
+                self._transport,
                 monitor,
                 programs,
             )
@@ -203,7 +203,7 @@ class JobManager(Manager):
         return LocalExecutor(
             self.settings.work_dir,
             self._report,
-            base_env=os.environ,
+            base_env=self.settings.lent(os.environ),
             job_env=self._job_env,
             descriptor_limit=self._descriptor_limit,
         )
@@ -211,7 +211,7 @@ class JobManager(Manager):
     def _foreign(self, site: Site) -> Serving:
         if site.work_dir is None:
             raise InvalidRequest("work_dir", "it has no work directory")
-        transport = _transport(site)
+        transport = self._transport(site)
         executor = BatchExecutor(
             site.name,
             dialects.dialect(site.dialect),
@@ -226,17 +226,16 @@ class JobManager(Manager):
             executor, LocalDirectory if is_here else SiteDirectories(site.name, transport).directory
         )
 
-
-def _transport(site: Site) -> Transport:
-    if site.way is Way.LOCAL:
-        return LocalTransport(os.environ)
-    try:
-        from jobmgr.transports.ssh.transport import SshTransport  # noqa: PLC0415 -- optional
-    except ImportError as error:
-        raise InvalidRequest(
-            "host", f"hosts over SSH need asyncssh ({error}): pip install 'jobmgr[ssh]'"
-        ) from error
-    return SshTransport(SshHost(site.host or "", **site.ssh))
+    def _transport(self, site: Site) -> Transport:
+        if site.way is Way.LOCAL:
+            return LocalTransport(self.settings.lent(os.environ))
+        try:
+            from jobmgr.transports.ssh.transport import SshTransport  # noqa: PLC0415 -- optional
+        except ImportError as error:
+            raise InvalidRequest(
+                "host", f"hosts over SSH need asyncssh ({error}): pip install 'jobmgr[ssh]'"
+            ) from error
+        return SshTransport(SshHost(site.host or "", **site.ssh))
 
 
 @contextlib.asynccontextmanager
@@ -381,7 +380,7 @@ async def serving(
         first_limits=first_limits,
         descriptor_limit=descriptor_limit,
     )
-    token = settings.token or owner_token.read(settings.token_file)
+    token = await asyncio.to_thread(_owner_token, settings)
     async with manager:
         server = Server(manager, host=settings.host, port=settings.port, token=token)
         async with server:
@@ -400,6 +399,14 @@ async def _drain(manager: JobManager) -> None:
     async with asyncio.TaskGroup() as group:
         draining = group.create_task(manager.dispatcher.drain())
         _on_signal(draining.cancel)
+
+
+def _owner_token(settings: Settings) -> str:
+    return settings.fetched("token", os.environ) or owner_token.read(settings.token_file)
+
+
+async def _password(settings: Settings) -> str | None:
+    return await asyncio.to_thread(settings.fetched, "database_password", os.environ)
 
 
 @contextlib.contextmanager
@@ -445,7 +452,7 @@ def check_database(settings: Settings) -> str:
 
 
 async def _with_database(settings: Settings, work: Callable[[Database], Awaitable[str]]) -> str:
-    database = Database(settings.database)
+    database = Database(settings.database, await _password(settings))
     await database.start()
     try:
         return await work(database)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 from urllib.parse import parse_qsl
 
 import platformdirs
 
+from jobmgr import credential
+from jobmgr.credential import Reference
 from jobmgr.errors import InvalidRequest
 
 CONFIG_FILE = "jobmgr.toml"
+Secret = Literal["token", "database_password"]
+_SECRETS: tuple[Secret, ...] = get_args(Secret)
 _SECRET_VARIABLES = frozenset({"PGPASSWORD", "PGPASSFILE", "PGSERVICE", "PGSERVICEFILE"})
 
 
@@ -23,18 +27,20 @@ class Settings:
     """Everything an installation can set. Each field is also `JOBMGR_<FIELD>` and a key of jobmgr.toml.
 
     `home` is the state directory; `database` and `work_dir` lie in it unless set. `url` is the service that
-    commands talk to; None: the running one of `home`. Limits left at None are taken from what is stored in the
-    database, and failing that from the machine. `hfss_programs` are paths of programs, or of directories of them, that
-    clients may name as ansysedt, with colons between; None: see docs/hfss.md.
+    commands talk to; None: the running one of `home`. `token` may be a reference to a secret, `database_password` has
+    to be one (jobmgr/credential.py): `fetched` has what they refer to. Limits left at None are taken from what is
+    stored in the database, and failing that from the machine. `hfss_programs` are paths of programs, or of directories
+    of them, that clients may name as ansysedt, with colons between; None: see docs/hfss.md.
     """
 
     home: Path
-    database: str
+    database: str = field(repr=False)
     work_dir: Path
+    database_password: str | None = None
     host: str = "127.0.0.1"
     port: int = 8080
     url: str | None = None
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     max_concurrent_jobs: int | None = None
     max_cpu_percent: float | None = None
     min_memory_gb: float | None = None
@@ -48,6 +54,27 @@ class Settings:
     def token_file(self) -> Path:
         """Where the service keeps the token of its owner, readable by nobody else."""
         return self.home / "token"
+
+    def fetched(self, name: Secret, environment: Mapping[str, str]) -> str | None:
+        """The secret that this setting is or refers to; None if it is not set. Blocks. Raises SecretUnavailable."""
+        reference = dict(self.references()).get(name)
+        if reference is None:
+            return self.token if name == "token" else None
+        return credential.fetch(reference, name, environment)
+
+    def lent(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """What programs that the service starts see of its environment: nothing that is a secret of its own."""
+        own = {
+            reference.name for _, reference in self.references() if reference.source is credential.Source.ENV
+        }
+        return {name: value for name, value in clean_environment(environment).items() if name not in own}
+
+    def references(self) -> Iterator[tuple[Secret, Reference]]:
+        """Which settings refer to a secret. Raises InvalidRequest for one that has to and does not."""
+        for name in _SECRETS:
+            value = getattr(self, name)
+            if value is not None and (name != "token" or credential.is_reference(value)):
+                yield name, credential.parse(value, name)
 
 
 def load(
@@ -69,9 +96,7 @@ def load(
     settings = Settings(home=home, database=f"sqlite:///{home / 'jobs.db'}", work_dir=home / "work")
     settings = replace(settings, **given)  # type: ignore[arg-type]
     _check_options(settings.database)
-    if settings.token is not None and not settings.token.isprintable():
-        # It travels in a header, on one line.
-        raise InvalidRequest("token", "it holds a line break or another character that cannot be printed")
+    _check_secrets(settings)
     return replace(settings, work_dir=settings.work_dir.absolute())
 
 
@@ -112,6 +137,24 @@ def url_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+def _check_secrets(settings: Settings) -> None:
+    dict(settings.references())
+    if settings.token is not None and not settings.token.isprintable():
+        # It travels in a header, on one line.
+        raise InvalidRequest("token", "it holds a line break or another character that cannot be printed")
+    if settings.database_password is not None and has_password(settings.database):
+        raise InvalidRequest(
+            "database_password", "the URL of the database has a password, too; leave one of them out"
+        )
+
+
+def has_password(database: str) -> bool:
+    """Whether the URL of a database has a password in it, for everybody to see who sees the URL."""
+    rest, _, options = database.partition("?")
+    before, at, _ = rest.partition("://")[2].partition("/")[0].rpartition("@")
+    return (bool(at) and ":" in before) or any(name == "password" for name, _ in parse_qsl(options))
+
+
 @dataclass(frozen=True, slots=True)
 class _Rule:
     """What a value of a setting has to be, and how that is said."""
@@ -137,6 +180,7 @@ class _Rule:
 _RULES: Mapping[str, _Rule] = {
     "home": _Rule(Path, "a directory"),
     "database": _Rule(str, "the URL of a database"),
+    "database_password": _Rule(str, "a reference to a secret"),
     "work_dir": _Rule(Path, "a directory"),
     "host": _Rule(str, "the name or address of a host"),
     "port": _Rule(int, "a whole number from 0 to 65535", 0, 65535),
@@ -155,13 +199,14 @@ _RULES: Mapping[str, _Rule] = {
 
 def _typed(name: str, value: object, origin: str) -> object:
     if name not in _RULES:
-        known = ", ".join(field.name for field in fields(Settings))
+        known = ", ".join(one.name for one in fields(Settings))
         raise InvalidRequest(name, f"is not a setting ({origin}); known ones: {known}")
     rule = _RULES[name]
     try:
         return rule.read(value)
     except (TypeError, ValueError):
-        raise InvalidRequest(name, f"{value!r} ({origin}) is not {rule.wanted}") from None
+        shown = "the value" if name in _SECRETS else repr(value)
+        raise InvalidRequest(name, f"{shown} ({origin}) is not {rule.wanted}") from None
 
 
 # Options of a database's URL by its scheme; what the drivers do not know they refuse with a TypeError.

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from jobmgr.settings import clean_environment
+from pathlib import Path
+
+import pytest
+
+from jobmgr.errors import InvalidRequest
+from jobmgr.settings import clean_environment, has_password, load
 
 
 def test_clean_environment_drops_our_settings_and_secrets() -> None:
@@ -16,3 +21,61 @@ def test_clean_environment_drops_our_settings_and_secrets() -> None:
     }
 
     assert clean_environment(dirty) == {"HOME": "/h", "PGHOST": "h"}
+
+
+def test_secrets_that_settings_refer_to_are_fetched_and_lent_to_nobody(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("of a file\n")
+    environment = {"JOBMGR_TOKEN": "env:SHOWN", "SHOWN": "of a variable", "OTHER": "x"}
+    flags = {"database": "postgresql://me@host/db", "database_password": f"file:{tmp_path}/key"}
+
+    settings = load(flags, environment, tmp_path)
+
+    assert settings.fetched("token", environment) == "of a variable"
+    assert settings.fetched("database_password", environment) == "of a file"
+    assert settings.lent(environment) == {"OTHER": "x"}
+
+
+def test_token_may_still_be_the_token_itself(tmp_path: Path) -> None:
+    assert load({"token": "a:b"}, {}, tmp_path).fetched("token", {}) == "a:b"
+
+
+@pytest.mark.parametrize("name", ["database_password"])
+def test_what_has_to_be_a_reference_is_no_secret_itself(name: str, tmp_path: Path) -> None:
+    (tmp_path / "jobmgr.toml").write_text(f'{name} = "sesame"\n')
+
+    with pytest.raises(InvalidRequest) as refused:
+        load({}, {}, tmp_path)
+
+    assert refused.value.field == name
+    assert "write file:PATH" in refused.value.message
+    assert "sesame" not in str(refused.value)
+
+
+def test_token_of_another_type_is_not_repeated(tmp_path: Path) -> None:
+    (tmp_path / "jobmgr.toml").write_text("token = 5359\n")
+
+    with pytest.raises(InvalidRequest, match="is not a text") as refused:
+        load({}, {}, tmp_path)
+
+    assert "5359" not in str(refused.value)
+
+
+def test_two_passwords_of_one_database_are_refused(tmp_path: Path) -> None:
+    flags = {"database": "postgresql://me:one@host/db", "database_password": "env:TWO"}
+
+    with pytest.raises(InvalidRequest, match="leave one of them out"):
+        load(flags, {}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("url", "has"),
+    [
+        ("postgresql://me:secret@host/db", True),
+        ("postgresql://me@host/db?password=secret", True),
+        ("postgresql://me@/db?host=/tmp/a:b@c", False),
+        ("postgresql://me@host:5432/db", False),
+        ("sqlite:////tmp/a:b@c/jobs.db", False),
+    ],
+)
+def test_password_in_a_url_is_seen(url: str, has: bool) -> None:
+    assert has_password(url) is has

@@ -12,6 +12,7 @@ import msgspec
 from jobmgr.api.problems import Refusal
 from jobmgr.errors import InvalidRequest
 from jobmgr.wire.mismatch import invalid
+from jobmgr.wire.submission import SecretAsked
 
 T = TypeVar("T")
 
@@ -45,7 +46,7 @@ def decode_types(decoder: msgspec.json.Decoder[T], raw: bytes, at: str = "") -> 
         return decoder.decode(raw)
     except msgspec.ValidationError as error:
         wrong = invalid(error, decoder.type, at)
-        raise _with_name(wrong, raw) if wrong.field == f"{at}env" else wrong from None
+        raise _with_name(wrong, raw, f"{at}env") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _malformed(raw, error, at) from None
     except RecursionError:
@@ -64,14 +65,23 @@ def check_keys(raw: bytes, at: str) -> None:
         _walk(raw, at)
 
 
-def _with_name(wrong: InvalidRequest, raw: bytes) -> InvalidRequest:
+def _with_name(wrong: InvalidRequest, raw: bytes, at: str) -> InvalidRequest:
     # Of a mapping msgspec does not say at which key it failed.
-    env = msgspec.json.decode(raw).get("env")
-    for name, value in env.items() if isinstance(env, dict) else ():
-        if not isinstance(value, str):
-            shown = name if name.isidentifier() else repr(name)
-            return InvalidRequest(f"{wrong.field}.{shown[:100]}", wrong.message)
+    if f"{wrong.field}.".startswith(f"{at}."):
+        env = msgspec.json.decode(raw).get("env")
+        for name, value in env.items() if isinstance(env, dict) else ():
+            if not _is_variable(value):
+                shown = name if name.isidentifier() else repr(name)
+                return InvalidRequest(f"{at}.{shown[:100]}{wrong.field[len(at) :]}", wrong.message)
     return wrong
+
+
+def _is_variable(value: object) -> bool:
+    try:
+        msgspec.convert(value, str | SecretAsked)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _keys(raw: bytes) -> list[bytes]:

@@ -8,7 +8,7 @@ import click
 
 from jobmgr import service
 from jobmgr.cli import output
-from jobmgr.settings import Settings, load
+from jobmgr.settings import Settings, has_password, load
 
 _database = click.option("--database", metavar="URL", help="Another one than JOBMGR_DATABASE.")
 
@@ -33,4 +33,14 @@ def check(database: str | None) -> None:
 
 
 def _settings(database: str | None) -> Settings:
+    warn_of_password(database)
     return load({"database": database}, os.environ)
+
+
+def warn_of_password(database: str | None) -> None:
+    """Say what to do about a password in the URL of a database that was given on the command line."""
+    if database is not None and has_password(database):
+        output.note(
+            "warning: everybody on this machine sees the password in --database (`ps`); leave it out there, and set "
+            'database_password = "file:PATH" in jobmgr.toml, or use ~/.pgpass'
+        )

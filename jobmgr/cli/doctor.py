@@ -10,6 +10,7 @@ from dataclasses import asdict
 import click
 
 from jobmgr.cli import output, table
+from jobmgr.cli.database import warn_of_password
 from jobmgr.doctor.visit import examine
 from jobmgr.domain.checkup import Check, Verdict, worst
 
@@ -26,6 +27,7 @@ def doctor(*, database: str | None, work_dir: str | None, full: bool, as_json: b
 
     Give the same options as to `jobmgr serve`. Exit codes: 0 nothing but warnings, 1 a problem was found.
     """
+    warn_of_password(database)
     url = click.get_current_context().find_root().params["url"]
     flags = {"database": database, "work_dir": work_dir}
     checks = asyncio.run(examine(flags, os.environ, url=url, full=full))

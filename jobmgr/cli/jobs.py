@@ -13,6 +13,7 @@ from jobmgr.cli import output, table
 from jobmgr.cli.session import with_client
 from jobmgr.client import Client
 from jobmgr.client.client import PAGE_SIZE, Filters
+from jobmgr.domain.environment import secrets_of
 from jobmgr.domain.job import Dependency, FileEntry, Job, JobPage, JobSpec
 from jobmgr.domain.resources import size_text
 from jobmgr.domain.retry import Growth
@@ -164,6 +165,10 @@ def _facts(job: Job, spec: JobSpec, progress: ProgressAnswer | None) -> list[tup
         ("command", shlex.join(spec.command)),
         ("cwd", spec.cwd),
         ("environment", ", ".join(sorted(spec.env))),
+        (
+            "secrets",
+            ", ".join(f"{name} from {value}" for name, value in sorted(secrets_of(spec.env).items())),
+        ),
         *_rules(spec),
         ("status", job.status.value),
         ("progress", None if progress is None else progress.line),

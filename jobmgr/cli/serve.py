@@ -12,6 +12,7 @@ import click
 from jobmgr import service
 from jobmgr.api.guard import is_loopback
 from jobmgr.cli import output
+from jobmgr.cli.database import warn_of_password
 from jobmgr.domain.limits import ResourceLimits
 from jobmgr.settings import load, url_host
 
@@ -21,7 +22,7 @@ _LEVELS = ("debug", "info", "warning", "error")
 @click.command()
 @click.option("--host", help="Address to listen on (127.0.0.1). Elsewhere every request needs a token.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on (8080); 0: a free one.")
-@click.option("--database", metavar="URL", help="sqlite:///jobs.db or postgresql://user:password@host/name.")
+@click.option("--database", metavar="URL", help="sqlite:///jobs.db or postgresql://user@host/name.")
 @click.option("--work-dir", metavar="DIR", help="Where jobs run and their logs lie.")
 @click.option("--max-concurrent-jobs", type=int, help="At most so many jobs at a time (the number of cores).")
 @click.option("--max-cpu-percent", type=float, help="Start no job while the machine is busier than this.")
@@ -54,6 +55,7 @@ def run(
     `remark` on the limits that hold follows the line that says where it listens.
     """
     _start_logging(log_level)
+    warn_of_password(flags.get("database"))
     settings = load(flags, os.environ)
 
     def tell(url: str, limits: ResourceLimits) -> None:

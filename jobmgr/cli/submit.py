@@ -35,6 +35,13 @@ _JOB_OF_BULK = re.compile(r"jobs\[(\d+)\](?:\.(.+))?", re.DOTALL)
 @click.option(
     "--env", multiple=True, metavar="K=V", help="A variable; K alone takes its value of now. Repeatable."
 )
+@click.option(
+    "--secret",
+    "secrets",
+    multiple=True,
+    metavar="K=REFERENCE",
+    help="A variable that is fetched at each start: file:PATH, env:NAME or keyring:SERVICE/NAME. Repeatable.",
+)
 @click.option("--cwd", type=click.Path(), help="Where it runs; its run directory unless given.")
 @click.option("--cpus", type=int, help="Cores to reserve.")
 @click.option("--memory", help="Memory to reserve: 512MB, 4GB.")
@@ -143,8 +150,8 @@ def fields(given: Mapping[str, Any]) -> dict[str, Any]:
         for name in ("name", "queue", "site", "priority", "draft", "job_id", "key")
         if name in given
     }
-    if "env" in given:
-        job["env"] = dict(_variable(text) for text in given["env"])
+    if env := _environment(given.get("env", ()), given.get("secrets", ())):
+        job["env"] = env
     if "cwd" in given:
         job["cwd"] = os.path.abspath(given["cwd"])  # noqa: PTH100 -- links stay as they were written
     if "after" in given:
@@ -165,6 +172,16 @@ def fields(given: Mapping[str, Any]) -> dict[str, Any]:
         more = assignments.fields(given["asked"], ResourcesAsked, "--resource")
         job["resources"] = {**more, **job.get("resources", {})}
     return job
+
+
+def _environment(variables: Sequence[str], secrets: Sequence[str]) -> dict[str, Any]:
+    env: dict[str, Any] = dict(_variable(text) for text in variables)
+    for text in secrets:
+        name, sign, reference = text.partition("=")
+        if not sign:
+            raise InvalidRequest("--secret", f"{name!r} has no reference; write NAME=file:PATH")
+        env[name] = {"secret": reference}
+    return env
 
 
 def _variable(text: str) -> tuple[str, str]:

@@ -38,16 +38,17 @@ def find_service(url: str | None, token: str | None, environment: Mapping[str, s
     for a URL that is none, and when asked NoServiceRunning.
     """
     settings = load({"url": url, "token": token}, environment)
+    secret = settings.fetched("token", environment)
 
     def locate() -> Address:
         chosen = settings.url or running_service(settings.home)
         if chosen is None:
             raise NoServiceRunning(str(settings.home))
         found = checked_url(chosen)
-        if settings.token is None and (settings.url is None or _is_loopback(found)):
+        if secret is None and (settings.url is None or _is_loopback(found)):
             # The owner's token file opens the service of this home only, so it is not shown to other hosts.
             return Address(found, _owner_token(settings.token_file, found))
-        return Address(found, settings.token)
+        return Address(found, secret)
 
     if settings.url is not None:
         checked_url(settings.url)

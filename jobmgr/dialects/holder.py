@@ -8,11 +8,11 @@ the number.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 
 from jobmgr.dialects import quoting
+from jobmgr.domain.environment import Environment
 
 # How the script of a run ends that was not let through the gate: never the outcome of a job.
 REFUSED = 119
@@ -42,7 +42,7 @@ class Element:
     run: str
     token: str
     command: tuple[str, ...]
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Environment = field(default_factory=dict)
     cwd: str | None = None
     modules: tuple[str, ...] = ()
     setup: tuple[str, ...] = ()

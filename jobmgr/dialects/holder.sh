@@ -47,6 +47,18 @@ _jm_trouble() {
     exit 1
 }
 
+# _jm_secret NAME FILE: set a variable to what is in a file of this host. Only words that are built into the shell see the
+# value, so no process has it in its arguments, and no trace that the job switched on shows it.
+_jm_secret() {
+    { set +x; } 2>/dev/null
+    if [ -f "$2" ] && _jm_value=$(cat 2>/dev/null <"$2") && [ -n "$_jm_value" ]; then
+        export "$1=$_jm_value"
+        _jm_value=
+    else
+        _jm_trouble secret_unavailable "env.$1: the file of this secret is not there, is empty or may not be read"
+    fi
+}
+
 # Answers which file of PATH the program NAME is.
 _jm_which() {
     IFS=:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
+from jobmgr.credential import Reference, Source
+from jobmgr.domain.environment import Environment
 from jobmgr.errors import InvalidRequest
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -22,15 +24,26 @@ def words(texts: Iterable[str]) -> str:
     return " ".join(word(text) for text in texts)
 
 
-def exports(env: Mapping[str, str]) -> str:
-    """Lines that set the environment. Raises InvalidRequest for a name that no shell can set."""
+def exports(env: Environment) -> str:
+    """Lines that set the environment; of a secret they have the file, which `_jm_secret` of the holder reads.
+
+    Raises InvalidRequest for a name that no shell can set, and for a secret that is kept elsewhere.
+    """
     for name in env:
         if _NAME.fullmatch(name) is None:
             raise InvalidRequest(
                 f"env.{name!r}",
                 "a batch script can only set names of letters, digits and _, not beginning with a digit",
             )
-    return "".join(f"export {name}={word(value)}\n" for name, value in env.items())
+    return "".join(_export(name, value) for name, value in env.items())
+
+
+def _export(name: str, value: str | Reference) -> str:
+    if isinstance(value, str):
+        return f"export {name}={word(value)}\n"
+    if value.source is not Source.FILE:
+        raise InvalidRequest(f"env.{name}.secret", f"{str(value)!r}: a batch script can only read file:PATH")
+    return f"_jm_secret {name} {word(value.name)}\n"
 
 
 def directive(text: str, field: str) -> str:

@@ -56,9 +56,10 @@ class Request:
 
 
 async def gather(request: Request) -> Facts:
-    """Look at everything; what cannot be looked at is a Trouble. Raises InvalidRequest for a URL that is none."""
+    """Look at everything; what cannot be looked at is a Trouble. Raises InvalidRequest for a bad setting."""
     given = request.settings
-    observer = Observer(given.database, _DATABASE_TIMEOUT_S)
+    password = await asyncio.to_thread(given.fetched, "database_password", request.environment)
+    observer = Observer(given.database, _DATABASE_TIMEOUT_S, password)
     try:
         # Before the database, because a row is committed before its directory and processes are made.
         left = await asyncio.to_thread(traces.left_in, given.work_dir, full=request.full)

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from jobmgr.domain.environment import Environment
 from jobmgr.domain.resources import Resources
 from jobmgr.domain.retry import Retry
 from jobmgr.domain.status import Status
@@ -67,7 +68,7 @@ class JobSpec:
     """
 
     command: tuple[str, ...]
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Environment = field(default_factory=dict)
     cwd: str | None = None
     resources: Resources = field(default_factory=Resources)
     retry: Retry = field(default_factory=Retry)

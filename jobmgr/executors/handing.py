@@ -19,6 +19,7 @@ from jobmgr.dialects.dialect import (
     Refused,
     Submitted,
 )
+from jobmgr.domain.environment import Environment
 from jobmgr.domain.job import JobError
 from jobmgr.errors import InvalidRequest, SiteUnreachable
 from jobmgr.executors import gate, process
@@ -283,7 +284,7 @@ class Desk:
         )
         return holder.describe(element)
 
-    def _environment(self, launch: Launch, run: str, directory_variable: str) -> dict[str, str]:
+    def _environment(self, launch: Launch, run: str, directory_variable: str) -> Environment:
         return {
             # An array is handed in from a directory that is nobody's own.
             **({directory_variable: run} if directory_variable else {}),

@@ -11,10 +11,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from jobmgr import fault
+from jobmgr import credential, fault
+from jobmgr.credential import Reference
+from jobmgr.domain.environment import Environment, field_of, secrets_of
 from jobmgr.domain.job import JobError
+from jobmgr.domain.outcome import MAX_SENTENCE
 from jobmgr.domain.resources import GPU_VARIABLE
-from jobmgr.errors import ExecutorUnavailable
+from jobmgr.errors import ExecutorUnavailable, SecretUnavailable
 from jobmgr.executors import command, evidence, gate, process
 from jobmgr.executors.crew import Crew
 from jobmgr.executors.links import Link
@@ -38,6 +41,8 @@ from jobmgr.settings import clean_environment
 
 logger = logging.getLogger(__name__)
 
+Secrets = Mapping[str, str]  # By the names of the variables.
+
 _FOLLOW_AGAIN_FIRST_S = 0.5
 _FOLLOW_AGAIN_MAX_S = 30.0
 _LAST_WORDS = frozenset({"ended", "refused", "not_started"})  # After these a keeper has no attempt.
@@ -46,11 +51,11 @@ _LAST_WORDS = frozenset({"ended", "refused", "not_started"})  # After these a ke
 class LocalExecutor:
     """Runs attempts on this machine, under keepers that outlive this process.
 
-    `base_env` is what every command starts from; `job_env` is asked at each launch for more (JOBMGR_URL is
-    known only once the service listens). Commands may have `descriptor_limit` files open, else as many as this
-    process may when this is made; with more than 1024 a program that calls select() breaks. Control directories are
-    `<work_dir>/control/<job_id>/<number>`, run directories `<work_dir>/runs/<job_id>/<number>` with the files
-    `stdout` and `stderr`.
+    `base_env` is what every command starts from, and has the variables that secrets of jobs refer to; `job_env` is
+    asked at each launch for more (JOBMGR_URL is known only once the service listens). Commands may have
+    `descriptor_limit` files open, else as many as this process may when this is made; with more than 1024 a program
+    that calls select() breaks. Control directories are `<work_dir>/control/<job_id>/<number>`, run directories
+    `<work_dir>/runs/<job_id>/<number>` with the files `stdout` and `stderr`.
     """
 
     def __init__(
@@ -68,9 +73,10 @@ class LocalExecutor:
         self._work_dir = work_dir.absolute()
         self._report = report
         self._job_env = job_env
+        self._base_env = clean_environment(base_env)
         hello = {
             "op": "hello",
-            "env": clean_environment(base_env),
+            "env": self._base_env,
             "walltime_grace_s": walltime_grace_s,
             "leftover_grace_s": leftover_grace_s,
         }
@@ -110,6 +116,7 @@ class LocalExecutor:
         lives = [self._enter(launch) for launch in launches]
         ready = await self._prepared(lives, await asyncio.to_thread(_make_directories, lives))
         fault.reach("launch.prepared")
+        ready, secrets = await self._with_secrets(ready)
         links = [link for _ in ready if (link := self._crew.take_idle()) is not None]
         if len(links) < len(ready):
             links += await self._crew.fork(len(ready) - len(links))
@@ -119,7 +126,7 @@ class LocalExecutor:
             # A cancel that came in before this moment ends here; later ones go to the keeper.
             if live.cancel_grace_s is None and links:
                 try:
-                    self._hand_over(live, links.pop())
+                    self._hand_over(live, links.pop(), secrets.get(live.token, {}))
                 except ValueError as error:
                     errors[live.token] = JobError(Failure.ARGUMENTS_TOO_LONG, f"{error}; use a file")
         fault.reach("launch.handed_over")
@@ -245,7 +252,25 @@ class LocalExecutor:
                 self._finish(live, Lost(live.token, "ran_before_restore"))
         return ready
 
-    def _hand_over(self, live: Live, link: Link) -> None:
+    async def _with_secrets(self, lives: list[Live]) -> tuple[list[Live], Mapping[str, Secrets]]:
+        """The attempts whose secrets can be had, with these by token; the others get their report.
+
+        Nothing keeps a secret beyond the handing over.
+        """
+        if not any(secrets_of(live.launch.env) for live in lives):
+            return lives, {}
+        ready: list[Live] = []
+        secrets: dict[str, Secrets] = {}
+        looks = (asyncio.to_thread(_fetch, live.launch.env, self._base_env) for live in lives)
+        for live, found in zip(lives, await asyncio.gather(*looks), strict=True):
+            if isinstance(found, JobError):
+                await self._give_back(live, found)
+            else:
+                ready.append(live)
+                secrets[live.token] = found
+        return ready, secrets
+
+    def _hand_over(self, live: Live, link: Link, secrets: Secrets) -> None:
         """Give the attempt to a keeper, unless that died meanwhile. Raises ValueError if it is too large."""
         if link.is_closed:
             return
@@ -256,7 +281,7 @@ class LocalExecutor:
             "control": live.control,
             "run": live.run,
             "command": launch.command,
-            "env": self._environment(live),
+            "env": self._environment(live, secrets),
             "cwd": launch.cwd or live.run,
             "walltime_s": launch.walltime_s,
         }
@@ -269,11 +294,12 @@ class LocalExecutor:
         live.link = link
         link.token = launch.token
 
-    def _environment(self, live: Live) -> dict[str, str]:
+    def _environment(self, live: Live, secrets: Secrets) -> dict[str, str | Reference]:
         """What the command sees beside the base environment."""
         launch = live.launch
         return {
             **launch.env,
+            **secrets,
             **({GPU_VARIABLE: ",".join(launch.gpus)} if launch.gpus else {}),
             **self._job_env(),
             "JOBMGR_JOB_ID": launch.job_id,
@@ -405,6 +431,17 @@ def _make_directories(lives: Iterable[Live]) -> list[Exception | None]:
         else:
             results.append(None)
     return results
+
+
+def _fetch(env: Environment, environment: Mapping[str, str]) -> Secrets | JobError:
+    """The secrets that a job refers to, or why one cannot be had. Blocks."""
+    try:
+        return {
+            name: credential.fetch(reference, field_of(name), environment)
+            for name, reference in secrets_of(env).items()
+        }
+    except SecretUnavailable as error:
+        return JobError(Failure.SECRET_UNAVAILABLE, str(error)[:MAX_SENTENCE])
 
 
 def _may_exist(control: str) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from jobmgr.domain.environment import Environment
 from jobmgr.domain.job import JobError, Origin
 from jobmgr.domain.resources import Resources
 from jobmgr.domain.site import Step
@@ -18,9 +19,9 @@ from jobmgr.executors.cluster import Cluster
 class Launch:
     """A claimed attempt, with all that is needed to run it. Paths are absolute.
 
-    `cwd` None means the run directory. `env` is what the job asked for; the executor adds the base
-    environment and the JOBMGR_* variables. If there are `gpus` their names are CUDA_VISIBLE_DEVICES, whatever
-    `env` says about it; if not, it is neither set nor removed. `origin` is that of an attempt which an earlier
+    `cwd` None means the run directory. `env` is what the job asked for; the executor fetches the secrets in it, and
+    adds the base environment and the JOBMGR_* variables. If there are `gpus` their names are CUDA_VISIBLE_DEVICES,
+    whatever `env` says about it; if not, it is neither set nor removed. `origin` is that of an attempt which an earlier
     service claimed. `handle` is what is known of it already in a foreign queue, `resources` what it asks of one,
     `priority` that of its job. `heeds_memory`: it matters whether it fails for want of memory or otherwise.
     """
@@ -29,7 +30,7 @@ class Launch:
     number: int
     token: str
     command: tuple[str, ...]
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Environment = field(default_factory=dict)
     cwd: str | None = None
     walltime_s: float | None = None
     origin: Origin | None = None

@@ -11,7 +11,7 @@ from jobmgr.errors import InvalidRequest
 BUSY_TIMEOUT_S = 15.0
 
 
-def parse(text: str) -> sa.URL:
+def parse(text: str, password: str | None = None) -> sa.URL:
     """The address as SQLAlchemy needs it, a file's path made absolute. Raises InvalidRequest."""
     try:
         url = sa.make_url(text)
@@ -23,11 +23,13 @@ def parse(text: str) -> sa.URL:
         case "sqlite":
             if not url.database or url.database == ":memory:":
                 raise InvalidRequest("database", "a job database needs a file; write sqlite:///jobs.db")
+            if password is not None:
+                raise InvalidRequest("database_password", "an SQLite file has no password; leave it out")
             file = str(Path(url.database).absolute())
             patience = {"timeout": str(BUSY_TIMEOUT_S), **url.query}
             return url.set(drivername="sqlite+pysqlite", database=file, query=patience)
         case "postgresql" | "postgres":
-            return _for_asyncpg(url)
+            return _for_asyncpg(url if password is None else url.set(password=password))
         case other:
             raise InvalidRequest("database", f"{other} is not supported; use sqlite or postgresql")
 

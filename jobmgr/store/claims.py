@@ -10,6 +10,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from jobmgr.domain import environment
+from jobmgr.domain.environment import Environment
 from jobmgr.domain.job import Origin
 from jobmgr.domain.queue import Tally
 from jobmgr.domain.resources import Resources
@@ -90,7 +92,7 @@ class Claimed:
     lease: int
     status: Status
     command: tuple[str, ...]
-    env: Mapping[str, str]
+    env: Environment
     cwd: str | None
     walltime_s: float | None
     cpus: int
@@ -336,6 +338,7 @@ def _claimed(row: Any) -> Claimed:
         # Without gpus: an attempt of a version that named none.
         values[name] = tuple(values[name] or ())
     values["status"] = Status(values["status"])
+    values["env"] = environment.of(values["env"])
     resources = Resources.of({**values["resources"], **(values.pop("grown") or {})})
     on, growth = frozenset(values.pop("retry_on")), Growth.of(values.pop("growth"))
     return Claimed(

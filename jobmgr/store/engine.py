@@ -55,8 +55,8 @@ class _Pending:
 class Database:
     """Reads, and writes that share commits: all writes that wait while one commits go into the next one."""
 
-    def __init__(self, url: str) -> None:
-        self.url = address.parse(url)
+    def __init__(self, url: str, password: str | None = None) -> None:
+        self.url = address.parse(url, password)
         self._backend: Backend = (
             Sqlite(self.url) if self.url.get_backend_name() == "sqlite" else Postgresql(self.url)
         )

@@ -12,6 +12,7 @@ from datetime import datetime
 import msgspec
 import sqlalchemy as sa
 
+from jobmgr.domain import environment
 from jobmgr.domain.job import Attempt as AttemptView
 from jobmgr.domain.job import Job as JobView
 from jobmgr.domain.job import JobError, JobFilter, JobPage, JobSpec, OnLost, Success
@@ -177,7 +178,7 @@ def spec(connection: sa.Connection, job_id: str) -> JobSpec:
         raise JobNotFound(job_id)
     return JobSpec(
         command=tuple(row.command),
-        env=row.env,
+        env=environment.of(row.env),
         cwd=row.cwd,
         resources=Resources.of(row.resources),
         retry=Retry(row.max_attempts, row.backoff_s, frozenset(row.retry_on), Growth.of(row.growth)),

@@ -26,8 +26,8 @@ T = TypeVar("T")
 class Observer:
     """Reads only. An answer that takes longer than `timeout_s` is given up; an SQLite file waits so long for locks."""
 
-    def __init__(self, url: str, timeout_s: float) -> None:
-        self.url = address.parse(url)
+    def __init__(self, url: str, timeout_s: float, password: str | None = None) -> None:
+        self.url = address.parse(url, password)
         self._timeout_s = timeout_s
         self._server = (
             None

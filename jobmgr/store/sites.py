@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
+from jobmgr.credential import Source
 from jobmgr.dialects import registry
+from jobmgr.domain.environment import secrets_of
 from jobmgr.domain.job import NewJob
 from jobmgr.domain.resources import Resources, counted
 from jobmgr.domain.site import LOCAL, MAX_SUBMITTED, Way
@@ -36,6 +38,7 @@ def place(tx: Transaction, jobs: list[NewJob]) -> list[NewJob]:
     if kinds or not names <= sites.keys():
         jobs = [replace(job, site=_site_of(tx, job, sites)) for job in jobs]
     _check_options(jobs, sites)
+    _check_secrets(jobs)
     return jobs
 
 
@@ -46,6 +49,20 @@ def _check_options(jobs: Sequence[NewJob], sites: _Kinds) -> None:
         if options and job.site is not None:
             with _at(job.at):
                 registry.check_options(sites[job.site][-1], options)
+
+
+def _check_secrets(jobs: Sequence[NewJob]) -> None:
+    """A batch script can read a file. What else it was given would lie in clear where the script lies."""
+    for job in jobs:
+        if job.site == LOCAL:
+            continue
+        for name, reference in secrets_of(job.spec.env).items():
+            if reference.source is not Source.FILE:
+                raise InvalidRequest(
+                    f"{job.at}env.{name}.secret",
+                    f"{str(reference)!r} can be had on the service's machine only, and must not lie in a script at the "
+                    f"site {job.site}; write file: and the path of a file there",
+                )
 
 
 @contextmanager

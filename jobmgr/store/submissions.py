@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from jobmgr.domain import environment
 from jobmgr.domain.job import NewJob
 from jobmgr.domain.status import Status, waiting_status
 from jobmgr.errors import InvalidRequest, JobExists, QueueNotFound
@@ -204,7 +205,7 @@ def _spec_row(key: int, job: NewJob) -> dict[str, Any]:
     return {
         "job": key,
         "command": spec.command,
-        "env": spec.env,
+        "env": environment.stated(spec.env),
         "cwd": spec.cwd,
         "walltime_s": spec.resources.walltime_s,
         "resources": spec.resources.asked(),

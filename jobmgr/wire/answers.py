@@ -155,6 +155,12 @@ class DependencyAnswer(Struct):
     met: bool | None
 
 
+class SecretAnswer(Struct):
+    """Where the value of a variable is fetched from when an attempt starts."""
+
+    secret: str
+
+
 class SpecAnswer(Struct):
     """What a job runs. Resources that were not asked for are left out; `backoff_s` is in seconds.
 
@@ -163,7 +169,7 @@ class SpecAnswer(Struct):
     """
 
     command: list[str]
-    env: dict[str, str]
+    env: dict[str, str | SecretAnswer]
     cwd: str | None
     resources: dict[str, bool | int | float | str | list[str]]
     max_attempts: int

@@ -61,6 +61,8 @@ def _node_at(kind: Any, path: str) -> msgspec.inspect.Type:
             node = next(
                 field.type for struct in structs for field in struct.fields if field.encode_name == name
             )
+            for mapping in _alternatives(node, msgspec.inspect.DictType):
+                node = mapping.value_type  # its keys are not told of
     return node
 
 

@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
+from jobmgr.credential import Reference, parse
+from jobmgr.domain.environment import Environment
 from jobmgr.domain.job import Dependency, JobSpec, NewJob, OnLost, Success, When
 from jobmgr.domain.resources import (
     MAX_MEMORY_BYTES,
@@ -134,6 +136,19 @@ class SuccessAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
     ] = []
 
 
+class SecretAsked(Struct, forbid_unknown_fields=True):
+    """A value that is fetched when an attempt starts; only where it is gets stored."""
+
+    secret: Annotated[
+        str,
+        Meta(
+            max_length=4096,
+            pattern="^(file:/|env:|keyring:)",
+            description="file:PATH, env:NAME (of the service) or keyring:SERVICE/NAME",
+        ),
+    ]
+
+
 class JobSubmission(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """One job as submitted. Only `command` is required."""
 
@@ -141,7 +156,7 @@ class JobSubmission(Struct, forbid_unknown_fields=True, omit_defaults=True):
     job_id: JobId | None = None
     name: Annotated[str, Meta(max_length=1024, description="the beginning of the command unless given")] = ""
     description: Annotated[str, Meta(max_length=2048)] = ""
-    env: Annotated[dict[str, str], Meta(max_length=10_000)] = {}
+    env: Annotated[dict[str, str | SecretAsked], Meta(max_length=10_000)] = {}
     cwd: (
         Annotated[
             str, Meta(min_length=1, max_length=4096, description="absolute; the run directory unless given")
@@ -305,9 +320,6 @@ def _spec(asked: JobSubmission, at: str) -> JobSpec:
         _check_argument(part, f"{at}command[{index}]")
     if not asked.command[0]:
         raise InvalidRequest(at + "command[0]", "the program to run is empty")
-    for name, value in asked.env.items():
-        _check_env_name(name, at)
-        _check_argument(value, f"{at}env.{name}")
     if asked.cwd is not None:
         _check_argument(asked.cwd, at + "cwd")
         if not os.path.isabs(asked.cwd):  # noqa: PTH117 -- a rule on text, for the host that will run it
@@ -319,7 +331,7 @@ def _spec(asked: JobSubmission, at: str) -> JobSpec:
     resources = to_resources(asked.resources, at + "resources.")
     return JobSpec(
         command=tuple(asked.command),
-        env=asked.env or _NO_ENV,
+        env=_environment(asked.env, at) if asked.env else _NO_ENV,
         cwd=asked.cwd,
         resources=resources,
         retry=_retry(asked.retry, resources, at),
@@ -329,7 +341,30 @@ def _spec(asked: JobSubmission, at: str) -> JobSpec:
     )
 
 
-_NO_ENV: Mapping[str, str] = {}
+_NO_ENV: Environment = {}
+
+
+def _environment(asked: Mapping[str, str | SecretAsked], at: str) -> Environment:
+    env: dict[str, str | Reference] = {}
+    for name, value in asked.items():
+        _check_env_name(name, at)
+        if isinstance(value, str):
+            _check_argument(value, f"{at}env.{name}")
+            env[name] = value
+        else:
+            env[name] = _secret(value.secret, f"{at}env.{name}.secret")
+    return env
+
+
+def _secret(text: str, where: str) -> Reference:
+    _check_argument(text, where)
+    found = parse(text, where)
+    if found.is_own:
+        raise InvalidRequest(
+            where,
+            f"{text!r} is the service's own; variables beginning with JOBMGR_ or PG are not given to jobs",
+        )
+    return found
 
 
 # Of 100,000 jobs in a bulk most ask for nothing, and share these.

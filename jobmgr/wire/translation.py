@@ -9,7 +9,9 @@ from typing import Any
 
 import msgspec
 
+from jobmgr.credential import Reference, parse
 from jobmgr.domain.audit import AuditEntry, AuditPage
+from jobmgr.domain.environment import field_of
 from jobmgr.domain.job import (
     Attempt,
     Dependency,
@@ -43,6 +45,7 @@ from jobmgr.wire.answers import (
     MadeTokenAnswer,
     QueueAnswer,
     ReasonAnswer,
+    SecretAnswer,
     SiteAnswer,
     SpecAnswer,
     StepAnswer,
@@ -235,7 +238,10 @@ def spec_answer(spec: JobSpec) -> SpecAnswer:
     """`spec` as it travels."""
     return SpecAnswer(
         command=list(spec.command),
-        env=dict(spec.env),
+        env={
+            name: SecretAnswer(str(value)) if isinstance(value, Reference) else value
+            for name, value in spec.env.items()
+        },
         cwd=spec.cwd,
         resources=spec.resources.asked(),
         max_attempts=spec.retry.max_attempts,
@@ -258,7 +264,10 @@ def to_spec(answer: SpecAnswer) -> JobSpec:
     """The spec that `spec_answer` wrote."""
     return JobSpec(
         command=tuple(answer.command),
-        env=answer.env,
+        env={
+            name: parse(value.secret, field_of(name)) if isinstance(value, SecretAnswer) else value
+            for name, value in answer.env.items()
+        },
         cwd=answer.cwd,
         resources=Resources.of(answer.resources),
         retry=Retry(

@@ -116,6 +116,37 @@ async def test_option_that_jobmgr_sets_itself_is_refused_before_the_job_is_store
     assert (await api.get("/api/v1/jobs")).json["jobs"] == []
 
 
+@pytest.mark.parametrize("reference", ["env:LICENCE", "keyring:licences/ansys"])
+async def test_secret_that_would_lie_in_a_script_is_refused_before_the_job_is_stored(
+    api: Api, reference: str
+) -> None:
+    await put(api, "far", kind="slurm", work_dir="//far/work", enabled=False)
+    body = {"command": ["true"], "env": {"A": "plain", "KEY": {"secret": reference}}}
+
+    by_site = await api.post("/api/v1/jobs", json={**body, "site": "far"})
+    by_kind = await api.post("/api/v1/jobs", json={"jobs": [{**body, "executor": "slurm"}]})
+
+    assert "write file:" in by_site.problem(422, "invalid_request", "env.KEY.secret")
+    by_kind.problem(422, "invalid_request", "jobs[0].env.KEY.secret")
+    assert (await api.get("/api/v1/jobs")).json["jobs"] == []
+
+
+async def test_job_at_a_site_reads_its_secret_there(api: Api, tmp_path: Path) -> None:
+    await put(api, "host")
+    (tmp_path / "key").write_text("sesame\n")
+    env = {"KEY": {"secret": f"file:{tmp_path}/key"}}
+    job_id = await api.submit("sh", "-c", 'echo "$KEY"', site="host", env=env)
+    without = await api.submit("true", site="host", env={"KEY": {"secret": f"file:{tmp_path}/missing"}})
+
+    await api.manager.wait(job_id, 30)
+    job = await api.manager.wait(without, 30)
+
+    assert (await api.get(f"/api/v1/jobs/{job_id}/logs/stdout")).body == b"sesame\n"
+    assert job.error is not None
+    assert (job.status, job.error.code) == ("failed", "secret_unavailable")
+    assert job.error.message.startswith("env.KEY: ")
+
+
 async def test_option_that_a_scheduler_takes_is_stored(api: Api) -> None:
     await put(api, "far", kind="slurm", enabled=False)
 

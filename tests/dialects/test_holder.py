@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from jobmgr.credential import Reference, Source
 from jobmgr.dialects import holder
 from jobmgr.errors import InvalidRequest
 from jobmgr.executors import gate
@@ -99,6 +100,42 @@ def test_gate_and_record_tell_of_the_run(site: Site) -> None:
     assert record["started_at"] == decision["holder"]["at"] <= record["ended_at"]
     # Nothing private is left behind.
     assert sorted(os.listdir(site.control)) == ["exit", "gate", "token"]
+
+
+@pytest.mark.parametrize("trap", ["plain", "it's", "$(touch ran)", "a;b"])
+def test_secret_is_read_from_its_file_and_stands_in_no_script(site: Site, trap: str) -> None:
+    secret = "a 'b' \"c\" $HOME `d`\nsecond line"
+    key = site.root / trap
+    key.write_text(f"{secret}\n\n")
+    env = {"A": Reference(Source.FILE, str(key)), "B": "plain"}
+
+    # A job that traces its own setup does not trace what we do.
+    ended = site.run("sh", "-c", 'printf "%s|%s" "$A" "$B"', env=env, setup=("set -x",))
+
+    assert (ended.returncode, site.out()) == (0, f"{secret}|plain")
+    assert "second line" not in (site.root / "script").read_text() + (site.run_dir / "stderr").read_text()
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, Path.touch, os.mkfifo, None])
+def test_secret_that_is_not_there_is_the_end_and_named(site: Site, make: Any) -> None:
+    if make is not None:
+        make(site.root / "key")
+
+    ended = site.run("true", env={"A": Reference(Source.FILE, f"{site.root}/key")})
+
+    assert ended.returncode == 1
+    error = site.record()["error"]
+    assert error["code"] == Failure.SECRET_UNAVAILABLE
+    assert error["message"].startswith("env.A: ")
+    assert (site.out(), (site.run_dir / "stderr").read_text()) == ("", "")
+
+
+@pytest.mark.parametrize("source", [Source.ENV, Source.KEYRING])
+def test_secret_that_is_no_file_is_refused(site: Site, source: Source) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        site.script("true", env={"A": Reference(source, "s/n")})
+
+    assert refused.value.field == "env.A.secret"
 
 
 def test_second_run_is_refused_and_starts_nothing(site: Site) -> None:

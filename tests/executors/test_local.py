@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from jobmgr.credential import Reference, Source
 from jobmgr.errors import ExecutorUnavailable
 from jobmgr.executors import gate, process
 from jobmgr.executors.links import Link
@@ -122,6 +123,63 @@ async def test_environment_is_base_then_job_then_ours(site: Site) -> None:
         "JOBMGR_URL": "http://here",
         "JOBMGR_ATTEMPT_TOKEN": launch.token,
     }
+
+
+async def test_secrets_are_fetched_at_the_start(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("of a file\n")
+    service = await site.service(base_env={"PATH": os.environ["PATH"], "KEPT": "of the service", "A": "base"})
+    env = {
+        "A": Reference(Source.FILE, f"{tmp_path}/key"),
+        "B": Reference(Source.ENV, "KEPT"),
+        "C": "plain",
+    }
+    launch = site.shell('echo "$A, $B, $C"', env=env)
+
+    await service.run(launch)
+
+    assert service.output(launch) == b"of a file, of the service, plain\n"
+
+
+async def test_each_attempt_fetches_its_secrets_anew(site: Site, service: Service, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    env = {"A": Reference(Source.FILE, str(key))}
+    key.write_text("first")
+    before = site.shell('echo "$A"', env=env)
+    await service.run(before)
+    key.write_text("second")
+    after = site.shell('echo "$A"', env=env)
+    await service.run(after)
+
+    assert (service.output(before), service.output(after)) == (b"first\n", b"second\n")
+
+
+async def test_attempt_whose_secret_cannot_be_had_never_runs_and_keeps_no_other_back(
+    site: Site, service: Service, tmp_path: Path
+) -> None:
+    env = {"KEY": Reference(Source.FILE, f"{tmp_path}/missing")}
+    without, plain = site.shell("true", env=env), site.shell("true")
+
+    await service.executor.launch([without, plain])
+
+    report = await service.final(without)
+    assert isinstance(report, NeverRan)
+    assert report.error is not None
+    assert report.error.code == "secret_unavailable"
+    assert report.error.message.startswith(f"env.KEY: the secret file:{tmp_path}/missing cannot be had: ")
+    assert (await service.record(plain)).exit_code == 0
+    assert gate.void(str(service.control(without)), without.token, "to see")
+
+
+async def test_secret_of_the_service_itself_is_not_lent(site: Site) -> None:
+    service = await site.service(base_env={"PATH": os.environ["PATH"], "PGPASSWORD": "x"})
+    launch = site.shell("true", env={"A": Reference(Source.ENV, "PGPASSWORD")})
+
+    await service.executor.launch([launch])
+
+    report = await service.final(launch)
+    assert isinstance(report, NeverRan)
+    assert report.error is not None
+    assert report.error.code == "secret_unavailable"
 
 
 @pytest.mark.parametrize("base", [{}, {"CUDA_VISIBLE_DEVICES": "0,1,2,3"}])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from jobmgr.credential import Reference, Source
 from jobmgr.domain.job import Dependency, JobSpec, NewJob, OnLost, Success
 from jobmgr.domain.queue import Tally
 from jobmgr.domain.resources import Resources
@@ -85,7 +86,7 @@ async def test_everything_submitted_comes_back(worker: Worker) -> None:
 async def test_claimed_job_carries_its_spec(worker: Worker) -> None:
     spec = JobSpec(
         command=("prog", "ü", ""),
-        env={"A": "1"},
+        env={"A": "1", "B": Reference(Source.FILE, "/key")},
         cwd="/somewhere",
         resources=Resources(cpus=2, memory_bytes=2**40, gpus=1, walltime_s=90.5),
         success=Success((0,), ("out.txt",)),
@@ -95,7 +96,7 @@ async def test_claimed_job_carries_its_spec(worker: Worker) -> None:
     claimed = await worker.claim_one()
 
     assert claimed.command == ("prog", "ü", "")
-    assert (claimed.env, claimed.cwd, claimed.walltime_s) == ({"A": "1"}, "/somewhere", 90.5)
+    assert (claimed.env, claimed.cwd, claimed.walltime_s) == (spec.env, "/somewhere", 90.5)
     assert (claimed.cpus, claimed.memory_bytes, claimed.gpus) == (2, 2**40, ("0",))
     assert claimed.required_files == ("out.txt",)
 
