@@ -33,11 +33,12 @@ from jobmgr.errors import InvalidRequest, SchemaMissing, StoreError
 from jobmgr.executors import process
 from jobmgr.executors.batch import BatchExecutor
 from jobmgr.executors.local import LocalExecutor
-from jobmgr.executors.protocol import Report
+from jobmgr.executors.protocol import Launch, Report
 from jobmgr.hfss.program import Programs
 from jobmgr.manager.core import Parts
 from jobmgr.manager.feed import Feed
 from jobmgr.manager.identity import Identity
+from jobmgr.manager.job_tokens import JobTokens
 from jobmgr.manager.manager import Manager
 from jobmgr.monitor import ResourceMonitor, machine
 from jobmgr.settings import Settings
@@ -199,12 +200,26 @@ class JobManager(Manager):
     def _job_env(self) -> Mapping[str, str]:
         return {"JOBMGR_URL": self.url} if self.url else {}
 
+    def _job_token(self, launch: Launch) -> str | None:
+        tokens = self.parts.job_tokens
+        return (
+            None if tokens is None or not self.url else tokens.of(launch.job_id, launch.number, launch.token)
+        )
+
+    def _site_env(self) -> Mapping[str, str]:
+        # The service's own address is that of this machine, or a guess.
+        return {"JOBMGR_URL": self.settings.public_url} if self.url and self.settings.public_url else {}
+
+    def _site_token(self, launch: Launch) -> str | None:
+        return self._job_token(launch) if self.settings.public_url else None
+
     def _executor(self) -> LocalExecutor:
         return LocalExecutor(
             self.settings.work_dir,
             self._report,
             base_env=self.settings.lent(os.environ),
             job_env=self._job_env,
+            job_token=self._job_token,
             descriptor_limit=self._descriptor_limit,
         )
 
@@ -218,7 +233,8 @@ class JobManager(Manager):
             transport,
             site.work_dir,
             self._report,
-            job_env=self._job_env,
+            job_env=self._site_env,
+            job_token=self._site_token,
             work_id=site.work_id,
         )
         is_here = site.way is Way.LOCAL
@@ -381,7 +397,9 @@ async def serving(
         descriptor_limit=descriptor_limit,
     )
     token = await asyncio.to_thread(_owner_token, settings)
+    key = await asyncio.to_thread(_job_key, settings)
     async with manager:
+        manager.parts.job_tokens = JobTokens(manager.database, key)
         server = Server(manager, host=settings.host, port=settings.port, token=token)
         async with server:
             with manager.answering(server.url), _service_file(settings, server.url):
@@ -403,6 +421,10 @@ async def _drain(manager: JobManager) -> None:
 
 def _owner_token(settings: Settings) -> str:
     return settings.fetched("token", os.environ) or owner_token.read(settings.token_file)
+
+
+def _job_key(settings: Settings) -> bytes:
+    return (settings.fetched("job_key", os.environ) or owner_token.read(settings.job_key_file)).encode()
 
 
 async def _password(settings: Settings) -> str | None:

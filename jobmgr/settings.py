@@ -17,7 +17,7 @@ from jobmgr.credential import Reference
 from jobmgr.errors import InvalidRequest
 
 CONFIG_FILE = "jobmgr.toml"
-Secret = Literal["token", "database_password"]
+Secret = Literal["token", "database_password", "job_key"]
 _SECRETS: tuple[Secret, ...] = get_args(Secret)
 _SECRET_VARIABLES = frozenset({"PGPASSWORD", "PGPASSFILE", "PGSERVICE", "PGSERVICEFILE"})
 
@@ -27,10 +27,11 @@ class Settings:
     """Everything an installation can set. Each field is also `JOBMGR_<FIELD>` and a key of jobmgr.toml.
 
     `home` is the state directory; `database` and `work_dir` lie in it unless set. `url` is the service that
-    commands talk to; None: the running one of `home`. `token` may be a reference to a secret, `database_password` has
-    to be one (jobmgr/credential.py): `fetched` has what they refer to. Limits left at None are taken from what is
-    stored in the database, and failing that from the machine. `hfss_programs` are paths of programs, or of directories
-    of them, that clients may name as ansysedt, with colons between; None: see docs/hfss.md.
+    commands talk to; None: the running one of `home`. `public_url` is where jobs at sites reach this service. `token`
+    may be a reference to a secret, `database_password` and `job_key` have to be one (jobmgr/credential.py): `fetched`
+    has what they refer to. Limits left at None are taken from what is stored in the database, and failing that from
+    the machine. `hfss_programs` are paths of programs, or of directories of them, that clients may name as ansysedt,
+    with colons between; None: see docs/hfss.md.
     """
 
     home: Path
@@ -40,7 +41,9 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8080
     url: str | None = None
+    public_url: str | None = None
     token: str | None = field(default=None, repr=False)
+    job_key: str | None = None
     max_concurrent_jobs: int | None = None
     max_cpu_percent: float | None = None
     min_memory_gb: float | None = None
@@ -54,6 +57,11 @@ class Settings:
     def token_file(self) -> Path:
         """Where the service keeps the token of its owner, readable by nobody else."""
         return self.home / "token"
+
+    @property
+    def job_key_file(self) -> Path:
+        """Where the key of jobs' tokens is kept, readable by nobody else, unless `job_key` refers to another one."""
+        return self.home / "job-key"
 
     def fetched(self, name: Secret, environment: Mapping[str, str]) -> str | None:
         """The secret that this setting is or refers to; None if it is not set. Blocks. Raises SecretUnavailable."""
@@ -185,7 +193,9 @@ _RULES: Mapping[str, _Rule] = {
     "host": _Rule(str, "the name or address of a host"),
     "port": _Rule(int, "a whole number from 0 to 65535", 0, 65535),
     "url": _Rule(str, "the URL of a service"),
+    "public_url": _Rule(str, "the URL of a service"),
     "token": _Rule(str, "a text"),
+    "job_key": _Rule(str, "a reference to a secret"),
     "max_concurrent_jobs": _Rule(int, "a whole number"),
     "max_cpu_percent": _Rule(float, "a number"),
     "min_memory_gb": _Rule(float, "a number"),

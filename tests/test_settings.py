@@ -32,6 +32,7 @@ def test_secrets_that_settings_refer_to_are_fetched_and_lent_to_nobody(tmp_path:
 
     assert settings.fetched("token", environment) == "of a variable"
     assert settings.fetched("database_password", environment) == "of a file"
+    assert settings.fetched("job_key", environment) is None
     assert settings.lent(environment) == {"OTHER": "x"}
 
 
@@ -39,7 +40,7 @@ def test_token_may_still_be_the_token_itself(tmp_path: Path) -> None:
     assert load({"token": "a:b"}, {}, tmp_path).fetched("token", {}) == "a:b"
 
 
-@pytest.mark.parametrize("name", ["database_password"])
+@pytest.mark.parametrize("name", ["database_password", "job_key"])
 def test_what_has_to_be_a_reference_is_no_secret_itself(name: str, tmp_path: Path) -> None:
     (tmp_path / "jobmgr.toml").write_text(f'{name} = "sesame"\n')
 

@@ -1,4 +1,7 @@
-"""The token of the service's owner: in a file that only its user can read, made at the first start."""
+"""The token of the service's owner: in a file that only its user can read, made at the first start.
+
+The key with which tokens of running jobs are made is kept alike.
+"""
 
 from __future__ import annotations
 

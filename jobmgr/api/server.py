@@ -54,7 +54,7 @@ class Server:
             is_loopback(self._host),
             own_hosts(self._host, port),
             Principal.owner(self._manager.user),
-            self._manager.identity.principal,
+            self._manager.principal,
         )
         app = make_app(self._manager, guard)
         # Compressed bodies are refused, so nobody has to be let in for what they would become.

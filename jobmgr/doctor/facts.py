@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from jobmgr.client.address import Left
@@ -65,14 +66,17 @@ class Software:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """The settings and where they came from; `strangers` are variables that are none."""
+    """The settings and where they came from; `strangers` are variables that are none.
+
+    `open_secrets` are files of secrets that others may read.
+    """
 
     settings: Settings
     database: str
     origins: Mapping[str, list[str]]
     strangers: list[str]
     faults_are_on: bool
-    token_mode: int | None
+    open_secrets: tuple[Path, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,9 @@ def _configuration(request: Request, observer: Observer) -> Configuration:
         origins=settings.origins(request.environment),
         strangers=settings.strangers(request.environment),
         faults_are_on=fault.is_on,
-        token_mode=_mode(given.token_file),
+        open_secrets=tuple(
+            path for path in (given.token_file, given.job_key_file) if (_mode(path) or 0) & 0o077
+        ),
     )
 
 

@@ -13,11 +13,9 @@ def judge_settings(facts: Configuration) -> Check:
     name = "settings"
     origin = "; ".join(f"{where}: {', '.join(names)}" for where, names in facts.origins.items())
     found = f"state directory {facts.settings.home} ({origin or 'nothing set, all defaults'})"
-    if facts.token_mode is not None and facts.token_mode & 0o077:
-        token = facts.settings.token_file
-        return problem(
-            name, f"others may read {token} and so run commands as its owner", f"`chmod 600 {token}`"
-        )
+    if facts.open_secrets:
+        files = " ".join(map(str, facts.open_secrets))
+        return problem(name, f"others may read {files} and so pass as its owner", f"`chmod 600 {files}`")
     if facts.strangers:
         unknown = ", ".join(facts.strangers)
         return warning(

@@ -31,7 +31,7 @@ from jobmgr.executors.messenger import Messenger
 from jobmgr.executors.pace import DEFAULT_PACE, Pace
 from jobmgr.executors.parcel import Member, Parcel
 from jobmgr.executors.place import Files, Place
-from jobmgr.executors.protocol import Launch, NeverRan, Report, Told, Wanted
+from jobmgr.executors.protocol import JobToken, Launch, NeverRan, Report, Told, Wanted, no_token
 from jobmgr.executors.register import Register
 from jobmgr.executors.scheduler import Scheduler
 from jobmgr.executors.trial import Trial
@@ -56,6 +56,7 @@ class BatchExecutor:
         report: Callable[[Report], None],
         *,
         job_env: Callable[[], Mapping[str, str]] = dict,
+        job_token: JobToken = no_token,
         pace: Pace = DEFAULT_PACE,
         monotonic: Callable[[], float] = time.monotonic,
         work_id: str = "",
@@ -71,6 +72,7 @@ class BatchExecutor:
             self._scheduler,
             self._place,
             job_env,
+            job_token,
             pace,
             self._breaker,
             self._register.sending,

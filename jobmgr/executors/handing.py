@@ -29,7 +29,7 @@ from jobmgr.executors.live import Sending
 from jobmgr.executors.pace import Pace
 from jobmgr.executors.parcel import Member, Parcel, alone, halves, parcels
 from jobmgr.executors.place import Files, Place, Placed, Stock
-from jobmgr.executors.protocol import Launch
+from jobmgr.executors.protocol import JobToken, Launch
 from jobmgr.executors.scheduler import Scheduler
 from jobmgr.executors.transcript import PlacedForOther
 from jobmgr.failure import Failure
@@ -84,6 +84,7 @@ class Desk:
         scheduler: Scheduler,
         place: Place,
         job_env: Callable[[], Mapping[str, str]],
+        job_token: JobToken,
         pace: Pace,
         breaker: Breaker,
         sending: Callable[[Sequence[Launch]], Sending],
@@ -94,6 +95,7 @@ class Desk:
         self._scheduler = scheduler
         self._place = place
         self._job_env = job_env
+        self._job_token = job_token
         self._pace = pace
         self._breaker = breaker
         self._courier = Courier(scheduler, place, pace, breaker, self._pack, sending, spawn)
@@ -256,7 +258,7 @@ class Desk:
             priority=parcel.members[0].launch.priority,
         )
         attempts = tuple(
-            _placed(parcel, member) for member in parcel.members if member.launch.token in tokens
+            self._placed(parcel, member) for member in parcel.members if member.launch.token in tokens
         )
         stock = Stock(attempts, home, cwd, dialect.script(order), told if parcel.is_array else ())
         return stock, dialect.submit(self._place.script(home), order)
@@ -285,6 +287,7 @@ class Desk:
         return holder.describe(element)
 
     def _environment(self, launch: Launch, run: str, directory_variable: str) -> Environment:
+        has_token = self._job_token(launch) is not None
         return {
             # An array is handed in from a directory that is nobody's own.
             **({directory_variable: run} if directory_variable else {}),
@@ -294,15 +297,17 @@ class Desk:
             "JOBMGR_ATTEMPT": str(launch.number),
             process.RUN_VARIABLE: run,
             process.ATTEMPT_VARIABLE: launch.token,
+            **({process.JOB_TOKEN_VARIABLE: self._place.job_token(launch.place)} if has_token else {}),
         }
+
+    def _placed(self, parcel: Parcel, member: Member) -> Placed:
+        launch = member.launch
+        token = self._job_token(launch) or ""
+        return Placed(launch.place, launch.token, parcel.name, member.index, parcel.former, token)
 
 
 def _new_token() -> str:
     return secrets.token_hex(16)
-
-
-def _placed(parcel: Parcel, member: Member) -> Placed:
-    return Placed(member.launch.place, member.launch.token, parcel.name, member.index, parcel.former)
 
 
 def _answer(delivery: Delivery) -> Given | Refusal | Withdrawn | Busy | Doubtful:

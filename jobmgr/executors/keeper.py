@@ -47,6 +47,7 @@ class Keeper:
     def run(self) -> None:
         """Serve until there is neither a command nor a service."""
         process.adopt_orphans()
+        self._job_token = process.PrivateText("job-token")
         self._wakeup = process.wake_on_child()
         # Blocked except while a long command runs, see process.await_child.
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGCHLD,))
@@ -147,6 +148,7 @@ class Keeper:
             self._leftover_grace_s,
         )
         try:
+            order["env"].update(self._token_variable(order.get("job_token")))
             self._note.assign(assignment)
             fault.reach("keeper.assigned")
             self._pass_and_spawn(order, assignment)
@@ -208,6 +210,13 @@ class Keeper:
         if self._hold is not None:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD,))
             self._hears_children = True
+
+    def _token_variable(self, job_token: str | None) -> Mapping[str, str]:
+        if job_token is None:
+            return {}
+        # The command before is gone, with all that it left behind.
+        self._job_token.write(job_token)
+        return {process.JOB_TOKEN_VARIABLE: self._job_token.path}
 
     def _collect(self) -> None:
         for child in process.exited_children():

@@ -25,6 +25,7 @@ from jobmgr.executors.messages import Message
 from jobmgr.executors.protocol import (
     Ended,
     Final,
+    JobToken,
     Launch,
     Lost,
     NeverRan,
@@ -34,6 +35,7 @@ from jobmgr.executors.protocol import (
     Started,
     Unreachable,
     Wanted,
+    no_token,
 )
 from jobmgr.executors.pursuit import Live, Pursuit, settled
 from jobmgr.failure import Failure
@@ -65,6 +67,7 @@ class LocalExecutor:
         *,
         base_env: Mapping[str, str],
         job_env: Callable[[], Mapping[str, str]] = dict,
+        job_token: JobToken = no_token,
         walltime_grace_s: float = 10.0,
         leftover_grace_s: float = 5.0,
         idle_keeper_s: float = 60.0,
@@ -73,6 +76,7 @@ class LocalExecutor:
         self._work_dir = work_dir.absolute()
         self._report = report
         self._job_env = job_env
+        self._job_token = job_token
         self._base_env = clean_environment(base_env)
         hello = {
             "op": "hello",
@@ -282,6 +286,7 @@ class LocalExecutor:
             "run": live.run,
             "command": launch.command,
             "env": self._environment(live, secrets),
+            "job_token": self._job_token(launch),
             "cwd": launch.cwd or live.run,
             "walltime_s": launch.walltime_s,
         }

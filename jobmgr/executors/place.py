@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import resources
 
 from jobmgr.dialects.answers import plain
@@ -33,6 +33,7 @@ _NO_INDEX = "-"
 # Said instead of files that are missing in a run directory which is missing itself.
 _AWAY = "away"
 _SCRIPT = "script"
+_JOB_TOKEN = "job-token"  # noqa: S105 -- a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,8 @@ NOTHING_SEEN: Mapping[str, Files] = {}
 class Placed:
     """An attempt whose directories are to be there: its place, its token, and as what it is handed in.
 
-    `former` is the name of what it was a part of, if that is given up for certain.
+    `former` is the name of what it was a part of, if that is given up for certain; `job_token` what its job may show
+    to the service, empty if it cannot reach it.
     """
 
     place: str
@@ -68,6 +70,7 @@ class Placed:
     name: str
     index: int | None = None
     former: str = ""
+    job_token: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,10 @@ class Place:
     def array(self, token: str) -> str:
         """The directory of an array, where its script and elements lie. No job's id begins with a dot."""
         return self.control(f".arrays/{token}")
+
+    def job_token(self, place: str) -> str:
+        """Where the token of an attempt's job lies."""
+        return f"{self.control(place)}/{_JOB_TOKEN}"
 
     def script(self, home: str) -> str:
         """Where the script of an attempt or an array lies, in its directory."""
@@ -222,9 +229,13 @@ class Place:
         return f"{lines}{mark} {self._below(stock.home)} {self._below(stock.cwd)}\n"
 
     def _files(self, stock: Stock, mark: str) -> str:
-        files = {**{str(index): text for index, text in enumerate(stock.elements)}, _SCRIPT: stock.script}
         home = self._below(stock.home)
-        return "".join(f"{mark} {home} {name}\n{_whole_lines(text)}" for name, text in files.items())
+        files = [
+            *((f"control/{one.place}", _JOB_TOKEN, one.job_token) for one in stock.attempts if one.job_token),
+            *((home, str(index), text) for index, text in enumerate(stock.elements)),
+            (home, _SCRIPT, stock.script),
+        ]
+        return "".join(f"{mark} {where} {name}\n{_whole_lines(text)}" for where, name, text in files)
 
     def _below(self, directory: str) -> str:
         return directory.removeprefix(f"{self.root}/")

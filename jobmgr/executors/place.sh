@@ -43,7 +43,7 @@ _jm_stock() {
             _jm_controls="$_jm_controls control/$_jm_place" _jm_runs="$_jm_runs runs/$_jm_place" _jm_known=
             { read -r _jm_known <"$_jm_root/control/$_jm_place/submission"; } 2>/dev/null
             # What is signed is whole, and runs may read it.
-            [ "$_jm_known" != "$_jm_name" ] || _jm_is_kept=1
+            [ "$_jm_known" != "$_jm_name" ] || _jm_is_kept=1 _jm_kept="${_jm_kept}control/$_jm_place "
         fi
     done
     # shellcheck disable=SC2086  # Names of jobs have no blanks or patterns.

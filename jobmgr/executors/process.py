@@ -22,6 +22,7 @@ from typing import NamedTuple, NoReturn
 
 ATTEMPT_VARIABLE = "JOBMGR_ATTEMPT_TOKEN"
 RUN_VARIABLE = "JOBMGR_RUN_DIR"
+JOB_TOKEN_VARIABLE = "JOBMGR_JOB_TOKEN_FILE"  # noqa: S105 -- a name
 # What the system answers if it has no descriptor, process or memory left; a moment later it may.
 SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM})
 
@@ -225,6 +226,25 @@ def spawn(program: str, argv: list[str], env: Mapping[str, str], stdout: int, st
 
 def _ticks_now() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) * _TICKS_PER_S // 1_000_000_000
+
+
+class PrivateText:
+    """A text in this process that its children read as a file: only our user may, it is on no disk, and it is gone
+    with this process. A file in a directory would be made and removed for each text; this takes one system call.
+    """
+
+    SIZE = 256
+
+    def __init__(self, name: str) -> None:
+        """Raises OSError."""
+        self._descriptor = os.memfd_create(name)
+        os.fchmod(self._descriptor, 0o400)
+        self.path = f"/proc/{os.getpid()}/fd/{self._descriptor}"
+        self.write("")
+
+    def write(self, text: str) -> None:
+        """Instead of what it was. Newlines fill it up, which shells leave out of what they read."""
+        os.pwrite(self._descriptor, text.encode().ljust(self.SIZE, b"\n"), 0)
 
 
 # Waiting

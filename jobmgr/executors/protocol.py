@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -44,6 +44,15 @@ class Launch:
     def place(self) -> str:
         """Where its directories lie, below those of all attempts."""
         return f"{self.job_id}/{self.number}"
+
+
+# The token with which an attempt may speak for its job; None: nobody would ask for it.
+JobToken = Callable[[Launch], str | None]
+
+
+def no_token(_launch: Launch) -> str | None:
+    """Where no service answers."""
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ from typing import TypeVar
 
 from jobmgr.dispatch.dispatcher import Dispatcher
 from jobmgr.domain import access
-from jobmgr.domain.access import Caller, Hearing, Owned, Verb
+from jobmgr.domain.access import Caller, Hearing, Owned, Principal, Verb
 from jobmgr.domain.once import Once
 from jobmgr.domain.site import Site
 from jobmgr.hfss.program import Programs
 from jobmgr.manager.feed import Feed
 from jobmgr.manager.identity import Identity
+from jobmgr.manager.job_tokens import PREFIX, JobTokens
 from jobmgr.manager.reading import Readings
 from jobmgr.manager.recall import Recall
 from jobmgr.monitor import ResourceMonitor
@@ -47,6 +48,8 @@ class Parts:
     way_to: Callable[[Site], Transport]
     monitor: ResourceMonitor
     programs: Programs
+    # The tokens of running jobs, once a service answers.
+    job_tokens: JobTokens | None = None
     recall: Recall = field(default_factory=Recall)
     readings: Readings = field(default_factory=Readings)
 
@@ -98,15 +101,25 @@ class Core:
         """What whoever asks is told of all that happens."""
         return Hearing(everything=True) if self.caller is None else Hearing.of(self.caller.principal)
 
+    async def principal(self, shown: str) -> Principal | None:
+        """Whom this token lets in: an API token, or that of a running job; None: nobody. Raises StoreUnavailable."""
+        if shown.startswith(PREFIX):
+            tokens = self.parts.job_tokens
+            return None if tokens is None else await tokens.principal(shown)
+        return await self.identity.principal(shown)
+
     async def is_current(self) -> bool:
-        """Whether who asked may go on listening: still known by the same API token, in the same role and groups.
+        """Whether who asked may go on listening: still known by the same token, in the same role and groups.
 
         Raises StoreUnavailable if that may be otherwise by now and cannot be read.
         """
         if self.caller is None:
             return True
+        principal, tokens = self.caller.principal, self.parts.job_tokens
+        if principal.job_id is not None and tokens is not None:
+            return await tokens.is_current(principal)
         await self.identity.refresh()
-        return self.identity.is_current(self.caller.principal)
+        return self.identity.is_current(principal)
 
     def _check(self, job: Owned) -> None:
         """Raise JobNotFound for a job that whoever asks may not see."""

@@ -36,6 +36,24 @@ class Key:
     lease: int
 
 
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A live attempt: its token, and whose job it is."""
+
+    token: str
+    user: str
+
+
+def live(connection: sa.Connection, job_id: str, number: int) -> Live | None:
+    """The attempt of this number, if it is live."""
+    row = connection.execute(
+        sa.select(Attempt.token, Job.user)
+        .join(Job, Job.id == Attempt.job)
+        .where(Job.job_id == job_id, Attempt.number == number, Attempt.finished_at.is_(None))
+    ).one_or_none()
+    return None if row is None else Live(row.token, row.user)
+
+
 # The fence. Columns of both rows are read under lock; labels keep the two apart.
 _FENCE = sa.select(
     Attempt.job,

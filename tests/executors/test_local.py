@@ -8,6 +8,7 @@ import os
 import signal
 import stat
 import tempfile
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -180,6 +181,50 @@ async def test_secret_of_the_service_itself_is_not_lent(site: Site) -> None:
     assert isinstance(report, NeverRan)
     assert report.error is not None
     assert report.error.code == "secret_unavailable"
+
+
+async def test_command_finds_the_token_of_its_job_and_no_other_user_may_read_it(site: Site) -> None:
+    service = await site.service(job_token=lambda launch: f"jmj_{launch.job_id}")
+    script = 'cat "$0"; sh -c \'cat "$0"\' "$0"; stat -Lc %a "$0"'.replace("$0", "$JOBMGR_JOB_TOKEN_FILE")
+    first, second = (site.shell(f"echo $({script})", job_id=name) for name in ("a-long-name", "b"))
+
+    # One after the other, so by the same keeper.
+    await service.run(first)
+    await service.run(second)
+
+    assert service.output(first) == b"jmj_a-long-name jmj_a-long-name 400\n"
+    assert service.output(second) == b"jmj_b jmj_b 400\n"
+    written = [path.read_bytes() for path in site.work.rglob("*") if path.is_file() and path.name != "stdout"]
+    assert not any(b"jmj_" in content for content in written)
+
+
+async def test_another_user_does_not_read_the_token_of_a_job(site: Site) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to be another user")
+    service = await site.service(job_token=lambda launch: f"jmj_{launch.job_id}")
+    launch = site.shell('echo "$JOBMGR_JOB_TOKEN_FILE"; exec sleep 60')
+    await service.executor.launch([launch])
+    await service.started(launch)
+    path = await eventually(lambda: service.output(launch).decode().strip())
+
+    read = await asyncio.create_subprocess_exec(
+        "cat", path, user="nobody", group="nogroup", extra_groups=[], stdout=PIPE, stderr=PIPE
+    )
+    out, complaint = await read.communicate()
+
+    await service.executor.cancel(launch.token, 1.0)
+    await service.final(launch)
+    assert (read.returncode, out) == (1, b"")
+    assert b"Permission denied" in complaint
+
+
+async def test_command_without_a_token_is_not_told_of_one(site: Site) -> None:
+    service = await site.service()
+    launch = site.shell('echo "${JOBMGR_JOB_TOKEN_FILE-unset}"')
+
+    await service.run(launch)
+
+    assert service.output(launch) == b"unset\n"
 
 
 @pytest.mark.parametrize("base", [{}, {"CUDA_VISIBLE_DEVICES": "0,1,2,3"}])

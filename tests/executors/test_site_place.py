@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
@@ -75,6 +76,39 @@ async def look(place: Place) -> Files:
 def write(place: Place, name: str, content: object) -> None:
     text = content if isinstance(content, str) else json.dumps(content)
     (Path(place.control(PLACE)) / name).write_text(text)
+
+
+def read(path: str) -> tuple[str, int, int]:
+    """What is in a file, who may do what with it, and when it was written."""
+    found = Path(path).stat()
+    return Path(path).read_text(), stat.S_IMODE(found.st_mode), found.st_mtime_ns
+
+
+async def test_token_of_a_job_lies_beside_its_script_for_its_user_only(place: Place) -> None:
+    stock = single(place, PLACE)
+    stock = replace(stock, attempts=(replace(stock.attempts[0], job_token="jmj_job-1"),))
+
+    await hand_in(place, stock, "true")
+
+    assert place.job_token(PLACE) == f"{place.control(PLACE)}/job-token"
+    assert read(place.job_token(PLACE))[:2] == ("jmj_job-1\n", 0o600)
+
+
+async def test_each_element_has_the_token_of_its_job_which_stays_as_it_is(place: Place) -> None:
+    attempts = tuple(
+        Placed(f"job-{index}/1", f"{index}" * 32, "jm-array", index, job_token=f"jmj_job-{index}")
+        for index in (1, 2)
+    )
+    stock = Stock(attempts, place.array("array"), place.array("array"), "#!/bin/sh\n", ("one", "two"))
+    await hand_in(place, stock, "true")
+    files = [place.job_token(one.place) for one in attempts]
+    before = [read(file) for file in files]
+
+    # After a doubt, when a run may be reading it.
+    await hand_in(place, stock, "true")
+
+    assert [text for text, *_ in before] == ["jmj_job-1\n", "jmj_job-2\n"]
+    assert [read(file) for file in files] == before
 
 
 async def test_script_is_stored_with_its_token_before_it_is_handed_in(place: Place) -> None:

@@ -1,0 +1,55 @@
+"""Tokens of running jobs: each opens what its own job may do, for as long as that attempt is live.
+
+Nothing is stored. A token is made of an attempt's names and a code that only who has the key can make; whenever it is
+shown, the database says whether the attempt is live. The attempt's own token goes into the code, so that none is good
+for another job that gets the same id. It is no secret itself: schedulers show it as the name of a job.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import urlsafe_b64encode
+from hmac import compare_digest, digest
+
+from jobmgr.domain.access import Principal, Role, Scope
+from jobmgr.store import attempts
+from jobmgr.store.engine import Database
+
+PREFIX = "jmj_"
+_TOKEN = re.compile(
+    rf"{PREFIX}(?P<job_id>[A-Za-z0-9_.\-]{{1,128}})\.(?P<number>[0-9]{{1,9}})\.[A-Za-z0-9_\-]{{43}}"
+)
+_SCOPES = frozenset({Scope.READ, Scope.SUBMIT})
+
+
+class JobTokens:
+    """The tokens that one key makes. Services that share the key honour each other's."""
+
+    def __init__(self, database: Database, key: bytes) -> None:
+        assert key, "with an empty key everybody can make tokens"
+        self._database = database
+        self._key = key
+
+    def of(self, job_id: str, number: int, attempt_token: str) -> str:
+        """The token of this attempt."""
+        # No part of it can have a line break.
+        message = f"{job_id}\n{number}\n{attempt_token}".encode()
+        code = urlsafe_b64encode(digest(self._key, message, "sha256")).rstrip(b"=").decode()
+        return f"{PREFIX}{job_id}.{number}.{code}"
+
+    async def principal(self, shown: str) -> Principal | None:
+        """Whom this token lets in; None if it is none, or not that of a live attempt."""
+        match = _TOKEN.fullmatch(shown)
+        if match is None:
+            return None
+        job_id, number = match["job_id"], int(match["number"])
+        live = await self._database.ask(attempts.live, job_id, number)
+        if live is None or not compare_digest(self.of(job_id, number, live.token), shown):
+            return None
+        return Principal(live.user, Role.USER, _SCOPES, job_id=job_id, token_id=f"{PREFIX}{job_id}.{number}")
+
+    async def is_current(self, principal: Principal) -> bool:
+        """Whether the attempt whose token let it in is still live."""
+        assert principal.token_id is not None
+        job_id, _, number = principal.token_id.removeprefix(PREFIX).rpartition(".")
+        return await self._database.ask(attempts.live, job_id, int(number)) is not None

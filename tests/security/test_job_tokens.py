@@ -1,0 +1,83 @@
+"""The token of a job opens nothing but that job, and only while that attempt is live."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest_asyncio
+import sqlalchemy as sa
+
+from jobmgr.manager.job_tokens import JobTokens
+from jobmgr.store import attempts
+from jobmgr.store.tables import Attempt, Job
+from tests.api.conftest import Api, eventually
+from tests.security.guards import Guard, rests_on
+
+
+def _always(*_arguments: object) -> bool:
+    return True
+
+
+def _live_or_not(connection: sa.Connection, job_id: str, number: int) -> attempts.Live | None:
+    rows = sa.select(Attempt.token, Job.user).join(Job, Job.id == Attempt.job)
+    row = connection.execute(rows.where(Job.job_id == job_id, Attempt.number == number)).one_or_none()
+    return None if row is None else attempts.Live(row.token, row.user)
+
+
+CODE = Guard("the code of a job's token", "jobmgr.manager.job_tokens.compare_digest", _always)
+LIVE = Guard("a look whether the attempt is live", "jobmgr.store.attempts.live", _live_or_not)
+
+
+@pytest_asyncio.fixture
+async def bound(api: Api, tmp_path: Path) -> AsyncIterator[tuple[Api, JobTokens]]:
+    """A service, with a job that runs until there is a file."""
+    api.manager.parts.job_tokens = JobTokens(api.manager.database, b"key")
+    script = 'while [ ! -e "$0" ]; do sleep 0.02; done'
+    await api.submit("sh", "-c", script, str(tmp_path / "go"), job_id="runs", site="local")
+
+    async def is_running() -> bool:
+        return (await api.manager.get("runs")).status == "running"
+
+    await eventually(is_running)
+    yield api, api.manager.parts.job_tokens
+    (tmp_path / "go").touch()
+    await api.manager.wait("runs", 30)
+
+
+async def token_of(api: Api, tokens: JobTokens, job_id: str = "runs") -> str:
+    (attempt,) = await api.manager.attempts(job_id)
+    return tokens.of(job_id, 1, attempt.token)
+
+
+async def report(api: Api, token: str, job_id: str = "runs") -> int:
+    headers = {"Authorization": f"Bearer {token}"}
+    return (await api.patch(f"/api/v1/jobs/{job_id}", headers=headers, json={"name": "told"})).status
+
+
+@rests_on(CODE)
+async def test_code_of_another_key_is_no_token(bound: tuple[Api, JobTokens]) -> None:
+    api, tokens = bound
+    right = await token_of(api, tokens)
+
+    # It is known what an attempt is called: that stands in the names of jobs of schedulers.
+    forged = await token_of(api, JobTokens(api.manager.database, b"another key"))
+
+    assert await report(api, right) == 200
+    assert await report(api, forged) == 401
+
+
+@rests_on(LIVE)
+async def test_token_ends_with_its_attempt(bound: tuple[Api, JobTokens], tmp_path: Path) -> None:
+    api, tokens = bound
+    token = await token_of(api, tokens)
+    assert await report(api, token) == 200
+    listener = await tokens.principal(token)
+    assert listener is not None
+    assert await tokens.is_current(listener)
+
+    (tmp_path / "go").touch()
+    await api.manager.wait("runs", 30)
+
+    assert await report(api, token) == 401
+    assert not await tokens.is_current(listener)
