@@ -55,9 +55,14 @@ class Node:
         return int(json.loads((self.folder / "service.json").read_bytes())["pid"])
 
     @property
+    def url(self) -> str:
+        """Where the service answers."""
+        return str(json.loads((self.folder / "service.json").read_bytes())["url"])
+
+    @property
     def client(self) -> Client:
         """A new client of this service."""
-        return Client(url=json.loads((self.folder / "service.json").read_bytes())["url"])
+        return Client(url=self.url)
 
     async def start(self, *, boot_id: str | None = None, host: str = "") -> None:
         """Start the service and wait until it answers; with `boot_id` as if on another boot of machine `host`."""
