@@ -203,6 +203,16 @@ class AccessDenied(JobmgrError):
     code = "access_denied"
 
 
+class TooManyRequests(JobmgrError):
+    """The caller asks too often; nothing was done. It may ask again after `retry_after_s` (None: it was not said)."""
+
+    code = "too_many_requests"
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class StoreError(JobmgrError):
     """The database cannot be used as it is; a person has to act."""
 

@@ -18,6 +18,8 @@ from jobmgr.errors import InvalidRequest, NoServiceRunning
 from jobmgr.settings import load
 
 SERVICE_FILE = "service.json"
+# The name of a service for who comes over a Unix socket, where no name was looked up.
+OVER_SOCKET = "localhost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,11 @@ class Address:
 
     url: str
     token: str | None
+
+    @property
+    def socket(self) -> str | None:
+        """The path of the Unix socket that this is; None for an address of a network."""
+        return _socket_of(self.url)
 
 
 Locate = Callable[[], Address]
@@ -57,6 +64,8 @@ def find_service(url: str | None, token: str | None, environment: Mapping[str, s
 
 def checked_url(url: str) -> str:
     """`url` without a slash at the end. Raises InvalidRequest when it cannot be that of a service."""
+    if _socket_of(url) is not None:
+        return url
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
@@ -67,8 +76,19 @@ def checked_url(url: str) -> str:
             "url", "a service takes no name and password in its URL; set JOBMGR_TOKEN instead"
         )
     if not valid:
-        raise InvalidRequest("url", f"{url!r} is not the URL of a service; write it as http://127.0.0.1:8080")
+        raise InvalidRequest(
+            "url",
+            f"{url!r} is not the URL of a service; write it as http://127.0.0.1:8080, "
+            "or unix:/run/jobs.sock for a socket",
+        )
     return url.rstrip("/")
+
+
+def _socket_of(url: str) -> str | None:
+    """The path in `unix:/run/jobs.sock`, which some write as unix:///run/jobs.sock."""
+    scheme, _, path = url.partition(":")
+    path = path.removeprefix("//")
+    return path if scheme.lower() == "unix" and path.startswith("/") and "\0" not in path else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +129,8 @@ def _is_alive(pid: int) -> bool:
 
 
 def _is_loopback(url: str) -> bool:
+    if _socket_of(url) is not None:
+        return True
     host = urlsplit(url).hostname or ""
     with contextlib.suppress(ValueError):
         return ip_address(host).is_loopback
@@ -130,6 +152,8 @@ def _is_owners(uid: int, url: str) -> bool:
     # A port that no service has, or has no more, is anybody's to listen at. Other systems cannot be asked.
     if sys.platform != "linux":
         return True
+    if (socket := _socket_of(url)) is not None:
+        return Path(socket).lstat().st_uid == uid
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     return is_listening_alone(uid, parts.hostname or "", port)

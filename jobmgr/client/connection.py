@@ -16,7 +16,7 @@ import msgspec
 from yarl import URL
 
 from jobmgr.client import simulation
-from jobmgr.client.address import Locate
+from jobmgr.client.address import OVER_SOCKET, Locate
 from jobmgr.client.patience import TRANSIENT, Patience
 from jobmgr.client.problem import to_error
 from jobmgr.errors import (
@@ -29,6 +29,7 @@ from jobmgr.errors import (
     ServiceUnreachable,
     StoreError,
     StoreUnavailable,
+    TooManyRequests,
 )
 from jobmgr.wire.answers import ProblemAnswer
 
@@ -67,22 +68,33 @@ class Connection:
         self._locate = locate
         self._timeout_s = timeout_s
         self._patience_s = patience_s
-        self._session: aiohttp.ClientSession | None = None
+        self._is_open = False
+        # One for each Unix socket that was spoken to, and one, None, for all else.
+        self._sessions: dict[str | None, aiohttp.ClientSession] = {}
 
     async def open(self) -> Self:
-        """Make the session; nothing is sent yet."""
-        self._session = aiohttp.ClientSession(
-            timeout=self._waits(self._timeout_s),
-            connector=aiohttp.TCPConnector(limit=0),
-            raise_for_status=False,
-        )
+        """Allow requests; nothing is sent yet."""
+        self._is_open = True
         return self
 
     async def close(self) -> None:
-        """End the session and its sockets."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        """End the sessions and their sockets."""
+        self._is_open = False
+        while self._sessions:
+            await self._sessions.popitem()[1].close()
+
+    def _session(self, socket: str | None) -> aiohttp.ClientSession:
+        if not self._is_open:
+            raise RuntimeError("the client is not open; use it as `async with Client() as client:`")
+        if socket not in self._sessions:
+            self._sessions[socket] = aiohttp.ClientSession(
+                timeout=self._waits(self._timeout_s),
+                connector=aiohttp.TCPConnector(limit=0)
+                if socket is None
+                else aiohttp.UnixConnector(socket, limit=0),
+                raise_for_status=False,
+            )
+        return self._sessions[socket]
 
     async def read(self, where: str, answer: type[T], query: Mapping[str, str] | None = None) -> T:
         """GET `where`, decoded as `answer`."""
@@ -136,7 +148,7 @@ class Connection:
     ) -> dict[str, Any]:
         if callable(body):
             return {
-                "data": body(),
+                "data": body,
                 "content_type": "application/x-ndjson",
                 "timeout_s": 10 * self._timeout_s,
             }
@@ -160,7 +172,20 @@ class Connection:
             yield response
 
     @asynccontextmanager
-    async def _exchange(
+    async def _exchange(self, method: str, where: str, **sent: Any) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send it, again when the service says that this was too often: then it has done nothing."""
+        patience = Patience(self._patience_s)
+        async with contextlib.AsyncExitStack() as stack:
+            while True:
+                try:
+                    response = await stack.enter_async_context(self._send(method, where, **sent))
+                    break
+                except TooManyRequests as error:
+                    await patience.wait_after(error)
+            yield response
+
+    @asynccontextmanager
+    async def _send(
         self,
         method: str,
         where: str,
@@ -171,22 +196,22 @@ class Connection:
         content_type: str = "application/json",
         timeout_s: float | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        if self._session is None:
-            raise RuntimeError("the client is not open; use it as `async with Client() as client:`")
         address = self._locate()
+        session = self._session(address.socket)
         self.url = address.url
         sent = dict(headers or {})
         if address.token:
             sent["Authorization"] = f"Bearer {address.token}"
         if data is not None:
             sent["Content-Type"] = content_type
-        url = URL(address.url + where, encoded=True).update_query(query or {})
+        base = address.url if address.socket is None else f"http://{OVER_SOCKET}"
+        url = URL(base + where, encoded=True).update_query(query or {})
         try:
-            async with self._session.request(
+            async with session.request(
                 method,
                 url,
                 headers=sent,
-                data=data,
+                data=data() if callable(data) else data,
                 timeout=self._waits(timeout_s or self._timeout_s),
                 # The service redirects nobody, and its token is for nobody else.
                 allow_redirects=False,
@@ -195,7 +220,8 @@ class Connection:
                     raise await self._refusal(response, where)
                 yield response
         except aiohttp.ClientConnectorError as error:
-            refused = error.os_error.errno == errno.ECONNREFUSED
+            # A port that is closed, or a socket that is not there.
+            refused = error.os_error.errno in (errno.ECONNREFUSED, errno.ENOENT)
             kind = NobodyListens if refused else ServiceUnreachable
             raise kind(address.url, _reason(error.os_error)) from error
         except aiohttp.ConnectionTimeoutError as error:
@@ -210,6 +236,11 @@ class Connection:
 
     async def _refusal(self, response: aiohttp.ClientResponse, where: str) -> JobmgrError:
         body = await response.read()
+        if response.status == 429:
+            # Also a proxy may say so.
+            return TooManyRequests(
+                f"{self.url} is asked too often", _seconds(response.headers.get("Retry-After", ""))
+            )
         if response.content_type == "application/problem+json":
             with contextlib.suppress(msgspec.DecodeError):
                 return to_error(msgspec.json.decode(body, type=ProblemAnswer), _subject(where))
@@ -237,6 +268,11 @@ class _Broken(ServiceUnreachable):
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(url, reason)
         self.reason = reason
+
+
+def _seconds(text: str) -> float | None:
+    # A date, which HTTP allows too, would need clocks that agree.
+    return float(text) if text.isascii() and text.isdigit() and len(text) < 9 else None
 
 
 def _reason(error: BaseException) -> str:

@@ -27,6 +27,7 @@ _PLAIN: Mapping[str, type[JobmgrError]] = MappingProxyType(
             errors.SchemaTooNew,
             errors.StoreError,
             errors.StoreUnavailable,
+            errors.TooManyRequests,
             errors.WaitTimeout,
         )
     }

@@ -253,6 +253,38 @@ async def test_waiting_survives_a_database_that_is_away(service: Service, client
     assert (await client.wait("a")).status is Status.COMPLETED
 
 
+async def test_who_asked_too_often_asks_again_when_the_service_said(service: Service, client: Client) -> None:
+    asked_at: list[float] = []
+
+    async def refuse_first(request: web.Request) -> web.StreamResponse:
+        asked_at.append(asyncio.get_running_loop().time())
+        body = await request.read()
+        if len(asked_at) == 1:
+            return web.Response(status=429, headers={"Retry-After": "1"})
+        assert body.count(b"\n") == 2
+        return web.Response(status=201, body=b'{"job_ids": ["a", "b"]}', content_type="application/json")
+
+    service.handlers["POST /api/v1/jobs"] = refuse_first
+
+    job_ids = await client.submit_many([{"command": ["true"]}] * 2)
+
+    assert job_ids == ["a", "b"]
+    assert asked_at[1] - asked_at[0] >= 1
+
+
+async def test_who_asked_too_often_and_has_no_patience_is_told_how_long(service: Service) -> None:
+    for said, seconds in (("7", 7), ("", None), ("Sun, 22 Nov 2026 00:00:00 GMT", None)):
+
+        async def refuse(_: web.Request, said: str = said) -> web.Response:
+            return web.Response(status=429, headers={"Retry-After": said})
+
+        service.handlers["GET /api/v1/limits"] = refuse
+        async with Client(service.url, patience_s=0) as client:
+            with pytest.raises(errors.TooManyRequests) as caught:
+                await client.limits()
+        assert caught.value.retry_after_s == seconds
+
+
 async def drop(request: web.Request) -> web.Response:
     """The answer is lost."""
     await request.read()

@@ -198,8 +198,44 @@ def test_the_token_of_the_owner_is_not_shown_to_other_hosts(home: Path) -> None:
     assert find_service("https://example.org", None, environment | {"JOBMGR_TOKEN": "t"})().token == "t"
 
 
+@pytest.mark.parametrize("url", ["unix:{}/s", "unix://{}/s", "UNIX:{}/s"])
+def test_a_socket_is_an_address_too(home: Path, url: str) -> None:
+    url = url.format(home)
+    environment = {"JOBMGR_HOME": str(home), "JOBMGR_URL": url}
+
+    before = find_service(None, None, environment)()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(home / "s"))
+        found = find_service(None, None, environment)()
+
+    assert (found.url, found.socket) == (url, str(home / "s"))
+    # The owner's token is shown at the owner's own socket only.
+    assert (before.token, found.token) == (None, "secret")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make a socket of another user")
+def test_the_token_is_not_shown_at_the_socket_of_another_user(home: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(home / "s"))
+        os.chown(home / "s", 12345, 12345)
+        found = find_service(f"unix:{home}/s", None, {"JOBMGR_HOME": str(home)})()
+
+    assert found.token is None
+
+
 @pytest.mark.parametrize(
-    "url", ["/", "localhost:8080", "ftp://x", "http://", "http://x:port", "http://x:99999"]
+    "url",
+    [
+        "/",
+        "localhost:8080",
+        "ftp://x",
+        "http://",
+        "http://x:port",
+        "http://x:99999",
+        "unix:",
+        "unix:s",
+        "unix://host/s",
+    ],
 )
 def test_what_is_no_url_is_refused(home: Path, url: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
