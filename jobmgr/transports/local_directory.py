@@ -96,11 +96,15 @@ class LocalDirectory:
         except (OSError, RuntimeError) as error:
             reason = getattr(error, "strerror", None) or "a loop of links"
             raise FileMissing(f"{path!r} cannot be read: {reason}") from error
-        if not real.is_relative_to(root):
+        if not _lies_in(real, root):
             raise leads_out(path)
         if not is_file:
             raise missing(path)
-        return open_regular(real)
+        file = open_regular(real)
+        if not _lies_in(_opened(file, real), root):
+            file.close()
+            raise leads_out(path)
+        return file
 
     def _root(self) -> Path:
         # The job can put a link in the place of its own directory, but not of that of all runs.
@@ -132,6 +136,18 @@ class LocalFile:
             return Window(b"", offset, size_bytes)
         self._file.seek(offset)
         return Window(self._file.read(length), offset, size_bytes)
+
+
+def _lies_in(path: Path, root: Path) -> bool:
+    return path.is_relative_to(root)
+
+
+def _opened(file: BinaryIO, path: Path) -> Path:
+    """Where the kernel found what was opened: a job may have put a link in the place of a directory meanwhile."""
+    try:
+        return Path(os.readlink(f"/proc/self/fd/{file.fileno()}"))
+    except OSError:
+        return path
 
 
 def _entries(path: str) -> Iterator[os.DirEntry[str]]:

@@ -89,3 +89,11 @@ CURRENT_LISTENERS = Guard(
 OWN_TOKENS = Guard("whose an API token is", "jobmgr.manager.users.Users._governs", instead=True)
 OWNER_FILE = Guard("the owner's file that is looked at", "jobmgr.api.owner_token._check", _nothing)
 PLAIN_CELL = Guard("cells without formulas", "jobmgr.wire.spreadsheet._FORMULA", re.compile(r"(?!)"))
+
+
+# --- Files of run directories.
+CHECKED_PATH = Guard("checked paths", "jobmgr.transports.local_directory.checked", _same)
+CONFINED = Guard("files of the run directory only", "jobmgr.transports.local_directory._lies_in", _everything)
+OPENED = Guard(
+    "what was opened counts", "jobmgr.transports.local_directory._opened", lambda _file, path: path
+)
