@@ -21,6 +21,7 @@ import msgspec
 from jobmgr import settings as settings_module
 from jobmgr.api import owner_token
 from jobmgr.api.guard import own_uid
+from jobmgr.api.limits import Limits
 from jobmgr.api.server import Server
 from jobmgr.dialects import registry as dialects
 from jobmgr.dispatch.admission import Admission
@@ -400,7 +401,17 @@ async def serving(
     key = await asyncio.to_thread(_job_key, settings)
     async with manager:
         manager.parts.job_tokens = JobTokens(manager.database, key)
-        server = Server(manager, host=settings.host, port=settings.port, token=token)
+        server = Server(
+            manager,
+            host=settings.host,
+            port=settings.port,
+            token=token,
+            socket_path=settings.socket,
+            allowed_hosts=settings.allowed_hosts,
+            allowed_origins=settings.allowed_origins,
+            require_token=settings.require_token,
+            limits=Limits(requests_per_s=settings.max_requests_per_s),
+        )
         async with server:
             with manager.answering(server.url), _service_file(settings, server.url):
                 yield manager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -31,7 +32,9 @@ class Settings:
     may be a reference to a secret, `database_password` and `job_key` have to be one (jobmgr/credential.py): `fetched`
     has what they refer to. Limits left at None are taken from what is stored in the database, and failing that from
     the machine. `hfss_programs` are paths of programs, or of directories of them, that clients may name as ansysedt,
-    with colons between; None: see docs/hfss.md.
+    with colons between; None: see docs/hfss.md. `socket` is a Unix socket beside the port. `allowed_hosts` are other
+    names by which browsers may know the service, `allowed_origins` the sites whose pages may use it; with
+    `require_token` nobody is let in without one: see docs/security.md.
     """
 
     home: Path
@@ -52,6 +55,11 @@ class Settings:
     poll_s: float = 1.0
     heartbeat_s: float = 5.0
     hfss_programs: str | None = None
+    socket: Path | None = None
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    require_token: bool = False
+    max_requests_per_s: float = 100.0
 
     @property
     def token_file(self) -> Path:
@@ -105,7 +113,8 @@ def load(
     settings = replace(settings, **given)  # type: ignore[arg-type]
     _check_options(settings.database)
     _check_secrets(settings)
-    return replace(settings, work_dir=settings.work_dir.absolute())
+    socket = settings.socket and settings.socket.absolute()
+    return replace(settings, work_dir=settings.work_dir.absolute(), socket=socket)
 
 
 def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -184,8 +193,46 @@ class _Rule:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Switch:
+    """Yes or no; as text in the words of TOML."""
+
+    wanted: str = "true or false"
+
+    def read(self, value: object) -> object:
+        """As `_Rule.read`."""
+        words = {"true": True, "false": False}
+        found = words.get(value.lower()) if isinstance(value, str) else value
+        if not isinstance(found, bool):
+            raise TypeError
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Several:
+    """Texts of the form `each`: a list in TOML, with commas between elsewhere. Case says nothing in them."""
+
+    each: re.Pattern[str]
+    wanted: str
+
+    def read(self, value: object) -> object:
+        """As `_Rule.read`."""
+        texts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+            raise TypeError
+        found = tuple(text.strip().lower() for text in texts if text.strip())
+        if not all(self.each.fullmatch(text) for text in found):
+            raise ValueError
+        return found
+
+
+# As browsers write them in Host and Origin: the port only where it is not the usual one of the scheme.
+_NAME = r"(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?"
+_HOST = re.compile(_NAME)
+_ORIGIN = re.compile(rf"(?!http:.*:80$|https:.*:443$)https?://{_NAME}")
+
 # The ranges of the four limits are ResourceLimits': they may also be set while the service runs.
-_RULES: Mapping[str, _Rule] = {
+_RULES: Mapping[str, _Rule | _Switch | _Several] = {
     "home": _Rule(Path, "a directory"),
     "database": _Rule(str, "the URL of a database"),
     "database_password": _Rule(str, "a reference to a secret"),
@@ -204,6 +251,13 @@ _RULES: Mapping[str, _Rule] = {
     "poll_s": _Rule(float, "a number of seconds from 0.01 to 3600", 0.01, 3600),
     "heartbeat_s": _Rule(float, "a number of seconds from 0.1 to 3600", 0.1, 3600),
     "hfss_programs": _Rule(str, "the paths of programs, with colons between"),
+    "socket": _Rule(Path, "the path of a socket"),
+    "allowed_hosts": _Several(_HOST, "names of hosts, as jobs.example.org or jobs.example.org:8443"),
+    "allowed_origins": _Several(
+        _ORIGIN, "sites, as https://site.example or http://localhost:3000; none stands for all"
+    ),
+    "require_token": _Switch(),
+    "max_requests_per_s": _Rule(float, "a number from 0.1 to 1000000", 0.1, 1_000_000),
 }
 
 

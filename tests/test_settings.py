@@ -80,3 +80,56 @@ def test_two_passwords_of_one_database_are_refused(tmp_path: Path) -> None:
 )
 def test_password_in_a_url_is_seen(url: str, has: bool) -> None:
     assert has_password(url) is has
+
+
+def test_several_names_are_a_list_in_the_file_and_have_commas_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "jobmgr.toml").write_text(
+        'allowed_hosts = ["Jobs.example", "[::1]:9"]\nrequire_token = true\nsocket = "run/s"\n'
+    )
+
+    of_file = load({}, {}, tmp_path)
+    of_both = load({}, {"JOBMGR_ALLOWED_HOSTS": "a:1, b ,", "JOBMGR_REQUIRE_TOKEN": "false"}, tmp_path)
+
+    assert of_file.allowed_hosts == ("jobs.example", "[::1]:9")
+    assert (of_file.require_token, of_file.socket) == (True, Path.cwd() / "run/s")
+    assert (of_both.allowed_hosts, of_both.require_token) == (("a:1", "b"), False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("allowed_origins", "*"),
+        ("allowed_origins", "null"),
+        ("allowed_origins", "site.example"),
+        ("allowed_origins", "https://site.example/"),
+        ("allowed_origins", "https://site.example/page"),
+        ("allowed_origins", "https://*.site.example"),
+        ("allowed_origins", "https://site.example:443"),
+        ("allowed_origins", "http://site.example:80"),
+        ("allowed_origins", "https://me@site.example"),
+        ("allowed_origins", "https://"),
+        ("allowed_origins", "https://a, *"),
+        ("allowed_hosts", "https://jobs.example"),
+        ("allowed_hosts", "*"),
+        ("allowed_hosts", "jobs.example/"),
+        ("allowed_hosts", "a b"),
+        ("require_token", "perhaps"),
+        ("max_requests_per_s", "0"),
+        ("max_requests_per_s", "inf"),
+    ],
+)
+def test_what_would_let_in_more_than_was_meant_is_refused(tmp_path: Path, name: str, value: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        load({}, {f"JOBMGR_{name.upper()}": value}, tmp_path)
+
+    assert refused.value.field == name
+    assert repr(value) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "value", ["https://site.example", "http://localhost:3000", "https://[::1]:8443", "https://a:80", ""]
+)
+def test_origin_is_as_browsers_write_it(tmp_path: Path, value: str) -> None:
+    settings = load({}, {"JOBMGR_ALLOWED_ORIGINS": value}, tmp_path)
+
+    assert settings.allowed_origins == ((value,) if value else ())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -10,7 +11,9 @@ from aiohttp.typedefs import Handler, Middleware
 from jobmgr.api import problems
 from jobmgr.api.body import MAX_BODY_BYTES
 from jobmgr.api.guard import Guard
-from jobmgr.api.keys import DOCUMENTS, MANAGER, STREAMS
+from jobmgr.api.headers import harden
+from jobmgr.api.keys import DOCUMENTS, LIMITS, MANAGER, STREAMS
+from jobmgr.api.limits import Limits
 from jobmgr.api.openapi import describe
 from jobmgr.api.routes import ROUTES
 from jobmgr.api.sockets import Sockets
@@ -20,16 +23,10 @@ from jobmgr.manager.manager import Manager
 
 logger = logging.getLogger(__name__)
 
-_HARDENING = {
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
 
-
-def make_app(manager: Manager, guard: Guard, *, streams: Streams | None = None) -> web.Application:
+def make_app(
+    manager: Manager, guard: Guard, *, streams: Streams | None = None, limits: Limits | None = None
+) -> web.Application:
     """The API of a running `manager` behind `guard`.
 
     Shutting the application down ends its streams and sockets, so it never waits for their clients.
@@ -38,13 +35,14 @@ def make_app(manager: Manager, guard: Guard, *, streams: Streams | None = None) 
     app[MANAGER] = manager
     app[STREAMS] = streams or Streams()
     app[DOCUMENTS] = describe(ROUTES)
+    app[LIMITS] = limits or Limits()
     for route in ROUTES:
         if route.method == "GET":
             # A stream has no length that HEAD could tell.
             app.router.add_get(route.path, route.endpoint(), allow_head=not route.streams)
         else:
             app.router.add_route(route.method, route.path, route.endpoint())
-    app.on_response_prepare.append(_harden)
+    app.on_response_prepare.append(_finish(guard))
     app.on_shutdown.append(app[STREAMS].close)
     Sockets(manager).attach(app)
     return app
@@ -56,6 +54,8 @@ def _front(guard: Guard) -> Middleware:
     @web.middleware
     async def front(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
+            if (answer := guard.browsers.preflight(request)) is not None:
+                return answer
             await guard.admit(request)
             return await handler(request)
         except web.HTTPException as error:
@@ -78,6 +78,9 @@ def _route_of(request: web.Request) -> str:
     return request.path if resource is None else resource.canonical
 
 
-async def _harden(_request: web.Request, response: web.StreamResponse) -> None:
-    for name, value in _HARDENING.items():
-        response.headers.setdefault(name, value)
+def _finish(guard: Guard) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    async def finish(request: web.Request, response: web.StreamResponse) -> None:
+        harden(response)
+        guard.browsers.allow(request, response)
+
+    return finish

@@ -13,6 +13,7 @@ from aiohttp import web
 from jobmgr.api import idempotency
 from jobmgr.api.decoding import LARGE_BYTES, check_keys, decode, decode_types
 from jobmgr.api.guard import NDJSON_TYPE
+from jobmgr.api.keys import LIMITS
 from jobmgr.api.problems import Refusal
 from jobmgr.domain.job import NewJob
 from jobmgr.errors import InvalidRequest
@@ -106,21 +107,40 @@ async def _items(jobs: list[msgspec.Raw]) -> AsyncIterator[bytes]:
 
 
 async def _read(request: web.Request) -> bytes:
-    # Refused before it is read; a body of unknown length is stopped by the application's client_max_size.
+    # Refused before it is read, if it says how large it is.
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise _too_large(MAX_BODY_BYTES)
-    try:
-        data = await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        raise _too_large(MAX_BODY_BYTES) from None
-    idempotency.add(request, data)
-    return data
+    data = bytearray()
+    async for piece in _pieces(request):
+        data += piece
+        if len(data) > MAX_BODY_BYTES:
+            raise _too_large(MAX_BODY_BYTES)
+    return bytes(data)
+
+
+async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises Refusal (408) if it is waited for too long."""
+    limits, loop = request.app[LIMITS], asyncio.get_running_loop()
+    # What is done between the pieces is our own time.
+    waited_s, size = 0.0, 0
+    while True:
+        begun = loop.time()
+        try:
+            async with asyncio.timeout(limits.body_s + size / limits.body_bytes_per_s - waited_s):
+                piece = await request.content.readany()
+        except TimeoutError:
+            raise too_slow() from None
+        if not piece:
+            return
+        waited_s += loop.time() - begun
+        size += len(piece)
+        idempotency.add(request, piece)
+        yield piece
 
 
 async def _read_lines(request: web.Request) -> AsyncIterator[bytes]:
     size, begun = 0, bytearray()
-    async for chunk in request.content.iter_any():
-        idempotency.add(request, chunk)
+    async for chunk in _pieces(request):
         size += len(chunk)
         if size > MAX_LINES_BYTES:
             raise _too_large(MAX_LINES_BYTES)
@@ -144,4 +164,11 @@ def _too_large(limit_bytes: int) -> Refusal:
         "body_too_large",
         f"more than {limit_bytes // MEBIBYTE} MiB; many jobs are best sent as {NDJSON_TYPE}, one per line, "
         f"at most {MAX_BODY_BYTES // MEBIBYTE} MiB each and {MAX_LINES_BYTES // MEBIBYTE} MiB in all",
+    )
+
+
+def too_slow() -> Refusal:
+    """The answer to a body that trickles."""
+    return Refusal(
+        408, "body_too_slow", "the body did not come in time; send it again", headers={"Connection": "close"}
     )

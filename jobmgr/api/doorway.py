@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import sys
 from collections.abc import Callable
+from typing import Any
 
 from aiohttp import web
 
-_FALLBACK = 1000
-_MOST = 10_000  # However many descriptors there may be, connections cost memory too.
+from jobmgr.api.limits import Limits
+from jobmgr.api.protocol import Protocol
 
 
 class Doorway:
-    """Makes the protocols of new connections, and keeps at most `most` of them open.
+    """Makes the protocols of new connections with aiohttp's `options`, and keeps at most so many of them open.
 
     One more ends the oldest of which no request was let in yet; if all were, it ends itself.
     """
 
     def __init__(
-        self, server: web.Server, is_admitted: Callable[[asyncio.BaseTransport], bool], most: int
+        self,
+        server: web.Server,
+        is_admitted: Callable[[asyncio.BaseTransport], bool],
+        limits: Limits,
+        **options: Any,
     ) -> None:
         self._server = server
         self._is_admitted = is_admitted
-        self._most = most
+        self._limits = limits
+        self._options = options
 
     def __call__(self) -> asyncio.Protocol:
         """The protocol of a connection that was accepted."""
@@ -34,27 +38,24 @@ class Doorway:
             for each in (one.transport for one in self._server.connections)
             if each and not each.is_closing()
         ]
-        if len(there) < self._most:
-            return self._server()
+        if len(there) < self._limits.most_connections:
+            return self._protocol()
         for transport in there:
             if not self._is_admitted(transport):
                 transport.abort()
-                return self._server()
+                return self._protocol()
         return _Shut()
+
+    def _protocol(self) -> Protocol:
+        return Protocol(
+            self._server,
+            stall_s=self._limits.stall_s,
+            keepalive_timeout=self._limits.idle_s,
+            **self._options,
+        )
 
 
 class _Shut(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         transport.abort()
-
-
-def default_most() -> int:
-    """Half of the file descriptors that this process may have; the other half is for its work. At most 10,000."""
-    if sys.platform != "win32":
-        with contextlib.suppress(OSError, ValueError):
-            import resource  # noqa: PLC0415 -- not everywhere
-
-            most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-            return _FALLBACK if most == resource.RLIM_INFINITY else max(1, min(most // 2, _MOST))
-    return _FALLBACK

@@ -14,8 +14,10 @@ from weakref import WeakKeyDictionary, WeakSet
 from aiohttp import web
 
 from jobmgr.api import peer
+from jobmgr.api.browser import Browsers
 from jobmgr.api.keys import CALLER
 from jobmgr.api.problems import Refusal
+from jobmgr.api.throttle import Throttle
 from jobmgr.domain.access import Caller, Principal
 
 CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -35,18 +37,18 @@ async def _nobody(_shown: str) -> Principal | None:
 class Guard:
     """Lets a request in, and says who asks, or raises Refusal.
 
-    With `loopback`, connections of the user `uid` are the `owner`'s (None: this system cannot tell users apart);
-    all others show `token`, which is the owner's, or one that `by_token` knows as `Authorization: Bearer`. `hosts` are
-    the names, with port, by which a browser may know this service; if empty any name will do, which is safe only where
-    a token is always asked for.
+    Connections of the user `uid` are the `owner`'s over a Unix socket and, with `loopback`, over the port (None: nobody
+    is let in so, because it is not wanted, or this system cannot tell users apart); all others show `token`, which is
+    the owner's, or one that `by_token` knows, as `Authorization: Bearer`. What browsers send is judged by `browsers`.
     """
 
     token: str
     uid: int | None
     loopback: bool
-    hosts: frozenset[str]
+    browsers: Browsers
     owner: Principal
     by_token: Callable[[str], Awaitable[Principal | None]] = _nobody
+    throttle: Throttle = field(default_factory=Throttle)
     _trusted: WeakKeyDictionary[asyncio.BaseTransport, bool] = field(
         init=False, repr=False, compare=False, default_factory=WeakKeyDictionary
     )
@@ -63,8 +65,7 @@ class Guard:
         """Raise Refusal unless this request may be answered; who asks stands in it then."""
         if request.path == OPEN_PATH:
             return
-        self._check_host(request)
-        self._check_browser(request)
+        self.browsers.check(request)
         _check_content_type(request)
         _check_content_encoding(request)
         principal = await self._principal(request)
@@ -83,50 +84,42 @@ class Guard:
                 "this is not a direct connection of the service's own user on its machine; "
                 "send an API token as `Authorization: Bearer TOKEN` (or set JOBMGR_TOKEN)",
             )
-        if self.token and hmac.compare_digest(shown.encode(errors="surrogateescape"), self.token.encode()):
-            return self.owner
-        principal = await self.by_token(shown)
+        self.throttle.check_guess(shown, _origin(request))
+        principal = await self._by_token(shown)
+        self.throttle.note_guess(shown, _origin(request), is_right=principal is not None)
         if principal is None:
             raise _unknown(
                 "token_unknown",
                 "this API token is unknown here, has expired or was revoked; ask for a new one",
             )
+        self.throttle.check_rate(principal)
         return principal
 
-    def _check_host(self, request: web.Request) -> None:
-        # A web page whose name was rebound to our address still sends its own name here.
-        for host in request.headers.getall("Host", [""]):
-            if self.hosts and host.lower() not in self.hosts:
-                names = ", ".join(sorted(self.hosts))
-                raise Refusal(
-                    421, "wrong_host", f"the Host header {host!r} is not a name of this service ({names})"
-                )
-
-    def _check_browser(self, request: web.Request) -> None:
-        headers = request.headers
-        for origin in headers.getall("Origin", []):
-            authority = origin.lower().removeprefix("http://").removeprefix("https://")
-            if authority not in (self.hosts or {headers.get("Host", "").lower()}):
-                raise Refusal(403, "wrong_origin", f"pages of {origin!r} may not use this service")
-        site = headers.get("Sec-Fetch-Site")
-        if site is not None and request.method in CHANGES and site not in ("same-origin", "none"):
-            raise Refusal(403, "wrong_origin", "pages of other sites may not change anything here")
+    async def _by_token(self, shown: str) -> Principal | None:
+        if self.token and hmac.compare_digest(shown.encode(errors="surrogateescape"), self.token.encode()):
+            return self.owner
+        return await self.by_token(shown)
 
     async def _is_own_user(self, request: web.Request) -> bool:
         transport = request.transport
-        if not self.loopback or self.uid is None or transport is None or _is_forwarded(request):
+        if self.uid is None or transport is None or _is_forwarded(request):
             return False
         trusted = self._trusted.get(transport)
         if trusted is None:
-            ends = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-            if not all(ends):
-                return False
-            owner = await self._owners.of(ends[0][:2], ends[1][:2])
+            owner = await self._owner(transport)
             trusted = owner == self.uid
             if owner is not None:
                 # Who was not found, with no descriptor left to look, say, may be found next time.
                 self._trusted[transport] = trusted
         return trusted
+
+    async def _owner(self, transport: asyncio.BaseTransport) -> int | None:
+        if peer.is_unix(transport):
+            return peer.unix_owner(transport)
+        ends = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        if not self.loopback or not all(ends):
+            return None
+        return await self._owners.of(ends[0][:2], ends[1][:2])
 
 
 def _shown_token(request: web.Request) -> str | None:
@@ -159,20 +152,43 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def own_hosts(host: str, port: int) -> frozenset[str]:
-    """The names of a service bound to `host`:`port`; empty for one that others can reach by names of their own."""
-    if not is_loopback(host):
+def own_hosts(host: str, port: int, allowed: frozenset[str] = frozenset()) -> frozenset[str]:
+    """The names of a service bound to `host`:`port`, and those that it has elsewhere.
+
+    Empty, for any name, where others can reach it by names of their own and none are `allowed`.
+    """
+    if not (allowed or is_loopback(host)):
         return frozenset()
     bare = host.strip("[]").lower()
-    names = {"127.0.0.1", "localhost", "[::1]", f"[{bare}]" if ":" in bare else bare}
-    return frozenset(f"{name}:{port}" for name in names) | (frozenset(names) if port == 80 else frozenset())
+    names = {"127.0.0.1", "localhost", "[::1]", f"[{bare}]" if ":" in bare else bare} - {""}
+    return allowed | {f"{name}:{port}" for name in names} | (names if port == 80 else set())
+
+
+# What proxies and their clouds add; some write underscores.
+_PROXIED = frozenset(
+    {
+        b"forwarded",
+        b"via",
+        b"x-real-ip",
+        b"x-client-ip",
+        b"client-ip",
+        b"true-client-ip",
+        b"x-cluster-client-ip",
+        b"cf-connecting-ip",
+        b"fastly-client-ip",
+        b"cdn-loop",
+        b"x-original-host",
+        b"x-original-url",
+        b"x-original-forwarded-for",
+    }
+)
 
 
 def _is_forwarded(request: web.Request) -> bool:
     # A proxy's connection is the proxy's user's, whoever is behind it.
     for name, _ in request.raw_headers:
-        lowered = name.lower()
-        if lowered.startswith(b"x-forwarded") or lowered in (b"forwarded", b"via", b"x-real-ip"):
+        lowered = name.lower().replace(b"_", b"-")
+        if lowered.startswith(b"x-forwarded") or lowered in _PROXIED:
             return True
     return False
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 if TYPE_CHECKING:
+    from jobmgr.api.limits import Limits
     from jobmgr.api.openapi import Documents
     from jobmgr.api.stream import Streams
     from jobmgr.domain.access import Caller
@@ -15,5 +16,6 @@ if TYPE_CHECKING:
 MANAGER: web.AppKey[Manager] = web.AppKey("manager")
 STREAMS: web.AppKey[Streams] = web.AppKey("streams")
 DOCUMENTS: web.AppKey[Documents] = web.AppKey("documents")
+LIMITS: web.AppKey[Limits] = web.AppKey("limits")
 # In the request: who asks. Only what is open to everybody has none.
 CALLER: web.RequestKey[Caller] = web.RequestKey("caller")

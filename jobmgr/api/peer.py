@@ -1,14 +1,17 @@
-"""Which user is at the other end of a loopback connection, as the Linux kernel knows it."""
+"""Which user is at the other end of a connection on this machine, as the Linux kernel knows it."""
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
+import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jobmgr.client.listener import OVERFLOW_UID, TABLES, IpAddress, mapped, written
 
+_CREDENTIALS = struct.Struct("iII")
 Address = tuple[str, int]
 Ends = tuple[Address, Address]
 
@@ -40,6 +43,23 @@ class Owners:
                     future.set_result(uid)
         finally:
             self._looking = None
+
+
+def is_unix(transport: asyncio.BaseTransport) -> bool:
+    """Whether the connection came over a Unix socket."""
+    end = transport.get_extra_info("socket")
+    return end is not None and end.family == socket.AF_UNIX
+
+
+def unix_owner(transport: asyncio.BaseTransport) -> int | None:
+    """The uid that connected to our Unix socket, as the kernel noted it then (SO_PEERCRED, unix(7)); None: unknown."""
+    end = transport.get_extra_info("socket")
+    try:
+        said = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    except OSError:
+        return None
+    _pid, uid, _gid = _CREDENTIALS.unpack(said)
+    return None if uid == OVERFLOW_UID else int(uid)
 
 
 def owners(connections: Sequence[Ends], tables: Mapping[int, Path] = TABLES) -> list[int | None]:

@@ -3,83 +3,116 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
 import weakref
+from collections.abc import Collection
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from jobmgr.api.app import make_app
-from jobmgr.api.doorway import Doorway, default_most
+from jobmgr.api.browser import Browsers
+from jobmgr.api.doorway import Doorway
 from jobmgr.api.guard import Guard, is_loopback, own_hosts, own_uid
+from jobmgr.api.limits import Limits
+from jobmgr.api.socket_file import listening
+from jobmgr.api.throttle import Throttle
+from jobmgr.client.address import OVER_SOCKET
 from jobmgr.domain.access import Principal
 from jobmgr.errors import AddressUnavailable
 from jobmgr.manager.manager import Manager
 from jobmgr.settings import url_host
 
 _SHUTDOWN_S = 2.0
+_BACKLOG = 512
 
 
 class Server:
     """The HTTP server of a running manager. `port` 0 picks a free one; `url` tells which.
 
-    Of more than `most_connections` the oldest of strangers are ended.
+    `socket_path` is a Unix socket that leads to the same. `allowed_hosts`, `allowed_origins` and `require_token` are as
+    in `Settings`.
     """
 
     def __init__(
-        self, manager: Manager, *, host: str, port: int, token: str, most_connections: int | None = None
+        self,
+        manager: Manager,
+        *,
+        host: str,
+        port: int,
+        token: str,
+        socket_path: Path | None = None,
+        allowed_hosts: Collection[str] = (),
+        allowed_origins: Collection[str] = (),
+        require_token: bool = False,
+        limits: Limits | None = None,
     ) -> None:
         self._manager = manager
         self._host = host
         self._port = port
         self._token = token
-        self._most_connections = most_connections or default_most()
-        self._runner: web.AppRunner | None = None
-        self._listening: asyncio.Server | None = None
+        self._socket_path = socket_path
+        self._allowed_hosts = frozenset(allowed_hosts) | (
+            frozenset({OVER_SOCKET}) if socket_path else frozenset()
+        )
+        self._allowed_origins = frozenset(allowed_origins)
+        self._uid = None if require_token else own_uid()
+        self._limits = limits or Limits()
+        self._running = contextlib.AsyncExitStack()
         self.url = ""
 
     async def __aenter__(self) -> Self:
-        # Bound first: the guard must know the port, and nobody is answered before it does.
-        listener = _bind(self._host, self._port)
-        _leave_to_parent(listener)
-        port = listener.getsockname()[1]
-        self.url = f"http://{url_host(self._host)}:{port}"
-        guard = Guard(
-            self._token,
-            own_uid(),
-            is_loopback(self._host),
-            own_hosts(self._host, port),
-            Principal.owner(self._manager.user),
-            self._manager.principal,
-        )
-        app = make_app(self._manager, guard)
-        # Compressed bodies are refused, so nobody has to be let in for what they would become.
-        self._runner = web.AppRunner(
-            app,
-            access_log=None,
-            shutdown_timeout=_SHUTDOWN_S,
-            auto_decompress=False,
-            logger=_protocol_logger(),
-        )
-        await self._runner.setup()
-        server = self._runner.server
-        assert server is not None
-        doorway = Doorway(server, guard.has_admitted, self._most_connections)
-        loop = asyncio.get_running_loop()
-        self._listening = await loop.create_server(doorway, sock=listener, backlog=512)
+        async with contextlib.AsyncExitStack() as running:
+            await self._start(running)
+            self._running = running.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._listening is not None:
-            self._listening.close()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._running.aclose()
+
+    async def _start(self, running: contextlib.AsyncExitStack) -> None:
+        # Bound first: the guard must know the port, and nobody is answered before it does.
+        listener = running.enter_context(_bind(self._host, self._port))
+        port = listener.getsockname()[1]
+        self.url = f"http://{url_host(self._host)}:{port}"
+        guard = self._guard(port)
+        # Compressed bodies are refused, so nobody has to be let in for what they would become.
+        options: dict[str, Any] = {"access_log": None, "auto_decompress": False, "logger": _protocol_logger()}
+        runner = web.AppRunner(
+            make_app(self._manager, guard, limits=self._limits), shutdown_timeout=_SHUTDOWN_S, **options
+        )
+        running.push_async_callback(runner.cleanup)
+        await runner.setup()
+        assert runner.server is not None
+        doorway = Doorway(runner.server, guard.has_admitted, self._limits, **options)
+        loop = asyncio.get_running_loop()
+        _leave_to_parent(listener)
+        served = await loop.create_server(doorway, sock=listener, backlog=_BACKLOG)
+        running.callback(served.close)
+        if self._socket_path is not None:
+            file = running.enter_context(listening(self._socket_path))
+            _leave_to_parent(file)
+            beside = await loop.create_unix_server(doorway, sock=file, backlog=_BACKLOG)
+            running.callback(beside.close)
+
+    def _guard(self, port: int) -> Guard:
+        return Guard(
+            self._token,
+            self._uid,
+            is_loopback(self._host),
+            Browsers(own_hosts(self._host, port, self._allowed_hosts), self._allowed_origins),
+            Principal.owner(self._manager.user),
+            self._manager.principal,
+            throttle=Throttle(self._limits),
+        )
 
 
 def _leave_to_parent(listener: socket.socket) -> None:

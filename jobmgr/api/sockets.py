@@ -13,10 +13,11 @@ from typing import Any
 import socketio
 from aiohttp import web
 
+from jobmgr.api.body import too_slow
 from jobmgr.api.frames import Frames, Message
 from jobmgr.api.guard import SOCKET_PATH
 from jobmgr.api.idempotency import manager_of
-from jobmgr.api.keys import CALLER
+from jobmgr.api.keys import CALLER, LIMITS
 from jobmgr.api.listener import Listener, end
 from jobmgr.api.messages import enqueues, message, starts
 from jobmgr.api.problems import describe
@@ -77,8 +78,13 @@ class Sockets:
         if transport is not None:
             self._open[task] = transport
         try:
+            # Only what is posted has a body; Engine.IO would wait for it without end.
+            wait_s = None if request.method == "GET" else request.app[LIMITS].body_s
             with self._upgrading(request):
-                response: web.StreamResponse = await self._server.handle_request(request)
+                async with asyncio.timeout(wait_s):
+                    response: web.StreamResponse = await self._server.handle_request(request)
+        except TimeoutError:
+            raise too_slow() from None
         finally:
             self._open.pop(task, None)
         return response

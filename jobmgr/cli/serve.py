@@ -14,7 +14,7 @@ from jobmgr.api.guard import is_loopback
 from jobmgr.cli import output
 from jobmgr.cli.database import warn_of_password
 from jobmgr.domain.limits import ResourceLimits
-from jobmgr.settings import load, url_host
+from jobmgr.settings import Settings, load, url_host
 
 _LEVELS = ("debug", "info", "warning", "error")
 
@@ -22,6 +22,7 @@ _LEVELS = ("debug", "info", "warning", "error")
 @click.command()
 @click.option("--host", help="Address to listen on (127.0.0.1). Elsewhere every request needs a token.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on (8080); 0: a free one.")
+@click.option("--socket", metavar="PATH", help="A Unix socket beside the port, for this user only.")
 @click.option("--database", metavar="URL", help="sqlite:///jobs.db or postgresql://user@host/name.")
 @click.option("--work-dir", metavar="DIR", help="Where jobs run and their logs lie.")
 @click.option("--max-concurrent-jobs", type=int, help="At most so many jobs at a time (the number of cores).")
@@ -60,15 +61,24 @@ def run(
 
     def tell(url: str, limits: ResourceLimits) -> None:
         output.line(f"listening on {url}")
+        if settings.socket is not None:
+            output.line(f"and on unix:{settings.socket}")
         if remark is not None:
             output.line(remark(limits))
-        if not is_loopback(settings.host):
-            where = "all addresses" if url_host(settings.host) == "127.0.0.1" else settings.host
-            token = "the token that is set" if settings.token else f"the token in {settings.token_file}"
-            output.line(f"other machines reach it on {where}; every request needs {token}")
+        if settings.require_token or not is_loopback(settings.host):
+            output.line(_on_tokens(settings))
         output.flush()
 
     service.serve(settings, drain=drain, on_ready=tell, limits_name=limits_name, first_limits=first_limits)
+
+
+def _on_tokens(settings: Settings) -> str:
+    token = "the token that is set" if settings.token else f"the token in {settings.token_file}"
+    said = f"every request needs {token} or an API token; `jobmgr token make` makes one"
+    if is_loopback(settings.host):
+        return said
+    where = "all addresses" if url_host(settings.host) == "127.0.0.1" else settings.host
+    return f"other machines reach it on {where}; {said}"
 
 
 def _start_logging(level: str) -> None:

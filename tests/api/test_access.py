@@ -13,6 +13,7 @@ import socketio
 import sqlalchemy as sa
 
 from jobmgr.api.app import make_app
+from jobmgr.api.browser import Browsers
 from jobmgr.api.guard import Guard, own_uid
 from jobmgr.api.route import Route
 from jobmgr.api.routes import ROUTES
@@ -93,7 +94,7 @@ class House(Api):
 
 @pytest_asyncio.fixture
 async def house(manager: JobManager) -> AsyncIterator[House]:
-    guard = Guard(TOKEN, own_uid(), True, frozenset(), Principal.owner(manager.user), by_token)
+    guard = Guard(TOKEN, own_uid(), True, Browsers(), Principal.owner(manager.user), by_token)
     async with serving(make_app(manager, guard)) as url, aiohttp.ClientSession() as session:
         yield House(manager, url, session)
 

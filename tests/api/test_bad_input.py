@@ -20,6 +20,7 @@ from yarl import URL
 
 from jobmgr import settings as settings_module
 from jobmgr.api.app import make_app
+from jobmgr.api.browser import Browsers
 from jobmgr.api.guard import Guard, own_uid
 from jobmgr.api.server import Server
 from jobmgr.service import JobManager
@@ -479,7 +480,7 @@ async def test_bug_is_answered_without_its_traceback_and_logged(
     async def broken(_request: web.Request) -> web.Response:
         raise RuntimeError("the secret of the house")
 
-    app = make_app(manager, Guard(TOKEN, own_uid(), loopback=True, hosts=frozenset(), owner=OWNER))
+    app = make_app(manager, Guard(TOKEN, own_uid(), loopback=True, browsers=Browsers(), owner=OWNER))
     app.router.add_get("/broken/{id}", broken)
     async with serving(app) as url, aiohttp.ClientSession() as session:
         with caplog.at_level(logging.ERROR, "jobmgr.api"):

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from jobmgr.api.app import make_app
+from jobmgr.api.browser import Browsers
 from jobmgr.api.guard import Guard, own_uid
 from jobmgr.api.server import Server
 from jobmgr.api.stream import MAX_TEXTS, Streams
@@ -183,7 +184,7 @@ async def test_stream_of_one_job(api: Api) -> None:
 async def test_idle_stream_is_kept_alive_and_its_position_moves(manager: JobManager) -> None:
     app = make_app(
         manager,
-        Guard(TOKEN, own_uid(), loopback=True, hosts=frozenset(), owner=OWNER),
+        Guard(TOKEN, own_uid(), loopback=True, browsers=Browsers(), owner=OWNER),
         streams=Streams(heartbeat_s=0.05),
     )
     async with serving(app) as url, aiohttp.ClientSession() as session:
@@ -212,7 +213,7 @@ async def test_shutdown_ends_streams_at_once(manager: JobManager) -> None:
 async def test_client_that_hangs_up_leaves_nothing_behind(manager: JobManager) -> None:
     app = make_app(
         manager,
-        Guard(TOKEN, own_uid(), loopback=True, hosts=frozenset(), owner=OWNER),
+        Guard(TOKEN, own_uid(), loopback=True, browsers=Browsers(), owner=OWNER),
         streams=Streams(heartbeat_s=0.05),
     )
 

@@ -19,7 +19,9 @@ from aiohttp.typedefs import Handler
 from multidict import CIMultiDict
 
 from jobmgr.api.app import make_app
+from jobmgr.api.browser import Browsers
 from jobmgr.api.guard import Guard, is_loopback, own_hosts, own_uid
+from jobmgr.api.limits import Limits
 from jobmgr.api.server import Server
 from jobmgr.service import JobManager
 from tests.api.conftest import OWNER, TOKEN, Api, eventually, serving
@@ -131,7 +133,7 @@ async def test_other_user_gains_nothing_by_hanging_up(manager: JobManager) -> No
     async def all_tried() -> bool:
         return len(tried) == HASTY_REQUESTS
 
-    app = make_app(manager, Guard(TOKEN, own_uid(), loopback=True, hosts=frozenset(), owner=OWNER))
+    app = make_app(manager, Guard(TOKEN, own_uid(), loopback=True, browsers=Browsers(), owner=OWNER))
     app.middlewares.insert(0, before)
     app.middlewares.append(behind)
     async with serving(app) as url:
@@ -160,7 +162,7 @@ async def test_peer_that_was_not_found_is_looked_for_again(api: Api) -> None:
 
 async def test_connections_of_strangers_give_way(manager: JobManager) -> None:
     async with (
-        Server(manager, host="127.0.0.1", port=0, token=TOKEN, most_connections=4) as server,
+        Server(manager, host="127.0.0.1", port=0, token=TOKEN, limits=Limits(most_connections=4)) as server,
         aiohttp.ClientSession() as session,
     ):
         port = int(server.url.rsplit(":", 1)[1])
@@ -227,7 +229,7 @@ async def test_wrong_token_is_refused(token_api: Api, wrong: str) -> None:
 
 
 async def test_empty_token_lets_nobody_in(manager: JobManager) -> None:
-    app = make_app(manager, Guard("", None, loopback=True, hosts=frozenset(), owner=OWNER))
+    app = make_app(manager, Guard("", None, loopback=True, browsers=Browsers(), owner=OWNER))
     async with serving(app) as url, aiohttp.ClientSession(headers={"Authorization": "Bearer "}) as session:
         response = await session.get(f"{url}/api/v1/jobs")
 
@@ -274,10 +276,10 @@ async def test_page_of_another_site_is_refused(api: Api, origin: str) -> None:
 
 
 async def test_own_page_is_let_in(api: Api) -> None:
-    for origin in (api.url, api.url.replace("127.0.0.1", "localhost")):
-        answer = await api.post(
-            "/api/v1/jobs", json=JOB, headers={"Origin": origin, "Sec-Fetch-Site": "same-origin"}
-        )
+    for name in ("127.0.0.1", "localhost"):
+        url = api.url.replace("127.0.0.1", name)
+        headers = {"Host": url.removeprefix("http://"), "Origin": url, "Sec-Fetch-Site": "same-origin"}
+        answer = await api.post("/api/v1/jobs", json=JOB, headers=headers)
         assert answer.status == 201
 
 
@@ -312,6 +314,13 @@ def test_hosts_of_a_bind_address() -> None:
     assert "127.0.0.2:8080" in own_hosts("127.0.0.2", 8080)
     assert {"localhost", "localhost:80"} <= own_hosts("localhost", 80)
     assert own_hosts("0.0.0.0", 8080) == frozenset()
+    assert own_hosts("127.0.0.1", 8080, frozenset({"jobs"})) == {
+        "jobs",
+        "127.0.0.1:8080",
+        "localhost:8080",
+        "[::1]:8080",
+    }
+    assert {"jobs", "10.0.0.1:8080"} <= own_hosts("10.0.0.1", 8080, frozenset({"jobs"}))
 
 
 @pytest.mark.parametrize(

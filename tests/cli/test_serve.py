@@ -79,6 +79,27 @@ def test_who_opens_the_service_to_others_is_told_so(commands: Commands) -> None:
 
     assert first.startswith(b"listening on http://127.0.0.1:")
     assert f"on all addresses; every request needs the token in {commands.home / 'token'}" in second.decode()
+    assert b"`jobmgr token make`" in second
+
+
+def test_who_asks_for_tokens_or_a_socket_is_told_what_they_get(commands: Commands) -> None:
+    path = commands.home / "s"
+    (commands.home / "jobmgr.toml").write_text("require_token = true\n")
+    with commands.start("serve", "--port", "0", "--socket", str(path)) as service:
+        assert service.stdout is not None
+        _, second, third = (service.stdout.readline().decode() for _ in range(3))
+        listed = [
+            commands.run("--url", f"unix:{path}", "ls", environment=environment)
+            for environment in ({}, {"JOBMGR_TOKEN": "none"})
+        ]
+        service.terminate()
+        service.communicate(timeout=30)
+
+    assert second == f"and on unix:{path}\n"
+    assert third.startswith(f"every request needs the token in {commands.home / 'token'}")
+    # The command line shows its own user's token by itself.
+    assert [done.code for done in listed] == [0, 4]
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("command", [("serve", "--port", "0"), ("db", "check"), ("db", "upgrade")])

@@ -11,11 +11,15 @@ an assertion of the test that does not hold. So an attack that was refused for a
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 MARK = "rests_on"
 
@@ -89,6 +93,47 @@ CURRENT_LISTENERS = Guard(
 OWN_TOKENS = Guard("whose an API token is", "jobmgr.manager.users.Users._governs", instead=True)
 OWNER_FILE = Guard("the owner's file that is looked at", "jobmgr.api.owner_token._check", _nothing)
 PLAIN_CELL = Guard("cells without formulas", "jobmgr.wire.spreadsheet._FORMULA", re.compile(r"(?!)"))
+# --- What browsers do for pages.
+HOST = Guard("the name that was looked up", "jobmgr.api.browser.Browsers._check_host", _nothing)
+ORIGIN = Guard("where a page is from", "jobmgr.api.browser._is_own", _everything)
+REFERER = Guard("where a link is from", "jobmgr.api.browser.Browsers._check_referer", _nothing)
+RELATION = Guard("how two sites are related", "jobmgr.api.browser._check_relation", _nothing)
+
+JSON_ONLY = Guard("changes as JSON", "jobmgr.api.guard._check_content_type", _nothing)
+NO_PLAIN_POSTS = Guard("no plain posts of browsers", "jobmgr.api.guard._is_of_a_browser", _never)
+HARDENED = Guard("headers of answers", "jobmgr.api.app.harden", _nothing)
+HARDENED_ERRORS = Guard("headers of what is no answer", "jobmgr.api.protocol.harden", _nothing)
+
+
+# --- Who is taken for the service's own user.
+async def _ours(*_arguments: Any) -> int:
+    return os.getuid()
+
+
+def _us(*_arguments: Any) -> int:
+    return os.getuid()
+
+
+FORWARDED = Guard("no trust through proxies", "jobmgr.api.guard._is_forwarded", _never)
+PEER = Guard("the owner of a connection", "jobmgr.api.peer.Owners.of", _ours)
+UNIX_PEER = Guard("the owner of a Unix connection", "jobmgr.api.peer.unix_owner", _us)
+SOCKET_MODE = Guard("the mode of a socket", "jobmgr.api.socket_file.os.fchmod", _nothing)
+
+
+# --- Floods, and those who are slow on purpose.
+def _patient(doorway: Any) -> web.RequestHandler:
+    return web.RequestHandler(doorway._server, loop=asyncio.get_running_loop(), **doorway._options)
+
+
+async def _all_of_it(request: web.Request) -> AsyncIterator[bytes]:
+    async for piece in request.content.iter_any():
+        yield piece
+
+
+PATIENCE = Guard("limits of connections", "jobmgr.api.doorway.Doorway._protocol", _patient)
+BODY_IN_TIME = Guard("a body in time", "jobmgr.api.body._pieces", _all_of_it)
+RATE = Guard("requests per token", "jobmgr.api.throttle.Throttle.check_rate", _nothing)
+GUESSES = Guard("wrong tokens per address", "jobmgr.api.throttle.Throttle.check_guess", _nothing)
 
 
 # --- Files of run directories.

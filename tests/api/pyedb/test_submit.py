@@ -242,7 +242,7 @@ async def test_curl_need_not_say_that_it_sends_json(lab: Lab) -> None:
 
 
 async def test_form_of_a_browser_is_refused(lab: Lab) -> None:
-    of_browsers = ({"Origin": lab.api.url}, {"Referer": "http://elsewhere/"}, {"Sec-Fetch-Site": "none"})
+    of_browsers = ({"Origin": lab.api.url}, {"Referer": f"{lab.api.url}/"}, {"Sec-Fetch-Site": "none"})
     for header, kind in itertools.product(of_browsers, FORMS):
         answer = await lab.api.post("/jobs/submit", data=b"{}", headers={**header, "Content-Type": kind})
 

@@ -1,0 +1,77 @@
+"""Floods: who asks too often, and which address guesses at tokens."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import math
+from dataclasses import dataclass, field
+
+from jobmgr.api.limits import Limits
+from jobmgr.api.problems import Refusal
+from jobmgr.api.rates import MOST_KNOWN, Rates
+from jobmgr.domain.access import Principal
+
+
+@dataclass(slots=True)
+class Throttle:
+    """Keeps everybody but the service's own user within `limits`."""
+
+    limits: Limits = field(default_factory=Limits)
+    _requests: Rates = field(init=False)
+    _wrong: Rates = field(init=False)
+    _right: set[bytes] = field(init=False, default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._requests = Rates(self.limits.requests_per_s, 10 * self.limits.requests_per_s)
+        self._wrong = Rates(self.limits.failures_per_s, 100 * self.limits.failures_per_s)
+
+    def check_rate(self, principal: Principal) -> None:
+        """Count a request of `principal`. Raises Refusal (429) if that is too many."""
+        if principal.token_id is None and principal.job_id is None:
+            return
+        who = principal.name, principal.token_id, principal.job_id
+        if wait_s := self._requests.wait_s(who):
+            raise _too_many("this API token is used too often", wait_s)
+        self._requests.spend(who)
+
+    def check_guess(self, shown: str, origin: str) -> None:
+        """Raise Refusal (429) if too many wrong tokens came from `origin`, and this may be another one.
+
+        Who showed the right one before goes on: behind a proxy everybody comes from the same address.
+        """
+        wait_s = self._wrong.wait_s(_network(origin))
+        if wait_s and _digest(shown) not in self._right:
+            raise _too_many(f"too many wrong API tokens came from {origin}", wait_s)
+
+    def note_guess(self, shown: str, origin: str, *, is_right: bool) -> None:
+        """Keep in mind whether this token was right."""
+        if not is_right:
+            self._wrong.spend(_network(origin))
+            return
+        if len(self._right) >= MOST_KNOWN:
+            self._right.clear()
+        self._right.add(_digest(shown))
+
+
+def _digest(shown: str) -> bytes:
+    return hashlib.sha256(shown.encode(errors="surrogateescape")).digest()
+
+
+def _network(origin: str) -> str:
+    # Of IPv6 addresses one subscriber has as many as he likes.
+    try:
+        address = ipaddress.IPv6Address(origin)
+    except ValueError:
+        return origin
+    return str(address.ipv4_mapped or ipaddress.ip_network((int(address), 64), strict=False))
+
+
+def _too_many(reason: str, wait_s: float) -> Refusal:
+    seconds = math.ceil(wait_s)
+    return Refusal(
+        429,
+        "too_many_requests",
+        f"{reason}; nothing was done, ask again in {seconds} s",
+        headers={"Retry-After": str(seconds)},
+    )

@@ -1,0 +1,146 @@
+"""Who is slow on purpose, or asks without end, takes little, and not for long."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from jobmgr.api.app import make_app
+from jobmgr.api.browser import Browsers
+from jobmgr.api.guard import Guard
+from jobmgr.api.limits import Limits
+from jobmgr.api.server import Server
+from jobmgr.api.throttle import Throttle
+from jobmgr.domain.access import Principal, Role
+from jobmgr.service import JobManager
+from tests.api.conftest import OWNER, TOKEN, Api, serving
+from tests.patience import eventually
+from tests.security.guards import BODY_IN_TIME, GUESSES, PATIENCE, RATE, rests_on
+
+# How long the service is waited for until it counts as patient.
+PATIENT_S = 3.0
+HASTY = Limits(idle_s=0.2, stall_s=0.2, body_s=0.2, body_bytes_per_s=1_000_000)
+
+
+@pytest_asyncio.fixture
+async def port(manager: JobManager) -> AsyncIterator[int]:
+    """A service that waits for nobody."""
+    async with Server(manager, host="127.0.0.1", port=0, token=TOKEN, limits=HASTY) as server:
+        yield int(server.url.rsplit(":", 1)[1])
+
+
+async def trickle(port: int, head: bytes, drop: bytes, wanted: bytes | None = None) -> bytes:
+    """Send `head`, and then `drop` now and then, until `wanted` comes or there is an end; answers what came."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(head)
+    answer = asyncio.create_task(reader.read() if wanted is None else reader.readuntil(wanted))
+    try:
+        async with asyncio.timeout(PATIENT_S):
+            while not answer.done():
+                writer.write(drop)
+                await asyncio.wait([answer], timeout=0.02)
+            return await answer
+    except TimeoutError:
+        pytest.fail("the service waits for ever")
+    except ConnectionError:
+        return b""
+    finally:
+        answer.cancel()
+        writer.transport.abort()
+
+
+@rests_on(PATIENCE)
+async def test_headers_that_trickle_end_the_connection(port: int) -> None:
+    head = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
+
+    nothing, half = await asyncio.gather(trickle(port, b"", b""), trickle(port, head, b"X: x\r\n"))
+
+    assert (nothing, half) == (b"", b"")
+
+
+@rests_on(BODY_IN_TIME)
+async def test_a_body_that_trickles_is_answered_408(port: int) -> None:
+    bodies = (
+        (b"Content-Type: application/json\r\nContent-Length: 1000000", b" "),
+        (b"Content-Type: application/x-ndjson\r\nContent-Length: 1000000", b" "),
+        (b"Content-Type: application/json\r\nTransfer-Encoding: chunked", b"1\r\n \r\n"),
+    )
+    head = f"POST /api/v1/jobs HTTP/1.1\r\nHost: localhost:{port}\r\n".encode()
+
+    answers = await asyncio.gather(
+        *(trickle(port, head + kind + b"\r\n\r\n", drop, b"body_too_slow") for kind, drop in bodies)
+    )
+
+    assert all(answer.startswith(b"HTTP/1.1 408 ") for answer in answers)
+
+
+@rests_on(PATIENCE)
+async def test_who_reads_nothing_does_not_keep_what_waits_for_him(port: int, manager: JobManager) -> None:
+    job = await manager.wait(await manager.submit(["truncate", "-s", "1G", "big"]), 30)
+    # A reader with such a small buffer takes nothing more from its socket.
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
+
+    writer.write(
+        f"GET /api/v1/jobs/{job.job_id}/files/big HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n".encode()
+    )
+    assert await reader.read(1)
+    try:
+        await eventually(lambda: not _established(port), PATIENT_S)
+    finally:
+        writer.transport.abort()
+
+
+def _established(port: int) -> bool:
+    with open("/proc/net/tcp", encoding="ascii") as table:
+        return any(
+            row.split()[1].endswith(f":{port:04X}") and row.split()[3] == "01" for row in list(table)[1:]
+        )
+
+
+@pytest_asyncio.fixture
+async def limited(manager: JobManager) -> AsyncIterator[Api]:
+    """A service that knows two API tokens, each of which is good for ten requests at once."""
+    principals = {name: Principal(name, Role.USER, token_id=name) for name in ("ann", "bob")}
+
+    async def by_token(shown: str) -> Principal | None:
+        return principals.get(shown)
+
+    limits = Limits(requests_per_s=1, failures_per_s=0.1)
+    guard = Guard(TOKEN, None, False, Browsers(), OWNER, by_token, Throttle(limits))
+    async with serving(make_app(manager, guard, limits=limits)) as url, aiohttp.ClientSession() as session:
+        yield Api(manager, url, session)
+
+
+async def ask(api: Api, token: str) -> int:
+    answer = await api.get("/api/v1/queues", headers={"Authorization": f"Bearer {token}"})
+    if answer.status == 429:
+        answer.problem(429, "too_many_requests")
+        assert int(answer.headers["Retry-After"]) >= 1
+    return answer.status
+
+
+@rests_on(RATE)
+async def test_a_token_is_good_for_so_many_requests(limited: Api) -> None:
+    flood = [await ask(limited, "ann") for _ in range(20)]
+
+    assert flood[:10] == [200] * 10
+    assert 429 in flood
+    assert await ask(limited, "bob") == 200
+    assert [await ask(limited, TOKEN) for _ in range(15)] == [200] * 15
+
+
+@rests_on(GUESSES)
+async def test_a_token_is_not_guessed_for_long(limited: Api) -> None:
+    assert await ask(limited, "ann") == 200
+
+    guesses = [await ask(limited, f"guess {number}") for number in range(20)]
+
+    assert guesses[:10] == [401] * 10
+    assert guesses[-1] == 429
+    # The right one is not told from a wrong one any more; who showed it before is not kept away.
+    assert await ask(limited, "bob") == 429
+    assert await ask(limited, "ann") == 200
