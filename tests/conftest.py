@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from jobmgr.service import JobManager, ResourceLimits
 from jobmgr.store.engine import Database
+from tests import chromium as browsers
 from tests import remnant
 from tests.patience import eventually
 from tests.postgresql import Cluster, find_binaries, running_cluster
@@ -62,6 +63,16 @@ def slurm() -> Iterator[Slurm]:
 def slurm_without_accounting() -> Iterator[Slurm]:
     """A running SLURM of our own that forgets what has ended."""
     yield from _slurm(has_accounting=False)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[browsers.Chromium]:
+    """A running browser of our own."""
+    program = browsers.find_program()
+    if program is None:
+        pytest.skip(f"Chromium is not installed (none of {', '.join(browsers.PROGRAMS)} is on the PATH)")
+    with browsers.running_chromium(program) as running:
+        yield running
 
 
 def _slurm(*, has_accounting: bool) -> Iterator[Slurm]:

@@ -99,6 +99,12 @@ ORIGIN = Guard("where a page is from", "jobmgr.api.browser._is_own", _everything
 REFERER = Guard("where a link is from", "jobmgr.api.browser.Browsers._check_referer", _nothing)
 RELATION = Guard("how two sites are related", "jobmgr.api.browser._check_relation", _nothing)
 
+
+def _allow_all(_browsers: Any, request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Access-Control-Allow-Origin"] = request.headers.get("Origin", "*")
+
+
+NO_WILDCARD = Guard("no answers for all sites", "jobmgr.api.browser.Browsers.allow", _allow_all)
 JSON_ONLY = Guard("changes as JSON", "jobmgr.api.guard._check_content_type", _nothing)
 NO_PLAIN_POSTS = Guard("no plain posts of browsers", "jobmgr.api.guard._is_of_a_browser", _never)
 HARDENED = Guard("headers of answers", "jobmgr.api.app.harden", _nothing)
