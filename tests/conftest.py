@@ -17,6 +17,7 @@ from jobmgr.service import JobManager, ResourceLimits
 from jobmgr.store.engine import Database
 from tests import chromium as browsers
 from tests import remnant
+from tests.nginx import find_program as find_nginx
 from tests.patience import eventually
 from tests.postgresql import Cluster, find_binaries, running_cluster
 from tests.slurm import Slurm, running_slurm, why_not
@@ -73,6 +74,15 @@ def chromium() -> Iterator[browsers.Chromium]:
         pytest.skip(f"Chromium is not installed (none of {', '.join(browsers.PROGRAMS)} is on the PATH)")
     with browsers.running_chromium(program) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def nginx() -> str:
+    """The program of nginx."""
+    program = find_nginx()
+    if program is None:
+        pytest.skip("nginx, or openssl, which makes a certificate for it, is not installed")
+    return program
 
 
 def _slurm(*, has_accounting: bool) -> Iterator[Slurm]:
