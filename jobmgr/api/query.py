@@ -25,9 +25,10 @@ def parse_query(request: web.Request, kind: type[T]) -> T:
     given: dict[str, Any] = {}
     for name, text in request.query.items():
         check_text(text, name[:100])
-        if not text.strip(","):
+        is_list = name in _lists(kind)
+        if not (text.strip(",") if is_list else text):
             raise InvalidRequest(name[:100], "is empty; give it a value, or leave it out")
-        if name in _lists(kind):
+        if is_list:
             given.setdefault(name, []).extend(part for part in text.split(",") if part)
         elif name in given:
             raise InvalidRequest(name[:100], "is given twice")

@@ -426,6 +426,14 @@ async def test_empty_parameter_is_refused(api: Api, query: str) -> None:
     answer.problem(422, "invalid_request", query.rpartition("&")[2].partition("=")[0])
 
 
+async def test_comma_alone_is_a_value_of_what_is_no_list(api: Api) -> None:
+    await api.submit("true", name=",", draft=True)
+
+    answer = await api.get("/api/v1/jobs?name=,")
+
+    assert [job["name"] for job in answer.json["jobs"]] == [","]
+
+
 async def test_long_names_are_not_echoed_in_full(api: Api) -> None:
     answer = await api.post("/api/v1/jobs", json={"command": ["true"], "x" * 1_000_000: 1})
 
