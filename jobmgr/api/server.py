@@ -31,6 +31,8 @@ from jobmgr.settings import url_host
 
 _SHUTDOWN_S = 2.0
 _BACKLOG = 512
+# An address may hold a thousand of our ids.
+_MAX_ADDRESS_BYTES = 32 * 1024
 
 
 class Server:
@@ -85,7 +87,12 @@ class Server:
         self.url = f"http://{url_host(self._host)}:{port}"
         guard = self._guard(port)
         # Compressed bodies are refused, so nobody has to be let in for what they would become.
-        options: dict[str, Any] = {"access_log": None, "auto_decompress": False, "logger": _protocol_logger()}
+        options: dict[str, Any] = {
+            "access_log": None,
+            "auto_decompress": False,
+            "max_line_size": _MAX_ADDRESS_BYTES,
+            "logger": _protocol_logger(),
+        }
         runner = web.AppRunner(
             make_app(self._manager, guard, limits=self._limits), shutdown_timeout=_SHUTDOWN_S, **options
         )

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from jobmgr.wire.answers import AttemptAnswer
+from jobmgr.wire.submission import new_job_id
 from jobmgr.wire.translation import to_attempt
 from tests.api.conftest import Api
 from tests.patience import eventually
@@ -302,6 +303,7 @@ async def test_listing_filters(api: Api) -> None:
     assert await ids("status=completed,failed") == ["three"]
     assert await ids("status=completed&status=pending") == ["one", "two", "three"]
     assert await ids("ids=three,one") == ["one", "three"]
+    assert await ids(f"ids={','.join(new_job_id() for _ in range(999))},one") == ["one"]
     assert await ids("id_prefix=thre") == ["three"]
     assert await ids("name=wing-*") == ["one", "two"]
     assert await ids("tag=blue") == ["two"]
