@@ -43,7 +43,7 @@ class Queues(Core):
     ) -> Queue:
         """Pause, resume or limit a queue; made if it is new. `max_running` None removes its limit.
 
-        Raises InvalidRequest, also if nothing is to be changed on a queue that exists.
+        Raises InvalidRequest.
         """
         check_queue_name(name, "name")
         values: dict[str, Any] = {} if paused is None else {"paused": paused}

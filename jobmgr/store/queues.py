@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from jobmgr.domain.limits import ResourceLimits
 from jobmgr.domain.queue import Queue as QueueView
 from jobmgr.domain.queue import Tally
-from jobmgr.errors import InvalidRequest, QueueNotFound
+from jobmgr.errors import QueueNotFound
 from jobmgr.store.tables import Job, Limit, Queue
 from jobmgr.store.transaction import AnyRow, Topic, Transaction
 
@@ -55,18 +55,17 @@ def backlog(connection: sa.Connection) -> dict[int, int]:
 
 
 def change(tx: Transaction, changes: Sequence[QueueChange]) -> list[QueueView]:
-    """Pause, resume or limit queues. Raises InvalidRequest if there is nothing to change on one that exists."""
+    """Pause, resume or limit queues; one that is new is made."""
     tx.topics.add(Topic.WORK)
     answers = []
     for wanted in changes:
         statement = sa.select(Queue.name).where(Queue.name == wanted.name)
         if tx.connection.execute(statement).scalar() is None:
             tx.connection.execute(sa.insert(Queue).values(name=wanted.name, **wanted.values))
-        elif not wanted.values:
-            raise InvalidRequest("", "it says nothing to change; give `paused` or `max_running`")
-        else:
+            tx.record("queue_updated", None, queue=wanted.name, **wanted.values)
+        elif wanted.values:
             tx.connection.execute(sa.update(Queue).where(Queue.name == wanted.name).values(**wanted.values))
-        tx.record("queue_updated", None, queue=wanted.name, **wanted.values)
+            tx.record("queue_updated", None, queue=wanted.name, **wanted.values)
         # Now, because the same queue may be changed again in this batch.
         answers.append(get(tx.connection, wanted.name))
     return answers

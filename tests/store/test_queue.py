@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from jobmgr.domain.limits import ResourceLimits
 from jobmgr.domain.status import Status
-from jobmgr.errors import InvalidRequest, QueueNotFound
+from jobmgr.errors import QueueNotFound
 from jobmgr.store import events, queues, waiting
 from jobmgr.store.queues import LimitsChange
 from tests.store.worker import Worker, new_job, now
@@ -84,11 +84,17 @@ async def test_changes_of_different_limits_at_once_are_all_kept(worker: Worker) 
     assert answers[-1] == expected
 
 
-async def test_empty_change_of_a_queue_that_exists_is_refused(worker: Worker) -> None:
+async def test_empty_change_makes_a_queue_or_leaves_it_as_it_is(worker: Worker) -> None:
+    await worker.queue("new")
+    await worker.queue("new", paused=True)
+
     await worker.queue("new")
 
-    with pytest.raises(InvalidRequest, match="nothing to change"):
-        await worker.queue("new")
+    (queue,) = [queue for queue in await worker.database.read(queues.listing) if queue.name == "new"]
+    assert queue.paused
+    found = await worker.database.read(events.page, None, 100)
+    told = [event.data for event in found if event.kind == "queue_updated"]
+    assert told == [{"queue": "new"}, {"queue": "new", "paused": True}]
 
 
 async def test_statement_that_is_wrong_is_not_taken_for_an_outage(worker: Worker) -> None:
