@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,6 +15,8 @@ from jobmgr.wire.mismatch import invalid
 from jobmgr.wire.submission import check_text
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+_NO_TYPE = ", got `str`"
 
 
 def parse_query(request: web.Request, kind: type[T]) -> T:
@@ -35,12 +36,19 @@ def parse_query(request: web.Request, kind: type[T]) -> T:
         else:
             given[name] = text
     try:
-        return msgspec.convert(given, kind, strict=False)
+        found = msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
         wrong = invalid(error, kind)
-        # The types are those of JSON, while what was given is always text.
-        message = re.sub(r", got `str`$", f", not {str(given.get(wrong.field))[:80]!r}", wrong.message)
+        message = wrong.message
+        if message.endswith(_NO_TYPE):
+            # The types are those of JSON, while what was given is always text.
+            message = f"{message.removesuffix(_NO_TYPE)}, not {str(given.get(wrong.field))[:80]!r}"
         raise InvalidRequest(wrong.field, message.replace("field", "parameter")) from None
+    for name, text in given.items():
+        if getattr(found, name) is None:
+            # What is left out, msgspec would also have by name.
+            raise InvalidRequest(name, f"{text!r} is no value; leave it out")
+    return found
 
 
 async def parse_position(text: str | None, manager: Manager, field: str = "after") -> EventPosition | None:

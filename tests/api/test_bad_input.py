@@ -337,6 +337,7 @@ async def test_verb_takes_no_body(api: Api) -> None:
         ("order=random", "order"),
         ("name=%00", "name"),
         ("cursor=%FF", "cursor"),
+        ("limit=%C2%84", "limit"),
         ("tag=a%0Ab", "tag"),
     ],
 )
@@ -347,6 +348,16 @@ async def test_query_parameter_that_does_not_fit_is_named(api: Api, query: str, 
         problem = await response.json(content_type="application/problem+json")
 
     assert (response.status, problem["field"]) == (422, field), problem
+
+
+async def test_null_is_no_value_of_a_parameter(api: Api) -> None:
+    await api.submit("true", name="null", draft=True)
+
+    answer = await api.get("/api/v1/jobs/any/logs/stdout?tail=null")
+    found = await api.get("/api/v1/jobs?name=null")
+
+    answer.problem(422, "invalid_request", "tail")
+    assert [job["name"] for job in found.json["jobs"]] == ["null"]
 
 
 async def test_parameter_of_another_route_is_refused(api: Api) -> None:
