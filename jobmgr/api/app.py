@@ -34,7 +34,7 @@ def make_app(
     app = web.Application(middlewares=[_front(guard)], client_max_size=MAX_BODY_BYTES)
     app[MANAGER] = manager
     app[STREAMS] = streams or Streams()
-    app[DOCUMENTS] = describe(ROUTES)
+    app[DOCUMENTS] = describe(ROUTES, asks_always=guard.uid is None)
     app[LIMITS] = limits or Limits()
     for route in ROUTES:
         if route.method == "GET":

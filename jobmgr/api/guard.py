@@ -27,6 +27,14 @@ OPEN_PATH = "/healthz"
 OWN_ROUTES = "/api/v1/"
 _UNTOLD_TYPES = frozenset({"application/x-www-form-urlencoded", "text/plain", "application/octet-stream"})
 SOCKET_PATH = "/socket.io/"
+# What `admit` refuses wherever it is asked, with the code that says why.
+REFUSALS: tuple[tuple[int, str], ...] = (
+    (401, "token_required"),
+    (401, "token_unknown"),
+    (403, "wrong_origin"),
+    (415, "wrong_content_encoding"),
+    (421, "wrong_host"),
+)
 
 
 async def _nobody(_shown: str) -> Principal | None:

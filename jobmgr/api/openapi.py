@@ -11,28 +11,38 @@ import msgspec
 
 from jobmgr import __version__
 from jobmgr.api import idempotency
-from jobmgr.api.guard import CHANGES, JSON_TYPE, NDJSON_TYPE
+from jobmgr.api.guard import CHANGES, JSON_TYPE, NDJSON_TYPE, REFUSALS
 from jobmgr.api.manner import PROBLEMS, Manner
 from jobmgr.api.page import render
 from jobmgr.api.route import Route
-from jobmgr.errors import KeyReused
+from jobmgr.domain.site import SITE_NAME
+from jobmgr.domain.user import TOKEN_ID, USER_NAME
+from jobmgr.errors import AccessDenied, InvalidRequest, JobmgrError, KeyReused, QueryTooSlow, StoreUnavailable
 from jobmgr.wire.answers import EventAnswer
-from jobmgr.wire.submission import JOB_ID, JobSubmission
+from jobmgr.wire.submission import JOB_ID, QUEUE_NAME, JobSubmission
+from jobmgr.wire.together import TOGETHER
 from jobmgr.wire.translation import encode
 
 _TEMPLATE = "#/components/schemas/{name}"
 _DESCRIPTION = """Jobs are stored and started at most once per attempt. Every path but /healthz asks for a direct
 loopback connection of the service's own user, or for its token. Errors are RFC 9457 problem documents with a stable
-`code`; those of a field name it in `field`. Routes outside of /api/v1 are those of pyedb's job manager, whose errors
-have `success` and `error` beside these two. Socket.IO is at /socket.io/ and sends job_queued, job_started,
-job_scheduled, job_completed, job_cancelled and limits_updated. A client that connects with auth
-`{"rooms": ["events", "job:ID"]}`, or emits `subscribe` with `{"rooms": [...]}`, is sent `events` instead: the events of
-all or of these jobs, in batches. A subscription is acknowledged with `{"rooms", "position"}` or `{"error"}`."""
+`code`; those of a field name it in `field`. Whole numbers are written without a fraction: 1, not 1.0. Routes outside
+of /api/v1 are those of pyedb's job manager, whose errors have `success` and `error` beside these two. Socket.IO is at
+/socket.io/ and sends job_queued, job_started, job_scheduled, job_completed, job_cancelled and limits_updated. A client
+that connects with auth `{"rooms": ["events", "job:ID"]}`, or emits `subscribe` with `{"rooms": [...]}`, is sent
+`events` instead: the events of all or of these jobs, in batches. A subscription is acknowledged with
+`{"rooms", "position"}` or `{"error"}`."""
+# What stands in paths, with what stands before it where that tells what it is.
 _PATH_PARAMETERS: Mapping[str, dict[str, Any]] = {
-    "job_id": {"type": "string", "pattern": JOB_ID},
-    "name": {"type": "string", "minLength": 1, "maxLength": 128},
-    "token_id": {"type": "string", "minLength": 1, "maxLength": 128},
-    "path": {"type": "string", "description": "relative to the run directory"},
+    # To know no such job is an answer there.
+    "cancel/{job_id}": {"type": "string", "minLength": 1},
+    "{job_id}": {"type": "string", "pattern": JOB_ID},
+    "queues/{name}": {"type": "string", "pattern": f"^{QUEUE_NAME}$"},
+    "sites/{name}": {"type": "string", "pattern": f"^{SITE_NAME}$"},
+    "cluster/{name}": {"type": "string", "pattern": f"^{SITE_NAME}$"},
+    "users/{name}": {"type": "string", "pattern": f"^{USER_NAME}$"},
+    "{token_id}": {"type": "string", "pattern": f"^{TOKEN_ID}$"},
+    "{path}": {"type": "string", "minLength": 1, "description": "relative to the run directory"},
 }
 _KEY_PARAMETER: dict[str, Any] = {
     "name": idempotency.HEADER,
@@ -40,8 +50,18 @@ _KEY_PARAMETER: dict[str, Any] = {
     "required": False,
     "description": "sent again with the same key within 7 days, the same request changes nothing more and is "
     "answered alike; another one is refused",
-    "schema": {"type": "string", "minLength": 1, "maxLength": idempotency.MAX_LENGTH, "pattern": "^[ -~]+$"},
+    # A space before or behind it does not belong to the value of a header.
+    "schema": {"type": "string", "maxLength": idempotency.MAX_LENGTH, "pattern": "^[!-~](?:[ -~]*[!-~])?$"},
 }
+_RANGE_PARAMETER: dict[str, Any] = {
+    "name": "Range",
+    "in": "header",
+    "required": False,
+    "description": "one range of bytes; what is none, or more than one, is as if it were not there",
+    "schema": {"type": "string"},
+}
+# Headers that always come with answers of a status.
+_HEADERS: Mapping[int, str] = {401: "WWW-Authenticate", 416: "Content-Range", 503: "Retry-After"}
 _BYTES = {"type": "string", "format": "binary"}
 
 
@@ -54,14 +74,14 @@ class Documents:
     page_policy: str
 
 
-def describe(routes: Sequence[Route]) -> Documents:
-    """Both descriptions of `routes`."""
-    document = openapi_document(routes)
+def describe(routes: Sequence[Route], *, asks_always: bool = False) -> Documents:
+    """Both descriptions of `routes`, of a service that asks everybody for a token or not."""
+    document = openapi_document(routes, asks_always=asks_always)
     page, policy = render(document)
     return Documents(encode(document), page, policy)
 
 
-def openapi_document(routes: Sequence[Route]) -> dict[str, Any]:
+def openapi_document(routes: Sequence[Route], *, asks_always: bool = False) -> dict[str, Any]:
     """OpenAPI 3.1 as JSON values."""
     structs: set[type[msgspec.Struct]] = {EventAnswer, PROBLEMS.body}
     for route in routes:
@@ -69,11 +89,14 @@ def openapi_document(routes: Sequence[Route]) -> dict[str, Any]:
         structs.update(route.own_bodies, _answers(route), filter(None, (route.query, route.body)))
     ordered = sorted(structs, key=lambda struct: struct.__name__)
     _, schemas = msgspec.json.schema_components(ordered, ref_template=_TEMPLATE)
+    for struct in structs & TOGETHER.keys():
+        schemas[struct.__name__] |= TOGETHER[struct]
     queries = {route.query.__name__ for route in routes if route.query is not None}
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        path = re.sub(r"\{(\w+):[^}]*\}", r"{\1}", route.path)
-        paths.setdefault(path, {})[route.method.lower()] = _operation(route, path, schemas)
+        operation = _operation(route, schemas)
+        operation["responses"] = _responses(route, _links(route, routes))
+        paths.setdefault(_path(route), {})[route.method.lower()] = operation
     return {
         "openapi": "3.1.0",
         "info": {"title": "jobmgr", "version": __version__, "description": _DESCRIPTION},
@@ -82,22 +105,38 @@ def openapi_document(routes: Sequence[Route]) -> dict[str, Any]:
             "schemas": {name: schema for name, schema in schemas.items() if name not in queries},
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
-        "security": [{}, {"token": []}],
+        "security": [{"token": []}] if asks_always else [{}, {"token": []}],
     }
 
 
-def _operation(route: Route, path: str, schemas: Mapping[str, Any]) -> dict[str, Any]:
+def _path(route: Route) -> str:
+    return re.sub(r"\{(\w+):[^}]*\}", r"{\1}", route.path)
+
+
+def _parameters_in(path: str) -> list[str]:
+    return re.findall(r"\{(\w+)\}", path)
+
+
+def _operation_id(route: Route) -> str:
     words = [*filter(None, (route.manner.family, route.method.lower()))]
-    words += [*re.findall(r"\w+", path.removeprefix("/api/v1"))]
-    operation: dict[str, Any] = {"operationId": "_".join(words), "summary": route.summary}
+    return "_".join([*words, *re.findall(r"\w+", _path(route).removeprefix("/api/v1"))])
+
+
+def _operation(route: Route, schemas: Mapping[str, Any]) -> dict[str, Any]:
+    path = _path(route)
+    operation: dict[str, Any] = {"operationId": _operation_id(route), "summary": route.summary}
+    if route.is_open:
+        operation["security"] = []
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": _PATH_PARAMETERS[name]}
-        for name in re.findall(r"\{(\w+)\}", path)
+        {"name": name, "in": "path", "required": True, "schema": _path_schema(path, name)}
+        for name in _parameters_in(path)
     ]
     if route.query is not None:
         parameters += _query_parameters(schemas[route.query.__name__])
     if route.method in CHANGES:
         parameters.append(_KEY_PARAMETER)
+    if route.is_ranged:
+        parameters.append(_RANGE_PARAMETER)
     if parameters:
         operation["parameters"] = parameters
     if route.body is not None:
@@ -111,8 +150,14 @@ def _operation(route: Route, path: str, schemas: Mapping[str, Any]) -> dict[str,
             NDJSON_TYPE: {"schema": _schema((JobSubmission,))},
         }
         operation["requestBody"] = {"required": True, "content": content}
-    operation["responses"] = _responses(route)
     return operation
+
+
+def _path_schema(path: str, name: str) -> dict[str, Any]:
+    place = f"{{{name}}}"
+    return next(
+        schema for before, schema in _PATH_PARAMETERS.items() if before.endswith(place) and before in path
+    )
 
 
 def _query_parameters(schema: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -121,6 +166,11 @@ def _query_parameters(schema: Mapping[str, Any]) -> list[dict[str, Any]]:
         # "Not given" is what null stands for in the struct; in an address there is no null.
         options = [option for option in shape.get("anyOf", [shape]) if option.get("type") != "null"]
         plain = {key: value for key, value in options[0].items() if key != "description"}
+        # Nor is there an empty value, or an empty list.
+        if plain.get("type") == "array":
+            plain = {key: value for key, value in plain.items() if key != "default"} | {"minItems": 1}
+        elif plain.get("type") == "string":
+            plain = {"minLength": 1, **plain}
         parameter = {"name": name, "in": "query", "required": name in schema["required"], "schema": plain}
         if description := options[0].get("description"):
             parameter["description"] = description
@@ -130,7 +180,7 @@ def _query_parameters(schema: Mapping[str, Any]) -> list[dict[str, Any]]:
     return parameters
 
 
-def _responses(route: Route) -> dict[str, Any]:
+def _responses(route: Route, links: Mapping[str, Any]) -> dict[str, Any]:
     good: dict[str, Any] = {"description": "Done"}
     if isinstance(route.answer, str):
         good["content"] = {
@@ -145,21 +195,73 @@ def _responses(route: Route) -> dict[str, Any]:
             good["content"]["text/csv"] = {"schema": {"type": "string"}}
         if route.streams:
             good["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+    if links:
+        good["links"] = links
     responses = {str(route.status): good}
     if route.may_be_empty:
         responses["204"] = {"description": "Nothing yet"}
-    keyed = (KeyReused,) if route.method in CHANGES else ()
-    for error in (*route.errors, *keyed):
-        code, status = error.code, str(route.manner.status_of(error))
-        there = responses.get(status)
-        names = f"{there['description']}, `{code}`" if there else f"`{code}`"
-        responses[status] = _problem(names, route.manner)
-    responses["default"] = _problem("Any other problem", PROBLEMS)
+    if route.is_ranged:
+        responses["206"] = {"description": "The part that was asked for", "content": good["content"]}
+    for status, code, manner in sorted(_refusals(route), key=lambda refusal: refusal[:2]):
+        _add(responses.setdefault(str(status), {}), status, code, manner)
+    _add_unreadable(responses.setdefault("400", {}))
     return responses
 
 
-def _problem(description: str, manner: Manner) -> dict[str, Any]:
-    return {"description": description, "content": {manner.media_type: {"schema": _schema((manner.body,))}}}
+def _refusals(route: Route) -> set[tuple[int, str, Manner]]:
+    """Status and code of everything that a route may answer instead of what it is for, and in whose manner."""
+    every: set[type[JobmgrError]] = {*route.errors, InvalidRequest}
+    early: set[tuple[int, str]] = {(500, "internal_error")}
+    late: set[tuple[int, str]] = set()
+    if not route.is_open:
+        every |= {AccessDenied, StoreUnavailable, QueryTooSlow}
+        early |= {*REFUSALS}
+    if "{" in route.path:
+        early.add((404, "no_such_route"))
+    if route.method in CHANGES:
+        every.add(KeyReused)
+        early |= {(400, "cut_off"), (415, "wrong_content_type")}
+        late |= {(400, "malformed_body"), (413, "body_too_large")}
+    if route.is_ranged:
+        late.add((416, "range_outside"))
+    # What is refused before the route is known is told in one manner.
+    return {
+        *((status, code, PROBLEMS) for status, code in early),
+        *((status, code, route.manner) for status, code in late),
+        *((route.manner.status_of(error), error.code, route.manner) for error in every),
+    }
+
+
+def _add(response: dict[str, Any], status: int, code: str, manner: Manner) -> None:
+    told = response.get("description")
+    response["description"] = f"{told}, `{code}`" if told else f"`{code}`"
+    response.setdefault("content", {})[manner.media_type] = {"schema": _schema((manner.body,))}
+    if header := _HEADERS.get(status):
+        response["headers"] = {header: {"required": True, "schema": {"type": "string"}}}
+
+
+def _add_unreadable(response: dict[str, Any]) -> None:
+    # What cannot be read as a request is answered before anybody knows what it asks for.
+    told = response.get("description")
+    unreadable = "no HTTP, or an address or a header that is too long"
+    response["description"] = f"{told}; {unreadable}" if told else unreadable
+    response.setdefault("content", {})["text/plain"] = {"schema": {"type": "string"}}
+
+
+def _links(route: Route, routes: Sequence[Route]) -> dict[str, Any]:
+    """Which routes can be asked with what the answer of this one says, and how."""
+    links: dict[str, Any] = {}
+    for place, pointer in route.gives:
+        (given,) = _parameters_in(place)
+        # Of files every job has one of this name.
+        known = {given: f"$response.body#{pointer}", "path": "stdout"}
+        for other in routes:
+            wanted = _parameters_in(_path(other))
+            if place in _path(other) and known.keys() >= set(wanted):
+                identity = _operation_id(other)
+                parameters = {name: known[name] for name in wanted}
+                links[identity] = {"operationId": identity, "parameters": parameters}
+    return links
 
 
 def _answers(route: Route) -> tuple[type[msgspec.Struct], ...]:

@@ -30,10 +30,11 @@ class Route:
     The handler is called with the request, and with `query` and `body` if the route declares them, decoded.
     `own_bodies` are the alternatives that a handler reads by itself. `answer` is a struct, a media type, or None
     for an answer without a body; `is_array` says that there may be many, `may_be_empty` that there
-    may be nothing to tell yet (204). `errors` are those of this route beside what
-    every route may answer, told in its `manner`. `verb` is what whoever asks must be allowed to do: unless it is given,
-    to read or to change; nothing at all where it `is_open` to whoever is let in. `has_csv` says that it may also be
-    asked for as CSV.
+    may be nothing to tell yet (204), `is_ranged` that `Range` may ask for a part, `has_csv` that it may also be asked
+    for as CSV. `gives` names what stands in the paths of other routes, as `queues/{name}`, and where the answer says
+    it, as a JSON pointer. `errors` are those of this route beside what every route may answer, told in its `manner`.
+    `verb` is what whoever asks must be allowed to do: unless it is given, to read or to change; nothing at all where
+    it `is_open` to everybody.
     """
 
     method: str
@@ -52,6 +53,8 @@ class Route:
     is_array: bool = False
     has_csv: bool = False
     may_be_empty: bool = False
+    is_ranged: bool = False
+    gives: tuple[tuple[str, str], ...] = ()
     manner: Manner = PROBLEMS
 
     @property

@@ -121,6 +121,7 @@ _JOBS = (
         (SubmittedAnswer, BulkAnswer),
         status=201,
         own_bodies=(JobSubmission, BulkSubmission),
+        gives=(("{job_id}", "/job_id"),),
         errors=(InvalidRequest, JobExists),
         verb=Verb.SUBMIT,
     ),
@@ -207,7 +208,7 @@ _READS = (
         "A page of a job's events",
         EventsAnswer,
         query=JobEventsQuery,
-        errors=(InvalidRequest, JobNotFound),
+        errors=(InvalidRequest, JobNotFound, EventsGone),
     ),
     Route("GET", f"{_JOB}/why", jobs.why, "Why a job is where it is", WhyAnswer, errors=(JobNotFound,)),
     Route(
@@ -226,6 +227,7 @@ _READS = (
             f"What a job wrote to its {name}: bytes from `X-Log-Offset` on, of `X-Log-Size` so far",
             logs.LOG_TYPE,
             query=LogQuery,
+            is_ranged=True,
             errors=_OF_FILES,
         )
         for name, handler in (("stdout", logs.stdout), ("stderr", logs.stderr))
@@ -246,6 +248,7 @@ _READS = (
         "One file of a job's run directory",
         logs.FILE_TYPE,
         query=AttemptQuery,
+        is_ranged=True,
         errors=_OF_FILES,
     ),
     Route(
@@ -269,6 +272,7 @@ _QUEUES = (
         "Pause, resume or limit a queue; a new name makes a queue",
         QueueAnswer,
         body=QueueChange,
+        gives=(("queues/{name}", "/name"),),
         errors=(InvalidRequest, QueueNotFound),
         verb=Verb.OPERATE,
     ),
@@ -285,6 +289,7 @@ _SITES = (
         "Make a site, or change it to this",
         SiteAnswer,
         body=SiteAsked,
+        gives=(("sites/{name}", "/name"), ("cluster/{name}", "/name")),
         errors=(InvalidRequest, Conflict, SiteUnreachable),
         verb=Verb.OPERATE,
     ),
@@ -362,7 +367,7 @@ _CLUSTERS = (
 _USER = "/api/v1/users/{name}"
 
 _USERS = (
-    Route("GET", "/api/v1/me", users.me, "Who asks, and what they may do", CallerAnswer, is_open=True),
+    Route("GET", "/api/v1/me", users.me, "Who asks, and what they may do", CallerAnswer, verb=Verb.SELF),
     Route("GET", "/api/v1/users", users.users, "All users", UsersAnswer, verb=Verb.GOVERN),
     Route("GET", _USER, users.get, "One user", UserAnswer, errors=(UserNotFound,), verb=Verb.GOVERN),
     Route(
@@ -403,7 +408,7 @@ _USERS = (
         TokensAnswer,
         query=TokensQuery,
         errors=(InvalidRequest, AccessDenied),
-        is_open=True,
+        verb=Verb.SELF,
     ),
     Route(
         "POST",
@@ -423,7 +428,7 @@ _USERS = (
         "Revoke an API token, from the next request on; one's own for who is no admin",
         TokenAnswer,
         errors=(AccessDenied, ApiTokenNotFound),
-        is_open=True,
+        verb=Verb.SELF,
     ),
     Route(
         "GET",

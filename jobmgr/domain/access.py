@@ -35,11 +35,12 @@ class Scope(StrEnum):
 class Verb(StrEnum):
     """What somebody may want to do.
 
-    `report` is to change what a job says of itself (name, description, tags, extended properties), `change` to cancel,
+    `self` is to see who one is, and to see and revoke one's own API tokens, which everybody may; `report` is to change what a job says of itself (name, description, tags, extended properties), `change` to cancel,
     retry, hold, prioritise or delete it, `oversee` to see what everybody runs at schedulers, `operate` to change
     queues, limits and sites, `govern` to change users and API tokens and to read what everybody did.
     """
 
+    SELF = "self"
     READ = "read"
     SUBMIT = "submit"
     REPORT = "report"
@@ -117,6 +118,8 @@ _OF_A_JOB = frozenset({Verb.READ, Verb.REPORT})
 
 def may(principal: Principal, verb: Verb, job: Owned | None = None) -> bool:
     """Whether `principal` may do this: at all, or to `job`."""
+    if verb is Verb.SELF:
+        return True
     if verb not in _OF_ROLE[principal.role] or _SCOPE[verb] not in principal.scopes:
         return False
     if principal.job_id is not None:

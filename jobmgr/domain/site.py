@@ -10,6 +10,7 @@ from typing import Any
 from jobmgr.domain.resources import Resources
 
 LOCAL = "local"
+SITE_NAME = r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}"
 BATCH = "batch"
 # So many attempts of ours a site's scheduler has at once, unless its site says otherwise.
 MAX_SUBMITTED = 500

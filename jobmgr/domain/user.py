@@ -13,9 +13,10 @@ from jobmgr.domain.resources import parse_duration
 from jobmgr.errors import InvalidRequest
 
 # Of letters that look alike in two alphabets none can be told apart, so there are no others than these.
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+\\-]{0,127}")
+USER_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.@+\\-]{0,127}"
+TOKEN_ID = "[0-9a-f]{12}"
 _GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,127}")
-_SHOWN = re.compile(r"jm_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
+_SHOWN = re.compile(rf"jm_({TOKEN_ID})_[A-Za-z0-9_-]{{43}}")
 # How long an API token is valid for which nothing else was said.
 LASTS = "90d"
 NEVER = "never"
@@ -86,7 +87,7 @@ def digest(shown: str) -> str:
 
 def check_name(name: str, field: str) -> str:
     """`name`, if a user may be called so. Raises InvalidRequest."""
-    if _NAME.fullmatch(name) is None:
+    if re.fullmatch(USER_NAME, name) is None:
         raise InvalidRequest(
             field, rf"{name[:200]!r} is not a user's name: ASCII letters, digits, _ . @ + \ - ; at most 128"
         )

@@ -12,7 +12,7 @@ import msgspec
 from jobmgr.dialects import registry
 from jobmgr.dialects.answers import plain
 from jobmgr.dialects.dialect import Command
-from jobmgr.domain.site import LOCAL, Site, Step, Way
+from jobmgr.domain.site import LOCAL, SITE_NAME, Site, Step, Way
 from jobmgr.errors import InvalidRequest, SiteUnreachable
 from jobmgr.executors.cluster import installed
 from jobmgr.manager.core import Core
@@ -21,7 +21,6 @@ from jobmgr.wire.requests import AUTO, SiteAsked
 from jobmgr.wire.submission import check_text, to_resources
 
 _ANSWER_S = 10.0
-_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
 
 
 class Sites(Core):
@@ -96,7 +95,7 @@ def _check_options(site: Site) -> None:
 
 
 def _site(name: str, asked: SiteAsked) -> Site:
-    if re.fullmatch(_NAME, name) is None:
+    if re.fullmatch(SITE_NAME, name) is None:
         raise InvalidRequest(
             "name", f"{name[:100]!r} is not a site name: ASCII letters, digits, _ . - ; at most 64"
         )

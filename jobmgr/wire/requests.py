@@ -12,7 +12,7 @@ from jobmgr.domain.job import MAX_LISTED_IDS, MIN_ID_PREFIX
 from jobmgr.domain.site import MAX_SUBMITTED
 from jobmgr.domain.status import Status
 from jobmgr.domain.user import LASTS
-from jobmgr.wire.submission import JobSubmission, Name, Priority, ResourcesAsked
+from jobmgr.wire.submission import LINE, JobSubmission, Name, Priority, ResourcesAsked
 
 MAX_BULK_JOBS = 100_000
 MAX_ROOMS = 100
@@ -23,12 +23,27 @@ ForeignPhase = Literal["pending", "held", "running", "suspended", "ending", "unk
 PageSize = Annotated[int, Meta(ge=1, le=1000)]
 AttemptNumber = Annotated[int, Meta(ge=1, le=2**31 - 1, description="the last attempt unless given")]
 Position = Annotated[
-    str, Meta(max_length=128, description="`epoch:seq` of an earlier answer, or a number alone")
+    str,
+    Meta(
+        max_length=128,
+        description="`epoch:seq` of an earlier answer, or a number alone",
+        extra_json_schema={"pattern": r"^(?:[^\x00-\x1f\x7f]+:)?[0-9]{1,18}$"},
+    ),
 ]
+Cursor = Annotated[
+    str, Meta(max_length=1024, description="`next_cursor` of the page before", extra_json_schema=LINE)
+]
+JobName = Annotated[str, Meta(max_length=128, extra_json_schema=LINE)]
+# A list is written with commas between.
+Listed = Annotated[str, Meta(max_length=128, extra_json_schema={"pattern": r"^[^,\x00-\x1f\x7f]+$"})]
 
 Kind = Literal["slurm", "pbs", "lsf", "windows_hpc", "shell"]
 AUTO = "auto"
-Path = Annotated[str, Meta(min_length=1, max_length=4096)]
+Path = Annotated[str, Meta(min_length=1, max_length=4096, extra_json_schema=LINE)]
+AbsolutePath = Annotated[
+    str, Meta(min_length=1, max_length=4096, extra_json_schema={"pattern": r"^/[^\x00-\x1f\x7f]*$"})
+]
+Order = Literal["-created", "created", "-priority"]
 
 
 class BulkSubmission(Struct, forbid_unknown_fields=True):
@@ -81,7 +96,7 @@ class SiteAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
     host: Annotated[Name, Meta(description="reached over SSH; this machine unless given")] | None = None
     work_dir: (
         Annotated[
-            Path,
+            AbsolutePath,
             Meta(description="there, seen by its machines; the service's own unless given, if no host is"),
         ]
         | None
@@ -115,23 +130,19 @@ class JobsQuery(Struct, forbid_unknown_fields=True):
     """Which jobs to list. Lists are written `a,b` or by repeating the parameter."""
 
     status: list[Status] = []
-    ids: Annotated[list[Annotated[str, Meta(max_length=128)]], Meta(max_length=MAX_LISTED_IDS)] = []
-    id_prefix: (
-        Annotated[str, Meta(min_length=MIN_ID_PREFIX, max_length=128, description="how the id begins")] | None
-    ) = None
+    ids: Annotated[list[Listed], Meta(max_length=MAX_LISTED_IDS)] = []
+    id_prefix: Annotated[JobName, Meta(min_length=MIN_ID_PREFIX, description="how the id begins")] | None = (
+        None
+    )
     user: Name | None = None
     queue: Name | None = None
     site: Name | None = None
     executor: Name | None = None
     tag: Name | None = None
-    name: Annotated[str, Meta(max_length=1024, description="`*` stands for any text")] | None = None
-    order: Annotated[str, Meta(max_length=32, description="a field, with `-` before it for descending")] = (
-        "-created"
-    )
+    name: Annotated[Name, Meta(description="`*` stands for any text")] | None = None
+    order: Annotated[Order, Meta(description="`-`: descending")] = "-created"
     limit: PageSize = 100
-    cursor: Annotated[str, Meta(max_length=1024, description="`next_cursor` of the page before")] | None = (
-        None
-    )
+    cursor: Cursor | None = None
     total: Annotated[bool, Meta(description="also count the jobs of all pages, up to 10,000")] = False
 
 
@@ -140,7 +151,7 @@ class EventsQuery(Struct, forbid_unknown_fields=True):
 
     after: Position | None = None
     limit: PageSize = 1000
-    job: Annotated[str, Meta(max_length=128)] | None = None
+    job: JobName | None = None
 
 
 class JobEventsQuery(Struct, forbid_unknown_fields=True):
@@ -178,9 +189,7 @@ class ClusterJobsQuery(Struct, forbid_unknown_fields=True):
     partition: Name | None = None
     phase: list[ForeignPhase] = []
     limit: PageSize = 100
-    cursor: Annotated[str, Meta(max_length=1024, description="`next_cursor` of the page before")] | None = (
-        None
-    )
+    cursor: Cursor | None = None
 
 
 Groups = Annotated[

@@ -37,14 +37,45 @@ PRIORITY_RANGE = 2**31 - 1
 MAX_PROPERTIES_BYTES = 65_536
 _NAME_LENGTH = 60
 
+# What is checked below, in sentences that say which character it is, as the description of the API has it.
+LINE: dict[str, Any] = {"pattern": r"^[^\x00-\x1f\x7f]*$"}
+TEXT: dict[str, Any] = {"pattern": r"^[^\x00-\x08\x0b-\x1f\x7f]*$"}
+ARGUMENT: dict[str, Any] = {"pattern": r"^[^\x00]*$"}
+_QUEUE: dict[str, Any] = {"pattern": f"^{QUEUE_NAME}$"}
+_ENV_NAME: dict[str, Any] = {"pattern": r"^(?!JOBMGR_)[^=\x00-\x1f]+$"}
+_ABSOLUTE: dict[str, Any] = {"pattern": r"^/[^\x00]*$"}
+_BELOW: dict[str, Any] = {**ARGUMENT, "not": {"pattern": r"^/|(?:^|/)\.\.(?:/|$)"}}
+# So many digits of each unit are less than the most that is stored.
+_SIZE: dict[str, Any] = {
+    "pattern": "^(?:[0-9]{1,18} ?[bB]?|"
+    + "|".join(
+        rf"[0-9]{{1,{digits}}}(?:\.[0-9]{{1,3}})? ?[{unit}](?:i?[bB])?"
+        for unit, digits in (("kK", 15), ("mM", 12), ("gG", 9), ("tT", 6))
+    )
+    + ")$",
+    "not": {"pattern": r"^[0. ]*[a-zA-Z]*$"},
+}
+_TIME: dict[str, Any] = {
+    "pattern": r"^(?:(?:[0-9]{1,3}[-.])?[0-9]{1,4}:[0-5][0-9]:[0-5][0-9]|"
+    + "|".join(
+        rf"[0-9]{{1,{digits}}}(?:\.[0-9]{{1,3}})? ?{unit}"
+        for unit, digits in (("s?", 8), ("m", 6), ("h", 4), ("d", 3))
+    )
+    + ")$"
+}
+_NO_TIME = {"pattern": r"^[-0:. ]*[smhd]?$"}
+
 JobId = Annotated[str, Meta(pattern=JOB_ID, description="letters, digits, _ . - ; at most 128")]
-Name = Annotated[str, Meta(max_length=1024)]
-SiteName = Annotated[str, Meta(max_length=1024, description="`local` if there is no `executor` either")]
-Executor = Annotated[str, Meta(max_length=1024, description="`slurm`: the default site of this kind")]
+Name = Annotated[str, Meta(max_length=1024, extra_json_schema=LINE)]
+Description = Annotated[str, Meta(max_length=2048, extra_json_schema=TEXT)]
+Argument = Annotated[str, Meta(extra_json_schema=ARGUMENT)]
+SiteName = Annotated[Name, Meta(description="`local` if there is no `executor` either")]
+Executor = Annotated[Name, Meta(description="`slurm`: the default site of this kind")]
+QueueName = Annotated[str, Meta(max_length=1024, extra_json_schema=_QUEUE)]
 Priority = Annotated[
     int, Meta(ge=-PRIORITY_RANGE, le=PRIORITY_RANGE, description="larger runs first; 32 bits are stored")
 ]
-Tag = Annotated[str, Meta(min_length=1, max_length=128)]
+Tag = Annotated[str, Meta(min_length=1, max_length=128, extra_json_schema=LINE)]
 Tags = Annotated[list[Tag], Meta(max_length=64)]
 Key = Annotated[
     str,
@@ -52,36 +83,48 @@ Key = Annotated[
         min_length=1,
         max_length=255,
         description="a name of your own: the same job submitted again with it is stored once",
+        extra_json_schema=LINE,
     ),
 ]
-RequiredFile = Annotated[str, Meta(min_length=1, max_length=1024)]
+RequiredFile = Annotated[str, Meta(min_length=1, max_length=1024, extra_json_schema=_BELOW)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+Size = Annotated[str, Meta(max_length=32, extra_json_schema=_SIZE)]
 Duration = (
-    Annotated[str, Meta(max_length=64, description="1:30:00, 90s, 5m, 2h")] | Annotated[float, Meta(ge=0)]
+    Annotated[str, Meta(max_length=64, description="1:30:00, 90s, 5m, 2h", extra_json_schema=_TIME)]
+    | Annotated[float, Meta(ge=0, extra_json_schema={"maximum": MAX_WALLTIME_S})]
 )
-
-
+Walltime = (
+    Annotated[
+        str,
+        Meta(
+            max_length=64,
+            description="1:30:00, 90s, 5m, 2h",
+            extra_json_schema={**_TIME, "not": _NO_TIME},
+        ),
+    ]
+    | Annotated[float, Meta(ge=0, extra_json_schema={"exclusiveMinimum": 0, "maximum": MAX_WALLTIME_S})]
+)
 Factor = Annotated[float, Meta(gt=1, le=100)]
-Option = Annotated[str, Meta(min_length=1, max_length=1024)]
-Line = Annotated[str, Meta(min_length=1, max_length=4096)]
+Option = Annotated[str, Meta(min_length=1, max_length=1024, extra_json_schema=LINE)]
+Line = Annotated[str, Meta(min_length=1, max_length=4096, extra_json_schema=LINE)]
 
 
 class ResourcesAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """What one attempt asks for; what is not asked for reserves nothing."""
 
     cpus: Annotated[Count, Meta(description="cores")] | None = None
-    memory: Annotated[str, Meta(max_length=32, description="4GB, 512MB")] | None = None
+    memory: Annotated[Size, Meta(description="4GB, 512MB")] | None = None
     gpus: (
         Annotated[Count, Meta(description="whole, of each node; CUDA_VISIBLE_DEVICES names them")] | None
     ) = None
     gpu_type: Annotated[Name, Meta(description="the model, as schedulers name it")] | None = None
-    walltime: Duration | None = None
+    walltime: Walltime | None = None
     nodes: Annotated[Count, Meta(description="machines, where a scheduler gives out several")] | None = None
     tasks: Annotated[Count, Meta(description="processes, where a scheduler starts several")] | None = None
     partition: Annotated[Name, Meta(description="the scheduler's partition")] | None = None
     account: Annotated[Name, Meta(description="who pays for it, as the scheduler knows them")] | None = None
     qos: Annotated[Name, Meta(description="the scheduler's quality of service")] | None = None
-    memory_per_cpu: Annotated[str, Meta(max_length=32, description="instead of memory: 2GB")] | None = None
+    memory_per_cpu: Annotated[Size, Meta(description="instead of memory: 2GB")] | None = None
     reservation: Annotated[Name, Meta(description="the scheduler's reservation")] | None = None
     constraint: Annotated[Name, Meta(description="what the machines must have, in its words")] | None = None
     exclusive: Annotated[bool, Meta(description="no other job on the same machines")] = False
@@ -109,7 +152,7 @@ class RetryAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
     memory_factor: Annotated[Factor, Meta(description="2: twice the memory after out_of_memory")] | None = (
         None
     )
-    memory_max: Annotated[str, Meta(max_length=32, description="how far it grows: 64GB")] | None = None
+    memory_max: Annotated[Size, Meta(description="how far it grows: 64GB")] | None = None
     walltime_factor: Annotated[Factor, Meta(description="1.5: half as long again after timeout")] | None = (
         None
     )
@@ -152,25 +195,42 @@ class SecretAsked(Struct, forbid_unknown_fields=True):
 class JobSubmission(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """One job as submitted. Only `command` is required."""
 
-    command: Annotated[list[str], Meta(min_length=1)]
+    command: Annotated[
+        list[Argument],
+        Meta(
+            min_length=1, extra_json_schema={"prefixItems": [{"type": "string", "minLength": 1, **ARGUMENT}]}
+        ),
+    ]
     job_id: JobId | None = None
-    name: Annotated[str, Meta(max_length=1024, description="the beginning of the command unless given")] = ""
-    description: Annotated[str, Meta(max_length=2048)] = ""
-    env: Annotated[dict[str, str | SecretAsked], Meta(max_length=10_000)] = {}
+    name: Annotated[Name, Meta(description="the beginning of the command unless given")] = ""
+    description: Description = ""
+    env: Annotated[
+        dict[Annotated[str, Meta(extra_json_schema=_ENV_NAME)], Argument | SecretAsked],
+        Meta(max_length=10_000),
+    ] = {}
     cwd: (
         Annotated[
-            str, Meta(min_length=1, max_length=4096, description="absolute; the run directory unless given")
+            str,
+            Meta(
+                min_length=1,
+                max_length=4096,
+                description="absolute; the run directory unless given",
+                extra_json_schema=_ABSOLUTE,
+            ),
         ]
         | None
     ) = None
     site: SiteName | None = None
     executor: Executor | None = None
-    queue: Name = "default"
+    queue: QueueName = "default"
     priority: Priority = 0
     draft: bool = False
     resources: ResourcesAsked = field(default_factory=ResourcesAsked)
     retry: RetryAsked = field(default_factory=RetryAsked)
-    not_before: Annotated[datetime, Meta(description="with its time zone")] | None = None
+    not_before: (
+        Annotated[datetime, Meta(description="with its time zone", extra_json_schema={"format": "date-time"})]
+        | None
+    ) = None
     depends_on: Annotated[list[DependencyAsked], Meta(max_length=10_000)] = []
     key: Key | None = None
     tags: Tags = []
@@ -187,7 +247,7 @@ class JobChange(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """What may change on a stored job; fields left out stay."""
 
     name: Name | msgspec.UnsetType = msgspec.UNSET
-    description: Annotated[str, Meta(max_length=2048)] | msgspec.UnsetType = msgspec.UNSET
+    description: Description | msgspec.UnsetType = msgspec.UNSET
     priority: Priority | msgspec.UnsetType = msgspec.UNSET
     tags: Tags | msgspec.UnsetType = msgspec.UNSET
     extended_properties: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET

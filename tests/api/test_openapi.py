@@ -7,13 +7,19 @@ import re
 from html.parser import HTMLParser
 from typing import Any
 
+import aiohttp
 import jsonschema
 import pytest
 
+from jobmgr.api.app import make_app
+from jobmgr.api.guard import Guard, own_uid
 from jobmgr.api.openapi import openapi_document
 from jobmgr.api.routes import ROUTES
-from tests.api.conftest import Api
+from jobmgr.service import JobManager
+from jobmgr.store.listing import ORDERS
+from tests.api.conftest import OWNER, TOKEN, Api, serving
 
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
 JOB = {"command": ["sh", "-c", "echo out; exit 1"], "tags": ["t"], "extended_properties": {"a": 1}}
 
 
@@ -65,7 +71,7 @@ def test_schemas_are_valid(document: dict[str, Any]) -> None:
 def test_problems_of_a_route_are_listed_by_code(document: dict[str, Any]) -> None:
     responses = document["paths"]["/api/v1/jobs/{job_id}/retry"]["post"]["responses"]
 
-    assert responses["404"]["description"] == "`job_not_found`"
+    assert responses["404"]["description"] == "`job_not_found`, `no_such_route`"
     assert responses["409"]["description"] == "`illegal_transition`, `key_reused`"
     assert set(responses["409"]["content"]) == {"application/problem+json"}
 
@@ -77,6 +83,68 @@ def test_query_parameters_are_described(document: dict[str, Any]) -> None:
     assert total["schema"] == {"type": "boolean", "default": False}
     assert (total["in"], total["required"]) == ("query", False)
     assert "10,000" in total["description"]
+    (order,) = [parameter for parameter in parameters if parameter["name"] == "order"]
+    assert set(order["schema"]["enum"]) == set(ORDERS)
+
+
+def test_links_lead_to_routes_and_give_all_that_is_in_their_paths(document: dict[str, Any]) -> None:
+    operations = {
+        operation["operationId"]: operation
+        for methods in document["paths"].values()
+        for operation in methods.values()
+    }
+    linked: set[str] = set()
+
+    for operation in operations.values():
+        for response in operation["responses"].values():
+            for link in response.get("links", {}).values():
+                linked.add(link["operationId"])
+                there = operations[link["operationId"]].get("parameters", [])
+                wanted = {item["name"] for item in there if item["in"] == "path"}
+                assert set(link["parameters"]) == wanted
+
+    assert linked == {
+        identity
+        for path, methods in document["paths"].items()
+        if "{" in path
+        for identity in (operation["operationId"] for operation in methods.values())
+    }
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"X-Forwarded-For": "10.0.0.1"}, 401),
+        ({"Authorization": "Bearer nonsense"}, 401),
+        ({"Origin": "http://elsewhere.example"}, 403),
+        ({"Content-Encoding": "gzip"}, 415),
+        ({"Host": "elsewhere.example"}, 421),
+    ],
+)
+async def test_what_is_refused_of_every_route_is_described(
+    api: Api, document: dict[str, Any], headers: dict[str, str], status: int
+) -> None:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            if operation.get("security") == []:
+                continue
+            answer = await api.request(method.upper(), re.sub(r"{\w+}", "x", path), headers=headers)
+            assert answer.status == status, (method, path)
+            content = operation["responses"][str(status)]["content"][answer.headers["Content-Type"]]
+            conforms(document, answer.json, content["schema"])
+
+
+async def test_document_says_whether_everybody_needs_a_token(manager: JobManager) -> None:
+    asks = {}
+    for uid in (own_uid(), None):
+        guard = Guard(TOKEN, uid, loopback=True, hosts=frozenset(), owner=OWNER)
+        async with serving(make_app(manager, guard)) as url, aiohttp.ClientSession() as session:
+            api = Api(manager, url, session)
+            asks[uid is None] = (await api.get("/openapi.json", headers=BEARER)).json
+
+    assert asks[False]["security"] == [{}, {"token": []}]
+    assert asks[True]["security"] == [{"token": []}]
+    assert asks[True]["paths"]["/healthz"]["get"]["security"] == []
 
 
 async def test_answers_are_as_described(api: Api, document: dict[str, Any]) -> None:

@@ -38,8 +38,8 @@ def principal(role: Role, *scopes: Scope, job_id: str | None = None) -> Principa
 
 # What each may do at all, and with which jobs: own, a mate's, a stranger's.
 MAY = {
-    Role.VIEWER: ({Verb.READ, Verb.OVERSEE}, {Verb.READ}, {Verb.READ}, {Verb.READ}),
-    Role.USER: ({*OF_JOBS, Verb.SUBMIT}, {*OF_JOBS}, {Verb.READ}, set()),
+    Role.VIEWER: ({Verb.SELF, Verb.READ, Verb.OVERSEE}, {Verb.READ}, {Verb.READ}, {Verb.READ}),
+    Role.USER: ({*OF_JOBS, Verb.SELF, Verb.SUBMIT}, {*OF_JOBS}, {Verb.READ}, set()),
     Role.ADMIN: (set(Verb), {*OF_JOBS}, {*OF_JOBS}, {*OF_JOBS}),
 }
 
@@ -56,9 +56,9 @@ def test_roles(role: Role) -> None:
 @pytest.mark.parametrize(
     ("scope", "verbs"),
     [
-        (Scope.READ, {Verb.READ, Verb.OVERSEE}),
-        (Scope.SUBMIT, {Verb.SUBMIT, Verb.REPORT, Verb.CHANGE}),
-        (Scope.ADMIN, {Verb.OPERATE, Verb.GOVERN, Verb.SUBMIT_AS}),
+        (Scope.READ, {Verb.SELF, Verb.READ, Verb.OVERSEE}),
+        (Scope.SUBMIT, {Verb.SELF, Verb.SUBMIT, Verb.REPORT, Verb.CHANGE}),
+        (Scope.ADMIN, {Verb.SELF, Verb.OPERATE, Verb.GOVERN, Verb.SUBMIT_AS}),
     ],
 )
 def test_a_scope_is_the_most_a_token_is_good_for(scope: Scope, verbs: set[Verb]) -> None:
@@ -70,10 +70,10 @@ def test_a_scope_is_the_most_a_token_is_good_for(scope: Scope, verbs: set[Verb])
 @pytest.mark.parametrize("role", [Role.USER, Role.ADMIN])
 def test_token_of_a_job_is_good_for_that_job(role: Role) -> None:
     who = principal(role, job_id="own")
-    assert {verb for verb in Verb if may(who, verb)} == {Verb.READ, Verb.REPORT}
-    assert {verb for verb in Verb if may(who, verb, OWN)} == {Verb.READ, Verb.REPORT}
+    assert {verb for verb in Verb if may(who, verb)} == {Verb.SELF, Verb.READ, Verb.REPORT}
+    assert {verb for verb in OF_JOBS if may(who, verb, OWN)} == {Verb.READ, Verb.REPORT}
     for other in (Owned("other", "ann"), OF_A_MATE, OF_A_STRANGER):
-        assert not any(may(who, verb, other) for verb in Verb)
+        assert not any(may(who, verb, other) for verb in OF_JOBS)
     assert not Hearing.of(who).everything
 
 

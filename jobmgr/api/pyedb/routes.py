@@ -58,6 +58,7 @@ def _submit(path: str, handler: Handler, summary: str) -> Route:
         summary,
         SimulationStored,
         body=SimulationAsked,
+        gives=(("{job_id}", "/job_id"),),
         errors=(InvalidRequest, JobExists),
         verb=Verb.SUBMIT,
     )
