@@ -20,25 +20,33 @@ choose_python() {
     return 1
 }
 
-# make_environment DIRECTORY EXTRAS: installs this source tree, editable, unless that is done already.
+# make_environment DIRECTORY LOCK: installs what locks/LOCK.txt names, and this source tree, editable, unless that is
+# done already.
 make_environment() {
-    local directory=$1 extras=$2 python stamp
+    local directory=$1 lock=locks/$2.txt python stamp
     python=$(choose_python)
     # Scripts in an environment hold absolute paths, so one that was moved or copied is made anew.
-    stamp="$PWD $python $extras $(cat pyproject.toml constraints.txt | cksum)"
+    stamp="$PWD $python $lock $(cat pyproject.toml "$lock" | cksum)"
     if [[ -f $directory/stamp && $(<"$directory/stamp") == "$stamp" ]]; then
         return
     fi
-    echo "installing jobmgr[$extras] into $directory ($python)" >&2
-    local pip=("$directory/bin/python" -m pip)
+    echo "installing jobmgr and $lock into $directory ($python)" >&2
     if ! "$python" -m venv --clear "$directory" >/dev/null 2>&1; then
-        # Debian packs ensurepip apart from Python; then the pip that is there fills the environment.
         "$python" -m venv --clear --without-pip "$directory"
-        pip=("$python" -m pip --python "$directory/bin/python")
     fi
-    # Settings rather than -c, because those also pin what builds the package: PIP_CONSTRAINT up to
-    # pip 25.2, PIP_BUILD_CONSTRAINT after it.
-    PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
-        "${pip[@]}" install --quiet --disable-pip-version-check -e ".[$extras]"
+    pip_of "$directory" install --quiet --require-hashes -r "$lock"
+    # What builds it is in the lock, too.
+    pip_of "$directory" install --quiet --no-deps --no-build-isolation -e .
     echo "$stamp" >"$directory/stamp"
+}
+
+# pip_of DIRECTORY ARGUMENT...: pip for the environment there.
+pip_of() {
+    local environment=$1/bin/python pip=("$1/bin/python" -m pip)
+    shift
+    if ! "$environment" -c 'import pip' 2>/dev/null; then
+        # Debian packs ensurepip apart from Python; then the pip that is there fills the environment.
+        pip=("$(choose_python)" -m pip --python "$environment")
+    fi
+    "${pip[@]}" --disable-pip-version-check "$@"
 }

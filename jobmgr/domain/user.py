@@ -14,7 +14,7 @@ from jobmgr.errors import InvalidRequest
 
 # Of letters that look alike in two alphabets none can be told apart, so there are no others than these.
 USER_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.@+\\-]{0,127}"
-TOKEN_ID = "[0-9a-f]{12}"
+TOKEN_ID = r"[0-9a-f]{12}"  # noqa: S105 -- a pattern
 _GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,127}")
 _SHOWN = re.compile(rf"jm_({TOKEN_ID})_[A-Za-z0-9_-]{{43}}")
 # How long an API token is valid for which nothing else was said.
