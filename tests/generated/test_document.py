@@ -1,0 +1,98 @@
+"""Requests that schemathesis makes of our own document, against a service: what it says is what is so."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from jobmgr.api.app import make_app
+from jobmgr.api.guard import Guard
+from jobmgr.domain.access import Principal
+from jobmgr.service import JobManager
+from tests.api.conftest import end_all, serving
+from tests.hfss.installed import install
+from tests.programs import Programs
+
+ROOT = Path(__file__).parents[2]
+TOKEN = "a-token-for-generated-requests"
+# Of each database, in the long form.
+CASES = 20_000
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What hooks.py puts in the place of programs, projects and directories; jobs find no program but these."""
+    program = install(tmp_path / "v252", "echo solved\n")
+    project = tmp_path / "projects" / "a.aedt"
+    project.parent.mkdir()
+    project.write_text("")
+    given = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "GENERATED_TOKEN": TOKEN,
+        "GENERATED_PROGRAM": program,
+        "GENERATED_PROJECT": str(project),
+        "GENERATED_SITE": str(tmp_path / "site"),
+    }
+    monkeypatch.setenv("ANSYSEM_ROOT252", str(tmp_path / "v252"))
+    monkeypatch.setenv("PATH", str(Programs(tmp_path / "programs").directory))
+    return given
+
+
+@pytest_asyncio.fixture
+async def url(environment: Mapping[str, str], manager: JobManager) -> AsyncIterator[str]:
+    """A service that lets nobody in without a token."""
+    guard = Guard(TOKEN, None, loopback=False, hosts=frozenset(), owner=Principal.owner(manager.user))
+    async with serving(make_app(manager, guard)) as url:
+        yield url
+        await end_all(manager)
+
+
+async def run(url: str, environment: Mapping[str, str], report: Path, *options: str) -> dict[str, Any]:
+    """Let schemathesis ask the service; answers its report. Fails with its words, if it found anything."""
+    program = [sys.executable, "-m", "schemathesis.cli", "--config-file", "tests/generated/schemathesis.toml"]
+    process = await asyncio.create_subprocess_exec(
+        *program, "run", f"{url}/openapi.json", "--report-json-path", str(report), "--no-color", *options,
+        cwd=ROOT, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        said, _ = await process.communicate()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+    assert process.returncode == 0, said.decode(errors="replace")
+    found = json.loads(await asyncio.to_thread(report.read_bytes))
+    assert isinstance(found, dict)
+    return found
+
+
+async def test_answers_are_as_described(url: str, environment: Mapping[str, str], tmp_path: Path) -> None:
+    report = await run(
+        url, environment, tmp_path / "report.json",
+        "--seed", "1", "--generation-deterministic", "--max-examples", "2", "--phases", "fuzzing,stateful",
+    )  # fmt: skip
+
+    assert report["operations"]["tested"] == report["operations"]["total"]
+    assert report["test_cases"]["generated"] > 100
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+async def test_answers_to_many_requests_are_as_described(
+    url: str, environment: Mapping[str, str], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    report = await run(url, environment, tmp_path / "report.json", "--max-examples", "120")
+
+    request.config.get_terminal_writer().line(
+        f"\n{report['test_cases']['generated']} requests were generated"
+    )
+    assert report["test_cases"]["generated"] >= CASES
