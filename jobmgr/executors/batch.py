@@ -85,7 +85,7 @@ class BatchExecutor:
         self._withdrawal = Withdrawal(self._scheduler, self._desk, self._ender.end, pace, wishes)
         self._pace = pace
         self._report = report
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Future[None]] = set()
         self._launches = Gathering[Live](
             self._launch_within_s, lambda lives: self._spawn(self._hand_over(lives))
         )
@@ -377,15 +377,15 @@ class BatchExecutor:
             await self._breaker.rest(self._pace.again_max_s)
 
     def _spawn(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(self._guarded(work))
+        task = asyncio.ensure_future(work)
         self._tasks.add(task)  # Awaited by stop().
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._is_done)
 
-    async def _guarded(self, work: Awaitable[None]) -> None:
-        try:
-            await work
-        except Exception:  # boundary: one attempt's trouble must not end the others
-            logger.exception("an attempt at %s could not be attended to", self._site)
+    def _is_done(self, task: asyncio.Future[None]) -> None:
+        self._tasks.discard(task)
+        # boundary: one attempt's trouble must not end the others
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("an attempt at %s could not be attended to", self._site, exc_info=error)
 
 
 def _wanted(lives: Sequence[Live]) -> Callable[[], Sequence[Launch]]:

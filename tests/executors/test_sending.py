@@ -36,7 +36,7 @@ class Road(LocalTransport):
     def __init__(self, site: Site) -> None:
         super().__init__({**os.environ, "PATH": f"{site.programs}:/usr/bin:/bin"})
         self.is_open = True
-        self.closed_for = ""
+        self.closed_for = self.breaks_for = ""
         self.refused = 0
 
     async def run(self, command: Command, timeout_s: float) -> Answer:
@@ -44,6 +44,8 @@ class Road(LocalTransport):
         if not self.is_open or (self.closed_for and self.closed_for in command.argv):
             self.refused += 1
             raise SiteUnreachable("the login node", "no route to it")
+        if self.breaks_for and self.breaks_for in command.argv:
+            raise RuntimeError("no such road")
         return await super().run(command, timeout_s)
 
 
@@ -219,6 +221,27 @@ async def test_what_was_refused_for_certain_is_not_looked_for(tmp_path: Path) ->
         await asyncio.sleep(4 * QUICK.gather_s)  # for whoever would look
 
         assert executor.asked["find"] == 0
+
+
+async def test_what_is_stopped_before_it_began_leaves_nothing_behind(tmp_path: Path) -> None:
+    """A coroutine that nobody ever awaits is a warning, and so an error here."""
+    async with lab(tmp_path) as (_, _, executor):
+        await executor.recover([one()])
+
+
+async def test_trouble_of_one_attempt_is_logged_and_ends_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with lab(tmp_path) as (site, road, executor):
+        road.breaks_for = "look"
+        await executor.recover([replace(one(), job_id="known", token="f" * 32)])
+        await eventually(lambda: "could not be attended to" in caplog.text)
+        road.breaks_for = ""
+        launch = one()
+        await executor.launch([launch])
+        await site.said(launch, Scheduled)
+
+        assert "no such road" in caplog.text
 
 
 def test_a_try_in_vain_proves_nothing_of_an_earlier_one() -> None:
