@@ -103,6 +103,7 @@ class Courier:
         self._spawn = spawn
         self._waiting: deque[_Load] = deque()
         self._rounds = 0
+        self._most = _MOST_TOGETHER
 
     async def deliver(self, parcel: Parcel, wanted: Wanted, *, is_alone: bool) -> Delivery:
         """Hand it in when it is its turn, if any of it is wanted then; what came of it. `is_alone`: with no other."""
@@ -128,7 +129,7 @@ class Courier:
     def _together(self) -> list[_Load]:
         """Those that go with whoever waits longest, so many that other rounds have as much to do."""
         loads: list[_Load] = []
-        most = min(_MOST_TOGETHER, -(-len(self._waiting) // AT_ONCE))
+        most = min(self._most, -(-len(self._waiting) // AT_ONCE))
         members = 0
         while self._waiting and len(loads) < most:
             load = self._waiting[0]
@@ -192,6 +193,7 @@ class Courier:
             sending.left_at_most(trace)
         deliveries = [delivery for delivery, _ in outcomes]
         self._judge(deliveries)
+        self._learn(deliveries)
         is_spoilt = len(heard) > 1 and all(isinstance(one, NotPlaced) for one in heard)
         _settle(loads, deliveries, is_spoilt=is_spoilt)
 
@@ -216,6 +218,12 @@ class Courier:
                 case Submitted() | Refused() | Busy():
                     self._breaker.well()
                     is_vain = False
+
+    def _learn(self, deliveries: Sequence[Delivery | NotAsked]) -> None:
+        """How many go together next: those behind one that is not taken are stored in vain, and later once more."""
+        taken = sum(isinstance(one, Submitted) for one in deliveries)
+        is_all = taken == len(deliveries)
+        self._most = min(2 * self._most, _MOST_TOGETHER) if is_all else max(taken, 1)
 
 
 def _settle(loads: Sequence[_Load], deliveries: Sequence[Delivery | NotAsked], *, is_spoilt: bool) -> None:

@@ -14,6 +14,8 @@ from tests.executors.test_array import QUICK, Site
 from tests.executors.test_breaker import SLOW, lab, singles
 from tests.patience import eventually
 
+FAILED = "sbatch: error: Batch job submission failed: "
+
 
 def count_rounds(site: Site) -> Path:
     """Where a line is written each time that something is stored."""
@@ -82,6 +84,21 @@ async def test_text_that_cannot_be_sent_is_refused_alone(tmp_path: Path) -> None
         assert ended.error is not None
         assert ended.error.code == Failure.SUBMIT_REFUSED
         assert not (site.root / "control" / wanted[10].place).exists()
+
+
+async def test_site_that_refuses_every_job_is_sent_few_in_vain(tmp_path: Path) -> None:
+    async with lab(tmp_path, QUICK) as (site, executor):
+        sent = site.root / "sent"
+        install(site.programs, "awk", f"tee -a '{sent}' | /usr/bin/awk \"$@\"")
+        site.answers(f"echo '{FAILED}Invalid account or account/partition combination specified' >&2; exit 1")
+        wanted = singles(60)
+        await executor.launch(wanted)
+        for launch in wanted:
+            await site.said(launch, NeverRan)
+
+        # Of the first rounds all but one each are sent again.
+        assert site.asked == len(wanted)
+        assert sent.read_text().count("#SBATCH --job-name=") < 2 * len(wanted)
 
 
 @pytest.mark.parametrize("first", ["exit 0", "echo 'no job today' >&2; exit 1"])
