@@ -10,11 +10,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from jobmgr.domain.wish import Hold
 from jobmgr.executors.batch import BatchExecutor
 from jobmgr.executors.breaker import Silence
 from jobmgr.executors.pace import Pace
-from jobmgr.executors.protocol import Launch, Scheduled
+from jobmgr.executors.protocol import Launch, NeverRan, Scheduled
 from tests.dialects.shell import install
 from tests.executors.test_array import KINDS, QUICK, SHELLS, Site, launches
 from tests.patience import eventually
@@ -117,6 +119,30 @@ async def test_what_is_refused_for_its_own_sake_keeps_nobody_back(tmp_path: Path
         await eventually(lambda: executor.asked["submit"] == len(wanted))
         await eventually(lambda: all(executor.reason(one.token) for one in wanted))
         assert executor.reason(wanted[0].token).startswith("it was not taken")
+
+
+async def test_text_that_cannot_be_sent_is_no_word_of_the_scheduler(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody was asked: it neither begins a silence nor ends one."""
+    caplog.set_level("INFO")
+    odd = [replace(one, job_id=f"odd-{one.job_id}", env={"VALUE": "\ud800"}) for one in singles(2 * PATIENCE)]
+    async with lab(tmp_path, replace(QUICK, again_first_s=0.5, again_max_s=0.5)) as (site, executor):
+        await executor.launch(odd[PATIENCE:])
+        for launch in odd[PATIENCE:]:
+            await site.said(launch, NeverRan)
+        told = caplog.text
+        words, code = site.kind.away
+        site.answers(f'echo "{words}" >&2; exit {code}')
+        (waiting, *others) = [replace(one, token=f"f{one.token[1:]}") for one in singles(PATIENCE)]
+        await executor.launch([waiting, *others])
+        await eventually(lambda: "does not answer" in executor.reason(waiting.token))
+        await executor.launch(odd[:PATIENCE])
+        for launch in odd[:PATIENCE]:
+            await site.said(launch, NeverRan)
+
+        assert "does not answer" not in told
+        assert "answers again" not in caplog.text
 
 
 async def test_many_holds_ask_a_scheduler_that_is_away_a_few_times(tmp_path: Path) -> None:
