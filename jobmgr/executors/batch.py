@@ -35,6 +35,7 @@ from jobmgr.executors.protocol import JobToken, Launch, NeverRan, Report, Told, 
 from jobmgr.executors.register import Register
 from jobmgr.executors.scheduler import Scheduler
 from jobmgr.executors.trial import Trial
+from jobmgr.executors.vigil import Vigil
 from jobmgr.executors.watch import Hands, Watch
 from jobmgr.executors.withdrawal import Withdrawal
 from jobmgr.transports.transport import Transport
@@ -103,6 +104,7 @@ class BatchExecutor:
             self._errands.add,
         )
         self._watch = Watch(site, self._register, self._scheduler, self._place, hands, pace, monotonic)
+        self._vigil = Vigil(self._place, pace, self._breaker.stir)
 
     @property
     def asked(self) -> Mapping[str, int]:
@@ -112,6 +114,7 @@ class BatchExecutor:
     async def start(self) -> None:
         """See Executor. A site that cannot be reached now is tried again for each attempt."""
         self._spawn(self._watch.run())
+        self._spawn(self._vigil.run())
 
     @property
     def trouble(self) -> str:
@@ -256,7 +259,7 @@ class BatchExecutor:
                 return await self._place.look([live.place for live in lives])
             except SiteUnreachable as unreachable:
                 self._register.unreachable(lives, str(unreachable))
-            await asyncio.sleep(pause_s)
+            await self._breaker.rest(pause_s)
             pause_s = min(pause_s * 2, self._pace.again_max_s)
         return {}
 
@@ -299,26 +302,30 @@ class BatchExecutor:
     async def _void(self, attempts: Sequence[tuple[Live, JobError | None]]) -> None:
         """Make sure that these attempts never start, and tell so, with why; who has started is watched.
 
-        Of whom there can be nothing at the site, nobody there is asked.
+        Of whom there can be nothing at the site, nobody there is asked. Who was not handed in, for certain, is voided
+        if that can be done at once, but does not need it.
         """
-        pause_s = self._pace.files_s
-        while open_ := self._to_void(attempts):
+        pause_s, harmless = self._pace.files_s, Trace.NOTHING
+        while attempts := self._to_void(attempts, harmless):
             try:
-                told = await self._place.void([(live.place, live.launch.token) for live, _ in open_])
+                told = await self._place.void([(live.place, live.launch.token) for live, _ in attempts])
             except SiteUnreachable as unreachable:
-                self._register.unreachable([live for live, _ in open_], str(unreachable))
+                self._register.unreachable([live for live, _ in attempts], str(unreachable))
             else:
-                attempts = [one for one in open_ if not self._is_decided(*one, told[one[0].place])]
-                if not attempts:
-                    return
-            await asyncio.sleep(pause_s)
+                attempts = [one for one in attempts if not self._is_decided(*one, told[one[0].place])]
+            harmless = Trace.FILES
+            if not (attempts := self._to_void(attempts, harmless)):
+                return
+            # Where nothing can be written now a scheduler may well be asked.
+            self._ender.end([id_ for live, _ in attempts if live.is_cancelled for id_ in live.ids])
+            await self._breaker.rest(pause_s)
             pause_s = min(pause_s * 2, self._pace.again_max_s)
 
     def _to_void(
-        self, attempts: Sequence[tuple[Live, JobError | None]]
+        self, attempts: Sequence[tuple[Live, JobError | None]], harmless: Trace
     ) -> Sequence[tuple[Live, JobError | None]]:
         for live, error in attempts:
-            if live.trace is Trace.NOTHING:
+            if live.trace <= harmless:
                 self._never_ran(live, error)
         return [(live, error) for live, error in attempts if not live.is_over]
 

@@ -65,7 +65,7 @@ class Breaker:
         self._again_at = 0.0
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._only = asyncio.Lock()
-        self._healed = asyncio.Event()
+        self._stirred = asyncio.Event()
 
     @property
     def words(self) -> str:
@@ -84,17 +84,22 @@ class Breaker:
             held.release()
 
     async def rest(self, pause_s: float) -> None:
-        """Wait so long, but no longer than until the scheduler answers well after a long silence."""
+        """Wait so long, but no longer than until the scheduler answers well after a long silence, or `stir`."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause_s * random.uniform(0.75, 1.25)):
-                await self._healed.wait()
+                await self._stirred.wait()
+
+    def stir(self) -> None:
+        """What they missed is there again: whoever rests goes on, and the next try is due."""
+        self._again_at = self._monotonic()
+        self._stirred.set()
+        self._stirred = asyncio.Event()
 
     def well(self) -> None:
         """It answered, whatever it said."""
         if self._silence.is_long:
             logger.info("the scheduler of %s answers again", self._site)
-            self._healed.set()
-            self._healed = asyncio.Event()
+            self.stir()
         self._silence = NONE
 
     def in_vain(self, words: str) -> None:

@@ -25,6 +25,8 @@ class Pace:
     # Between two tries while the site cannot be reached, or will not take a job now; doubled each time.
     again_first_s: float = 2.0
     again_max_s: float = 120.0
+    # The same while its work directory is away and only that is looked for, with a command that asks no scheduler.
+    away_max_s: float = 10.0
     # A command that did not answer may hand its job in after us; so long nothing is concluded from its absence.
     in_doubt_s: float = 20.0
     # How long a record may be under way on a network file system after the scheduler called a run ended.

@@ -5,6 +5,7 @@ Nothing that is read here decides by being absent: a gate that cannot be seen ma
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -28,6 +29,7 @@ _AT_ONCE = 2000
 # What the site's own shell says if it could store nothing, and did not go on.
 _TROUBLE = "jobmgr-place: "
 _STRANGER = f"{_TROUBLE}stranger"
+_NOT_THERE = "/control is not there"
 _TABS = 5
 _NO_INDEX = "-"
 # Said instead of files that are missing in a run directory which is missing itself.
@@ -92,7 +94,7 @@ class Place:
     """The work directory of a site; `work_id` is the name that its file `id` has to say, empty if that is not known.
 
     `trouble` is why it is not known to be the right one, in a sentence. Whatever is asked of another one raises
-    OtherDirectory, and does nothing.
+    OtherDirectory, and does nothing. `is_missed` since it was not reached, or not there, until it answers again.
     """
 
     def __init__(self, transport: Transport, root: str, work_id: str = "") -> None:
@@ -100,6 +102,7 @@ class Place:
         self._work_id = work_id
         self.root = root
         self.trouble = f"its work directory {root} was not looked at yet"
+        self.is_missed = asyncio.Event()
 
     def control(self, place: str) -> str:
         """The control directory of an attempt (`job/number`)."""
@@ -141,6 +144,10 @@ class Place:
             "" if self._work_id else f"the name of its work directory {self.root} is not stored yet"
         )
         return found
+
+    async def knock(self) -> None:
+        """Look whether it is there, and do nothing else. Raises SiteUnreachable if it was not reached."""
+        await self._run("look", [], "")
 
     async def _named(self, verb: str) -> str:
         answer = await self._run(verb, [os.urandom(16).hex()], "")
@@ -263,7 +270,15 @@ class Place:
         self, verb: str, arguments: Sequence[str], stdin: str, timeout_s: float = _LOOK_TIMEOUT_S
     ) -> Answer:
         command = Command(("sh", "-c", _TEXT, "sh", verb, self.root, self._work_id, *arguments), stdin)
-        answer = await self._transport.run(command, timeout_s)
+        try:
+            answer = await self._transport.run(command, timeout_s)
+        except SiteUnreachable:
+            self.is_missed.set()
+            raise
+        if _STRANGER in answer.stderr or _NOT_THERE in answer.stderr:
+            self.is_missed.set()
+        elif answer.exit_code is not None:
+            self.is_missed.clear()
         for line in answer.stderr.splitlines():
             if line.startswith(_STRANGER):
                 found = line.removeprefix(_STRANGER).strip()

@@ -92,18 +92,21 @@ class Watch:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            took_s = 0.0
+            most_s, began = self._pace.again_max_s, self._monotonic()
             try:
                 took_s = await self._look(watched)
                 failures = 0
             except SiteUnreachable as error:
+                most_s, took_s = self._pace.away_max_s, self._monotonic() - began
                 failures += 1
                 if failures == _FAILURES_SAID:
                     self._register.unreachable(watched, str(error))
             except Exception:  # boundary: without this loop no end is seen
                 logger.exception("the attempts at %s could not be looked at", self._site)
-                failures += 1
-            pause_s = max(self._pace.files_s * 2**failures, took_s * self._pace.rest)
+                took_s, failures = 0.0, failures + 1
+            pause_s = max(
+                min(self._pace.files_s * 2.0 ** min(failures, 30), most_s), took_s * self._pace.rest
+            )
             await asyncio.sleep(min(pause_s, self._pace.again_max_s))
 
     async def _look(self, watched: Sequence[Live]) -> float:
