@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from jobmgr.dialects.dialect import Answer, NotUnderstood
+from jobmgr.dialects.dialect import Answer, Listing, NotUnderstood
 
 # No counter of a scheduler has more digits, and Python takes other characters for digits too.
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -50,6 +50,16 @@ def printed(answer: Answer, program: str) -> str:
 def number(text: str | None) -> int | None:
     """A whole number, or None for everything else."""
     return int(text) if text is not None and _NUMBER.fullmatch(text) else None
+
+
+def together(listings: Sequence[Listing]) -> Listing:
+    """What several listings say, as one."""
+    return Listing(
+        tuple(job for listing in listings for job in listing.jobs),
+        complete=all(listing.complete for listing in listings),
+        why=next((listing.why for listing in listings if listing.why), ""),
+        has_queue=all(listing.has_whole_queue for listing in listings),
+    )
 
 
 def array_cap(limits: Sequence[str]) -> int | None:

@@ -273,12 +273,12 @@ class Dialect(Protocol):
         """What came of `submit`."""
         ...
 
-    def find(self, name: str) -> tuple[Command, ...]:
-        """Look for all jobs of this name, ended ones too; each command is needed."""
+    def find(self, names: Sequence[str]) -> tuple[Command, ...]:
+        """Look for all jobs of these names, ended ones too; each command is needed. There is at least one name."""
         ...
 
-    def found(self, name: str, answers: Sequence[Answer]) -> Listing:
-        """What came of `find`, in the order of its commands; only jobs of exactly this name."""
+    def found(self, names: Sequence[str], answers: Sequence[Answer]) -> Listing:
+        """What came of `find`, in the order of its commands; only jobs of exactly these names."""
         ...
 
     def look(self, ids: Sequence[str]) -> tuple[Command, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from jobmgr.dialects import lsf_listing, lsf_order
-from jobmgr.dialects.answers import array_cap, said, words
+from jobmgr.dialects.answers import array_cap, said, together, words
 from jobmgr.dialects.dialect import (
     Answer,
     Busy,
@@ -138,17 +138,22 @@ class Lsf:
         is_plain = _PLAIN.search(heard) is not None and _LOST.search(heard) is None
         return Refused(told) if is_plain else Doubtful(told)
 
-    def find(self, name: str) -> tuple[Command, ...]:
-        """See Dialect. bjobs forgets ended jobs after CLEAN_PERIOD, an hour by default; bhist does not."""
-        return (self._bjobs("-a", "-J", name), _query("bhist", "-a", "-w", "-n", "0", "-J", name))
+    def find(self, names: Sequence[str]) -> tuple[Command, ...]:
+        """See Dialect. bjobs forgets ended jobs after CLEAN_PERIOD, an hour by default; bhist does not.
 
-    def found(self, name: str, answers: Sequence[Answer]) -> Listing:
+        Each takes one name.
+        """
+        present = [self._bjobs("-a", "-J", name) for name in names]
+        return (*present, *(_query("bhist", "-a", "-w", "-n", "0", "-J", name) for name in names))
+
+    def found(self, names: Sequence[str], answers: Sequence[Answer]) -> Listing:
         """See Dialect. With LSB_QUERY_PORT bjobs may be 5 s behind, so an empty listing counts after that time only."""
-        now, then = self._read(answers[0]), lsf_listing.past(answers[1])
+        now = together([self._read(answer) for answer in answers[: len(names)]])
+        then = together([lsf_listing.past(answer) for answer in answers[len(names) :]])
         known = {job.id for job in now.jobs}
         jobs = now.jobs + tuple(job for job in then.jobs if job.id not in known)
         return Listing(
-            tuple(job for job in jobs if job.name == name),
+            tuple(job for job in jobs if job.name in names),
             complete=now.complete and then.complete,
             has_queue=now.complete,
             why=now.why or then.why,

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import assert_never
 
 from jobmgr.dialects import pbs_listing, pbs_order
-from jobmgr.dialects.answers import array_cap, printed, said, why, words
+from jobmgr.dialects.answers import array_cap, printed, said, together, why, words
 from jobmgr.dialects.dialect import (
     Answer,
     Busy,
@@ -178,18 +178,20 @@ class Pbs:
         is_unsent = answer.exit_code in _NO_SERVER and _NEVER_SENT.search(answer.stderr) is not None
         return Busy(told) if is_unsent else Doubtful(told)
 
-    def find(self, name: str) -> tuple[Command, ...]:
-        """See Dialect. qselect takes the whole name, and answers ids alone."""
+    def find(self, names: Sequence[str]) -> tuple[Command, ...]:
+        """See Dialect. qselect takes one whole name, and answers ids alone."""
         if self.flavour is Flavour.TORQUE:
             return (_listing("qstat", "-f"),)
-        return (_listing("qselect", *self._history(), "-N", name),)
+        return tuple(_listing("qselect", *self._history(), "-N", name) for name in names)
 
-    def found(self, name: str, answers: Sequence[Answer]) -> Listing:
+    def found(self, names: Sequence[str], answers: Sequence[Answer]) -> Listing:
         """See Dialect. Jobs of OpenPBS are of unknown phase: their ids are to be looked at."""
-        (answer,) = answers
         if self.flavour is Flavour.TORQUE:
             listing = self.seen(answers)
-            return replace(listing, jobs=tuple(job for job in listing.jobs if job.name == name))
+            return replace(listing, jobs=tuple(job for job in listing.jobs if job.name in names))
+        return together([self._selected(name, answer) for name, answer in zip(names, answers, strict=True)])
+
+    def _selected(self, name: str, answer: Answer) -> Listing:
         lines = answer.stdout.split()
         jobs = tuple(
             Standing(line, name, Phase.UNKNOWN, "") for line in lines if _ID.fullmatch(line) is not None

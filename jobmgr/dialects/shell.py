@@ -229,14 +229,14 @@ class Shell:
         told = words(answer, "the host")
         return Refused(told) if answer.exit_code == _REFUSED and not id_ else Doubtful(told)
 
-    def find(self, name: str) -> tuple[Command, ...]:
+    def find(self, names: Sequence[str]) -> tuple[Command, ...]:
         """Only who lives is found."""
-        return (_command(_FIND, stdin=f"{name}\n"),)
+        return (_command(_FIND, stdin="".join(f"{name}\n" for name in names)),)
 
-    def found(self, name: str, answers: Sequence[Answer]) -> Listing:
+    def found(self, names: Sequence[str], answers: Sequence[Answer]) -> Listing:
         """Complete with regard to the living."""
         listing = _listing(answers[0])
-        return Listing(tuple(job for job in listing.jobs if job.name == name), listing.complete, listing.why)
+        return Listing(tuple(job for job in listing.jobs if job.name in names), listing.complete, listing.why)
 
     def look(self, ids: Sequence[str]) -> tuple[Command, ...]:
         """Look at these processes."""

@@ -222,16 +222,15 @@ class Slurm:
             return Doubtful(words(answer, "sbatch"))
         return _refusal(answer)
 
-    def find(self, name: str) -> tuple[Command, ...]:
-        """Look for all jobs of this name, ended ones too."""
-        return _queue(f"--name={name}", "--me", "--states=all"), _accounting(
-            f"--name={name}", f"--starttime={_LOOK_BACK}"
-        )
+    def find(self, names: Sequence[str]) -> tuple[Command, ...]:
+        """Look for all jobs of these names, ended ones too."""
+        named = f"--name={','.join(names)}"
+        return _queue(named, "--me", "--states=all"), _accounting(named, f"--starttime={_LOOK_BACK}")
 
-    def found(self, name: str, answers: Sequence[Answer]) -> Listing:
+    def found(self, names: Sequence[str], answers: Sequence[Answer]) -> Listing:
         """A submission that was refused for what it asks leaves a job of its name too, which never runs."""
         listing = self.seen(answers)
-        return replace(listing, jobs=tuple(job for job in listing.jobs if job.name == name))
+        return replace(listing, jobs=tuple(job for job in listing.jobs if job.name in names))
 
     def look(self, ids: Sequence[str]) -> tuple[Command, ...]:
         """The queue is asked for all jobs of the user, which costs the controller least, whatever their number.

@@ -136,14 +136,15 @@ class WindowsHpc:
             return Doubtful(told)
         return Refused(told) if _PLAIN.search(heard) is not None else Doubtful(told)
 
-    def find(self, name: str) -> tuple[Command, ...]:
-        """See Dialect."""
-        return (_list(f"/jobname:{request.name(name)}", "/all"),)
+    def find(self, names: Sequence[str]) -> tuple[Command, ...]:
+        """See Dialect. One name is all that a list can be narrowed to."""
+        narrowed = [f"/jobname:{request.name(name)}" for name in names if len(names) == 1]
+        return (_list(*narrowed, "/all"),)
 
-    def found(self, name: str, answers: Sequence[Answer]) -> Listing:
+    def found(self, names: Sequence[str], answers: Sequence[Answer]) -> Listing:
         """See Dialect. Ended jobs are listed for as long as the cluster keeps them (TtlCompletedJobs, 5 days)."""
         listing = self.seen(answers)
-        return Listing(tuple(job for job in listing.jobs if job.name == name), listing.complete, listing.why)
+        return Listing(tuple(job for job in listing.jobs if job.name in names), listing.complete, listing.why)
 
     def look(self, ids: Sequence[str]) -> tuple[Command, ...]:  # noqa: ARG002 - it cannot be narrowed to several ids
         """See Dialect."""

@@ -375,7 +375,7 @@ class BatchExecutor:
             live.may_double = False
         await asyncio.sleep(self._pace.in_doubt_s)
         while not all(live.is_over or live.has_started for live in lives):
-            found = await self._desk.listing(name)
+            found = await self._desk.listing([name])
             listed = Listed(found)
             for live in lives:
                 self._register.meet(live, listed.of(live.name, live.index, live.holder_id))

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jobmgr.dialects import holder
+from jobmgr.dialects.answers import together
 from jobmgr.dialects.dialect import (
     Busy,
     Command,
@@ -30,7 +31,7 @@ from jobmgr.executors.pace import Pace
 from jobmgr.executors.parcel import Member, Parcel, alone, halves, parcels
 from jobmgr.executors.place import Files, Place, Placed, Stock
 from jobmgr.executors.protocol import JobToken, Launch
-from jobmgr.executors.scheduler import Scheduler
+from jobmgr.executors.scheduler import NAMED_AT_ONCE, Scheduler
 from jobmgr.executors.transcript import PlacedForOther
 from jobmgr.failure import Failure
 
@@ -154,10 +155,14 @@ class Desk:
             pause_s = await self._rest(pause_s)
         return Withdrawn()
 
-    async def listing(self, name: str) -> Listing:
-        """What the scheduler has under this name; who is known there by id only is looked at."""
+    async def listing(self, names: Sequence[str]) -> Listing:
+        """What the scheduler has under these names; who is known there by id only is looked at."""
+        portions = [names[start : start + NAMED_AT_ONCE] for start in range(0, len(names), NAMED_AT_ONCE)]
+        return together([await self._listing(portion) for portion in portions])
+
+    async def _listing(self, names: Sequence[str]) -> Listing:
         async with self._breaker.turn():
-            found = await self._find(name)
+            found = await self._find(names)
             unknown = [one.id for one in found.jobs if one.phase is Phase.UNKNOWN]
             if not unknown:
                 return found
@@ -169,7 +174,7 @@ class Desk:
             (
                 *(one for one in found.jobs if one.id not in unknown),
                 # Where a look cannot be narrowed it has the jobs of others too.
-                *(one for one in looked.jobs if one.name == name),
+                *(one for one in looked.jobs if one.name in names),
             ),
             complete=found.complete and looked.complete,
             why=found.why or looked.why,
@@ -180,8 +185,8 @@ class Desk:
         await self._breaker.rest(pause_s)
         return min(pause_s * 2, self._pace.again_max_s)
 
-    async def _find(self, name: str) -> Listing:
-        listing = await self._scheduler.find(name)
+    async def _find(self, names: Sequence[str]) -> Listing:
+        listing = await self._scheduler.find(names)
         # That it answers questions does not say that it takes jobs, so an answer ends no silence.
         if not listing.has_whole_queue:
             self._breaker.in_vain(listing.why)
@@ -205,7 +210,7 @@ class Desk:
                     looks == _LOOKS_IN_DOUBT or not any(files.token for _, files in told)
                 ):
                     return None
-                listing = await self._find(parcel.name)
+                listing = await self._find([parcel.name])
             if listing.jobs:
                 return self._given([one.id for one in listing.jobs])
             if listing.has_whole_queue:

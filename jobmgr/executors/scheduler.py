@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from jobmgr.dialects.answers import together
 from jobmgr.dialects.dialect import Answer, Command, Compliance, Dialect, Listing, NotUnderstood, Wish
 from jobmgr.errors import SiteUnreachable
 from jobmgr.executors.pace import DEFAULT_PACE, Pace
@@ -62,12 +63,12 @@ class Scheduler:
             await self._fit()
         return self._dialect
 
-    async def find(self, name: str) -> Listing:
-        """What it has under this name."""
+    async def find(self, names: Sequence[str]) -> Listing:
+        """What it has under these names, at most NAMED_AT_ONCE."""
         try:
             dialect = await self.fitted()
             self.asked["find"] += 1
-            return dialect.found(name, await self._answers(dialect.find(name)))
+            return dialect.found(names, await self._answers(dialect.find(names)))
         except (SiteUnreachable, NotUnderstood) as error:
             return Listing((), complete=False, why=str(error))
 
@@ -145,9 +146,4 @@ def _joined(dialect: Dialect, portions: Sequence[Sequence[str]], seen: Sequence[
         for one in listing.jobs
         if at.get(dialect.array(one.id), 0) == index
     )
-    return Listing(
-        jobs,
-        complete=all(listing.complete for listing in seen),
-        why=next((listing.why for listing in seen if listing.why), ""),
-        has_queue=all(listing.has_whole_queue for listing in seen),
-    )
+    return replace(together(seen), jobs=jobs)

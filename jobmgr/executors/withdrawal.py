@@ -19,7 +19,7 @@ _IS_GONE = frozenset({Phase.ENDED, Phase.MISSING})
 
 
 class Withdrawal:
-    """Takes many back together: who has ids is looked at with one query, who has none is looked up by name."""
+    """Takes many back together: who has ids is looked at with one query, who has none looked up with another."""
 
     def __init__(
         self,
@@ -39,9 +39,9 @@ class Withdrawal:
         """Until none of them waits or runs any more, or for a number of rounds."""
         known = [live for live in lives if live.ids]
         pause_s = self._pace.ask_first_s
-        names = {live.name for live in lives if not live.ids}
+        names = sorted({live.name for live in lives if not live.ids})
         for _ in range(_ROUNDS):
-            listings = [await self._desk.listing(name) for name in sorted(names)]
+            listings = [await self._desk.listing(names)] if names else []
             if known:
                 listings.append(await self._look(known))
             wanted = {(live.name, live.index) for live in lives}

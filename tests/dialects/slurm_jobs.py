@@ -54,9 +54,9 @@ def look(slurm: Slurm, ids: Sequence[str]) -> Listing:
     return DIALECT.seen([slurm.answer(command) for command in DIALECT.look(ids)])
 
 
-def find(slurm: Slurm, name: str) -> Listing:
-    """What SLURM has under a name."""
-    return DIALECT.found(name, [slurm.answer(command) for command in DIALECT.find(name)])
+def find(slurm: Slurm, *names: str) -> Listing:
+    """What SLURM has under these names."""
+    return DIALECT.found(names, [slurm.answer(command) for command in DIALECT.find(names)])
 
 
 def runs(slurm: Slurm, id_: str) -> list[Standing]:

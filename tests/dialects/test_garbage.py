@@ -81,7 +81,7 @@ def test_a_broken_answer_breaks_no_dialect(dialect: Dialect, answer: Answer) -> 
     dialect.complied(answer)
     dialect.read_version(answer)
     for listing in (
-        dialect.found("jm-1", [answer] * len(dialect.find("jm-1"))),
+        dialect.found(["jm-1"], [answer] * len(dialect.find(["jm-1"]))),
         dialect.seen([answer] * len(dialect.look(["1"]))),
         dialect.read_everything(answer),
     ):
@@ -124,7 +124,7 @@ def test_a_command_that_did_not_end_proves_nothing(dialect: Dialect, stdout: str
     answer = Answer(None, stdout, stderr)
 
     assert isinstance(dialect.submitted(answer), Doubtful)
-    assert not dialect.found("jm-1", [answer] * len(dialect.find("jm-1"))).complete
+    assert not dialect.found(["jm-1"], [answer] * len(dialect.find(["jm-1"]))).complete
     assert not dialect.seen([answer] * len(dialect.look(["1"]))).complete
     for read in (dialect.read_partitions, dialect.read_nodes):
         with pytest.raises(NotUnderstood):

@@ -153,40 +153,55 @@ def nothing_past() -> Answer:
 
 
 def test_find_asks_for_ended_and_for_forgotten_jobs() -> None:
-    now, then = CLASSIC.find("jm-1")
+    now, then = CLASSIC.find(["jm-1"])
 
     assert now.argv == ("env", "LC_ALL=C", "LSB_NTRIES=1", "bjobs", "-w", "-a", "-J", "jm-1")
     assert then.argv[3:] == ("bhist", "-a", "-w", "-n", "0", "-J", "jm-1")
 
 
 def test_five_jobs_of_one_bsub_are_all_found() -> None:
-    listing = CLASSIC.found("duptest", [recorded("bjobs_duptest"), nothing_past()])
+    listing = CLASSIC.found(["duptest"], [recorded("bjobs_duptest"), nothing_past()])
 
     assert [job.id for job in listing.jobs] == ["150", "151", "152", "153", "154"]
 
 
 def test_a_job_that_bsub_denied_is_found_after_its_end() -> None:
-    listing = CLASSIC.found("ntries1", [recorded("bjobs_after_ntries1"), nothing_past()])
+    listing = CLASSIC.found(["ntries1"], [recorded("bjobs_after_ntries1"), nothing_past()])
 
     assert listing.complete
     assert [(job.id, job.word) for job in listing.jobs] == [("155", "DONE")]
 
 
 def test_a_forgotten_job_is_found_in_the_past() -> None:
-    listing = CLASSIC.found("cleantest", [recorded("bjobs_cleaned_a_J"), recorded("bhist_cleaned_J")])
+    listing = CLASSIC.found(["cleantest"], [recorded("bjobs_cleaned_a_J"), recorded("bhist_cleaned_J")])
 
     assert listing.complete
     assert [(job.id, job.name, job.phase) for job in listing.jobs] == [("157", "cleantest", Phase.UNKNOWN)]
 
 
+def test_jobs_of_several_names_are_found_in_present_and_past() -> None:
+    """bjobs and bhist take one name each."""
+    names = ["ntries1", "cleantest"]
+    present = [recorded("bjobs_after_ntries1"), recorded("bjobs_cleaned_a_J")]
+    denied = Answer(255, "", "bhist: Cannot open event file /lsf/lsb.events: Permission denied")
+
+    listing = CLASSIC.found(names, [*present, nothing_past(), recorded("bhist_cleaned_J")])
+    blind = CLASSIC.found(names, [*present, nothing_past(), denied])
+
+    assert [command.argv[-1] for command in CLASSIC.find(names)] == [*names, *names]
+    assert listing.complete
+    assert [job.id for job in listing.jobs] == ["155", "157"]
+    assert (blind.complete, blind.has_whole_queue, "Permission denied" in blind.why) == (False, True, True)
+
+
 def test_a_job_of_present_and_past_is_one_job() -> None:
-    listing = CLASSIC.found("first", [recorded("bjobs_a_w_1"), recorded("bhist")])
+    listing = CLASSIC.found(["first"], [recorded("bjobs_a_w_1"), recorded("bhist")])
 
     assert [(job.id, job.phase) for job in listing.jobs] == [("3", Phase.RUNNING)]
 
 
 def test_who_is_not_in_the_present_and_not_in_the_past_is_absent() -> None:
-    listing = CLASSIC.found("nosuchname", [recorded("bjobs_J_unknown"), recorded("bhist_JOBNAME")])
+    listing = CLASSIC.found(["nosuchname"], [recorded("bjobs_J_unknown"), recorded("bhist_JOBNAME")])
 
     assert listing.complete
     assert listing.jobs == ()
@@ -196,7 +211,7 @@ def test_who_is_not_in_the_present_and_not_in_the_past_is_absent() -> None:
     "name", ["bjobs_ntries1_down", "bjobs_ntries1_recvtimeout", "bjobs_batch_down", "lim_down"]
 )
 def test_a_blind_search_is_not_complete_and_says_why(name: str) -> None:
-    listing = CLASSIC.found("x", [recorded(name), nothing_past()])
+    listing = CLASSIC.found(["x"], [recorded(name), nothing_past()])
 
     assert not listing.complete
     assert listing.why
@@ -205,11 +220,11 @@ def test_a_blind_search_is_not_complete_and_says_why(name: str) -> None:
 def test_a_search_without_the_past_is_not_complete() -> None:
     denied = Answer(255, "", "bhist: Cannot open event file /lsf/lsb.events: Permission denied")
 
-    assert not CLASSIC.found("nosuchname", [recorded("bjobs_J_unknown"), denied]).complete
+    assert not CLASSIC.found(["nosuchname"], [recorded("bjobs_J_unknown"), denied]).complete
 
 
 def test_an_array_is_found_by_its_name_and_others_are_not() -> None:
-    elements = CLASSIC.found("arrp", [recorded("bjobs_J_wild"), nothing_past()])
+    elements = CLASSIC.found(["arrp"], [recorded("bjobs_J_wild"), nothing_past()])
 
     assert [(job.id, job.word) for job in elements.jobs] == [
         ("27[1]", "EXIT"), ("27[2]", "DONE"), ("27[3]", "EXIT"), ("27[4]", "DONE"), ("27[5]", "EXIT"),
@@ -218,7 +233,7 @@ def test_an_array_is_found_by_its_name_and_others_are_not() -> None:
 
 
 def test_an_array_that_was_taken_for_a_plain_job_is_found_by_its_name() -> None:
-    listing = CLASSIC.found("x", [recorded("bjobs_a_w_1"), recorded("bhist")])
+    listing = CLASSIC.found(["x"], [recorded("bjobs_a_w_1"), recorded("bhist")])
 
     assert [(job.id, job.word) for job in listing.jobs][:2] == [("17", "RUN"), ("18", "RUN")]
 

@@ -153,8 +153,8 @@ def test_qsub_leaves_no_process_behind_that_submits_later() -> None:
 
 
 def test_find_asks_for_ended_jobs_too_and_finds_every_job_of_the_name() -> None:
-    (command,) = PBS.find("dup")
-    listing = PBS.found("dup", [recorded("qselect_N_dup")])
+    (command,) = PBS.find(["dup"])
+    listing = PBS.found(["dup"], [recorded("qselect_N_dup")])
 
     assert command.argv[-4:] == ("qselect", "-x", "-N", "dup")
     assert listing.complete
@@ -164,14 +164,30 @@ def test_find_asks_for_ended_jobs_too_and_finds_every_job_of_the_name() -> None:
     ]
 
 
+def test_jobs_of_several_names_are_found_one_name_after_the_other() -> None:
+    answers = [recorded("qselect_N_dup"), recorded("frozen_after_qselect_w")]
+
+    listing = PBS.found(["dup", "frozenw"], answers)
+    blind = PBS.found(["dup", "findme"], [answers[0], recorded("down_qselect")])
+
+    assert [command.argv[-1] for command in PBS.find(["dup", "frozenw"])] == ["dup", "frozenw"]
+    assert listing.complete
+    assert [(each.id, each.name) for each in listing.jobs] == [
+        ("1004.pbsvm", "dup"),
+        ("1005.pbsvm", "dup"),
+        ("1098.pbsvm", "frozenw"),
+    ]
+    assert (blind.has_whole_queue, len(blind.jobs)) == (False, 2)
+
+
 def test_a_job_that_appeared_after_qsub_had_timed_out_is_found() -> None:
-    assert [each.id for each in PBS.found("frozenw", [recorded("frozen_after_qselect_w")]).jobs] == [
+    assert [each.id for each in PBS.found(["frozenw"], [recorded("frozen_after_qselect_w")]).jobs] == [
         "1098.pbsvm"
     ]
 
 
 def test_nothing_found_with_history_is_complete() -> None:
-    listing = PBS.found("nosuchname", [recorded("qselect_x_N_unknown")])
+    listing = PBS.found(["nosuchname"], [recorded("qselect_x_N_unknown")])
 
     assert listing.complete
     assert listing.jobs == ()
@@ -186,16 +202,16 @@ def test_nothing_found_with_history_is_complete() -> None:
     ],
 )
 def test_a_blind_search_is_not_complete_and_says_why(name: str, why: str) -> None:
-    listing = PBS.found("findme", [recorded(name)])
+    listing = PBS.found(["findme"], [recorded(name)])
 
     assert not listing.complete
     assert why in listing.why
 
 
 def test_without_history_what_is_found_counts_and_what_is_not_does_not() -> None:
-    (command,) = FORGETFUL.find("dup")
-    found = FORGETFUL.found("dup", [recorded("qselect_N_dup")])
-    missed = FORGETFUL.found("ok", [recorded("qselect_N_finished_nox")])
+    (command,) = FORGETFUL.find(["dup"])
+    found = FORGETFUL.found(["dup"], [recorded("qselect_N_dup")])
+    missed = FORGETFUL.found(["ok"], [recorded("qselect_N_finished_nox")])
 
     assert "-x" not in command.argv
     assert len(found.jobs) == 2
@@ -769,7 +785,7 @@ def test_what_the_wrapper_cannot_say_is_refused(field: str, change: dict[str, An
 
 
 def test_the_wrapper_lists_jobs_but_never_all_of_them() -> None:
-    found = TORQUE.found("jm-0002", [recorded("torque_qstat_f_all")])
+    found = TORQUE.found(["jm-0002"], [recorded("torque_qstat_f_all")])
     seen = TORQUE.seen([recorded("torque_qstat_f_ended")])
 
     assert [(each.id, each.phase) for each in found.jobs] == [("2", Phase.PENDING)]

@@ -122,8 +122,8 @@ class Site:
         return {one.index: one for one in listing.jobs if one.index is not None}
 
     async def found(self) -> Listing:
-        answers = [await self.transport.run(command, 30.0) for command in self.dialect.find("jm-0123")]
-        return self.dialect.found("jm-0123", answers)
+        answers = [await self.transport.run(command, 30.0) for command in self.dialect.find(["jm-0123"])]
+        return self.dialect.found(["jm-0123"], answers)
 
     async def ask(self, wish: Wish, id_: str) -> None:
         command = self.dialect.ask(wish, [id_])

@@ -79,8 +79,8 @@ class Host:
 
     def found(self, name: str) -> list[Standing]:
         """What is found under a name."""
-        (command,) = DIALECT.find(name)
-        listing = DIALECT.found(name, [self.answer(command)])
+        (command,) = DIALECT.find([name])
+        listing = DIALECT.found([name], [self.answer(command)])
         assert listing.complete, listing.why
         return list(listing.jobs)
 
@@ -155,6 +155,17 @@ def test_job_is_found_by_its_name_and_only_by_all_of_it(host: Host) -> None:
     assert [job.id for job in host.found(order.name)] == [id_]
     assert host.found(order.name[:-1]) == []
     assert host.found("jm-never") == []
+
+
+def test_several_jobs_are_found_with_one_command(host: Host) -> None:
+    orders = [host.order(WAIT) for _ in range(3)]
+    ids = [host.accepted(order) for order in orders]
+    names = [order.name for order in orders[:2]]
+
+    (command,) = DIALECT.find(names)
+    listing = DIALECT.found(names, [host.answer(command)])
+
+    assert {(job.id, job.name) for job in listing.jobs} == set(zip(ids[:2], names, strict=True))
 
 
 def test_several_jobs_are_looked_at_with_one_command(host: Host) -> None:

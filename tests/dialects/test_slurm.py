@@ -236,7 +236,7 @@ def test_id_that_was_another_jobs_is_told_by_its_name() -> None:
         ("jm-7", Phase.RUNNING, 0),
         ("other", Phase.ENDED, 0),
     }
-    assert [job.name for job in DIALECT.found("jm-7", [queue(new), account(old)]).jobs] == ["jm-7"]
+    assert [job.name for job in DIALECT.found(["jm-7"], [queue(new), account(old)]).jobs] == ["jm-7"]
 
 
 @pytest.mark.parametrize(

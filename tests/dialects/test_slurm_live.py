@@ -260,10 +260,21 @@ async def test_submission_that_timed_out_is_found_by_its_name(slurm: Slurm) -> N
 
 
 def test_name_that_was_never_submitted_is_not_found(slurm: Slurm) -> None:
-    listing = find(slurm, "jm-never")
+    listing = find(slurm, "jm-never", "jm-neither")
 
     assert listing.jobs == ()
     assert listing.complete
+
+
+def test_jobs_of_several_names_are_found_at_once(slurm: Slurm) -> None:
+    orders = [order(slurm, is_held=True) for _ in range(2)]
+    ids = {accepted(slurm, one) for one in orders}
+
+    listing = find(slurm, *(one.name for one in orders))
+
+    assert listing.complete
+    assert {job.id for job in listing.jobs} == ids
+    slurm.say("scancel", *ids)
 
 
 def test_without_a_controller_nothing_is_known(slurm: Slurm, zoo: Zoo) -> None:

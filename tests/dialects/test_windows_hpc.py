@@ -119,12 +119,14 @@ def test_a_refusal_is_known_by_its_words_and_anything_else_is_doubtful(answer: A
 
 
 def test_jobs_are_found_by_their_whole_name_also_ended_ones() -> None:
-    listing = HPC.found("jm-0123abcd", [Answer(0, LIST)])
+    listing = HPC.found(["jm-0123abcd"], [Answer(0, LIST)])
 
-    (command,) = HPC.find("jm-0123abcd")
+    (command,) = HPC.find(["jm-0123abcd"])
     assert said(command) == ("job", "list", "/format:list", "/jobname:jm-0123abcd", "/all")
     assert listing.complete
     assert [(job.id, job.phase, job.cause) for job in listing.jobs] == [("35", Phase.RUNNING, None)]
+    (several,) = HPC.find(["jm-0123abcd", "jm-4567"])
+    assert said(several) == ("job", "list", "/format:list", "/all")
 
 
 def test_all_jobs_are_looked_at_with_one_command() -> None:
