@@ -95,8 +95,9 @@ OPTIONS = [
 
 @pytest.fixture(scope="module")
 def _reservation(slurm: Slurm) -> None:
+    # Later than any job of today may run, in partitions of two days at most: else it is refused while n1 has one.
     slurm.say(
-        "scontrol", "create", "reservation", "ReservationName=booked", "StartTime=now+2hours",
+        "scontrol", "create", "reservation", "ReservationName=booked", "StartTime=now+3days",
         "Duration=60", "Users=root", "Nodes=n1",
     )  # fmt: skip
 
