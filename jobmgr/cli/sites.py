@@ -49,6 +49,7 @@ async def ls(client: Client, *, as_json: bool) -> None:
 @click.option(
     "--max-submitted", type=int, default=MAX_SUBMITTED, show_default=True, help="Jobs it has at once."
 )
+@click.option("--max-running", type=int, help="Jobs that run there at once; no more are handed in.")
 @click.option("--disabled", is_flag=True, help="Give it no jobs yet.")
 @click.option(
     "--default", "defaults", multiple=True, metavar="NAME=VALUE", help="What jobs ask for: partition=long."
@@ -65,7 +66,7 @@ async def add(client: Client, /, name: str, **options: Any) -> None:
         "max_submitted": options["max_submitted"],
         "defaults": assignments.fields(options["defaults"], ResourcesAsked, "--default"),
         "ssh": assignments.fields(options["ssh"], SshAsked, "--ssh"),
-        **{key: options[key] for key in ("host", "work_dir") if options[key] is not None},
+        **{key: options[key] for key in ("host", "work_dir", "max_running") if options[key] is not None},
     }
     made = await client.put_site(name, **fields)
     output.line(f"{made.name} {made.kind} {made.host or 'here'}; try it with `jobmgr site test {made.name}`")

@@ -183,7 +183,8 @@ def sites_table(sites: Iterable[SiteAnswer]) -> Table:
         state = cell("open") if site.enabled else cell("disabled", "magenta")
         if site.enabled and site.trouble:
             state = cell("not served", "red")
-        where = (site.host or "here", site.work_dir, site.max_submitted)
+        at_most = min(filter(None, (site.max_submitted, site.max_running)), default=None)
+        where = (site.host or "here", site.work_dir, at_most)
         found = cell(site.trouble)
         found.no_wrap, found.overflow = False, "fold"
         row = (cell(site.name), cell(site.kind), state, *map(cell, where))

@@ -235,7 +235,7 @@ class Dispatcher:
         )
 
     def _wish_at(self, site: Site) -> Claim:
-        slots = max(0, site.max_submitted - self.roster.count(site.name))
+        slots = max(0, site.most_there - self.roster.count(site.name))
         return Claim(self.identity.id, site.name, Room.elsewhere(slots), choose, work_id=site.work_id)
 
     async def _launch(self, site: str, claimed: list[Claimed]) -> None:
@@ -309,7 +309,7 @@ class Dispatcher:
         closed = [trouble] if trouble else []
         if not site.is_enabled:
             closed.append(f"the site {name} is disabled; `jobmgr site enable {name}` opens it")
-        return Elsewhere(site.max_submitted, closed, trouble)
+        return Elsewhere(site.most_there, closed, trouble)
 
     def trouble(self, name: str) -> str:
         """Why this service does not serve a foreign queue, in a sentence; empty if it does."""

@@ -30,8 +30,9 @@ class Site:
     `dialect` says which scheduler it is, `host` where its commands are run (None: on this machine). `work_dir` is the
     work directory there, an absolute path that the machines of the queue see too, and `work_id` what its file `id` said
     when it was first served, empty before: `work_dir` means the directory of this name and no other. A site that is not
-    enabled gets no more jobs; those it has are watched. `max_submitted` is for all services together. `defaults` are
-    asked for by jobs that ask for nothing else. `ssh` are options of the connection, by the names of SshHost.
+    enabled gets no more jobs; those it has are watched. `max_submitted` and `max_running` are for all services
+    together. `defaults` are asked for by jobs that ask for nothing else. `ssh` are options of the connection, by the
+    names of SshHost.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Site:
     work_dir: str | None = None
     is_enabled: bool = True
     max_submitted: int = MAX_SUBMITTED
+    max_running: int | None = None
     defaults: Resources = field(default_factory=Resources)
     ssh: Mapping[str, Any] = field(default_factory=dict)
     work_id: str = ""
@@ -50,6 +52,11 @@ class Site:
     def is_local(self) -> bool:
         """Whether its jobs run under keepers of ours."""
         return self.executor == LOCAL
+
+    @property
+    def most_there(self) -> int:
+        """How many attempts of ours it has at once. What a scheduler has it may start, so all of them may run."""
+        return self.max_submitted if self.max_running is None else min(self.max_submitted, self.max_running)
 
 
 @dataclass(frozen=True, slots=True)

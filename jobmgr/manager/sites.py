@@ -116,6 +116,7 @@ def _site(name: str, asked: SiteAsked) -> Site:
         work_dir=asked.work_dir.rstrip("/") or "/" if asked.work_dir else None,
         is_enabled=asked.enabled,
         max_submitted=asked.max_submitted,
+        max_running=asked.max_running,
         defaults=to_resources(asked.defaults, "defaults."),
         ssh=ssh if asked.host is not None else {},
     )

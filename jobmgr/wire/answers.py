@@ -250,6 +250,7 @@ class SiteAnswer(Struct):
     work_dir: str | None
     enabled: bool
     max_submitted: int | None
+    max_running: int | None
     defaults: dict[str, bool | int | float | str | list[str]]
     ssh: dict[str, int | str]
     trouble: str | None

@@ -105,6 +105,17 @@ class SiteAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
     max_submitted: Annotated[
         int, Meta(ge=1, le=100_000, description="of ours its scheduler has at once, at most")
     ] = MAX_SUBMITTED
+    max_running: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                le=100_000,
+                description="of ours that run there at once, at most; it may start what it has, so it gets no more",
+            ),
+        ]
+        | None
+    ) = None
     defaults: Annotated[ResourcesAsked, Meta(description="what jobs ask for that do not say otherwise")] = (
         field(default_factory=ResourcesAsked)
     )

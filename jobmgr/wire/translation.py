@@ -331,6 +331,7 @@ def site_answer(site: Site, trouble: str) -> SiteAnswer:
         work_dir=site.work_dir,
         enabled=site.is_enabled,
         max_submitted=None if site.is_local else site.max_submitted,
+        max_running=site.max_running,
         defaults=site.defaults.asked(),
         ssh={name: value for name, value in site.ssh.items() if value is not None},
         trouble=trouble or None,

@@ -50,6 +50,7 @@ async def test_sites_are_listed_with_what_they_are(api: Api) -> None:
         "work_dir": str(api.manager.settings.work_dir),
         "enabled": True,
         "max_submitted": 7,
+        "max_running": None,
         "defaults": {"modules": ["ansys"], "setup": ["x=1"]},
         "ssh": {},
         "trouble": None,
@@ -179,8 +180,11 @@ async def test_site_that_is_disabled_gets_no_jobs_and_why_says_so(api: Api) -> N
     assert (await api.manager.wait(job_id, 30)).status == "completed"
 
 
-async def test_as_many_jobs_as_the_site_may_have_are_there_at_once(api: Api, tmp_path: Path) -> None:
-    await put(api, "host", max_submitted=2)
+@pytest.mark.parametrize("limits", [{"max_submitted": 2}, {"max_running": 2}])
+async def test_as_many_jobs_as_the_site_may_have_are_there_at_once(
+    api: Api, tmp_path: Path, limits: dict[str, int]
+) -> None:
+    await put(api, "host", **limits)
     go = tmp_path / "go"
     wait = f"while [ ! -e {go} ]; do sleep 0.05; done"
     job_ids = [await api.submit("sh", "-c", wait, site="host") for _ in range(3)]
@@ -234,6 +238,7 @@ async def test_trial_of_a_site_without_its_scheduler_says_what_is_missing(api: A
         ("s", {"host": "h"}, "work_dir"),
         ("s", {"host": "h\n", "work_dir": "/w"}, "host"),
         ("s", {"max_submitted": 0}, "max_submitted"),
+        ("s", {"max_running": 0}, "max_running"),
         ("s", {"defaults": {"memory": "much"}}, "defaults.memory"),
         ("s", {"defaults": {"partitions": "a"}}, "defaults.partitions"),
         ("s", {"ssh": {"password": "x"}}, "ssh.password"),

@@ -36,6 +36,14 @@ def test_options_in_a_schedulers_words_are_shown_one_by_one(service: Commands) -
     assert ("site", "far") in shown
 
 
+def test_a_site_gets_no_more_than_may_run_there(service: Commands) -> None:
+    service.run("site", "add", "narrow", "--kind", "slurm", "--disabled", "--max-running", "3")
+
+    (row,) = [line for line in service.run("site", "ls").out.splitlines() if line.startswith("narrow")]
+
+    assert "3" in row.split()
+
+
 def test_jobs_of_a_site_are_listed_with_what_they_are_called_there(host: Commands) -> None:
     there = host.submit("--site", "host", "--name", "there", "--wait", "--", "true")
     here = host.submit("--name", "here", "--wait", "--", "true")

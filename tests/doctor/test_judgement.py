@@ -197,7 +197,7 @@ def test_a_service_must_answer_be_ready_and_of_this_version(health: Health | Non
 
 
 def site(name: str, trouble: str | None = None, *, enabled: bool = True) -> SiteAnswer:
-    return SiteAnswer(name, "slurm", None, "/lab", enabled, 500, {}, {}, trouble)
+    return SiteAnswer(name, "slurm", None, "/lab", enabled, 500, None, {}, {}, trouble)
 
 
 @pytest.mark.parametrize(
