@@ -1,7 +1,7 @@
 """Stands before a program of SLURM and does to its answers what a network or a busy scheduler does.
 
-Each call takes the next fault of a list, which a test writes; without one the real program answers. Standard library
-only, so that it starts quickly.
+Each call takes the next fault of a list, which a test writes; behind its end what is in force until it is released, or
+the real program answers. Standard library only, so that it starts quickly.
 """
 
 from __future__ import annotations
@@ -30,16 +30,20 @@ _NUMBER = re.compile(rb"[0-9]+")
 
 # What may happen to a call. These do not reach the scheduler.
 _UNREACHED = ("empty", "wordless", "garbage", "hung")
-ANSWERS = (*_UNREACHED, "stranger")
+ANSWERS = (*_UNREACHED, "stranger", "slow")
 SUBMISSIONS = (
-    "late", "hung", "mute", "garbled", "wordless", "silent", "contradictory", "twice", "afterwards", "anothers",
+    "late", "hung", "mute", "garbled", "wordless", "silent", "contradictory", "twice", "afterwards", "anothers", "slow",
 )  # fmt: skip
-WISHES = ("empty", "wordless", "hung", "late")
+WISHES = ("empty", "wordless", "hung", "late", "slow")
+# An accounting that was not told yet, and a queue that forgets what has ended.
+UNTOLD = "empty"
+FORGETFUL = "forgetful"
 
 
-def install(directory: Path, programs: Path, names: Sequence[str]) -> None:
-    """Put one before each of the real `programs`."""
+def install(directory: Path, programs: Path, names: Sequence[str], slow_s: float = 1.0) -> None:
+    """Put one before each of the real `programs`. One that is slow begins so late, whoever gave up meanwhile."""
     directory.mkdir(parents=True)
+    (directory / "slow_s").write_text(str(slow_s))
     for name in names:
         text = _PROGRAM.format(
             python=sys.executable,
@@ -58,6 +62,17 @@ def plan(directory: Path, faults: Mapping[str, Sequence[str]]) -> None:
         (directory / f"{name}.faults").write_text("".join(f"{fault}\n" for fault in names))
 
 
+def enforce(directory: Path, faults: Mapping[str, str]) -> None:
+    """What is to happen to all calls behind those that are planned, until it is released."""
+    for name, fault in faults.items():
+        (directory / f"{name}.force").write_text(fault)
+
+
+def release(directory: Path, name: str) -> None:
+    """Let the real program answer."""
+    (directory / f"{name}.force").unlink()
+
+
 def is_quiet(directory: Path) -> bool:
     """Whether nothing is on its way to the scheduler that nobody waits for."""
     return _count(directory / "sent") == _count(directory / "arrived")
@@ -65,15 +80,19 @@ def is_quiet(directory: Path) -> bool:
 
 def main(directory: str, name: str, real: str, *arguments: str) -> None:
     """Be one of the programs."""
-    fault = _next(Path(directory) / f"{name}.faults")
+    fault = _next(Path(directory), name)
     command = [real, *arguments]
-    if not fault:
+    if fault == FORGETFUL:
+        command = [word for word in command if word != "--states=all"]
+    if fault in ("", FORGETFUL):
         os.execv(real, command)
     if fault in _UNREACHED:
         _stay_away(fault)
     if fault == "afterwards":
-        _send_afterwards(Path(directory), command)
+        _send_afterwards(Path(directory), command, _LATE_S)
         _fail(name)
+    if fault == "slow":
+        _be_slow(Path(directory), command)
     if fault == "twice":
         _run(command)
     done = _run(command)
@@ -110,33 +129,48 @@ def _spoilt(fault: str, said: bytes) -> bytes:
             return said
 
 
-def _next(file: Path) -> str:
-    with file.open("r+") as faults:
+def _next(directory: Path, name: str) -> str:
+    with (directory / f"{name}.faults").open("r+") as faults:
         fcntl.flock(faults, fcntl.LOCK_EX)
         first, *rest = faults.read().split() or [""]
         faults.seek(0)
         faults.truncate()
         faults.write("\n".join(rest))
-    return first
+    force = directory / f"{name}.force"
+    return first or (force.read_text() if force.exists() else "")
 
 
 def _run(command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
 
 
-def _send_afterwards(directory: Path, command: Sequence[str]) -> None:
-    """In a process that a kill of this one does not find."""
+def _be_slow(directory: Path, command: Sequence[str]) -> NoReturn:
+    """Begin late, and answer whoever still waits for it."""
+    answer = directory / f"answer-{os.getpid()}"
+    child = _send_afterwards(directory, command, float((directory / "slow_s").read_text()), answer)
+    _, status = os.waitpid(child, 0)
+    sys.stdout.write(answer.read_text())
+    sys.stdout.flush()
+    sys.exit(os.waitstatus_to_exitcode(status))
+
+
+def _send_afterwards(
+    directory: Path, command: Sequence[str], after_s: float, answer: Path | None = None
+) -> int:
+    """In a process that a kill of this one does not find; its pid. What it says goes to `answer`."""
     _add(directory / "sent")
-    if os.fork() != 0:
-        return
+    if (pid := os.fork()) != 0:
+        return pid
     os.setsid()
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nothing, descriptor)
-    time.sleep(_LATE_S)
-    _run(command)
+    time.sleep(after_s)
+    done = _run(command)
+    if answer is not None:
+        answer.write_bytes(done.stdout)
     _add(directory / "arrived")
-    os._exit(0)
+    os._exit(done.returncode)
 
 
 def _add(file: Path) -> None:
