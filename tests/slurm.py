@@ -16,6 +16,7 @@ from pathlib import Path
 
 from jobmgr.dialects.dialect import Answer, Command
 from jobmgr.executors import process
+from tests import port
 from tests.postgresql import fast_directory
 
 NODES = ("n1", "n2", "n3")
@@ -127,7 +128,7 @@ class Slurm:
         self.programs = directory / "bin"
         self._min_job_age_s = min_job_age_s
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
-        self._ports = dict(zip(("slurmctld", "slurmdbd", "mariadb", *NODES), _free_ports(6), strict=True))
+        self._ports = dict(zip(("slurmctld", "slurmdbd", "mariadb", *NODES), port.free(6), strict=True))
         self._password = secrets.token_hex(16)
 
     @property
@@ -400,18 +401,6 @@ def running_slurm(*, has_accounting: bool, min_job_age_s: int = 300) -> Iterator
         guard.communicate()
         slurm.stop()
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on; all at once, so that they differ."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def _answers(port: int) -> bool:

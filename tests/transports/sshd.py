@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import os
-import random
 import shutil
 import signal
 import socket
@@ -16,6 +14,7 @@ from typing import Any
 
 from jobmgr.executors import process
 from jobmgr.transports.host import SshHost
+from tests import port
 
 _STARTS_WITHIN_S = 30.0
 _SEPARATION = Path("/run/sshd")  # where a server of root's confines what talks to strangers
@@ -39,7 +38,7 @@ class SshServer:
 
     def __init__(self, program: str, folder: Path, key: Path, *lines: str) -> None:
         self.folder = folder
-        self.port = _free_port()
+        (self.port,) = port.free(1)
         self.key = key
         self.known_hosts = folder / "known_hosts"
         self._program = program
@@ -144,12 +143,3 @@ class SshServer:
                 return connection.recv(4) == b"SSH-"
         except OSError:
             return False
-
-
-def _free_port() -> int:
-    # Below those that the system gives to connections, which may take one while a server is down.
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
