@@ -18,8 +18,9 @@ Printed by `docs/pyedb_routes.py` from `jobmgr/api/pyedb/routes.py`. [hfss.md](h
 and what is not; Socket.IO is in [events.md](events.md). Fields with `?` may be null or left out.
 
 What is wrong is answered as `{success: false, error, code, field?}`: 400 with the field that it is about, 404 for what
-there is not, 503 with `Retry-After` while the database or a site cannot be reached. 401, 403, 413, 415 and 421 are as
-everywhere, whatever the route. Every route that changes something takes an `Idempotency-Key`.
+there is not, 503 with `Retry-After` while the database or a site cannot be reached. What the guard refuses (401, 403,
+413, 415, 421), and at the beginnings of these paths what is not there (404) and other methods (405), is told so, too.
+Every route that changes something takes an `Idempotency-Key`.
 
 | route | what it does | takes | answers | and if not |
 | --- | --- | --- | --- | --- |

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -14,7 +14,9 @@ from jobmgr.api.guard import Guard
 from jobmgr.api.headers import harden
 from jobmgr.api.keys import DOCUMENTS, LIMITS, MANAGER, STREAMS
 from jobmgr.api.limits import Limits
+from jobmgr.api.manner import PROBLEMS, Manner, part_of
 from jobmgr.api.openapi import describe
+from jobmgr.api.route import Route
 from jobmgr.api.routes import ROUTES
 from jobmgr.api.sockets import Sockets
 from jobmgr.api.stream import Streams
@@ -31,7 +33,7 @@ def make_app(
 
     Shutting the application down ends its streams and sockets, so it never waits for their clients.
     """
-    app = web.Application(middlewares=[_front(guard)], client_max_size=MAX_BODY_BYTES)
+    app = web.Application(middlewares=[_front(guard, _manners(ROUTES))], client_max_size=MAX_BODY_BYTES)
     app[MANAGER] = manager
     app[STREAMS] = streams or Streams()
     app[DOCUMENTS] = describe(ROUTES, asks_always=guard.uid is None)
@@ -48,8 +50,12 @@ def make_app(
     return app
 
 
-def _front(guard: Guard) -> Middleware:
-    """The one middleware: the guard before, problem documents after."""
+def _manners(routes: Sequence[Route]) -> Mapping[str, Manner]:
+    return {part_of(route.path): route.manner for route in routes}
+
+
+def _front(guard: Guard, manners: Mapping[str, Manner]) -> Middleware:
+    """The one middleware: the guard before, and after it what is wrong, as the family of the path tells it."""
 
     @web.middleware
     async def front(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -61,14 +67,16 @@ def _front(guard: Guard) -> Middleware:
         except web.HTTPException as error:
             if error.status < 400:
                 raise
-            return problems.from_http(error, request)
+            wrong: JobmgrError = problems.of_http(error, request)
         except JobmgrError as error:
-            return problems.from_error(error)
+            wrong = error
         except ConnectionError:
-            return problems.from_loss()
+            wrong = problems.of_loss()
         except Exception:  # boundary: a bug is answered and logged, the service goes on
             logger.exception("%s %s failed", request.method, _route_of(request))
-            return problems.from_bug()
+            wrong = problems.of_bug()
+        # Also to who was not let in, and where no route is: nobody knows more of the caller than the path it took.
+        return manners.get(part_of(request.path), PROBLEMS).answer(wrong)
 
     return front
 

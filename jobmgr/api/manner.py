@@ -28,3 +28,9 @@ class Manner:
 
 
 PROBLEMS = Manner("", problems.from_error, problems.status_of, ProblemAnswer, problems.MEDIA_TYPE)
+
+
+def part_of(path: str) -> str:
+    """What paths of one family have in common: `/jobs/J1/cancel` is of `jobs`, `/api/jobs/J1/log` of `api/jobs`."""
+    first, *others = path.removeprefix("/").split("/")
+    return f"{first}/{others[0]}" if first == "api" and others else first

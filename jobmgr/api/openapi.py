@@ -202,34 +202,32 @@ def _responses(route: Route, links: Mapping[str, Any]) -> dict[str, Any]:
         responses["204"] = {"description": "Nothing yet"}
     if route.is_ranged:
         responses["206"] = {"description": "The part that was asked for", "content": good["content"]}
-    for status, code, manner in sorted(_refusals(route), key=lambda refusal: refusal[:2]):
-        _add(responses.setdefault(str(status), {}), status, code, manner)
+    for status, code in sorted(_refusals(route)):
+        _add(responses.setdefault(str(status), {}), status, code, route.manner)
     _add_unreadable(responses.setdefault("400", {}))
     return responses
 
 
-def _refusals(route: Route) -> set[tuple[int, str, Manner]]:
-    """Status and code of everything that a route may answer instead of what it is for, and in whose manner."""
+def _refusals(route: Route) -> set[tuple[int, str]]:
+    """Status and code of everything that a route may answer instead of what it is for."""
     every: set[type[JobmgrError]] = {*route.errors, InvalidRequest}
-    early: set[tuple[int, str]] = {(500, "internal_error")}
-    late: set[tuple[int, str]] = set()
+    found: set[tuple[int, str]] = {(500, "internal_error")}
     if not route.is_open:
         every |= {AccessDenied, StoreUnavailable, QueryTooSlow}
-        early |= {*REFUSALS}
+        found |= {*REFUSALS}
     if "{" in route.path:
-        early.add((404, "no_such_route"))
+        found.add((404, "no_such_route"))
     if route.method in CHANGES:
         every.add(KeyReused)
-        early |= {(400, "cut_off"), (415, "wrong_content_type")}
-        late |= {(400, "malformed_body"), (413, "body_too_large")}
+        found |= {
+            (400, "cut_off"),
+            (415, "wrong_content_type"),
+            (400, "malformed_body"),
+            (413, "body_too_large"),
+        }
     if route.is_ranged:
-        late.add((416, "range_outside"))
-    # What is refused before the route is known is told in one manner.
-    return {
-        *((status, code, PROBLEMS) for status, code in early),
-        *((status, code, route.manner) for status, code in late),
-        *((route.manner.status_of(error), error.code, route.manner) for error in every),
-    }
+        found.add((416, "range_outside"))
+    return found | {(route.manner.status_of(error), error.code) for error in every}
 
 
 def _add(response: dict[str, Any], status: int, code: str, manner: Manner) -> None:

@@ -98,24 +98,22 @@ def from_error(error: JobmgrError) -> web.Response:
     return _answer(document, {"Retry-After": "1"} if document.status == 503 else {})
 
 
-def from_http(error: web.HTTPException, request: web.Request) -> web.Response:
-    """The problem document of an error that aiohttp found."""
+def of_http(error: web.HTTPException, request: web.Request) -> Refusal:
+    """What aiohttp found wrong, as an error of ours."""
     code, sentence = _HTTP_CODES.get(error.status, ("http_error", error.reason))
     headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
     detail = sentence.format(path=request.path, method=request.method)
-    return _answer(_document(error.status, code, detail), headers)
+    return Refusal(error.status, code, detail, headers=headers)
 
 
-def from_loss() -> web.Response:
+def of_loss() -> Refusal:
     """What nobody reads: the client went away in the middle of its request, which is no error of the service."""
-    return _answer(_document(400, "cut_off", "the connection ended before the request did"), {})
+    return Refusal(400, "cut_off", "the connection ended before the request did")
 
 
-def from_bug() -> web.Response:
-    """The problem document of an exception that nobody expected; what it was is for the log only."""
-    return _answer(
-        _document(500, "internal_error", "the service failed to answer this; its log says why"), {}
-    )
+def of_bug() -> Refusal:
+    """An exception that nobody expected; what it was is for the log only."""
+    return Refusal(500, "internal_error", "the service failed to answer this; its log says why")
 
 
 def _document(

@@ -66,7 +66,7 @@ class Route:
 
     def endpoint(self) -> Endpoint:
         """The aiohttp handler: decode what is declared, refuse what is not, call the handler."""
-        handler, query, body, manner = self.handler, self.query, self.body, self.manner
+        handler, query, body = self.handler, self.query, self.body
         decoder = None if body is None else msgspec.json.Decoder(body)
         changes = self.method in CHANGES
         takes_nothing = changes and body is None and not self.own_bodies
@@ -88,10 +88,4 @@ class Route:
                 await expect_nothing(request)
             return await handler(request, **arguments)
 
-        async def told(request: web.Request) -> web.StreamResponse:
-            try:
-                return await handle(request)
-            except JobmgrError as error:
-                return manner.answer(error)
-
-        return told
+        return handle

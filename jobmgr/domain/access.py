@@ -36,9 +36,9 @@ class Verb(StrEnum):
     """What somebody may want to do.
 
     `self` is to see who one is, and to see and revoke one's own API tokens, which everybody may; `report` is to change
-    what a job says of itself (name, description, tags, extended properties), `change` to cancel, retry, hold, prioritise
-    or delete it, `oversee` to see what everybody runs at schedulers, `operate` to change queues, limits and sites,
-    `govern` to change users and API tokens and to read what everybody did.
+    what a job says of itself (name, description, tags, extended properties), `change` to cancel, retry, hold,
+    prioritise or delete it, `oversee` to see what everybody runs at schedulers, `operate` to change queues, limits and
+    sites, `govern` to change users and API tokens and to read what everybody did.
     """
 
     SELF = "self"

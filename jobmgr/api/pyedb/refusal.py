@@ -12,8 +12,8 @@ from jobmgr.errors import JobmgrError
 from jobmgr.wire.pyedb import PyedbProblem
 
 _NOT_UNDERSTOOD = 400
-# These have a meaning of their own for whoever sends a request again, or for programs between.
-_KEPT = frozenset({401, 403, 404, 413, 415})
+# What pyedb had no other status for. The others mean something to who sends a request again, and to programs between.
+_UNKNOWN = frozenset({409, 410, 422})
 
 
 def answer(error: JobmgrError) -> web.Response:
@@ -27,7 +27,7 @@ def answer(error: JobmgrError) -> web.Response:
 
 
 def _status(status: int) -> int:
-    return status if status >= 500 or status in _KEPT else _NOT_UNDERSTOOD
+    return _NOT_UNDERSTOOD if status in _UNKNOWN else status
 
 
 def _status_of(error: type[JobmgrError]) -> int:

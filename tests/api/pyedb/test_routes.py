@@ -7,13 +7,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import jsonschema
 import pytest
+from aiohttp import web
 
+from jobmgr.api.app import make_app
+from jobmgr.api.guard import Guard, own_uid
 from jobmgr.api.openapi import openapi_document
 from jobmgr.api.pyedb.routes import ROUTES
 from jobmgr.api.routes import ROUTES as ALL
-from tests.api.pyedb.conftest import Lab
+from jobmgr.service import JobManager
+from tests.api.conftest import TOKEN, Api, serving
+from tests.api.pyedb.conftest import Lab, refused
 
 ROOT = Path(__file__).parents[3]
 # Routes of pyedb 0.64.0 that are no pages or files.
@@ -90,11 +96,48 @@ async def test_answers_are_as_described(lab: Lab, document: dict[str, Any]) -> N
         conforms(document, answer.json, paths[path]["post"], "404")
 
 
-async def test_strangers_are_met_by_the_same_guard(lab: Lab) -> None:
+async def test_strangers_are_met_by_the_same_guard_in_the_manner_of_the_routes(lab: Lab) -> None:
     for route in ROUTES:
         answer = await lab.api.request(
             route.method,
             route.path.format(job_id="J1"),
             headers={"Origin": "http://elsewhere", "Content-Type": "application/json"},
         )
-        answer.problem(403, "wrong_origin")
+        refused(answer, 403, "wrong_origin")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status", "code"),
+    [
+        ("GET", "/queue", {"X-Forwarded-For": "10.0.0.1"}, 401, "token_required"),
+        ("GET", "/queue", {"Host": "evil.example"}, 421, "wrong_host"),
+        ("GET", "/jobs/J1/nothing", {}, 404, "no_such_route"),
+        ("GET", "/api/jobs/J1", {}, 404, "no_such_route"),
+        ("DELETE", "/pool/limits", {}, 405, "method_not_allowed"),
+        ("POST", "/jobs/submit", {"Content-Encoding": "gzip"}, 415, "wrong_content_encoding"),
+    ],
+)
+async def test_what_is_refused_before_a_route_is_told_in_their_manner(
+    lab: Lab, method: str, path: str, headers: dict[str, str], status: int, code: str
+) -> None:
+    answer = await lab.api.request(method, path, headers=headers)
+
+    refused(answer, status, code)
+    assert ("Allow" in answer.headers, "WWW-Authenticate" in answer.headers) == (status == 405, status == 401)
+
+
+async def test_a_bug_is_told_in_their_manner(manager: JobManager) -> None:
+    async def broken(_request: web.Request) -> web.Response:
+        raise RuntimeError("the secret of the house")
+
+    app = make_app(manager, Guard(TOKEN, own_uid(), loopback=True, hosts=frozenset()))
+    app.router.add_get("/jobs/{id}/broken", broken)
+    async with serving(app) as url, aiohttp.ClientSession() as session:
+        answer = await Api(manager, url, session).get("/jobs/7/broken")
+
+    refused(answer, 500, "internal_error")
+
+
+async def test_other_paths_keep_the_manner_of_ours(lab: Lab) -> None:
+    for path in ("/nothing", "/api/v1/nothing", "/api/v2/jobs", "/api"):
+        (await lab.api.get(path)).problem(404, "no_such_route")

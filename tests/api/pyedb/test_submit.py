@@ -246,7 +246,7 @@ async def test_form_of_a_browser_is_refused(lab: Lab) -> None:
     for header, kind in itertools.product(of_browsers, FORMS):
         answer = await lab.api.post("/jobs/submit", data=b"{}", headers={**header, "Content-Type": kind})
 
-        answer.problem(415, "wrong_content_type")
+        refused(answer, 415, "wrong_content_type")
 
 
 async def test_own_routes_take_no_form(api: Api) -> None:
