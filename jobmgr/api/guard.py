@@ -34,6 +34,7 @@ REFUSALS: tuple[tuple[int, str], ...] = (
     (403, "wrong_origin"),
     (415, "wrong_content_encoding"),
     (421, "wrong_host"),
+    (429, "too_many_requests"),
 )
 
 

@@ -223,6 +223,7 @@ def _refusals(route: Route) -> set[tuple[int, str]]:
             (400, "cut_off"),
             (415, "wrong_content_type"),
             (400, "malformed_body"),
+            (408, "body_too_slow"),
             (413, "body_too_large"),
         }
     if route.is_ranged:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 
 from jobmgr.client.connection import Connection, path
@@ -78,7 +78,7 @@ class _Waiting:
     async def _read_states(self) -> EventPosition:
         """Read what has not been seen ended, and give the position from which events tell the rest."""
         after: EventPosition | None = None
-        for job_ids in _pages(
+        for job_ids in pages(
             [job_id for job_id in dict.fromkeys(self._job_ids) if job_id not in self._ended]
         ):
             query = {"ids": ",".join(job_ids), "limit": str(len(job_ids))}
@@ -122,7 +122,8 @@ class _Waiting:
             self._on_progress(self._total - len(self._open), self._total)
 
 
-def _pages(job_ids: Sequence[str]) -> Iterator[list[str]]:
+def pages(job_ids: Iterable[str]) -> Iterator[list[str]]:
+    """The ids in portions that one request can name."""
     page: list[str] = []
     characters = 0
     for job_id in job_ids:

@@ -12,6 +12,11 @@ from jobmgr.domain.resources import counted
 from jobmgr.domain.site import LOCAL
 from jobmgr.domain.status import UNSTARTED, Status
 
+# Of waiting that ends by itself: others go before, or a time comes.
+_ORDINARY = frozenset(
+    {"slots", "order", "resources", "dependency", "not_due", "due", "next", "claimed", "scheduled", "running"}
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Reason:
@@ -20,6 +25,11 @@ class Reason:
     code: str
     message: str
     expected_start: datetime | None = None
+
+    @property
+    def is_ordinary(self) -> bool:
+        """Whether nobody has to do anything about it, nor anything to change but that others end."""
+        return self.code in _ORDINARY
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,6 +142,55 @@ def test_a_failure_is_told_by_the_exit_code(inside: Inside, tmp_path: Path) -> N
     assert done.code == 1
     assert "failed" in done.err
     assert "9" in done.err
+
+
+def told_until(process: subprocess.Popen[bytes], words: str) -> list[str]:
+    """What it writes to its standard error, up to the line with these words."""
+    assert process.stderr is not None
+    lines: list[str] = []
+    impatience = threading.Timer(TIMEOUT_S, process.kill)
+    impatience.start()
+    while not lines or words not in lines[-1]:
+        line = process.stderr.readline().decode()
+        assert line, lines
+        lines.append(line)
+    impatience.cancel()
+    return lines
+
+
+def test_who_waits_is_told_once_why_nothing_starts(solving: Solving, tmp_path: Path) -> None:
+    project = make_project(tmp_path / "antenna.aedt")
+    assert solving.run("limits", "set", "min_disk_gb", "1000000").code == 0
+    try:
+        with solving.start("hfss", "submit", "--project-path", project, "--wait") as process:
+            assert process.stdout is not None
+            told_until(process, "the limit min_disk_gb asks for 1e+06 GB")
+            assert solving.run("limits", "set", "min_disk_gb", "none").code == 0
+            out, err = process.communicate(timeout=TIMEOUT_S)
+    finally:
+        solving.run("limits", "set", "min_disk_gb", "none")
+
+    assert (process.returncode, err.decode().endswith(DONE)) == (0, True), err
+    assert b"min_disk_gb" not in err
+    assert solving.run("why", out.decode().strip()).code == 0
+
+
+def test_who_waits_for_a_folder_is_told_how_far_its_projects_are(solving: Solving, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    for name in ("a", "b"):
+        make_project(tmp_path / "studies" / f"{name}.aedt", waits_at="Max Mag. Delta S", until=str(go))
+
+    batch = ("hfss", "submit-batch", "--root-dir", str(tmp_path / "studies"), "--delay-ms", "0", "--wait")
+    with solving.start(*batch) as process:
+        lines = told_until(process, "pass 2, 16,000 tetrahedra")
+        go.touch()
+        out, err = process.communicate(timeout=TIMEOUT_S)
+
+    ids = {line.split()[1].rpartition("/")[2]: line.split()[0] for line in out.decode().splitlines()}
+    assert process.returncode == 0, err
+    assert any(line.startswith(f"{job_id} {name}: ") for name, job_id in ids.items() for line in lines)
+    for name, job_id in ids.items():
+        assert f"{job_id} {name}: {DONE}" in err.decode()
 
 
 def test_a_relative_project_is_one_of_this_directory(inside: Inside, solving: Solving) -> None:

@@ -199,6 +199,59 @@ async def _end(job_id: str) -> str:
         return str((await manager.wait(job_id, 60)).status)
 
 
+def test_who_waits_is_warned_once_of_a_limit(
+    handler: Handler, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = handler()
+    service.resource_limits.min_disk_gb = 1_000_000
+    service.start_service()
+    job_id = service.submit_job(make("patch_1"))
+
+    def warnings() -> list[str]:
+        return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+    with ThreadPoolExecutor(2) as pool:
+        one, all_of_them = (
+            pool.submit(service.wait_until_done, job_id),
+            pool.submit(service.wait_until_all_done),
+        )
+        asyncio.run(eventually(lambda: len(warnings()) == 2))
+        service.resource_limits.min_disk_gb = 0
+        assert (one.result(), all_of_them.result()) == ("completed", None)
+
+    assert len(warnings()) == 2
+    for text in warnings():
+        assert text.startswith("patch_1 waits: ")
+        assert "the limit min_disk_gb asks for 1e+06 GB" in text
+
+
+def test_that_others_are_before_it_is_no_warning(
+    handler: Handler, make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "jobmgr.compat")
+    go = tmp_path / "go"
+    service = handler()
+    service.resource_limits.max_concurrent_jobs = 1
+    service.start_service()
+    service.submit_job(make("patch_1", begins_after=str(go)))
+    service.submit_job(make("patch_2"))
+
+    def told() -> list[tuple[str, str]]:
+        return [
+            (record.levelname, text) for record in caplog.records if "waits" in (text := record.getMessage())
+        ]
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(service.wait_until_done, "patch_2")
+        asyncio.run(eventually(told))
+        go.touch()
+        assert done.result() == "completed"
+
+    ((level, text),) = told()
+    assert (level, text.startswith("patch_2 waits: ")) == ("INFO", True)
+    assert "1 slot, all in use" in text
+
+
 def test_what_is_wrong_is_raised_by_the_start(handler: Handler, edt: str, home: Path) -> None:
     first = handler()
     first.start_service()

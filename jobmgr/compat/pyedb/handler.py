@@ -13,7 +13,7 @@ from jobmgr.compat import simulation
 from jobmgr.compat.pyedb.desk import Work
 from jobmgr.compat.pyedb.job_id import JobId
 from jobmgr.compat.pyedb.limits import ResourceLimits
-from jobmgr.compat.pyedb.manager import JobManager, all_done, storing
+from jobmgr.compat.pyedb.manager import JobManager, all_done, ended, storing
 from jobmgr.errors import AnswerLost, InvalidConfig, NotRunning
 from jobmgr.hfss import (
     HFSSSimulationConfig,
@@ -99,12 +99,16 @@ class JobManagerHandler:
             raise AnswerLost(self.url, f"not within {timeout:g} s", look) from error
 
     def wait_until_done(self, job_id: str, poll_every: float = 2.0) -> JobStatus:
-        """Wait until the job has ended, and how. Raises JobNotFound. It is told at once, whatever `poll_every` says."""
+        """Wait until the job has ended, and how; why it does not start is logged. Raises JobNotFound.
+
+        It is told at once, whatever `poll_every` says.
+        """
         del poll_every
-        return JobStatus.of(self._call(lambda desk: desk.client.wait(str(job_id))).status)
+        (job,) = self._call(lambda desk: ended(desk.client, [str(job_id)]))
+        return JobStatus.of(job.status)
 
     def wait_until_all_done(self, poll_every: float = 2.0) -> None:
-        """Wait until no stored job is left that has not ended, whoever submitted it."""
+        """Wait until no stored job is left that has not ended, whoever submitted it; log why one does not start."""
         del poll_every
         self._call(lambda desk: all_done(desk.client))
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +17,7 @@ from jobmgr import settings
 from jobmgr.api import idempotency
 from jobmgr.client import simulation
 from jobmgr.client.client import Client
+from jobmgr.client.remarks import Remarks
 from jobmgr.compat.pyedb import limits
 from jobmgr.compat.pyedb.desk import Desk, Work
 from jobmgr.compat.pyedb.limits import ResourceLimits
@@ -24,6 +25,7 @@ from jobmgr.compat.pyedb.pool import JobPoolManager
 from jobmgr.compat.pyedb.records import Records
 from jobmgr.compat.pyedb.session import Session
 from jobmgr.compat.pyedb.usage import ResourceMonitor
+from jobmgr.domain.job import Job
 from jobmgr.domain.limits import ResourceLimits as Effective
 from jobmgr.domain.once import Once
 from jobmgr.domain.status import TERMINAL, Status
@@ -120,7 +122,7 @@ class JobManager:
         return await self.session.ask(cancelling(job_id))
 
     async def wait_until_all_done(self) -> None:
-        """Wait until no stored job is left that has not ended, whoever submitted it."""
+        """Wait until no stored job is left that has not ended, whoever submitted it; log why one does not start."""
         await self._start()
         await self.session.ask(lambda desk: all_done(desk.client))
 
@@ -172,12 +174,18 @@ def storing(config: HFSSSimulationConfig, priority: int) -> Work[str]:
     return store
 
 
+async def ended(client: Client, job_ids: Sequence[str]) -> Sequence[Job]:
+    """These jobs once all have ended; why one of them does not start is logged meanwhile."""
+    async with Remarks(client, job_ids, logger.log):
+        return await client.wait_many(job_ids)
+
+
 async def all_done(client: Client) -> None:
     """Wait until no stored job is left that has not ended."""
     unfinished = [status for status in Status if status not in TERMINAL]
     while job_ids := [job.job_id async for job in client.list(status=unfinished)]:
         try:
-            await client.wait_many(job_ids)
+            await ended(client, job_ids)
         except JobNotFound:
             continue  # One was deleted meanwhile: look again.
 
