@@ -7,7 +7,7 @@ from typing import Any
 
 from jobmgr.api.frames import Message
 from jobmgr.domain.job import Event, Job
-from jobmgr.domain.status import Status
+from jobmgr.domain.status import RANKED, Status
 from jobmgr.wire.translation import moment_text
 
 # Changes after which a job may stand in its queue anew; other events of a queued job only repeat its status.
@@ -73,7 +73,8 @@ def _details(event: Event, resources: object) -> dict[str, Any]:
                 "error": data.get("error"),
             }
         case "priority":
-            return {"priority": data.get("priority")}
+            # Who has started is where it wanted to be.
+            return {"priority": data.get("priority"), "effective": data.get("status") in RANKED}
         case _:
             return {}
 

@@ -34,6 +34,8 @@ class Status(StrEnum):
 WAITING = frozenset({Status.PENDING, Status.QUEUED})
 LIVE = frozenset({Status.CLAIMED, Status.SCHEDULED, Status.RUNNING, Status.PAUSED})
 UNSTARTED = frozenset({Status.CLAIMED, Status.SCHEDULED})
+# Those whose priority still decides when they start.
+RANKED = frozenset({Status.PENDING, Status.QUEUED, Status.SCHEDULED})
 TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 
 _ENDS = {Status.COMPLETED, Status.FAILED, Status.CANCELLED}

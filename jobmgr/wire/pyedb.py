@@ -90,6 +90,15 @@ class Done(Struct):
     message: str
 
 
+class PrioritySet(Done):
+    """The priority is stored. It is not `effective` if the job has started: then it counts only if it runs again."""
+
+    job_id: str
+    status: str
+    priority: int
+    effective: bool
+
+
 class CancelAnswer(Struct):
     """Whether the job ends, or has ended, because somebody asked for it; `status` is `cancelled` or `failed`."""
 

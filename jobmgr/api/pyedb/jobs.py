@@ -14,14 +14,14 @@ from jobmgr.api.path import job_id_of
 from jobmgr.api.pyedb import submission
 from jobmgr.api.reply import reply
 from jobmgr.domain.job import Job
-from jobmgr.domain.status import Status
+from jobmgr.domain.status import RANKED, Status
 from jobmgr.errors import InvalidConfig, JobmgrError, JobNotFound
 from jobmgr.hfss.status import JobStatus
 from jobmgr.manager.manager import Manager
 from jobmgr.wire.pyedb import (
     CancelAnswer,
-    Done,
     PriorityAsked,
+    PrioritySet,
     SimulationAsked,
     SimulationLog,
     SimulationShown,
@@ -140,7 +140,18 @@ def _cancelled(job: Job) -> CancelAnswer:
 async def set_priority(request: web.Request, body: PriorityAsked) -> web.Response:
     """Change a job's priority."""
     job = await manager_of(request).set_priority(job_id_of(request), body.priority)
-    return reply(Done(success=True, message=f"Priority set to {job.priority}"))
+    effective = job.status in RANKED
+    late = "" if effective else f"; the job is {job.status} already, so this counts only if it runs again"
+    return reply(
+        PrioritySet(
+            success=True,
+            message=f"Priority set to {job.priority}{late}",
+            job_id=job.job_id,
+            status=JobStatus.of(job.status),
+            priority=job.priority,
+            effective=effective,
+        )
+    )
 
 
 async def log(request: web.Request) -> web.Response:

@@ -58,7 +58,21 @@ async def test_changed_priority_is_told(lab: Lab, listener: Listener) -> None:
 
     told = await listener.of("J1", "job_priority")
 
-    assert told[-1] == ("job_priority", {"job_id": "J1", "status": "queued", "priority": 9})
+    assert told[-1] == (
+        "job_priority",
+        {"job_id": "J1", "status": "queued", "priority": 9, "effective": True},
+    )
+
+
+async def test_priority_of_a_running_job_is_told_to_change_nothing(lab: Lab, listener: Listener) -> None:
+    lab.becomes("exec sleep 1000")
+    await lab.submit()
+    await listener.of("J1", "job_started")
+    await lab.api.post("/jobs/J1/priority", json={"priority": 9})
+
+    _, data = (await listener.of("J1", "job_priority"))[-1]
+
+    assert (data["status"], data["effective"]) == ("running", False)
 
 
 async def test_limits_are_told_with_those_that_changed(lab: Lab, listener: Listener) -> None:

@@ -13,6 +13,7 @@ from jobmgr.hfss import HFSSSimulationConfig
 from jobmgr.hfss.job import new_job
 from tests.api.conftest import Api
 from tests.api.pyedb.conftest import Lab, refused
+from tests.patience import eventually
 
 
 @pytest.mark.parametrize("path", ["/jobs", "/api/jobs"])
@@ -146,9 +147,34 @@ async def test_priority_is_changed_and_shown(lab: Lab) -> None:
     shown = (await lab.shown())["priority"]
     normal = await lab.api.post("/jobs/J1/priority", json={})
 
-    assert (answer.status, answer.json) == (200, {"success": True, "message": "Priority set to -4"})
+    assert (answer.status, answer.json) == (
+        200,
+        {
+            "success": True,
+            "message": "Priority set to -4",
+            "job_id": "J1",
+            "status": "queued",
+            "priority": -4,
+            "effective": True,
+        },
+    )
     assert (shown, (await lab.shown())["priority"]) == (-4, 0)
     assert normal.json["message"] == "Priority set to 0"
+
+
+async def test_priority_that_comes_too_late_is_told_so(lab: Lab) -> None:
+    lab.becomes("exec sleep 1000")
+    await lab.submit()
+
+    async def runs() -> bool:
+        return bool((await lab.shown())["status"] == "running")
+
+    await eventually(runs)
+
+    answer = await lab.api.post("/jobs/J1/priority", json={"priority": 9})
+
+    assert (answer.status, answer.json["success"], answer.json["effective"]) == (200, True, False)
+    assert "the job is running already, so this counts only if it runs again" in answer.json["message"]
 
 
 async def test_priority_that_is_none_leaves_the_job_where_it_is(lab: Lab) -> None:
