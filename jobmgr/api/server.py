@@ -165,6 +165,6 @@ def _bind(host: str, port: int) -> socket.socket:
             raise
     except OSError as error:
         raise AddressUnavailable(
-            f"cannot listen on {host}:{port} ({error.strerror or error}); choose another with --host and --port"
+            f"cannot listen on {host}:{port} ({error.strerror or error}); choose another host or port (0: any)"
         ) from error
     return listener

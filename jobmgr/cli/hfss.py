@@ -19,7 +19,7 @@ from jobmgr.cli.progress import wait_with_progress
 from jobmgr.cli.session import new_client
 from jobmgr.client import Client
 from jobmgr.domain.limits import ResourceLimits
-from jobmgr.errors import InvalidRequest, JobmgrError, ServiceUnreachable
+from jobmgr.errors import InvalidRequest, JobmgrError, NotFound, ServiceUnreachable
 from jobmgr.hfss import (
     HFSSSimulationConfig,
     MachineNode,
@@ -203,9 +203,9 @@ def options(partition: str, nodes: int, cores_per_node: int, run_limit: str, mem
               help="The folder of the projects.")  # fmt: skip
 @click.option("--num-cores", type=_COUNT, default=8, show_default=True, help="Cores that each uses.")
 @click.option("--recursive", is_flag=True, help="Look in the folders below, too.")
-@click.option("--max-concurrent", type=_COUNT, default=5, show_default=True, help="Requests at a time.")
+@click.option("--max-concurrent", type=_COUNT, default=5, show_default=True, help="Requests in each pause.")
 @click.option("--delay-ms", type=click.IntRange(min=0), default=100, show_default=True,
-              help="Pause after each request.")  # fmt: skip
+              help="How long the pause is.")  # fmt: skip
 @click.option("-v", "--verbose", is_flag=True, help="Say which projects were found.")
 def submit_batch(
     *,
@@ -223,17 +223,16 @@ def submit_batch(
 ) -> int:
     """Submit all projects of a folder, and print a line for each: the id of its job, and its path.
 
-    Of an .aedb and an .aedt of the same name the .aedt is submitted. Exits with 1 if any could not be submitted.
+    They are submitted, and so run, in the order of their paths. Of an .aedb and an .aedt of the same name the .aedt is
+    submitted. Exits with 1 if any could not be submitted, with 3 if there is none.
     """
     found = projects.find(root_dir, recursive=recursive)
     if verbose:
         for path in found:
             output.note(f"found {path}")
     if not found:
-        output.note(
-            f"there is no .aedt or .aedb in {root_dir}{'' if recursive else '; --recursive looks below it'}"
-        )
-        return DONE
+        where = "or below it" if recursive else "; --recursive looks below it"
+        raise NotFound(f"there is no .aedt or .aedb in {root_dir}{' ' * recursive}{where}")
     # Found once: what is wrong with it is no failure of each project.
     program = ansys_edt_path or installation.find(os.environ)
     batch = _Batch(found, priority, delay_ms / 1000, lambda path: _local(path, num_cores, program))
@@ -259,11 +258,11 @@ class _Batch:
 
     async def submit(self, client: Client, at_once: int, *, waits: bool) -> int:
         """Send them, so many at a time; the exit code. Raises ServiceUnreachable, and leaves what is left."""
-        left = iter(self._found)
+        left, turn = iter(self._found), asyncio.Lock()
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(at_once):
-                    group.create_task(self._send(client, left))
+                    group.create_task(self._send(client, left, turn))
         except ExceptionGroup as errors:
             # All of them alike: nobody is there.
             raise errors.exceptions[0] from None
@@ -273,15 +272,23 @@ class _Batch:
         ended = await wait_with_progress(client, self._job_ids) if waits and self._job_ids else DONE
         return JOB_FAILED if have_failed else ended
 
-    async def _send(self, client: Client, left: Iterator[Path]) -> None:
-        for path in left:
-            try:
-                await self._send_one(client, path)
-            except ServiceUnreachable:
-                raise
-            except JobmgrError as error:
-                output.note(f"{path}: {error}")
+    async def _send(self, client: Client, left: Iterator[Path], turn: asyncio.Lock) -> None:
+        while True:
+            # Only pauses overlap: of two requests under way the later one may be stored first, and would run first.
+            async with turn:
+                path = next(left, None)
+                if path is None:
+                    return
+                await self._try(client, path)
             await asyncio.sleep(self._delay_s)
+
+    async def _try(self, client: Client, path: Path) -> None:
+        try:
+            await self._send_one(client, path)
+        except ServiceUnreachable:
+            raise
+        except JobmgrError as error:
+            output.note(f"{path}: {error}")
 
     async def _send_one(self, client: Client, path: Path) -> None:
         config = self._configure(path)

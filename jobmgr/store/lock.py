@@ -51,7 +51,7 @@ class FileLock:
             os.close(descriptor)
             raise DatabaseInUse(
                 f"another jobmgr service (process {holder}) already serves {self._database}; "
-                "stop it, or name another database: with --database, or in Python with database=...",
+                "stop it, or name another database where this one was named, or in JOBMGR_DATABASE",
                 url,
             ) from None
         try:

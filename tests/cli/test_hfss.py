@@ -366,11 +366,29 @@ def test_one_that_cannot_be_submitted_is_told_and_the_others_are(inside: Inside,
     assert inside("wait", *(line.split()[0] for line in done.out.splitlines())).code == 0
 
 
-def test_an_empty_folder_is_no_failure(inside: Inside, tmp_path: Path) -> None:
+def test_a_folder_without_projects_is_said_to_have_none(inside: Inside, tmp_path: Path) -> None:
     done = inside("hfss", "submit-batch", "--root-dir", str(tmp_path))
+    below = inside("hfss", "submit-batch", "--root-dir", str(tmp_path), "--recursive")
 
-    assert (done.code, done.out) == (0, "")
-    assert "--recursive looks below it" in done.err
+    assert (done.code, done.out, below.code) == (3, "", 3)
+    assert f"there is no .aedt or .aedb in {tmp_path}; --recursive looks below it" in done.err
+    assert f"there is no .aedt or .aedb in {tmp_path} or below it" in below.err
+
+
+def test_projects_are_submitted_in_the_order_of_their_paths(inside: Inside, tmp_path: Path) -> None:
+    names = [f"project_{number:02}.aedt" for number in range(30)]
+    for name in reversed(names):
+        make_project(tmp_path / "many" / name)
+
+    done = inside(
+        *("hfss", "submit-batch", "--root-dir", str(tmp_path / "many"), "--delay-ms", "0"),
+        *("--max-concurrent", "30", "--priority", "-7"),
+    )
+    stored = inside("ls", "--json", "--limit", "0").json
+
+    assert [line.rpartition("/")[2] for line in done.out.splitlines()] == names
+    assert [job["name"] for job in reversed(stored) if job["priority"] == -7] == names
+    assert inside("wait", *(line.split()[0] for line in done.out.splitlines())).code == 0
 
 
 def test_an_interrupt_says_what_was_submitted(solving: Solving, folder: Path) -> None:
