@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, TypeVar
 
-from jobmgr.errors import NotRunning
+from jobmgr.errors import JobmgrError, NotRunning
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,10 @@ class LoopThread(Generic[T]):
                 return
             self._end_with_program()
             run = _Run(self._make, self._name)
-            run.start()
+            try:
+                run.start()
+            except JobmgrError as error:
+                raise _of_the_caller(error) from None
             with self._state:
                 self._run = run
 
@@ -84,6 +87,8 @@ class LoopThread(Generic[T]):
             return future.result(timeout_s)
         except concurrent.futures.CancelledError:
             raise NotRunning(f"{self._name} was stopped meanwhile") from None
+        except JobmgrError as error:
+            raise _of_the_caller(error) from None
         finally:
             # Whoever is interrupted or has no more time wants no more of it.
             future.cancel()
@@ -99,6 +104,8 @@ class LoopThread(Generic[T]):
                 raise
             # It was not the caller who was cancelled: a TaskGroup would take that for nothing at all.
             raise NotRunning(f"{self._name} was stopped meanwhile") from None
+        except JobmgrError as error:
+            raise _of_the_caller(error) from None
 
     def _end_with_program(self) -> None:
         if not self._ends_with_program:
@@ -120,6 +127,12 @@ class LoopThread(Generic[T]):
     def _own(self) -> _Run[T] | None:
         # A fork has what this process knows, and not its threads.
         return self._run if self._run is not None and self._run.pid == os.getpid() else None
+
+
+def _of_the_caller(error: JobmgrError) -> JobmgrError:
+    """The same without where in the thread it came from: its sentence is about what was asked, and says what to do."""
+    logger.debug("an error goes to its caller", exc_info=error)
+    return error.with_traceback(None)
 
 
 def _stop(left: weakref.ref[LoopThread[Any]]) -> None:

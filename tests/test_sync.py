@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+import traceback
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 import pytest
 
-from jobmgr.errors import NotRunning
+from jobmgr.errors import JobmgrError, JobNotFound, NotRunning
 from jobmgr.sync import LoopThread
 
 NAME = "jobmgr-test"
@@ -308,3 +309,61 @@ def test_many_start_and_stop_it_at_once(thread: LoopThread[Counter]) -> None:
 
     thread.start()
     assert thread.call(Counter.up) >= 1
+
+
+def frames(error: BaseException) -> list[str]:
+    return [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+
+
+def call(made: LoopThread[Counter]) -> object:
+    return made.call(finds_no_job)
+
+
+def ask(made: LoopThread[Counter]) -> object:
+    return asyncio.run(made.ask(finds_no_job))
+
+
+async def finds_no_job(_: Counter) -> None:
+    jobs: dict[str, str] = {}
+    try:
+        jobs["patch_1"]
+    except KeyError as error:
+        raise JobNotFound("patch_1") from error
+
+
+@pytest.mark.parametrize("asked", [call, ask])
+def test_an_error_is_told_without_what_is_behind_the_thread(
+    thread: LoopThread[Counter], asked: Callable[[LoopThread[Counter]], object]
+) -> None:
+    thread.start()
+
+    with pytest.raises(JobNotFound) as caught:
+        asked(thread)
+
+    assert frames(caught.value)[-1] == asked.__name__
+    assert "finds_no_job" not in frames(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_an_error_of_the_start_is_told_alike() -> None:
+    @asynccontextmanager
+    async def taken() -> AsyncIterator[Counter]:
+        raise JobmgrError("the database is taken")
+        yield Counter()
+
+    with pytest.raises(JobmgrError, match="taken") as caught:
+        LoopThread(taken, NAME).start()
+
+    assert frames(caught.value)[1:] == ["start"]
+
+
+def test_a_bug_is_told_with_where_it_is(thread: LoopThread[Counter]) -> None:
+    async def broken(_: Counter) -> None:
+        raise ZeroDivisionError
+
+    thread.start()
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        thread.call(broken)
+
+    assert frames(caught.value)[-1] == "broken"
