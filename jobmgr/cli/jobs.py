@@ -19,7 +19,9 @@ from jobmgr.domain.resources import size_text
 from jobmgr.domain.retry import Growth
 from jobmgr.domain.status import Status
 from jobmgr.errors import ExecutorUnavailable, FileMissing, QueueNotFound, SiteError, SiteNotFound
+from jobmgr.hfss.command import BATCH_OPTIONS
 from jobmgr.hfss.job import KIND
+from jobmgr.hfss.layout import read_pairs
 from jobmgr.wire import translation
 from jobmgr.wire.answers import ProgressAnswer
 
@@ -162,7 +164,7 @@ def _facts(job: Job, spec: JobSpec, progress: ProgressAnswer | None) -> list[tup
         ("id", job.job_id),
         ("name", job.name),
         ("description", job.description),
-        ("command", shlex.join(spec.command)),
+        *_command(job, spec),
         ("cwd", spec.cwd),
         ("environment", ", ".join(sorted(spec.env))),
         (
@@ -196,6 +198,16 @@ def _facts(job: Job, spec: JobSpec, progress: ProgressAnswer | None) -> list[tup
         ("handle", job.handle),
         ("directory", job.work_dir),
     ]
+
+
+def _command(job: Job, spec: JobSpec) -> list[tuple[str, object]]:
+    """Of a simulation the options of the solver stand by themselves: the quotes in them would each be quoted again."""
+    argv = spec.command
+    if job.kind != KIND or BATCH_OPTIONS not in argv[:-1]:
+        return [("command", shlex.join(argv))]
+    at = argv.index(BATCH_OPTIONS) + 1
+    options = [("batch option", f"{name} = {value}") for name, value in read_pairs(argv[at])]
+    return [("command", f"{shlex.join(argv[:at])} ... {shlex.join(argv[at + 1 :])}"), *options]
 
 
 def _rules(spec: JobSpec) -> list[tuple[str, object]]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jobmgr.hfss.config import HFSSSimulationConfig
 
 _PLAIN_FOR_CMD = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")
+BATCH_OPTIONS = "-batchoptions"
 # Between double quotes cmd.exe still replaces %NAME% and !NAME!, and other shells of Windows what `$` and "`" begin.
 _SYNTAX_OF_CMD = frozenset('"%!$`')
 
@@ -55,7 +56,7 @@ def as_windows_text(config: HFSSSimulationConfig, scheduler: SchedulerType) -> s
         f"-jobid {config.jobid}",
         *([machines] if machines else []),
         *_flags(config),
-        f"-batchoptions {_cmd_quoted(options, 'layout_options')}",
+        f"{BATCH_OPTIONS} {_cmd_quoted(options, 'layout_options')}",
         f"-batchsolve {design}{_cmd_quoted(config.project_path, 'project_path')}",
     )
     return " ".join(parts)
@@ -83,7 +84,7 @@ def _machines(config: HFSSSimulationConfig, scheduler: SchedulerType) -> list[st
 
 
 def _switches(config: HFSSSimulationConfig) -> list[str]:
-    return [*_flags(config), "-batchoptions", config.generate_batch_options_string()]
+    return [*_flags(config), BATCH_OPTIONS, config.generate_batch_options_string()]
 
 
 def _flags(config: HFSSSimulationConfig) -> list[str]:

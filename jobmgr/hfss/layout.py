@@ -10,6 +10,7 @@ from msgspec import Meta, field
 
 from jobmgr.hfss.value import Value
 
+_PAIR = re.compile(r"'([^']*)'='([^']*)'")
 # The options stand between quotes, which ansysedt reads and which have no escapes.
 _TEXT = re.compile(r"[^'\"\x00-\x1f\x7f]*")
 _RAM_LIMIT_PERCENT = "90"
@@ -56,6 +57,11 @@ class HFSS3DLayoutBatchOptions(Value, frozen=True):
     def to_batch_options_string(self) -> str:
         """As one argument: `'name'='value'`, with blanks between."""
         return " ".join(f"'{name}'='{value}'" for name, value in self.to_batch_options_dict().items())
+
+
+def read_pairs(options: str) -> list[tuple[str, str]]:
+    """The options in such an argument, by their names."""
+    return _PAIR.findall(options)
 
 
 def _flag(*, is_set: bool) -> str:

@@ -121,6 +121,20 @@ def test_show_says_how_far_a_simulation_is(inside: Inside, tmp_path: Path) -> No
     assert len(told["state"]["adaptive"]) == 3
 
 
+def test_show_has_the_options_of_the_solver_as_pairs(inside: Inside, tmp_path: Path) -> None:
+    project = make_project(tmp_path / "antenna.aedt")
+    job_id = inside("hfss", "submit", "--project-path", project, "--wait").out.strip()
+
+    shown = inside("show", job_id).out.splitlines()
+
+    (command,) = [line for line in shown if line.startswith("command ")]
+    options = [line.removeprefix("batch option").strip() for line in shown if line.startswith("batch option")]
+    assert " -batchoptions ... -batchsolve :: " in command
+    assert "'" not in command
+    assert options[0] == "HFSS 3D Layout Design/CreateStartingMesh = 0"
+    assert "Q3D Extractor/RAMLimitPercent = 90" in options
+
+
 def test_watch_shows_how_far_simulations_are(solving: Solving, tmp_path: Path) -> None:
     go = tmp_path / "go"
     project = make_project(tmp_path / "antenna.aedt", waits_at="Max Mag. Delta S", until=str(go))

@@ -261,11 +261,48 @@ def test_what_is_wrong_is_raised_by_the_start(handler: Handler, edt: str, home: 
     # The database is not the same, and the port is.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JOBMGR_HOME", str(home / "other"))
-        with pytest.raises(AddressUnavailable, match=str(port)):
+        with pytest.raises(AddressUnavailable, match=f"{port} .*choose another host or port"):
             second.start_service()
 
     assert not second.started
     assert first.started
+
+
+def test_host_and_port_are_those_of_the_service_that_has_the_jobs(handler: Handler) -> None:
+    first, second = handler(), JobManagerHandler(port=4711)
+    assert (second.host, second.port, second.url) == ("localhost", 4711, "http://localhost:4711")
+    first.start_service()
+
+    second.start_service()
+    host, port = second.host, second.port
+    second.close()
+
+    assert f"http://{host}:{port}" == first.url
+    assert (first.port, second.port) == (port, 4711)
+
+
+def test_limits_are_changed_by_a_script_without_a_loop(handler: Handler) -> None:
+    service = handler()
+    service.start_service()
+
+    told = asyncio.run(service.manager.edit_concurrent_limits({"max_concurrent_jobs": 4}))
+
+    assert told is not None
+    assert (told["max_concurrent_jobs"], service.resource_limits.max_concurrent_jobs) == (4, 4)
+
+
+def test_jobs_and_pool_say_what_they_are(handler: Handler, make: Make) -> None:
+    service = handler()
+    jobs, pool = service.manager.jobs, service.manager.job_pool
+    assert (repr(jobs), repr(pool)) == (
+        "<Records: its manager does not run>",
+        "<JobPoolManager: its manager does not run>",
+    )
+    service.start_service()
+    service.wait_until_done(service.submit_job(make("patch_1")))
+
+    assert repr(jobs) == "<Records: 1 job>"
+    assert repr(pool) == "<JobPoolManager: 0 queued, 0 running, at most 2>"
 
 
 def test_without_a_service_nothing_is_submitted(handler: Handler, make: Make) -> None:

@@ -8,6 +8,8 @@ from importlib import import_module
 
 import pytest
 
+from jobmgr.compat.pyedb import programs
+
 # Of pyedb 0.64.0, what its documents and programs import.
 NAMES = {
     "job_manager_handler": "JobManagerHandler",
@@ -48,3 +50,14 @@ def test_a_module_is_a_program_as_pyedbs_was(module: str) -> None:
 
     assert (done.returncode, done.stderr) == (0, "")
     assert "--port" in done.stdout
+
+
+def test_the_package_as_a_program_says_which_programs_there_are() -> None:
+    command = [sys.executable, "-W", "error", "-m", "jobmgr.compat.pyedb"]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    named = {line.split()[2].removeprefix("jobmgr.compat.pyedb."): line for line in done.stdout.splitlines()}
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(named) == set(programs.PROGRAMS)
+    assert "Submit a project" in named["submit_local_job"]

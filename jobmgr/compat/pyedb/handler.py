@@ -8,6 +8,7 @@ import re
 import uuid
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from jobmgr.compat import simulation
 from jobmgr.compat.pyedb.desk import Work
@@ -24,6 +25,7 @@ from jobmgr.hfss import (
     installation,
 )
 from jobmgr.hfss.status import JobStatus
+from jobmgr.settings import url_host
 
 _PROGRAM = "ansysedt"
 _NOT_IN_IDS = re.compile(r"[^A-Za-z0-9_-]")
@@ -46,8 +48,7 @@ class JobManagerHandler:
     def __init__(
         self, edb: Any = None, version: str | None = None, host: str = "localhost", port: int = 8080
     ) -> None:
-        self.host = host
-        self.port = port
+        self._asked = host, port
         self.ansys_path = _ansys_path(edb, version)
         self.scheduler_type = simulation.scheduler_here()
         self.manager = JobManager(ResourceLimits(), self.scheduler_type, host=host, port=port)
@@ -67,8 +68,19 @@ class JobManagerHandler:
     def url(self) -> str:
         """Where its service answers; that is another place than was asked for if one ran already."""
         if not self.started:
-            return f"http://{self.host}:{self.port}"
+            host, port = self._asked
+            return f"http://{url_host(host)}:{port}"
         return self.manager.session.url
+
+    @property
+    def host(self) -> str:
+        """That of `url`."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def port(self) -> int:
+        """That of `url`: before the start what was asked for, which may be 0 for any."""
+        return urlsplit(self.url).port or 0
 
     def start_service(self) -> None:
         """Return when the service answers; nothing happens if it does. Raises what is wrong: AddressUnavailable, …"""

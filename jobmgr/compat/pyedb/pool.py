@@ -79,6 +79,14 @@ class JobPoolManager:
             and (limits.min_disk_gb is None or usage["disk_free_gb"] >= limits.min_disk_gb)
         )
 
+    def __repr__(self) -> str:
+        if not self._session.is_running:
+            return f"<{type(self).__name__}: its manager does not run>"
+        stats = self.get_queue_stats()
+        return "<{}: {total_queued} queued, {running_jobs} running, at most {max_concurrent}>".format(
+            type(self).__name__, **stats
+        )
+
     def _limits(self) -> Effective | ResourceLimits:
         """Those that hold: a service of others has its own."""
         if not self._session.is_running:

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from jobmgr.cli import hfss
+from jobmgr.cli import hfss, output
 from jobmgr.cli.main import run
 
 _SERVICE = MappingProxyType({"host": "localhost", "port": hfss.PORT})
@@ -27,6 +27,12 @@ PROGRAMS: Mapping[str, tuple[click.Command, Mapping[str, Any]]] = MappingProxyTy
         "submit_batch_jobs": (hfss.submit_batch, _SERVICE),
     }
 )
+
+
+def tell() -> None:
+    """Print them, with what each does."""
+    for name, (command, _) in PROGRAMS.items():
+        output.line(f"python -m jobmgr.compat.pyedb.{name:<24}{command.get_short_help_str(60)}")
 
 
 def main(name: str, arguments: Sequence[str] | None = None) -> None:

@@ -8,6 +8,7 @@ from jobmgr.compat.pyedb.desk import Desk
 from jobmgr.compat.pyedb.info import JobInfo
 from jobmgr.compat.pyedb.session import Session
 from jobmgr.domain.job import JobPage
+from jobmgr.domain.resources import counted
 from jobmgr.errors import JobNotFound
 
 
@@ -41,6 +42,10 @@ class Records(Mapping[str, JobInfo]):
 
     def __len__(self) -> int:
         return self._session.call(_count) if self._session.is_running else 0
+
+    def __repr__(self) -> str:
+        what = counted(len(self), "job") if self._session.is_running else "its manager does not run"
+        return f"<{type(self).__name__}: {what}>"
 
     def _page(self, cursor: str | None) -> JobPage:
         return self._session.call(lambda desk: desk.shelf.page(cursor))
