@@ -147,6 +147,7 @@ class Client:
             look=_how_to_look(config.jobid),
             key=key,
         )
+        self._warn(answer.warnings)
         return answer.job_id
 
     async def scheduler_type(self) -> SchedulerType:

@@ -19,6 +19,14 @@ def advice(jobs: Sequence[NewJob]) -> list[str]:
     return list(sentences.values())
 
 
+def same_project(project: str, other: str) -> str:
+    """What is worth telling of a simulation whose project is that of the job `other`, which has not ended."""
+    return (
+        f"project_path: job {other}, which has not ended, is of {project!r}, too; ANSYS locks a project that is open,"
+        " so one of them may fail: submit a copy of it, or submit it when the other has ended"
+    )
+
+
 def _is_here(job: NewJob) -> bool:
     return LOCAL in (job.site, job.executor)
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 from jobmgr.dialects.dialect import Node, Partition
 from jobmgr.domain import access
+from jobmgr.domain.advice import same_project
 from jobmgr.domain.job import Job
 from jobmgr.domain.site import Site
 from jobmgr.errors import InvalidConfig, JobNotFound, NotASimulation, PathNotFound
+from jobmgr.hfss import script
 from jobmgr.hfss.config import HFSSSimulationConfig
 from jobmgr.hfss.job import KIND, configuration, new_job
 from jobmgr.hfss.scheduler import SchedulerType
@@ -50,6 +52,14 @@ class Simulations(Files, Clusters):
             await self.ensure_site(config.scheduler_type)
         self.dispatcher.expect_work()
         return await self._write(simulations.submit, new)
+
+    async def advice(self, job: Job, config: HFSSSimulationConfig) -> Sequence[str]:
+        """What is worth telling about a simulation that is stored all the same."""
+        project = script.absolute(config).project_path
+        for other, made_of in await self.database.read(simulations.rivals, job):
+            if made_of.get("project_path") == project:
+                return [same_project(config.project_path, other)]
+        return []
 
     async def _check_project(self, config: HFSSSimulationConfig) -> None:
         try:

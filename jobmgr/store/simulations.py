@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from jobmgr.domain.job import Job as JobView
 from jobmgr.domain.job import NewJob
 from jobmgr.domain.site import LOCAL
-from jobmgr.domain.status import Status
+from jobmgr.domain.status import TERMINAL, Status
 from jobmgr.errors import AccessDenied, JobExists, JobNotFound, SimulationExists
 from jobmgr.hfss.status import WORDS
 from jobmgr.store import jobs, listing, submissions
@@ -23,6 +23,9 @@ from jobmgr.store.tables import Job, Spec
 from jobmgr.store.transaction import AnyRow, Transaction
 from jobmgr.store.view import travelling
 from jobmgr.wire.pyedb import SimulationShown
+
+_LATELY = 1000
+_ENDED = sorted(status.value for status in TERMINAL)
 
 _KNOWN = Prepared(
     sa.select(Job.job_id, Job.kind, Spec.payload)
@@ -78,6 +81,28 @@ def payload(connection: sa.Connection, job_id: str) -> tuple[str | None, Any]:
     if row is None:
         raise JobNotFound(job_id)
     return row.kind, row.payload
+
+
+def rivals(connection: sa.Connection, job: JobView) -> list[tuple[str, Mapping[str, Any]]]:
+    """Other jobs of its name and user that were made of something, and of what; that were stored lately and have not
+    ended, newest first. Only so many are looked through that it costs the same however many there are.
+    """
+    lately = sa.select(Job.id).order_by(Job.id.desc()).limit(_LATELY).subquery()
+    found = connection.execute(
+        sa.select(Job.job_id, Spec.payload)
+        .join(lately, lately.c.id == Job.id)
+        .join(Spec, Spec.job == Job.id)
+        .where(
+            # What others have is not to be told.
+            Job.user == job.user,
+            Job.name == job.name,
+            Job.job_id != job.job_id,
+            Job.kind.is_not(None),
+            Job.status.not_in(_ENDED),
+        )
+        .order_by(Job.id.desc())
+    )
+    return [(row.job_id, row.payload) for row in found]
 
 
 _SHOWN = (

@@ -57,12 +57,13 @@ class SimulationsQuery(Struct, forbid_unknown_fields=True):
 
 
 class SimulationStored(Struct):
-    """The job of a simulation was stored, or was there already."""
+    """The job of a simulation was stored, or was there already. `warnings` say what may go wrong all the same."""
 
     success: bool
     job_id: str
     message: str
     status: str
+    warnings: list[str] = []
 
 
 class SimulationShown(Struct):

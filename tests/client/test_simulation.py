@@ -55,6 +55,30 @@ async def test_what_is_no_configuration_is_refused_with_what_makes_one(client: C
         await client.simulate(value)
 
 
+async def test_two_simulations_of_one_project_at_a_time_are_warned_of(
+    client: Client, config: HFSSSimulationConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await client.update_queue("default", paused=True)
+    other = make_project(tmp_path / "other" / "antenna.aedt")
+
+    def warnings() -> list[str]:
+        return [text for text in caplog.messages if text.startswith("project_path: ")]
+
+    for job_id, project in (("one", config.project_path), ("one", config.project_path), ("two", other)):
+        await client.simulate(structs.replace(config, jobid=job_id, project_path=project))
+    before = warnings()
+    await client.simulate(structs.replace(config, jobid="three"))
+    told = warnings()
+    await client.cancel("one")
+    await client.cancel("three")
+    await client.simulate(structs.replace(config, jobid="four"))
+
+    assert before == []
+    assert len(told) == 1
+    assert f"job one, which has not ended, is of {config.project_path!r}, too" in told[0]
+    assert warnings() == told
+
+
 async def test_a_simulation_is_submitted_with_its_priority(
     client: Client, config: HFSSSimulationConfig
 ) -> None:

@@ -38,31 +38,36 @@ _PORTION = 1000
 
 async def submit(request: web.Request, body: SimulationAsked) -> web.Response:
     """Store a simulation; answers with the word for where it is."""
-    job = await _store(request, body, or_newest=False)
-    return reply(_stored(job, JobStatus.of(job.status)))
+    job, warnings = await _store(request, body, or_newest=False)
+    return reply(_stored(job, JobStatus.of(job.status), warnings))
 
 
 async def submit_from_page(request: web.Request, body: SimulationAsked) -> web.Response:
     """The same for a web page, which does not know this machine's programs."""
-    job = await _store(request, body, or_newest=True)
-    return reply(_stored(job, "submitted"))
+    job, warnings = await _store(request, body, or_newest=True)
+    return reply(_stored(job, "submitted", warnings))
 
 
-async def _store(request: web.Request, body: SimulationAsked, *, or_newest: bool) -> Job:
+async def _store(
+    request: web.Request, body: SimulationAsked, *, or_newest: bool
+) -> tuple[Job, Sequence[str]]:
     manager = manager_of(request)
     # A file server that is gone keeps whoever looks there, and only them.
     config = await asyncio.to_thread(submission.configuration, body, manager.programs, or_newest=or_newest)
     if submission.wants_scheduler(body, config):
         config = submission.with_scheduler(config, await manager.scheduler())
     try:
-        return await manager.simulate(config, priority=body.priority)
+        job = await manager.simulate(config, priority=body.priority)
     except InvalidConfig as error:
         raise submission.placed(error, body) from error
+    return job, await manager.advice(job, config)
 
 
-def _stored(job: Job, word: str) -> SimulationStored:
+def _stored(job: Job, word: str, warnings: Sequence[str]) -> SimulationStored:
     message = f"Job {job.job_id} submitted successfully"
-    return SimulationStored(success=True, job_id=job.job_id, message=message, status=word)
+    return SimulationStored(
+        success=True, job_id=job.job_id, message=message, status=word, warnings=list(warnings)
+    )
 
 
 async def list_jobs(request: web.Request, query: SimulationsQuery) -> web.StreamResponse:

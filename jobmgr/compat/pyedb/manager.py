@@ -166,7 +166,10 @@ def storing(config: HFSSSimulationConfig, priority: int) -> Work[str]:
             # Not over its routes, which let clients name known programs only: this is the user's own program.
             body = simulation.encoded(config, priority)
             once = Once(desk.own.user, key, idempotency.fingerprint("POST", simulation.SUBMIT, body))
-            job_id = (await desk.own.under(once).simulate(config, priority=priority)).job_id
+            job = await desk.own.under(once).simulate(config, priority=priority)
+            for sentence in await desk.own.advice(job, config):
+                logger.warning("%s", sentence)
+            job_id = job.job_id
         desk.shelf.put_config(job_id, config)
         desk.shelf.forget(job_id)
         return job_id

@@ -32,6 +32,7 @@ async def test_answer_is_what_clients_read_and_what_the_documents_say(lab: Lab) 
             "job_id": "J1",
             "message": "Job J1 submitted successfully",
             "status": "queued",
+            "warnings": [],
         },
     )
     assert (await lab.shown())["priority"] == 5
