@@ -26,7 +26,7 @@ class LoopThread(Generic[T]):
     """Enters an asynchronous context manager in a thread with a loop, and lets all threads and loops work with it.
 
     It may be started again after its end, also in a process that has a loop of its own. The thread does not keep its
-    process alive: at the end of the program it is stopped, when what threads wait for that do keep it alive has ended.
+    process alive: at the end of the program it is stopped, when the threads that do, and use it, have ended.
     """
 
     def __init__(self, make: Callable[[], AbstractAsyncContextManager[T]], name: str) -> None:
@@ -69,7 +69,7 @@ class LoopThread(Generic[T]):
                 run.stop()
 
     def stop_with_program(self) -> None:
-        """Stop when what other threads wait for has ended: those that Python itself would have waited for."""
+        """Stop when other threads that use it have ended: those that Python itself waits for at a program's end."""
         run = self._own()
         try:
             if run is not None:
@@ -151,7 +151,8 @@ class _Run(Generic[T]):
         self._make = make
         self._leave = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        # What threads wait for that keep the program alive.
+        # Threads that keep the program alive, by their ids, and what they wait for.
+        self._callers: weakref.WeakValueDictionary[int, threading.Thread] = weakref.WeakValueDictionary()
         self._awaited: set[concurrent.futures.Future[Any]] = set()
         self._entered: concurrent.futures.Future[tuple[asyncio.AbstractEventLoop, T]] = (
             concurrent.futures.Future()
@@ -184,19 +185,33 @@ class _Run(Generic[T]):
     def give(self, work: Callable[[T], Awaitable[R]]) -> concurrent.futures.Future[R]:
         """Have it done. To be called before `stop`, whose wish to leave comes to the loop behind it."""
         future: concurrent.futures.Future[R] = concurrent.futures.Future()
-        if not threading.current_thread().daemon:
+        caller = threading.current_thread()
+        if not caller.daemon:
+            self._callers[threading.get_ident()] = caller
             self._awaited.add(future)
             future.add_done_callback(self._awaited.discard)
         self._loop.call_soon_threadsafe(self._begin, work, future)
         return future
 
     def let_end(self) -> None:
-        """Wait for what is being done for threads that are no daemons. Not for such a thread itself: it may be one of
-        an executor, which ends after this."""
-        while awaited := self._awaited.copy():
-            for future in awaited:
+        """Wait for the threads, and for what is being done for those of executors: they end after this."""
+        while self._awaited or self._living():
+            for future in self._awaited.copy():
                 with contextlib.suppress(concurrent.futures.CancelledError):
                     future.exception()
+            for caller in self._living():
+                caller.join()
+
+    def _living(self) -> list[threading.Thread]:
+        # There is no public way to tell them. Without it, nobody is waited for who could wait for us.
+        executors = getattr(concurrent.futures.thread, "_threads_queues", None)
+        if executors is None:
+            return []
+        found = [reference() for reference in self._callers.valuerefs()]
+        us = (threading.main_thread(), threading.current_thread())
+        return [
+            each for each in found if each and each.is_alive() and each not in us and each not in executors
+        ]
 
     def _begin(self, work: Callable[[T], Awaitable[R]], future: concurrent.futures.Future[R]) -> None:
         task = self._loop.create_task(_answer(work, self._value, future))

@@ -262,6 +262,43 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), thread.is_running)
     assert (done.stdout, done.stderr) == ("7 True\n", "")
 
 
+def test_the_end_of_main_lets_threads_ask_until_they_end() -> None:
+    script = """
+import threading
+from contextlib import asynccontextmanager
+from jobmgr.sync import LoopThread
+
+@asynccontextmanager
+async def nothing():
+    yield None
+    print("left")
+
+asked, ending = threading.Event(), threading.Event()
+
+async def nothing_much(_):
+    return "answered"
+
+def ask():
+    thread.call(nothing_much)
+    asked.set()
+    # Between two calls, as a script that sleeps before it looks again.
+    ending.wait()
+    print(thread.call(nothing_much))
+
+thread = LoopThread(nothing, "jobmgr-test")
+thread.start()
+threading.Thread(target=ask).start()
+asked.wait()
+threading._register_atexit(lambda: threading.Timer(0.1, ending.set).start())
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (done.stdout, done.stderr) == ("answered\nleft\n", "")
+
+
 @pytest.mark.parametrize("how", ["threading.Thread(target=ask).start()", "ThreadPoolExecutor(1).submit(ask)"])
 def test_the_end_of_main_lets_calls_of_other_threads_end(how: str) -> None:
     script = f"""
