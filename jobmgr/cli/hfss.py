@@ -19,6 +19,7 @@ from jobmgr.cli.progress import wait_with_progress
 from jobmgr.cli.session import new_client
 from jobmgr.client import Client
 from jobmgr.domain.limits import ResourceLimits
+from jobmgr.domain.queue import DEFAULT_QUEUE
 from jobmgr.errors import InvalidRequest, JobmgrError, NotFound, ServiceUnreachable
 from jobmgr.hfss import (
     HFSSSimulationConfig,
@@ -115,6 +116,12 @@ def _of_service(command: Command) -> Command:
         click.option(
             "--ansys-edt-path", metavar="FILE", help="ansysedt; of the newest installation unless given."
         ),
+        click.option(
+            "--queue",
+            default=DEFAULT_QUEUE,
+            show_default=True,
+            help="Of the service; no scheduler's partition.",
+        ),
         click.option("--priority", type=int, default=0, show_default=True, help="Larger runs first."),
         click.option("--port", type=click.IntRange(1, 65535), help=f"Port of the service ({PORT})."),
         click.option(
@@ -134,6 +141,7 @@ def submit(
     host: str | None,
     port: int | None,
     priority: int,
+    queue: str,
     ansys_edt_path: str | None,
     waits: bool,
     project_path: Path,
@@ -141,7 +149,7 @@ def submit(
 ) -> int:
     """Submit a project that is solved on the service's machine, and print the id of the job."""
     config = _local(project_path, num_cores, ansys_edt_path)
-    return _with_client(host, port, lambda client: _submit_one(client, config, priority, waits=waits))
+    return _with_client(host, port, lambda client: _submit_one(client, config, priority, queue, waits=waits))
 
 
 @hfss.command()
@@ -161,6 +169,7 @@ def submit_scheduler(
     host: str | None,
     port: int | None,
     priority: int,
+    queue: str,
     ansys_edt_path: str | None,
     waits: bool,
     project_path: Path,
@@ -181,7 +190,7 @@ def submit_scheduler(
                 "--scheduler", f"the service has no scheduler; name one of {', '.join(_SCHEDULERS)}"
             )
         config = _config(project_path, ansys_edt_path, scheduler_type=kind, scheduler_options=asked)
-        return await _submit_one(client, config, priority, waits=waits)
+        return await _submit_one(client, config, priority, queue, waits=waits)
 
     return _with_client(host, port, send)
 
@@ -212,6 +221,7 @@ def submit_batch(
     host: str | None,
     port: int | None,
     priority: int,
+    queue: str,
     ansys_edt_path: str | None,
     waits: bool,
     root_dir: Path,
@@ -235,7 +245,7 @@ def submit_batch(
         raise NotFound(f"there is no .aedt or .aedb in {root_dir}{' ' * recursive}{where}")
     # Found once: what is wrong with it is no failure of each project.
     program = ansys_edt_path or installation.find(os.environ)
-    batch = _Batch(found, priority, delay_ms / 1000, lambda path: _local(path, num_cores, program))
+    batch = _Batch(found, priority, queue, delay_ms / 1000, lambda path: _local(path, num_cores, program))
     return _with_client(host, port, lambda client: batch.submit(client, max_concurrent, waits=waits))
 
 
@@ -246,11 +256,13 @@ class _Batch:
         self,
         found: Sequence[Path],
         priority: int,
+        queue: str,
         delay_s: float,
         configure: Callable[[Path], HFSSSimulationConfig],
     ) -> None:
         self._found = found
         self._priority = priority
+        self._queue = queue
         self._delay_s = delay_s
         self._configure = configure
         self._job_ids: list[str] = []
@@ -294,7 +306,7 @@ class _Batch:
         config = self._configure(path)
         self._unanswered[config.jobid] = path
         try:
-            job_id = await client.simulate(config, self._priority)
+            job_id = await client.simulate(config, self._priority, queue=self._queue)
         except JobmgrError:
             del self._unanswered[config.jobid]
             raise
@@ -312,8 +324,10 @@ class _Batch:
         output.note(f"{len(self._job_ids)} of {len(self._found)} projects were submitted")
 
 
-async def _submit_one(client: Client, config: HFSSSimulationConfig, priority: int, *, waits: bool) -> int:
-    job_id = await client.simulate(config, priority)
+async def _submit_one(
+    client: Client, config: HFSSSimulationConfig, priority: int, queue: str, *, waits: bool
+) -> int:
+    job_id = await client.simulate(config, priority, queue=queue)
     output.line(job_id)
     output.flush()
     return await wait_with_progress(client, [job_id]) if waits else DONE

@@ -17,7 +17,7 @@ from jobmgr.client.address import find_service
 from jobmgr.client.connection import Connection, path
 from jobmgr.domain.job import MIN_ID_PREFIX, Attempt, Event, EventPosition, FileEntry, Job, JobPage, JobSpec
 from jobmgr.domain.limits import ResourceLimits
-from jobmgr.domain.queue import Queue
+from jobmgr.domain.queue import DEFAULT_QUEUE, Queue
 from jobmgr.domain.why import Reason
 from jobmgr.errors import AmbiguousId, ClusterUnavailable, InvalidRequest, JobNotFound
 from jobmgr.hfss.config import HFSSSimulationConfig
@@ -131,7 +131,12 @@ class Client:
         return answer.job_ids
 
     async def simulate(
-        self, config: HFSSSimulationConfig, priority: int = 0, *, key: str | None = None
+        self,
+        config: HFSSSimulationConfig,
+        priority: int = 0,
+        *,
+        queue: str = DEFAULT_QUEUE,
+        key: str | None = None,
     ) -> str:
         """Store a simulation and answer its id, which is that of the configuration.
 
@@ -143,7 +148,7 @@ class Client:
             "POST",
             simulation.SUBMIT,
             SimulationStored,
-            simulation.encoded(config, priority),
+            simulation.encoded(config, priority, queue),
             look=_how_to_look(config.jobid),
             key=key,
         )

@@ -7,6 +7,7 @@ import contextlib
 import msgspec
 
 from jobmgr.client import bulk
+from jobmgr.domain.queue import DEFAULT_QUEUE
 from jobmgr.errors import InvalidConfig
 from jobmgr.hfss import script
 from jobmgr.hfss.config import HFSSSimulationConfig
@@ -18,7 +19,7 @@ SUBMIT = "/jobs/submit"
 SCHEDULER = "/api/scheduler_type"
 
 
-def encoded(config: HFSSSimulationConfig, priority: int) -> bytes:
+def encoded(config: HFSSSimulationConfig, priority: int, queue: str = DEFAULT_QUEUE) -> bytes:
     """The body of a submission. Raises InvalidRequest for what JSON cannot hold, and for what is no configuration."""
     if not isinstance(config, HFSSSimulationConfig):
         raise InvalidConfig(
@@ -28,7 +29,12 @@ def encoded(config: HFSSSimulationConfig, priority: int) -> bytes:
         )
     # The service runs in another directory, and must not take options for a wish.
     kept = payload(script.absolute(config))
-    body = {"config": kept, "priority": priority, "scheduler_type": config.scheduler_type.value}
+    body = {
+        "config": kept,
+        "priority": priority,
+        "scheduler_type": config.scheduler_type.value,
+        "queue": queue,
+    }
     return bulk.encode(body, "config")
 
 

@@ -8,6 +8,9 @@ from enum import StrEnum
 
 from jobmgr.domain.status import Status
 
+# The one that there always is.
+DEFAULT_QUEUE = "default"
+
 
 class Tally(StrEnum):
     """What is counted per queue. All live statuses count as one, because limits are about them together."""

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import to_builtins
 
 from jobmgr.domain.job import NewJob
+from jobmgr.domain.queue import DEFAULT_QUEUE
 from jobmgr.domain.resources import Resources
 from jobmgr.errors import InvalidConfig
 from jobmgr.hfss import script
@@ -22,7 +23,9 @@ from jobmgr.wire.submission import JobSubmission, check_priority, to_new_job
 KIND = "hfss"
 
 
-def new_job(config: HFSSSimulationConfig, *, priority: int = 0, user: str) -> NewJob:
+def new_job(
+    config: HFSSSimulationConfig, *, priority: int = 0, queue: str = DEFAULT_QUEUE, user: str
+) -> NewJob:
     """The job that runs `config`: on this machine, or at the default site of its scheduler's kind.
 
     It starts in the directory of its project. Raises InvalidRequest, and InvalidConfig for what its scheduler cannot be
@@ -38,6 +41,7 @@ def new_job(config: HFSSSimulationConfig, *, priority: int = 0, user: str) -> Ne
         name=_name(config.project_path),
         executor=None if scheduler is SchedulerType.NONE else scheduler.value,
         priority=check_priority(priority, "priority"),
+        queue=queue,
     )
     new = to_new_job(asked, user=user)
     spec = replace(new.spec, cwd=script.directory(here.project_path) or None, resources=_resources(config))

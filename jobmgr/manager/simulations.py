@@ -10,6 +10,7 @@ from jobmgr.dialects.dialect import Node, Partition
 from jobmgr.domain import access
 from jobmgr.domain.advice import same_project
 from jobmgr.domain.job import Job
+from jobmgr.domain.queue import DEFAULT_QUEUE
 from jobmgr.domain.site import Site
 from jobmgr.errors import InvalidConfig, JobNotFound, NotASimulation, PathNotFound
 from jobmgr.hfss import script
@@ -37,16 +38,21 @@ class Simulations(Files, Clusters):
     """Run simulations, and look at them."""
 
     async def simulate(
-        self, config: HFSSSimulationConfig, *, priority: int = 0, user: str | None = None
+        self,
+        config: HFSSSimulationConfig,
+        *,
+        priority: int = 0,
+        queue: str = DEFAULT_QUEUE,
+        user: str | None = None,
     ) -> Job:
         """Store the job of a simulation, which has the configuration's id; committed on return.
 
         The same again while it lives changes nothing; once it has ended, it runs again as another attempt of the same
         job. A configuration for a scheduler goes to the site of that kind, which is made if there is none: see
         `ensure_site`. Raises InvalidConfig and InvalidRequest naming the field, PathNotFound if this machine is to run
-        it and has no such project, SimulationExists if a job of this id has another configuration.
+        it and has no such project, QueueNotFound, SimulationExists if a job of this id has another configuration.
         """
-        new = new_job(config, priority=priority, user=self.user if user is None else user)
+        new = new_job(config, priority=priority, queue=queue, user=self.user if user is None else user)
         await self._check_project(config)
         if config.scheduler_type is not SchedulerType.NONE:
             await self.ensure_site(config.scheduler_type)

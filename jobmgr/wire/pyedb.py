@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Raw, Struct
 
+from jobmgr.domain.queue import DEFAULT_QUEUE
 from jobmgr.wire.answers import LimitsAnswer
 from jobmgr.wire.submission import Priority
 
@@ -26,6 +27,9 @@ class SimulationAsked(Struct, forbid_unknown_fields=True):
 
     config: Annotated[dict[str, Any], Meta(description="as HFSSSimulationConfig.to_dict() has it")]
     priority: Priority = 0
+    queue: Annotated[str, Meta(max_length=128, description="of the service, not a scheduler's")] = (
+        DEFAULT_QUEUE
+    )
     user: (
         Annotated[str, Meta(max_length=1024, description="a note; jobs belong to whoever submits them")]
         | None

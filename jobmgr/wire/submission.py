@@ -19,6 +19,7 @@ from msgspec import Meta, Struct, field
 from jobmgr.credential import Reference, parse
 from jobmgr.domain.environment import Environment
 from jobmgr.domain.job import Dependency, JobSpec, NewJob, OnLost, Success, When
+from jobmgr.domain.queue import DEFAULT_QUEUE
 from jobmgr.domain.resources import (
     MAX_MEMORY_BYTES,
     MAX_WALLTIME_S,
@@ -222,7 +223,7 @@ class JobSubmission(Struct, forbid_unknown_fields=True, omit_defaults=True):
     ) = None
     site: SiteName | None = None
     executor: Executor | None = None
-    queue: QueueName = "default"
+    queue: QueueName = DEFAULT_QUEUE
     priority: Priority = 0
     draft: bool = False
     resources: ResourcesAsked = field(default_factory=ResourcesAsked)

@@ -21,9 +21,12 @@ async def put_limits(service: Api, **limits: object) -> None:
     assert (answer.status, answer.json["success"]) == (200, True), answer
 
 
-async def submit(service: Api, file: Path, priority: int = 0, **config: Any) -> str:
-    """Submit as the original's clients do; the job's id."""
+async def submit(
+    service: Api, file: Path, priority: int = 0, *, queue: str | None = None, **config: Any
+) -> str:
+    """Submit as the original's clients do; the job's id. They know no queues."""
     asked = {"config": {"project_path": str(file), **config}, "priority": priority}
+    asked |= {} if queue is None else {"queue": queue}
     answer = await service.post("/jobs/submit", json=asked)
     assert (answer.status, answer.json["success"]) == (200, True), answer
     return str(answer.json["job_id"])

@@ -28,7 +28,7 @@ from jobmgr.monitor import ResourceMonitor
 from tests.api.conftest import TIMEOUT_S, Api
 from tests.cli.conftest import Commands, serving
 from tests.patience import eventually
-from tests.peers.asking import HERE, RAN, WAIT, begun, put_limits, run, shown, submit, times_run
+from tests.peers.asking import HERE, RAN, WAIT, begun, put_limits, run, shown, submit, times_run, until
 from tests.peers.conftest import Service, project
 
 pytestmark = pytest.mark.usefixtures("ansys")
@@ -186,6 +186,27 @@ async def test_09_a_negative_priority_is_below_the_normal_one(one_slot: Api, tmp
     await one_slot.manager.wait_many(ids, TIMEOUT_S)
 
     assert (tmp_path / "order").read_text().split() == ["normal", "negative"]
+
+
+async def test_09_whoever_has_many_urgent_jobs_leaves_the_room_that_his_queue_has_not(
+    api: Api, tmp_path: Path
+) -> None:
+    await put_limits(api, max_concurrent_jobs=2)
+    await api.patch("/api/v1/queues/anns", json={"max_running": 1})
+    anns = [
+        await submit(api, project(tmp_path / f"{number}.aedt", WAIT), priority=9, queue="anns")
+        for number in range(3)
+    ]
+    bobs = await submit(api, project(tmp_path / "b.aedt"), priority=-9)
+
+    job = await api.manager.wait(bobs, TIMEOUT_S)
+    await until(api, anns[0], "running")
+    others = [(await shown(api, job_id))["status"] for job_id in anns[1:]]
+    (tmp_path / "go").touch()
+    ended = await api.manager.wait_many(anns, TIMEOUT_S)
+
+    assert (job.status, others) == ("completed", ["queued", "queued"])
+    assert [job.status for job in ended] == ["completed"] * 3
 
 
 async def test_10_a_bad_priority_is_refused_and_the_job_keeps_its_place(

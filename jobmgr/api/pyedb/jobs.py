@@ -57,7 +57,7 @@ async def _store(
     if submission.wants_scheduler(body, config):
         config = submission.with_scheduler(config, await manager.scheduler())
     try:
-        job = await manager.simulate(config, priority=body.priority)
+        job = await manager.simulate(config, priority=body.priority, queue=body.queue)
     except InvalidConfig as error:
         raise submission.placed(error, body) from error
     return job, await manager.advice(job, config)
