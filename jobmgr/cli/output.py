@@ -24,6 +24,7 @@ _CONTROLS = re.compile(f"[{_UNSAFE}]")
 _CONTROLS_IN_LOGS = re.compile(f"(?![\n\t])[{_UNSAFE}]")
 _WIDE = 4096
 _ROOMY = 120
+_TIGHT = 100
 
 
 def clean(text: str) -> str:
@@ -118,6 +119,11 @@ def show(*renderables: RenderableType) -> None:
 def is_wide() -> bool:
     """Whether long rows have room."""
     return console().width >= _ROOMY
+
+
+def is_narrow() -> bool:
+    """Whether only what matters most has room."""
+    return console().width < _TIGHT
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
 from rich.table import Table
 from rich.text import Text
 
-from jobmgr.cli.output import clean, is_wide
+from jobmgr.cli.output import clean, is_narrow, is_wide
 from jobmgr.domain.checkup import Check, Verdict
 from jobmgr.domain.job import Attempt, FileEntry, Job, JobError
 from jobmgr.domain.queue import Queue, Tally
@@ -65,30 +65,46 @@ def status_cell(status: str, reason: str = "") -> Text:
 def jobs_table(
     jobs: Iterable[Job], now: datetime, progress: Mapping[str, str] = MappingProxyType({})
 ) -> Table:
-    """One row per job; where it runs if that is not always here, priority and error only where there is room.
+    """One row per job; where it runs if that is not always here, and the more of the rest the more room there is.
 
-    `progress` is that of some, by their ids.
+    `progress` is that of some, by their ids; it comes before what is only worth its room.
     """
     jobs = list(jobs)
-    wide = is_wide()
-    sites = ("SITE",) if any(job.site != LOCAL for job in jobs) else ()
-    headings = ("ID", "NAME", "STATUS", "QUEUE", *sites, "TRY", "EXIT", "SUBMITTED", "TOOK")
-    table = _table(*headings, *(("PROGRESS",) if progress else ()), *(("PRIORITY", "ERROR") if wide else ()))
+    wide = is_wide() and not progress
+    narrow = is_narrow() or (bool(progress) and not is_wide())
+    at_all = {
+        "QUEUE": not narrow,
+        "SITE": any(job.site != LOCAL for job in jobs),
+        "TRY": not narrow,
+        "EXIT": not narrow,
+        "SUBMITTED": not (narrow and progress),
+        "PROGRESS": bool(progress),
+        "PRIORITY": wide,
+        "ERROR": wide,
+    }
+    columns: dict[str, Callable[[Job], Text]] = {
+        "ID": lambda job: cell(job.job_id),
+        "NAME": lambda job: cell(job.name),
+        "STATUS": lambda job: status_cell(job.status, _waits_for(job, now)),
+        "QUEUE": lambda job: cell(job.queue),
+        "SITE": lambda job: cell(_where(job)),
+        "TRY": lambda job: cell(job.attempt or None),
+        "EXIT": lambda job: cell(job.exit_code),
+        "SUBMITTED": lambda job: cell(local(job.created_at) if wide else recent(job.created_at, now)),
+        "TOOK": lambda job: cell(_took(job, now)),
+        "PROGRESS": lambda job: cell(progress.get(job.job_id)),
+        "PRIORITY": lambda job: cell(job.priority),
+        "ERROR": lambda job: _error_cell(job.error),
+    }
+    shown = [name for name in columns if at_all.get(name, True)]
+    table = _table(*shown)
     for job in jobs:
-        table.add_row(
-            cell(job.job_id),
-            cell(job.name),
-            status_cell(job.status, _waits_for(job, now)),
-            cell(job.queue),
-            *(cell(_where(job)) for _ in sites),
-            cell(job.attempt or None),
-            cell(job.exit_code),
-            cell(local(job.created_at) if wide else recent(job.created_at, now)),
-            cell(None if job.status in _NOT_STARTED else duration(job.started_at, job.finished_at, now)),
-            *((cell(progress.get(job.job_id)),) if progress else ()),
-            *((cell(job.priority), _error_cell(job.error)) if wide else ()),
-        )
+        table.add_row(*(columns[name](job) for name in shown))
     return table
+
+
+def _took(job: Job, now: datetime) -> str | None:
+    return None if job.status in _NOT_STARTED else duration(job.started_at, job.finished_at, now)
 
 
 def _where(job: Job) -> str:

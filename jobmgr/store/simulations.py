@@ -83,28 +83,6 @@ def payload(connection: sa.Connection, job_id: str) -> tuple[str | None, Any]:
     return row.kind, row.payload
 
 
-def rivals(connection: sa.Connection, job: JobView) -> list[tuple[str, Mapping[str, Any]]]:
-    """Other jobs of its name and user that were made of something, and of what; that were stored lately and have not
-    ended, newest first. Only so many are looked through that it costs the same however many there are.
-    """
-    lately = sa.select(Job.id).order_by(Job.id.desc()).limit(_LATELY).subquery()
-    found = connection.execute(
-        sa.select(Job.job_id, Spec.payload)
-        .join(lately, lately.c.id == Job.id)
-        .join(Spec, Spec.job == Job.id)
-        .where(
-            # What others have is not to be told.
-            Job.user == job.user,
-            Job.name == job.name,
-            Job.job_id != job.job_id,
-            Job.kind.is_not(None),
-            Job.status.not_in(_ENDED),
-        )
-        .order_by(Job.id.desc())
-    )
-    return [(row.job_id, row.payload) for row in found]
-
-
 _SHOWN = (
     sa.select(
         # The fields of the answer in their order.
@@ -161,3 +139,25 @@ def _shown(row: Any) -> SimulationShown:
 
 def _with_offset(moment: str | None) -> str | None:
     return None if moment is None else f"{moment[:-1]}+00:00"
+
+
+def rivals(connection: sa.Connection, job: JobView) -> list[tuple[str, Mapping[str, Any]]]:
+    """Other jobs of its name and user that were made of something, and of what; that were stored lately and have not
+    ended, newest first. Only so many are looked through that it costs the same however many there are.
+    """
+    lately = sa.select(Job.id).order_by(Job.id.desc()).limit(_LATELY).subquery()
+    found = connection.execute(
+        sa.select(Job.job_id, Spec.payload)
+        .join(lately, lately.c.id == Job.id)
+        .join(Spec, Spec.job == Job.id)
+        .where(
+            # What others have is not to be told.
+            Job.user == job.user,
+            Job.name == job.name,
+            Job.job_id != job.job_id,
+            Job.kind.is_not(None),
+            Job.status.not_in(_ENDED),
+        )
+        .order_by(Job.id.desc())
+    )
+    return [(row.job_id, row.payload) for row in found]

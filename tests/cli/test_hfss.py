@@ -135,16 +135,19 @@ def test_show_has_the_options_of_the_solver_as_pairs(inside: Inside, tmp_path: P
     assert "Q3D Extractor/RAMLimitPercent = 90" in options
 
 
-def test_watch_shows_how_far_simulations_are(solving: Solving, tmp_path: Path) -> None:
+def test_watch_shows_how_far_simulations_are_on_a_terminal_as_narrow_as_most(
+    solving: Solving, tmp_path: Path
+) -> None:
     go = tmp_path / "go"
-    project = make_project(tmp_path / "antenna.aedt", waits_at="Max Mag. Delta S", until=str(go))
+    project = make_project(tmp_path / "patch.aedt", waits_at="Max Mag. Delta S", until=str(go))
     job_id = solving.run("hfss", "submit", "--project-path", project).out.strip()
 
-    shown = on_terminal(solving, "watch", until=lambda shown: b"tetrahedra" in shown)
+    shown = on_terminal(solving, "watch", until=lambda shown: b"pass 2" in shown, columns=80)
 
     go.touch()
     assert b"PROGRESS" in shown
-    assert b"pass 2, 16,000 tetrahedra" in shown
+    assert b"patch.aedt" in shown
+    assert job_id.encode() in shown
     assert solving.run("wait", job_id).code == 0
 
 
@@ -276,6 +279,18 @@ def test_a_service_is_named_once(inside: Inside, solving: Solving, tmp_path: Pat
 
     assert done.code == 2
     assert "--url names the service already" in done.err
+
+
+def test_a_simulation_waits_in_the_queue_that_is_named(inside: Inside, tmp_path: Path) -> None:
+    submit = ("hfss", "submit", "--project-path", make_project(tmp_path / "antenna.aedt"), "--wait")
+
+    unknown = inside(*submit, "--queue", "urgent")
+    assert inside("queue", "limit", "urgent", "1").code == 0
+    done = inside(*submit, "--queue", "urgent")
+
+    assert (unknown.code, unknown.out, done.code) == (3, "", 0)
+    assert "there is no queue 'urgent'; `jobmgr queue limit urgent N` makes it" in unknown.err
+    assert inside("show", "--json", done.out.strip()).json["queue"] == "urgent"
 
 
 # A scheduler

@@ -19,13 +19,16 @@ _EVIL = "\\x1b]0;owned\\x07 \\x1b[2J \\x9b31m \\u202e \\r overwritten"
 
 
 def on_terminal(
-    commands: Commands, *arguments: str, until: Callable[[bytes], bool] = lambda _: False
+    commands: Commands,
+    *arguments: str,
+    until: Callable[[bytes], bool] = lambda _: False,
+    columns: int = 200,
 ) -> bytes:
-    """What the command writes on a terminal of 200 columns; SIGINT ends it when `until` is satisfied."""
+    """What the command writes on a terminal; SIGINT ends it when `until` is satisfied."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(commands.home)
-        size = {"TERM": "xterm-256color", "COLUMNS": "200", "LINES": "50"}
+        size = {"TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": "50"}
         os.execve(sys.executable, [*COMMAND, *arguments], commands.environment | size)
     shown = b""
     deadline = time.monotonic() + TIMEOUT_S
@@ -77,6 +80,15 @@ def test_a_log_reaches_the_terminal_without_its_escapes(service: Commands) -> No
     assert b"\r\n overwritten" in shown
     assert rb"\xff\x9b" in shown
     assert "é漢".encode() in shown
+
+
+def test_names_of_jobs_have_room_on_a_narrow_terminal(service: Commands) -> None:
+    service.submit("--draft", "--name", "a name to be read", "--", "true")
+
+    shown = on_terminal(service, "ls", columns=80)
+
+    assert b"a name to be read" in shown
+    assert b"SUBMITTED" in shown
 
 
 def test_a_character_cut_in_two_is_shown_whole(service: Commands) -> None:
