@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 
 from jobmgr.api.app import make_app
+from jobmgr.api.browser import Browsers
 from jobmgr.api.guard import Guard, own_uid
 from jobmgr.api.openapi import openapi_document
 from jobmgr.api.routes import ROUTES
@@ -137,7 +138,7 @@ async def test_what_is_refused_of_every_route_is_described(
 async def test_document_says_whether_everybody_needs_a_token(manager: JobManager) -> None:
     asks = {}
     for uid in (own_uid(), None):
-        guard = Guard(TOKEN, uid, loopback=True, hosts=frozenset(), owner=OWNER)
+        guard = Guard(TOKEN, uid, loopback=True, browsers=Browsers(), owner=OWNER)
         async with serving(make_app(manager, guard)) as url, aiohttp.ClientSession() as session:
             api = Api(manager, url, session)
             asks[uid is None] = (await api.get("/openapi.json", headers=BEARER)).json

@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 
 from jobmgr.api.app import make_app
+from jobmgr.api.browser import Browsers
 from jobmgr.api.guard import Guard
 from jobmgr.domain.access import Principal
 from jobmgr.service import JobManager
@@ -51,7 +52,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, st
 @pytest_asyncio.fixture
 async def url(environment: Mapping[str, str], manager: JobManager) -> AsyncIterator[str]:
     """A service that lets nobody in without a token."""
-    guard = Guard(TOKEN, None, loopback=False, hosts=frozenset(), owner=Principal.owner(manager.user))
+    guard = Guard(TOKEN, None, loopback=False, browsers=Browsers(), owner=Principal.owner(manager.user))
     async with serving(make_app(manager, guard)) as url:
         yield url
         await end_all(manager)

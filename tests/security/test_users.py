@@ -10,6 +10,7 @@ import aiohttp
 import pytest_asyncio
 
 from jobmgr.api.app import make_app
+from jobmgr.api.browser import Browsers
 from jobmgr.api.guard import Guard, own_uid
 from jobmgr.domain.access import Principal
 from jobmgr.service import JobManager
@@ -20,7 +21,7 @@ from tests.security.guards import CONFINED_EVENTS, CONFINED_LISTS, ONE_DECISION,
 
 @pytest_asyncio.fixture
 async def house(manager: JobManager) -> AsyncIterator[House]:
-    guard = Guard(TOKEN, own_uid(), True, frozenset(), Principal.owner(manager.user), by_token)
+    guard = Guard(TOKEN, own_uid(), True, Browsers(), Principal.owner(manager.user), by_token)
     async with serving(make_app(manager, guard)) as url, aiohttp.ClientSession() as session:
         found = House(manager, url, session)
         await found.submitted("ann", job_id="anns", name="her secret", draft=True)

@@ -13,12 +13,13 @@ import pytest
 from aiohttp import web
 
 from jobmgr.api.app import make_app
+from jobmgr.api.browser import Browsers
 from jobmgr.api.guard import Guard, own_uid
 from jobmgr.api.openapi import openapi_document
 from jobmgr.api.pyedb.routes import ROUTES
 from jobmgr.api.routes import ROUTES as ALL
 from jobmgr.service import JobManager
-from tests.api.conftest import TOKEN, Api, serving
+from tests.api.conftest import OWNER, TOKEN, Api, serving
 from tests.api.pyedb.conftest import Lab, refused
 
 ROOT = Path(__file__).parents[3]
@@ -130,7 +131,7 @@ async def test_a_bug_is_told_in_their_manner(manager: JobManager) -> None:
     async def broken(_request: web.Request) -> web.Response:
         raise RuntimeError("the secret of the house")
 
-    app = make_app(manager, Guard(TOKEN, own_uid(), loopback=True, hosts=frozenset()))
+    app = make_app(manager, Guard(TOKEN, own_uid(), loopback=True, browsers=Browsers(), owner=OWNER))
     app.router.add_get("/jobs/{id}/broken", broken)
     async with serving(app) as url, aiohttp.ClientSession() as session:
         answer = await Api(manager, url, session).get("/jobs/7/broken")
