@@ -9,7 +9,8 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,11 +85,11 @@ def request(*headers: str) -> bytes:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
+def path() -> Iterator[Path]:
     # What a stranger does at the file must not already fail at the directories of the tests.
-    folder = Path(f"/tmp/jobmgr-{os.getpid()}")
-    folder.mkdir(mode=0o755)
-    return folder / "socket"
+    with tempfile.TemporaryDirectory(prefix="jobmgr-", dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder) / "socket"
 
 
 @pytest_asyncio.fixture
@@ -97,7 +98,6 @@ async def server(manager: JobManager, path: Path) -> AsyncIterator[Server]:
         manager, host="127.0.0.1", port=0, token=TOKEN, socket_path=path, allowed_hosts=["localhost"]
     ) as server:
         yield server
-    shutil.rmtree(path.parent)
 
 
 @pytest.fixture(params=["ipv4", "ipv6 mapped", "unix"])
