@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
+import contextlib
+import fcntl
+import termios
 from typing import Any
 
 from aiohttp import web
@@ -16,12 +20,13 @@ class Protocol(web.RequestHandler):
     def __init__(self, server: web.Server, *, stall_s: float, **options: Any) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), **options)
         self._stall_s = stall_s
-        self._stalled: asyncio.TimerHandle | None = None
+        self._look_again: asyncio.TimerHandle | None = None
+        self._unread = 0
 
     def pause_writing(self) -> None:
         """The buffer is full."""
         super().pause_writing()
-        self._stalled = asyncio.get_running_loop().call_later(self._stall_s, self._give_up)
+        self._watch()
 
     def resume_writing(self) -> None:
         """Most of the buffer was read."""
@@ -45,11 +50,28 @@ class Protocol(web.RequestHandler):
         harden(response)
         return response
 
-    def _calm(self) -> None:
-        if self._stalled is not None:
-            self._stalled.cancel()
-            self._stalled = None
+    def _watch(self) -> None:
+        self._unread = self._waiting()
+        self._look_again = asyncio.get_running_loop().call_later(self._stall_s, self._look)
 
-    def _give_up(self) -> None:
-        if self.transport is not None:
+    def _look(self) -> None:
+        if self.transport is None:
+            return
+        # A slow line is no reason: of a large piece it may take long until most of it was read.
+        if self._waiting() < self._unread:
+            self._watch()
+        else:
             self.transport.abort()
+
+    def _calm(self) -> None:
+        if self._look_again is not None:
+            self._look_again.cancel()
+            self._look_again = None
+
+    def _waiting(self) -> int:
+        """How many bytes wait to be read, here and in the kernel, which takes more of them in large portions only."""
+        assert self.transport is not None
+        kernel = array.array("i", [0])
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, kernel)
+        return self.transport.get_write_buffer_size() + kernel[0]

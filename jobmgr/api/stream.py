@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Sequence
@@ -23,8 +22,6 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "text/event-stream"
 HEARTBEAT_S = 15.0
-# A client that reads nothing for so long is gone; what it missed is in the log.
-WRITE_S = 30.0
 # The newest batches are what all followers are sent at about the same time.
 MAX_TEXTS = 8
 _HEADERS = {"Content-Type": MEDIA_TYPE, "X-Accel-Buffering": "no"}
@@ -83,16 +80,16 @@ async def stream(request: web.Request, after: EventPosition | None, job_id: str 
         response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(request)
         try:
-            await _write(response, f"retry: 2000\nid: {after}\n\n".encode())
+            await response.write(f"retry: 2000\nid: {after}\n\n".encode())
             await _send(response, manager, _Told(streams, manager.hearing, job_id), batches, after)
         except EventsGone as gone:
             data = {"epoch": gone.epoch, "seq": gone.seq, "detail": str(gone)}
-            await _write(response, _frame("reset", f"{gone.epoch}:{gone.seq}", data))
+            await response.write(_frame("reset", f"{gone.epoch}:{gone.seq}", data))
         except StoreUnavailable as error:
             # The end of the answer makes the reader come again.
             logger.warning("a stream of events ends: %s", error)
-        except (ConnectionError, TimeoutError):
-            # The reader is gone or stuck: nobody is left to tell.
+        except ConnectionError:
+            # The reader is gone: nobody is left to tell.
             if request.transport is not None:
                 request.transport.abort()
     return response
@@ -126,11 +123,11 @@ async def _send(
             return
         if not batch:
             # The id moves on also for a reader who was sent nothing, so that it never falls behind.
-            await _write(response, f": alive\nid: {after}\n\n".encode())
+            await response.write(f": alive\nid: {after}\n\n".encode())
             continue
         after = EventPosition(after.epoch, batch[-1].seq)
         if text := told.text(batch, after.epoch):
-            await _write(response, text)
+            await response.write(text)
 
 
 def _text(batch: Sequence[Event], epoch: str) -> bytes:
@@ -139,8 +136,3 @@ def _text(batch: Sequence[Event], epoch: str) -> bytes:
 
 def _frame(kind: str, position: str, data: object) -> bytes:
     return f"id: {position}\nevent: {kind}\ndata: ".encode() + encode(data) + b"\n\n"
-
-
-async def _write(response: web.StreamResponse, data: bytes) -> None:
-    async with asyncio.timeout(WRITE_S):
-        await response.write(data)
