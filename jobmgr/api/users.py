@@ -12,6 +12,7 @@ from jobmgr.errors import InvalidRequest, UserNotFound
 from jobmgr.wire import spreadsheet
 from jobmgr.wire.answers import CallerAnswer, TokensAnswer, UsersAnswer
 from jobmgr.wire.requests import AuditQuery, TokenAsked, TokensQuery, UserAsked, UserChange
+from jobmgr.wire.submission import to_utc
 from jobmgr.wire.translation import audit_answer, made_token_answer, moment_text, token_answer, user_answer
 
 
@@ -88,7 +89,8 @@ async def revoke_token(request: web.Request) -> web.Response:
 
 async def audit(request: web.Request, query: AuditQuery) -> web.Response:
     """A page of the audit."""
-    wanted = AuditFilter(query.actor, query.kind, query.job, query.since, query.until)
+    since, until = to_utc(query.since, "since"), to_utc(query.until, "until")
+    wanted = AuditFilter(query.actor, query.kind, query.job, since, until)
     page = await manager_of(request).audit(wanted, limit=query.limit, cursor=query.cursor)
     answer = audit_answer(page)
     if query.format == "json" and spreadsheet.MEDIA_TYPE not in request.headers.get("Accept", ""):

@@ -85,9 +85,19 @@ def digest(shown: str) -> str:
     return hashlib.sha256(shown.encode()).hexdigest()
 
 
+def is_token_id(text: str) -> bool:
+    """Whether this can be the public id of an API token."""
+    return re.fullmatch(TOKEN_ID, text) is not None
+
+
+def is_name(text: str) -> bool:
+    """Whether a user may be called so."""
+    return re.fullmatch(USER_NAME, text) is not None
+
+
 def check_name(name: str, field: str) -> str:
     """`name`, if a user may be called so. Raises InvalidRequest."""
-    if re.fullmatch(USER_NAME, name) is None:
+    if not is_name(name):
         raise InvalidRequest(
             field, rf"{name[:200]!r} is not a user's name: ASCII letters, digits, _ . @ + \ - ; at most 128"
         )
@@ -116,7 +126,7 @@ def expiry(text: str, now: datetime, field: str) -> datetime | None:
     try:
         at = (
             datetime.fromisoformat(text)
-            if "-" in text
+            if text[4:5] == "-"
             else now + timedelta(seconds=parse_duration(text, field))
         )
         if at.tzinfo is None:

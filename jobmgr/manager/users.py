@@ -14,7 +14,7 @@ from jobmgr.domain import user
 from jobmgr.domain.access import Principal, Role, Verb, check, may
 from jobmgr.domain.audit import AuditFilter, AuditPage
 from jobmgr.domain.user import ApiToken, User
-from jobmgr.errors import AccessDenied, Conflict, UserNotFound
+from jobmgr.errors import AccessDenied, ApiTokenNotFound, Conflict, UserNotFound
 from jobmgr.manager.core import Core
 from jobmgr.store import api_tokens, audit, users
 from jobmgr.store.api_tokens import NewApiToken, Revocation
@@ -80,6 +80,7 @@ class Users(Core):
 
         Raises UserNotFound, InvalidRequest, Conflict for the service's own.
         """
+        self._check_possible(name)
         self._spare_owner(name, role, is_disabled=is_disabled)
         await self._ensure_owner(name)
         checked = None if groups is None else user.check_groups(groups, "groups")
@@ -87,6 +88,7 @@ class Users(Core):
 
     async def remove_user(self, name: str) -> None:
         """Forget a user without jobs, and all their API tokens. Raises UserNotFound, Conflict."""
+        self._check_possible(name)
         if name == self.parts.user:
             raise Conflict(f"{name} is the user of this service")
         await self._write(users.remove, name)
@@ -105,6 +107,7 @@ class Users(Core):
         was made before under the same key: its secret is nowhere any more.
         """
         name = self.user if asked.user is None else asked.user
+        self._check_possible(name)
         check_text(asked.label, "label")
         expires_at = user.expiry(asked.expires, datetime.now(UTC), "expires")
         await self._ensure_owner(name)
@@ -127,6 +130,8 @@ class Users(Core):
         Raises ApiTokenNotFound, for who is no admin also if it is another user's.
         """
         of = None if self._governs else self._own("revoke")
+        if not user.is_token_id(token_id):
+            raise ApiTokenNotFound(token_id)
         return await self._write(api_tokens.revoke, Revocation(token_id, of))
 
     async def audit(
@@ -148,6 +153,11 @@ class Users(Core):
         if self._principal.job_id is not None:
             raise AccessDenied(f"this API token is of job {self._principal.job_id}, which may not {verb} any")
         return self._principal.name
+
+    def _check_possible(self, name: str) -> None:
+        """Raise UserNotFound for what is no user's name: a database need not be able to look for it."""
+        if name != self.parts.user and not user.is_name(name):
+            raise UserNotFound(name)
 
     def _spare_owner(self, name: str, role: Role | None, *, is_disabled: bool | None) -> None:
         if name == self.parts.user and (is_disabled or role not in (None, Role.ADMIN)):

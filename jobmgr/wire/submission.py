@@ -290,7 +290,7 @@ def to_new_job(asked: JobSubmission, *, user: str, at: str = "") -> NewJob:
         executor=asked.executor,
         priority=asked.priority,
         draft=asked.draft,
-        due_at=_utc(asked.not_before, at + "not_before"),
+        due_at=to_utc(asked.not_before, at + "not_before"),
         tags=check_tags(asked.tags, at + "tags"),
         extended_properties=check_properties(asked.extended_properties, at + "extended_properties"),
         key=asked.key,
@@ -547,7 +547,8 @@ def _dependencies(asked: Sequence[DependencyAsked], at: str) -> tuple[Dependency
     return tuple(met.values())
 
 
-def _utc(moment: datetime | None, where: str) -> datetime | None:
+def to_utc(moment: datetime | None, where: str) -> datetime | None:
+    """`moment` in UTC. Raises InvalidRequest if it has no time zone, or no place in the calendar there."""
     if moment is None:
         return None
     if moment.tzinfo is None:

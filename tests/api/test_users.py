@@ -163,6 +163,8 @@ WRONG: tuple[tuple[str, str, Any, str | None], ...] = (
     ("POST", "/api/v1/tokens", {"expires": "2020-01-01T00:00:00Z"}, "expires"),
     ("GET", "/api/v1/reports/audit?since=yesterday", None, "since"),
     ("GET", "/api/v1/reports/audit?since=2026-01-01T00:00:00", None, "since"),
+    ("GET", "/api/v1/reports/audit?since=0001-01-01T00:00:00%2B23:59", None, "since"),
+    ("GET", "/api/v1/reports/audit?actor=a%00b", None, "actor"),
     ("GET", "/api/v1/reports/audit?cursor=x", None, "cursor"),
     ("GET", "/api/v1/reports/audit?format=xml", None, "format"),
 )
@@ -174,12 +176,23 @@ async def test_what_does_not_fit_names_its_field(api: Api) -> None:
         answer.problem(422, "invalid_request", field)
 
 
+async def test_what_can_be_no_name_is_nobodys(api: Api) -> None:
+    for name in ("a%00b", "a%20b", "%ED%A0%80", "a" * 200):
+        user = f"/api/v1/users/{name}"
+        (await api.get(user)).problem(404, "user_not_found")
+        (await api.patch(user, json={"role": "viewer"})).problem(404, "user_not_found")
+        (await api.request("DELETE", user)).problem(404, "user_not_found")
+        (await api.request("DELETE", f"/api/v1/tokens/{name}")).problem(404, "api_token_not_found")
+    (await api.post("/api/v1/tokens", json={"user": "a\0b"})).problem(404, "user_not_found")
+
+
 async def test_token_lasts_as_long_as_was_said(house: House) -> None:
     async def expires(**fields: Any) -> str | None:
         answer = await house.post("/api/v1/tokens", json=fields)
         return answer.json["expires_at"]  # type: ignore[no-any-return]
 
     assert await expires(expires="never") is None
+    assert (await expires(expires="1-00:00:00") or "") < (await expires(expires="25h") or "")
     assert await expires(expires="2099-01-31T18:00:00+01:00") == "2099-01-31T17:00:00.000000Z"
     assert (
         (await expires() or "")
