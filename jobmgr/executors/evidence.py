@@ -94,6 +94,8 @@ def _garbled(error: gate.ControlFileGarbled) -> Sighting:
 
 def _open_gate(control: str, decision: gate.Content) -> Sighting:
     holder = decision["holder"]
+    if not gate.is_local_gate(decision):
+        return Sighting(Finding.UNREACHABLE, detail=f"{control} is held at the site {holder['site']}")
     if holder["boot_id"] != process.boot_id():
         if holder["host"] != process.host():
             return Sighting(Finding.UNREACHABLE, detail=f"{control} is held on the machine {holder['host']}")

@@ -13,7 +13,9 @@ import json
 import os
 import stat
 import time
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any, Final, TypeGuard
 
 from jobmgr import fault
 
@@ -29,6 +31,22 @@ _ID = "/id"
 _GATE = "/gate"
 _EXIT = "/exit"
 _EXIT_BYTES = 4096
+# What every exit record says, and what those of sites say besides.
+_OF_EXIT = frozenset(
+    {
+        "token",
+        "exit_code",
+        "signal",
+        "error",
+        "ended_by",
+        "started_at",
+        "ended_at",
+        "cpu_s",
+        "peak_memory_bytes",
+    }
+    | {"leftovers"}
+)
+_OF_SITES = ("times", "signals")
 # A job may have put a link, a FIFO or a device in a file's place: none is followed, waited for or read.
 _SAFE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _OF_NO_FILE = frozenset(
@@ -161,7 +179,7 @@ def read_exit(control: str) -> Content | None:
 def read_note(control: str, nonce: str) -> Content | None:
     """What the holder noted in the space of its exit record: the leader, perhaps its status."""
     with contextlib.suppress(ControlFileGarbled):
-        return _load(_private_exit(control, nonce), lambda note: note.get("v") == VERSION)
+        return _load(_private_exit(control, nonce), is_note)
     return None
 
 
@@ -273,29 +291,47 @@ def _private_exit(control: str, nonce: str) -> str:
 
 
 def is_gate(content: Content) -> bool:
-    """Whether this is the content of a gate."""
+    """Whether this is the content of a gate, here or at a site."""
+    return is_local_gate(content) or is_site_gate(content)
+
+
+def is_local_gate(content: Content) -> bool:
+    """Whether this is a gate that nobody passes, or that a keeper of some machine passed."""
+    return _is_decision(content) and (content["decision"] == VOID or _is_holder(content.get("holder")))
+
+
+def is_site_gate(content: Content) -> bool:
+    """Whether this is a gate that nobody passes, or that a run in a foreign queue passed."""
+    return _is_decision(content) and (content["decision"] == VOID or _is_site_holder(content.get("holder")))
+
+
+def _is_decision(content: Content) -> bool:
     return (
         content.get("v") == VERSION
-        and isinstance(content.get("token"), str)
-        and isinstance(content.get("nonce"), str)
-        and (
-            content.get("decision") == VOID
-            or (
-                content.get("decision") == RUN
-                and (_is_holder(content.get("holder")) or _is_site_holder(content.get("holder")))
-            )
-        )
+        and _is_text(content.get("token"))
+        and _is_nonce(content.get("nonce"))
+        and content.get("decision") in (RUN, VOID)
     )
 
 
 def _is_holder(holder: object) -> bool:
     return (
-        isinstance(holder, dict)
-        and all(isinstance(holder.get(name), str) for name in ("host", "boot_id", "pid_ns", "socket"))
-        and all(isinstance(holder.get(name), int) for name in ("pid", "start_ticks"))
-        and isinstance(holder.get("warden"), dict)
+        _is_process(holder)
+        and _are(holder, ("host", "boot_id", "pid_ns"), _is_text)
+        and _is_process(holder.get("warden"))
         # Keepers of earlier versions wrote none.
-        and isinstance(holder.get("mark"), int | None)
+        and (holder.get("mark") is None or _is_count(holder["mark"]))
+    )
+
+
+def _is_process(found: object) -> TypeGuard[Content]:
+    """One that listens, and may be told from a later one of the same number."""
+    return (
+        isinstance(found, dict)
+        and _is_text(found.get("socket"))
+        and _is_count(found.get("start_ticks"))
+        and _is_number(found.get("pid"))
+        and found["pid"] > 0
     )
 
 
@@ -303,20 +339,92 @@ def _is_site_holder(holder: object) -> bool:
     """A run in a foreign queue."""
     return (
         isinstance(holder, dict)
-        and all(isinstance(holder.get(name), str) for name in ("site", "id", "host", "at"))
-        and isinstance(holder.get("restarts"), int)
+        and _are(holder, ("site", "id", "host"), _is_text)
+        and _is_moment(holder.get("at"))
+        and _is_number(holder.get("restarts"))
     )
 
 
 def is_exit(content: Content) -> bool:
-    """Whether this is the content of an exit record."""
-    ends = [content.get("exit_code"), content.get("signal"), content.get("error")]
+    """Whether this is the content of an exit record, whole and such that it can be stored.
+
+    A job may have written it: whoever reads records of many attempts must not stumble over one.
+    """
+    if content.get("v") != VERSION or not content.keys() >= _OF_EXIT:
+        return False
+    ends = [end for end in (content["exit_code"], content["signal"], content["error"]) if end is not None]
     return (
-        content.get("v") == VERSION
-        and isinstance(content.get("token"), str)
-        and isinstance(content.get("ended_at"), str)
-        and len([end for end in ends if end is not None]) == 1
+        len(ends) == 1
+        and (_is_number(ends[0]) if content["error"] is None else _is_error(ends[0]))
+        and _are(content, ("token", "ended_by"), _is_text)
+        and _is_moment(content["ended_at"])
+        and (content["started_at"] is None or _is_moment(content["started_at"]))
+        and (content["cpu_s"] is None or _is_amount(content["cpu_s"]))
+        and (content["peak_memory_bytes"] is None or _is_count(content["peak_memory_bytes"]))
+        and _is_number(content["leftovers"])
+        and all(_is_text(content.get(name, "")) for name in _OF_SITES)
     )
+
+
+def is_note(content: Content) -> bool:
+    """Whether this is what a holder notes before the record: nothing yet, or its leader; or the record itself."""
+    started_at = content.get("started_at")
+    return content.get("v") == VERSION and (
+        content.get("pid") is None
+        or (
+            _is_number(content["pid"])
+            and content["pid"] > 0
+            and _is_count(content.get("start_ticks"))
+            and (started_at is None or (_is_moment(started_at) and _is_text(content.get("boot_id"))))
+        )
+    )
+
+
+def _is_error(found: object) -> bool:
+    return isinstance(found, dict) and _are(found, ("code", "message"), _is_text)
+
+
+def _are(content: Content, names: Iterable[str], is_one: Callable[[object], bool]) -> bool:
+    return all(is_one(content.get(name)) for name in names)
+
+
+def _is_text(found: object) -> TypeGuard[str]:
+    """One that can be a path, with bytes that are no UTF-8 as Python has them."""
+    if not isinstance(found, str):
+        return False
+    try:
+        return b"\0" not in os.fsencode(found)
+    except UnicodeEncodeError:
+        return False
+
+
+def _is_nonce(found: object) -> bool:
+    """What may stand in the name of a file."""
+    return isinstance(found, str) and found.isascii() and found.replace("-", "").isalnum()
+
+
+def _is_moment(found: object) -> bool:
+    """A time with its zone; without one it could not be compared."""
+    if not _is_text(found):
+        return False
+    try:
+        return datetime.fromisoformat(found).tzinfo is not None
+    except ValueError:
+        return False
+
+
+def _is_number(found: object) -> TypeGuard[int]:
+    """Of 32 bits, as they are stored. JSON's `true` is none."""
+    return type(found) is int and -(2**31) <= found < 2**31
+
+
+def _is_count(found: object) -> bool:
+    return type(found) is int and 0 <= found < 2**63
+
+
+def _is_amount(found: object) -> bool:
+    """JSON as Python reads it also has infinities, and what is no number."""
+    return _is_count(found) or (type(found) is float and 0 <= found < 2**63)
 
 
 def _load(path: str, is_whole: Any) -> Content | None:
@@ -326,7 +434,7 @@ def _load(path: str, is_whole: Any) -> Content | None:
         return None
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ControlFileGarbled(path, "not JSON" if text.strip() else "empty") from error
     if not isinstance(content, dict) or not is_whole(content):
         raise ControlFileGarbled(path, "not version 1, or fields are missing")

@@ -327,6 +327,8 @@ def exit_record(
 
 def log(text: str) -> None:
     """A line in the log that keepers and wardens share: their standard error, opened for appending."""
+    # Paths and errors may hold what looks like another line.
+    shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
     # A full disk must not end who writes this: there is an outcome to keep.
     with contextlib.suppress(OSError):
-        os.write(2, f"{gate.utc(time.time_ns())} {os.getpid()} {text}\n".encode(errors="backslashreplace"))
+        os.write(2, f"{gate.utc(time.time_ns())} {os.getpid()} {shown}\n".encode())

@@ -122,7 +122,7 @@ class Keeper:
             self._leftover_grace_s = message["leftover_grace_s"]
         elif operation == "attach":
             self._attach(message["token"])
-        elif self._hold is not None and self._hold.token == message["token"]:
+        elif self._hold is not None and self._hold.token == message.get("token"):
             self._collect()  # A leader that ended by itself before this moment did end by itself.
             self._hold.obey(message)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import cast
 
 from jobmgr.executors.messages import Inbox, Message, pack
+
+logger = logging.getLogger(__name__)
 
 _CONNECT_TIMEOUT_S = 10.0
 _ANSWER_TIMEOUT_S = 10.0
@@ -34,7 +37,14 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
-        for message in self._inbox.feed(data):
+        try:
+            messages = self._inbox.feed(data)
+        except ValueError as error:
+            logger.warning("a holder of attempts is let go, it speaks another language: %s", error)
+            if self._transport is not None:
+                self._transport.abort()
+            return
+        for message in messages:
             if self._answer is not None and not self._answer.done():
                 self._answer.set_result(message)
             self._on_message(self, message)

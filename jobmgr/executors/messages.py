@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeGuard
 
 Message = dict[str, Any]
 
@@ -13,6 +14,37 @@ MESSAGE_MAX_BYTES = (
     64 * 1024 * 1024
 )  # Arguments and environment together; the kernel's own limit is far below.
 _LENGTH_BYTES = 4
+# What each operation says; others may come from another version and are passed on.
+_NUMBER = (int, float)
+_SAID: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
+    # To the warden, and its answer.
+    "fork": {"count": int},
+    "forked": {"sockets": list},
+    # To who holds attempts.
+    "hello": {"env": dict, "walltime_grace_s": _NUMBER, "leftover_grace_s": _NUMBER},
+    "start": {
+        "token": str,
+        "control": str,
+        "run": str,
+        "command": list,
+        "env": dict,
+        "cwd": str,
+        "walltime_s": (*_NUMBER, type(None)),
+    },
+    "attach": {"token": str},
+    "cancel": {"token": str, "grace_s": _NUMBER},
+    "pause": {"token": str},
+    "resume": {"token": str},
+    # From them.
+    "started": {"token": str, "pid": int, "start_ticks": int, "boot_id": str, "started_at": str},
+    "paused": {"token": str},
+    "resumed": {"token": str},
+    "ended": {"token": str, "record": dict},
+    "not_started": {"token": str, "errno": (int, type(None)), "message": str},
+    "refused": {"token": str, "trouble": (str, type(None))},
+    "elsewhere": {"token": str},
+    "unknown": {"token": str},
+}
 _encode = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps would make such an object each time.
 
 
@@ -44,9 +76,27 @@ class Inbox:
                 raise ValueError(f"a message of {end} bytes; at most {MESSAGE_MAX_BYTES} are understood")
             if len(buffer) < end:
                 break
-            messages.append(json.loads(buffer[_LENGTH_BYTES:end]))
+            messages.append(_read(buffer[_LENGTH_BYTES:end]))
             del buffer[:end]
         return messages
+
+
+def _read(body: bytes | bytearray) -> Message:
+    """Raises ValueError for what is no message: whoever gets one relies on what its operation has to say."""
+    try:
+        message = json.loads(body)
+    except RecursionError as error:
+        raise ValueError("a message that is nested too deep") from error
+    if not _is_whole(message):
+        raise ValueError(f"a message that does not say what it has to: {str(message)[:200]}")
+    return message
+
+
+def _is_whole(message: object) -> TypeGuard[Message]:
+    if not isinstance(message, dict) or not isinstance(message.get("op"), str):
+        return False
+    said = _SAID.get(message["op"], {})
+    return all(name in message and isinstance(message[name], kind) for name, kind in said.items())
 
 
 class Peer:

@@ -12,13 +12,13 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 
-from jobmgr.dialects.answers import plain
-from jobmgr.dialects.dialect import Answer, Command
+from jobmgr.dialects.answers import number, printed
+from jobmgr.dialects.dialect import Answer, Command, NotUnderstood
 from jobmgr.dialects.holder import GATE
 from jobmgr.dialects.quoting import word, words
 from jobmgr.errors import OtherDirectory, SiteUnreachable
 from jobmgr.executors import transcript
-from jobmgr.executors.gate import Content, is_exit, is_gate
+from jobmgr.executors.gate import Content, is_exit, is_site_gate
 from jobmgr.executors.transcript import Heard, NoPlace, NotPlaced
 from jobmgr.transports.transport import Transport
 
@@ -31,6 +31,7 @@ _TROUBLE = "jobmgr-place: "
 _STRANGER = f"{_TROUBLE}stranger"
 _NOT_THERE = "/control is not there"
 _TABS = 5
+_FILES = 3
 _NO_INDEX = "-"
 # Said instead of files that are missing in a run directory which is missing itself.
 _AWAY = "away"
@@ -221,15 +222,10 @@ class Place:
     ) -> Sequence[tuple[str, ...] | None]:
         lines = (line for place, names in wanted for line in (f"at {place}", *map(_name_line, names)))
         answer = await self._run("missing", [], "".join(f"{line}\n" for line in lines))
-        told = [line.split() for line in answer.stdout.splitlines()]
-        if answer.exit_code != 0 or len(told) != len(wanted):
-            raise SiteUnreachable(
-                self._transport.host, plain(answer.stderr) or "it did not answer for all attempts"
-            )
-        return [
-            None if _AWAY in indices else tuple(names[int(index)] for index in indices)
-            for (_, names), (_, *indices) in zip(wanted, told, strict=True)
-        ]
+        try:
+            return read_missing([names for _, names in wanted], printed(answer, "the shell there"))
+        except NotUnderstood as error:
+            raise SiteUnreachable(self._transport.host, str(error)) from error
 
     def _head(self, stock: Stock, mark: str) -> str:
         lines = "".join(map(_told_line, stock.attempts))
@@ -259,7 +255,8 @@ class Place:
         self, verb: str, lines: Sequence[tuple[str, ...]], optional: Container[str]
     ) -> Mapping[str, Files]:
         answer = await self._run(verb, [], "".join(f"{' '.join(line)}\n" for line in lines))
-        told = dict(_read(line) for line in answer.stdout.splitlines() if line.count("\t") == _TABS)
+        # Not splitlines(): what a job wrote into a file may hold what Python takes for the end of a line.
+        told = dict(read(line) for line in answer.stdout.split("\n") if line.count("\t") >= _TABS)
         missing = [line[0] for line in lines if line[0] not in told and line[0] not in optional]
         if answer.exit_code != 0 or missing:
             said = answer.stderr.strip() or "it did not answer for all attempts"
@@ -328,17 +325,42 @@ def _name_line(name: str) -> str:
     return "is " + name.replace("\\", "\\\\").replace("\n", "\\n")
 
 
-def _read(line: str) -> tuple[str, Files]:
-    place, token, handed_in, decided, ended, noted = line.split("\t")
+def read_missing(wanted: Sequence[Sequence[str]], text: str) -> list[tuple[str, ...] | None]:
+    """Of each of the `wanted` names those that are missing, as `missing` says. Raises NotUnderstood."""
+    lines = text.splitlines()
+    if len(lines) != len(wanted):
+        raise NotUnderstood("it did not answer for all attempts")
+    return [_read_missing(names, line) for names, line in zip(wanted, lines, strict=True)]
+
+
+def _read_missing(names: Sequence[str], line: str) -> tuple[str, ...] | None:
+    words = line.split()[1:]
+    if _AWAY in words:
+        return None
+    indices = [index for word in words if (index := number(word)) is not None and index < len(names)]
+    if len(indices) < len(words):
+        raise NotUnderstood(f"not which files are missing: {line[:200]!r}")
+    return tuple(names[index] for index in indices)
+
+
+def read(line: str) -> tuple[str, Files]:
+    """Which attempt a line of `look` is about, and what it says; the line has five tabs.
+
+    If it has more they are in files, of which then cannot be told which is which.
+    """
+    place, token, handed_in, *contents = line.split("\t")
     name, _, index = handed_in.partition(" ")
+    if len(contents) != _FILES:
+        return place, Files(garbled="gate and exit")
+    decided, ended, noted = contents
     decision, record, note = (_content(text, token) for text in (decided, ended, noted))
     files = Files(
         token,
-        decision if decision is not None and is_gate(decision) else None,
+        decision if decision is not None and is_site_gate(decision) else None,
         record if record is not None and is_exit(record) else None,
         note if note is not None and is_exit(note) else None,
         name=name,
-        index=int(index) if index.isdecimal() else None,
+        index=number(index),
     )
     spoilt = [
         name
@@ -351,6 +373,6 @@ def _read(line: str) -> tuple[str, Files]:
 def _content(text: str, token: str) -> Content | None:
     try:
         content = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) and content.get("token") == token else None

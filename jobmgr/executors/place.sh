@@ -110,15 +110,17 @@ _jm_write() {
 # what the holder wrote of it that is not linked yet.
 _jm_tell() {
     _jm_found= _jm_known= _jm_gate= _jm_exit= _jm_note=
+    # A job may have put a FIFO there, which would be waited for.
     {
-        IFS= read -r _jm_found <"$_jm_control/token"
-        IFS= read -r _jm_known <"$_jm_control/submission"
-        IFS= read -r _jm_gate <"$_jm_control/gate"
-        IFS= read -r _jm_exit <"$_jm_control/exit"
+        [ ! -f "$_jm_control/token" ] || IFS= read -r _jm_found <"$_jm_control/token"
+        [ ! -f "$_jm_control/submission" ] || IFS= read -r _jm_known <"$_jm_control/submission"
+        [ ! -f "$_jm_control/gate" ] || IFS= read -r _jm_gate <"$_jm_control/gate"
+        [ ! -f "$_jm_control/exit" ] || IFS= read -r _jm_exit <"$_jm_control/exit"
         case ${2:+$_jm_gate} in
             *'"nonce": "'*)
                 _jm_nonce=${_jm_gate#*'"nonce": "'}
-                IFS= read -r _jm_note <"$_jm_control/exit.${_jm_nonce%%\"*}"
+                _jm_private=$_jm_control/exit.${_jm_nonce%%\"*}
+                [ ! -f "$_jm_private" ] || IFS= read -r _jm_note <"$_jm_private"
                 ;;
         esac
     } 2>/dev/null

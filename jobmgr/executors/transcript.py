@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jobmgr.dialects.answers import number
 from jobmgr.dialects.dialect import Answer
 
 # That a shell could not be started, nor anything by it.
@@ -58,13 +59,14 @@ def _told(data: bytes) -> tuple[list[Heard], bool]:
     while data:
         head, _, rest = data.partition(b"\n")
         kind, _, length = head.partition(b" ")
-        if not length.isdigit() or len(rest) < int(length):
+        size_bytes = _number(length)
+        if size_bytes is None or len(rest) < size_bytes:
             return heard, False
-        one = _one(kind, rest[: int(length)])
+        one = _one(kind, rest[:size_bytes])
         if one is None:
             return heard, False
         heard.append(one)
-        data = rest[int(length) :]
+        data = rest[size_bytes:]
     return heard, True
 
 
@@ -73,16 +75,22 @@ def _one(kind: bytes, text: bytes) -> Heard | None:
         return PlacedForOther(_text(text))
     if kind == b"failed":
         return NotPlaced(_text(text))
-    return _answer(int(kind), text) if kind.isdigit() else None
+    exit_code = _number(kind)
+    return None if exit_code is None else _answer(exit_code, text)
 
 
 def _answer(exit_code: int, text: bytes) -> Answer:
     said, length = text[:-_LENGTH_DIGITS], text[-_LENGTH_DIGITS:]
-    if not length.isdigit() or int(length) > len(said):
+    size_bytes = _number(length)
+    if size_bytes is None or size_bytes > len(said):
         # Whoever was to tell it was ended before.
         return Answer(None, "", _text(text))
-    start = len(said) - int(length)
+    start = len(said) - size_bytes
     return Answer(exit_code, _text(said[start:]), _text(said[:start]))
+
+
+def _number(digits: bytes) -> int | None:
+    return number(digits.decode("ascii", "replace"))
 
 
 def _text(data: bytes) -> str:

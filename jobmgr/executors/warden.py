@@ -136,8 +136,9 @@ class Warden:
             self._attach(descriptor, message["token"])
         else:
             self._look_after()
-            if message["token"] in self._holds:
-                self._holds[message["token"]].obey(message)
+            hold = self._holds.get(message.get("token", ""))
+            if hold is not None:
+                hold.obey(message)
 
     def _attach(self, descriptor: int, token: str) -> None:
         hold = self._holds.get(token)

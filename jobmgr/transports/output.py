@@ -16,7 +16,7 @@ class Output:
     """
 
     def __init__(self, mark: str = "") -> None:
-        self._mark = re.compile(re.escape(mark).encode() + rb"(\d+);") if mark else None
+        self._mark = re.compile(re.escape(mark).encode() + rb"(\d{1,18});") if mark else None
         self._stdout = bytearray()
         self._stderr = bytearray()
 

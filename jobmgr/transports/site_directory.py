@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import PurePosixPath
+from typing import TypeVar
 
 from jobmgr.dialects.dialect import Answer, Command
 from jobmgr.domain.job import FileEntry
@@ -23,12 +24,15 @@ from jobmgr.transports.directory import (
 )
 from jobmgr.transports.transport import Transport
 
+T = TypeVar("T")
 READ_MAX_BYTES = 1024**2
 # Of the commands that a connection takes at once most are left to whoever hands in and watches jobs.
 _READERS = 2
 _TURN_WITHIN_S = 5.0
 _ANSWERS_WITHIN_S = 10.0
 _LISTED_MAX_BYTES = 8 * 1024**2
+# As large as the largest offset of a file.
+_COUNT = re.compile(r"[0-9]{1,19}")
 _SPECIAL = re.compile(r"[\\*?\[]")
 _TEXT = resources.files("jobmgr.transports").joinpath("site_directory.sh").read_text()
 
@@ -54,8 +58,11 @@ class SiteDirectories:
         """The run directory `path` (`<runs>/<job id>/<number>`, absolute) there."""
         return SiteDirectory(self, path)
 
-    async def ask(self, verb: str, directory: str, path: str, *words: object) -> str:
-        """What the script says about `path`. Raises as RunFile.read does."""
+    async def ask(self, read: Callable[[str], T], verb: str, directory: str, path: str, *words: object) -> T:
+        """What the script says about `path`, as `read` (which raises ValueError) makes it out.
+
+        Raises as RunFile.read does.
+        """
         arguments = (verb, directory, *map(str, words))
         await self._turn()
         try:
@@ -68,7 +75,11 @@ class SiteDirectories:
         finally:
             self._turns.release()
         self._judge(path, answer)
-        return answer.stdout
+        try:
+            return read(answer.stdout)
+        except ValueError as error:
+            said = f"{path!r} cannot be read: not understood is {answer.stdout[:100]!r}"
+            raise SiteRefused(self._transport.host, said) from error
 
     async def _turn(self) -> None:
         try:
@@ -109,9 +120,7 @@ class SiteDirectory:
 
     async def listing(self) -> Sequence[FileEntry]:
         """As the contract says; of very long paths fewer."""
-        told = await self._site.ask("list", self._path, ".", MOST_LISTED, _LISTED_MAX_BYTES)
-        # What comes after the last newline was cut off.
-        return sorted(map(_entry, told.split("\n")[:-1]), key=lambda entry: entry.path)
+        return await self._site.ask(_listing, "list", self._path, ".", MOST_LISTED, _LISTED_MAX_BYTES)
 
     async def open(self, path: str) -> SiteFile:
         """As the contract says; nothing is asked yet."""
@@ -122,16 +131,7 @@ class SiteDirectory:
         # As fnmatch has it, where a backslash takes its meaning from what follows.
         pattern = "*/*".join(_SPECIAL.sub(r"\\\g<0>", part) for part in (beginning, ending))
         wanted = (folder, pattern, MOST_WRITTEN, _LISTED_MAX_BYTES)
-        head, *lines = (await self._site.ask("written", self._path, folder, *wanted)).split("\n")[:-1] or [
-            "  "
-        ]
-        began, ended, root = head.split(" ", 2)
-        return [
-            _written(root, line, float(ended or "inf"))
-            for line in lines
-            # A file system's clock ticks a few milliseconds at a time, in which a run may begin and write.
-            if float(line.partition(" ")[0]) >= float(began)
-        ]
+        return await self._site.ask(_all_written, "written", self._path, folder, *wanted)
 
     async def open_written(self, file: Written) -> SiteFile:
         """As the contract says; nothing is asked yet."""
@@ -151,22 +151,49 @@ class SiteFile:
     async def read(self, offset: int, limit_bytes: int) -> Window:
         """As the contract says; at most READ_MAX_BYTES. FileMissing also says that another file lies there now."""
         wanted = (self._path, offset, min(limit_bytes, READ_MAX_BYTES), self._identity)
-        told = await self._site.ask("read", self._directory, self._path, *wanted)
-        head, _, data = told.partition("\n")
-        size_bytes, self._identity, start = head.split()
-        return Window(data.encode("utf-8", "surrogateescape"), int(start), int(size_bytes))
+        window, self._identity = await self._site.ask(_window, "read", self._directory, self._path, *wanted)
+        return window
 
     async def aclose(self) -> None:
         """As the contract says."""
 
 
+def _listing(told: str) -> list[FileEntry]:
+    # What comes after the last newline was cut off.
+    return sorted(map(_entry, told.split("\n")[:-1]), key=lambda entry: entry.path)
+
+
 def _entry(line: str) -> FileEntry:
     size_bytes, modified, path = line.split(" ", 2)
     shown = path.replace("\0", "\n").encode("utf-8", "surrogateescape").decode(errors="replace")
-    return FileEntry(shown, int(size_bytes), moment(float(modified)))
+    return FileEntry(shown, _count(size_bytes), moment(float(modified)))
+
+
+def _all_written(told: str) -> list[Written]:
+    head, *lines = told.split("\n")[:-1] or ["  "]
+    began, ended, root = head.split(" ", 2)
+    return [
+        _written(root, line, float(ended or "inf"))
+        for line in lines
+        # A file system's clock ticks a few milliseconds at a time, in which a run may begin and write.
+        if float(line.partition(" ")[0]) >= float(began)
+    ]
 
 
 def _written(root: str, line: str, ended: float) -> Written:
     modified, path = line.split(" ", 1)
     place = PurePosixPath(root.replace("\0", "\n"), path.replace("\0", "\n"))
     return Written(str(place.parent), place.name, moment(float(modified)), float(modified) > ended)
+
+
+def _window(told: str) -> tuple[Window, str]:
+    """The piece, and the identity of its file."""
+    head, _, data = told.partition("\n")
+    size_bytes, identity, start = head.split()
+    return Window(data.encode("utf-8", "surrogateescape"), _count(start), _count(size_bytes)), identity
+
+
+def _count(text: str) -> int:
+    if _COUNT.fullmatch(text) is None:
+        raise ValueError(f"{text[:40]!r} is no count")
+    return int(text)

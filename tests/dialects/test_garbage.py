@@ -33,6 +33,13 @@ _SLURM_TEXTS = [
     recording.slurm_answer(name).stdout
     for name in ("all-squeue", "all-sacct", "partitions", "nodes", "config", "submitted")
 ]
+# Of these nothing is recorded: as Microsoft documents them, and as a shell here tells of processes.
+_OTHER_TEXTS = [
+    "Job has been submitted. ID: 35.\n",
+    "Id : 35\nName : jm-1\nState : Running\n\nId : 36\nName : jm-1\nState : Canceled\n\n2 matching jobs for LAB\\ann\n",
+    "Node Name : N1\nState : Online\nNumber Of Cores : 8\n\n",
+    "boot 5f0c\nstat 12 R 12 345\n/proc/12/cmdline:jobmgr-job\n/proc/12/cmdline:jm-1\nend\n",
+]
 _PIECES = st.text(max_size=12) | st.sampled_from(
     [
         "9" * 5000,
@@ -62,7 +69,7 @@ _PIECES = st.text(max_size=12) | st.sampled_from(
 @st.composite
 def broken(draw: st.DrawFn) -> str:
     """A recorded text of which a part is missing or is something else."""
-    text = draw(st.sampled_from([*_TEXTS, *_SLURM_TEXTS, _IBM_JOBS, ""]))
+    text = draw(st.sampled_from([*_TEXTS, *_SLURM_TEXTS, *_OTHER_TEXTS, _IBM_JOBS, ""]))
     start = draw(st.integers(0, len(text)))
     end = draw(st.integers(start, min(len(text), start + 40)))
     return text[:start] + draw(_PIECES) + text[end:] if draw(st.booleans()) else text[:start] + draw(_PIECES)

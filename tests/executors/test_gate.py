@@ -26,7 +26,8 @@ HOLDER: gate.Content = {
     "warden": {"pid": 3, "start_ticks": 4, "socket": "/w"},
 }
 RECORD: gate.Content = {
-    "v": 1, "token": "token", "exit_code": 3, "signal": None, "error": None, "ended_at": "2026-01-01T00:00:00Z"
+    "v": 1, "token": "token", "exit_code": 3, "signal": None, "error": None, "ended_by": "self", "started_at": None,
+    "ended_at": "2026-01-01T00:00:00Z", "cpu_s": None, "peak_memory_bytes": None, "leftovers": 0,
 }  # fmt: skip
 
 

@@ -173,11 +173,29 @@ async def test_garbled_gate_decides_nothing(place: Place, text: str) -> None:
     assert files.garbled == ("gate" if text.strip() else "")
 
 
-async def test_tabs_in_a_control_file_are_no_answer(place: Place) -> None:
+OTHER = "job-2/1"
+
+
+@pytest.mark.parametrize(
+    "text", ["\t", "\x0c\t\x0c", "x\u2028", json.dumps({**record(3), "ended_at": "yesterday"}), "[" * 5000]
+)
+async def test_what_a_job_writes_into_its_control_files_is_about_nobody_else(place: Place, text: str) -> None:
     await submit(place, "true")
-    write(place, "gate", "\t")
-    with pytest.raises(SiteUnreachable):
-        await look(place)
+    assert isinstance(await hand_in(place, single(place, OTHER), "true"), Answer)
+    for name in ("gate", "exit"):
+        write(place, name, text)
+
+    told = await place.look([PLACE, OTHER])
+
+    assert told[OTHER] == SIGNED
+    assert (told[PLACE].gate, told[PLACE].record, told[PLACE].garbled) == (None, None, "gate and exit")
+
+
+async def test_a_fifo_in_place_of_a_control_file_is_not_waited_for(place: Place) -> None:
+    await submit(place, "true")
+    os.mkfifo(Path(place.control(PLACE)) / "exit")
+
+    assert await look(place) == SIGNED
 
 
 async def test_void_gate_is_written_once_for_attempts_that_have_none(place: Place) -> None:
