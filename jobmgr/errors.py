@@ -275,6 +275,15 @@ class ServiceUnreachable(JobmgrError):
         self.url = url
 
 
+class AnswerNotUnderstood(JobmgrError):
+    """What answers is no jobmgr service, or one of another version; `what` says where and how that shows."""
+
+    code = "answer_not_understood"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"what answers there is no jobmgr of this version: {what}")
+
+
 class NobodyListens(ServiceUnreachable):
     """The connection was refused: no program at all is at the URL, so none has got what was to be sent."""
 

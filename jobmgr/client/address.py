@@ -68,7 +68,9 @@ def checked_url(url: str) -> str:
         return url
     try:
         parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
+        # Blanks and control characters urlsplit() would leave out without a word.
+        is_plain = url.isprintable() and " " not in url
+        valid = is_plain and parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
     except ValueError:
         valid = False
     if valid and "@" in parts.netloc:
@@ -104,8 +106,11 @@ def left_by_service(home: Path) -> Left | None:
     """What the file of the last service says; None without a file, after a service that stopped in order."""
     try:
         left: Any = json.loads((home / SERVICE_FILE).read_bytes())
-        url, pid = str(left["url"]), int(left["pid"])
-    except (OSError, ValueError, KeyError, TypeError):
+        url, pid = left["url"], left["pid"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    # A pid of any system fits into 32 bits; what is larger no system call takes.
+    if not isinstance(url, str) or type(pid) is not int or not 0 < pid < 2**31:
         return None
     return Left(url, pid, _is_alive(pid))
 

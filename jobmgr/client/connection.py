@@ -34,6 +34,8 @@ from jobmgr.errors import (
 from jobmgr.wire.answers import ProblemAnswer
 
 T = TypeVar("T")
+# How reading what is no JSON fails: bytes that are no UTF-8, and what is nested too deep, msgspec leaves to Python.
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 PREFIX = "/api/v1"
 # The service sends a comment well within this time when there is nothing to tell.
 SILENCE_S = 60.0
@@ -242,7 +244,7 @@ class Connection:
                 f"{self.url} is asked too often", _seconds(response.headers.get("Retry-After", ""))
             )
         if response.content_type == "application/problem+json":
-            with contextlib.suppress(msgspec.DecodeError):
+            with contextlib.suppress(*NOT_JSON):
                 return to_error(msgspec.json.decode(body, type=ProblemAnswer), _subject(where))
         if (problem := simulation.problem_of(response.status, body)) is not None:
             return to_error(problem, _subject(where))
@@ -256,7 +258,7 @@ class Connection:
     def _decoded(self, body: bytes, answer: type[T]) -> T:
         try:
             return msgspec.json.decode(body or b"null", type=answer)
-        except msgspec.DecodeError as error:
+        except NOT_JSON as error:
             raise ServiceUnreachable(
                 self.url, f"what answers there is no jobmgr of this version: {error}"
             ) from error

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Any
 
 import msgspec
 
 from jobmgr.client.connection import Connection, path
 from jobmgr.client.patience import TRANSIENT, Patience
-from jobmgr.client.sse import Parser
+from jobmgr.client.sse import Message, Parser
 from jobmgr.domain.job import Event, EventPosition
-from jobmgr.errors import EventsGone, ServiceUnreachable
+from jobmgr.errors import AnswerNotUnderstood, EventsGone, ServiceUnreachable
 from jobmgr.wire.translation import to_event
 
 
@@ -28,7 +29,8 @@ async def follow_once(
 
     Then ServiceUnreachable is raised: a stream has no plain end.
 
-    Raises EventsGone when the service cannot continue from `after` or this reader was too slow for it.
+    Raises EventsGone when the service cannot continue from `after` or this reader was too slow for it, and
+    AnswerNotUnderstood for what is no event.
     """
     query = {"after": str(after)} | ({} if job_id is None else {"job": job_id})
     parser = Parser()
@@ -36,11 +38,19 @@ async def follow_once(
         patience.answered()
         async for piece in response.content.iter_any():
             for message in parser.feed(piece):
-                if message.event == "reset":
-                    reset = msgspec.json.decode(message.data, type=_Reset)
-                    raise EventsGone(reset.detail, epoch=reset.epoch, seq=reset.seq)
-                yield to_event(msgspec.json.decode(message.data))
+                yield event_of(message)
     raise ServiceUnreachable(connection.url, "it ended the stream of events")
+
+
+def event_of(message: Message) -> Event:
+    """The event that `message` tells. Raises EventsGone for the message that says so, AnswerNotUnderstood."""
+    try:
+        if message.event != "reset":
+            return to_event(msgspec.json.decode(message.data, type=dict[str, Any]))
+        reset = msgspec.json.decode(message.data, type=_Reset)
+    except (ValueError, RecursionError) as error:
+        raise AnswerNotUnderstood(f"in its stream of events, {error}") from error
+    raise EventsGone(reset.detail, epoch=reset.epoch, seq=reset.seq)
 
 
 async def follow(

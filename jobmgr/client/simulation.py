@@ -40,7 +40,7 @@ def encoded(config: HFSSSimulationConfig, priority: int, queue: str = DEFAULT_QU
 
 def problem_of(status: int, body: bytes) -> ProblemAnswer | None:
     """What these routes say of an error, as a problem document; None if it is no such answer."""
-    with contextlib.suppress(msgspec.DecodeError):
+    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         said = msgspec.json.decode(body, type=PyedbProblem)
         return ProblemAnswer("", "", status, said.error, said.code, said.field)
     return None

@@ -32,12 +32,14 @@ from jobmgr.domain.retry import Growth, Retry
 from jobmgr.domain.site import Site, Step
 from jobmgr.domain.user import ApiToken, User
 from jobmgr.domain.why import Reason
+from jobmgr.errors import AnswerNotUnderstood
 from jobmgr.wire.answers import (
     AttemptAnswer,
     AuditAnswer,
     AuditEntryAnswer,
     DependencyAnswer,
     ErrorAnswer,
+    EventAnswer,
     FileAnswer,
     JobAnswer,
     JobsAnswer,
@@ -69,8 +71,11 @@ def moment_text(moment: datetime) -> str:
 
 
 def parse_moment(text: str) -> datetime:
-    """The aware UTC time that `moment_text` wrote."""
-    return datetime.fromisoformat(text).astimezone(UTC)
+    """The aware UTC time that `moment_text` wrote. Raises AnswerNotUnderstood."""
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise AnswerNotUnderstood(f"{text[:100]!r} is no time") from error
 
 
 def job_answer(job: Job) -> JobAnswer:
@@ -221,17 +226,23 @@ def event_answer(event: Event) -> dict[str, Any]:
 
 
 def to_event(answer: Mapping[str, Any]) -> Event:
-    """The event that `event_answer` wrote."""
-    data = dict(answer)
+    """The event that `event_answer` wrote. Raises AnswerNotUnderstood."""
+    try:
+        told = msgspec.convert(answer, EventAnswer)
+    except msgspec.ValidationError as error:
+        raise AnswerNotUnderstood(f"in an event, {error}") from error
     return Event(
-        seq=data.pop("seq"),
-        at=parse_moment(data.pop("at")),
-        kind=data.pop("kind"),
-        job_id=data.pop("job_id"),
-        user=data.pop("user"),
-        v=data.pop("v"),
-        data=data,
+        seq=told.seq,
+        at=parse_moment(told.at),
+        kind=told.kind,
+        job_id=told.job_id,
+        user=told.user,
+        v=told.v,
+        data={name: value for name, value in answer.items() if name not in _OF_EVERY_EVENT},
     )
+
+
+_OF_EVERY_EVENT = frozenset(EventAnswer.__struct_fields__)
 
 
 def spec_answer(spec: JobSpec) -> SpecAnswer:

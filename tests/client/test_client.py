@@ -186,6 +186,7 @@ def test_every_error_of_the_service_has_a_class_in_the_client() -> None:
             *(
                 kind.code
                 for kind in (
+                    errors.AnswerNotUnderstood,
                     errors.NotRunning,
                     errors.SimulationFailed,
                     errors.SubmitRefused,
