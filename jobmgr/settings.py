@@ -188,6 +188,8 @@ class _Rule:
         if isinstance(value, bool) or not isinstance(value, (str, self.kind, int if number else Path)):
             raise TypeError
         found: Any = self.kind(value)  # type: ignore[arg-type]
+        if "\0" in str(found):
+            raise ValueError
         if number and not (math.isfinite(found) and self.least <= found <= self.most):
             raise ValueError
         return found
@@ -320,7 +322,7 @@ def _from_file(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(CONFIG_FILE, f"{path} is not valid TOML: {error}") from error
 
 

@@ -35,6 +35,8 @@ def parse_rooms(asked: object) -> Rooms:
         names = msgspec.convert(asked, Subscription).rooms
     except msgspec.ValidationError as error:
         raise invalid(error, Subscription) from None
+    except UnicodeEncodeError:
+        raise InvalidRequest("", "contains an unpaired surrogate") from None
     job_ids = set()
     for index, name in enumerate(names):
         job_id = name.removeprefix(_OF_JOB)

@@ -20,6 +20,7 @@ from jobmgr.api.idempotency import manager_of
 from jobmgr.api.keys import CALLER, LIMITS
 from jobmgr.api.listener import Listener, end
 from jobmgr.api.messages import enqueues, message, starts
+from jobmgr.api.packets import packet_logger
 from jobmgr.api.problems import describe
 from jobmgr.api.pyedb.machine import resources_answer
 from jobmgr.api.rooms import Rooms, parse_rooms
@@ -53,6 +54,8 @@ class Sockets:
             # What a client asks is done in the order in which it asks, and a flood of it one at a time.
             async_handlers=False,
             json=SimpleNamespace(dumps=_dumps, loads=json.loads),
+            logger=packet_logger(),
+            engineio_logger=packet_logger(),
         )
         self._server.on("connect", self._connect)
         self._server.on("subscribe", self._subscribe)

@@ -172,6 +172,8 @@ class HFSSSimulationConfig(Value, frozen=True):
         Raises InvalidConfig, also for names that are no fields. No file is looked for, except an ansysedt if
         `ansys_edt_path` is not said.
         """
+        if not isinstance(data, Mapping):
+            raise InvalidConfig("config", f"is of the type {type(data).__name__}, and has to be a dictionary")
         return cls.of({name: value for name, value in data.items() if name not in _NOTES})
 
 

@@ -14,6 +14,7 @@ BUSY_TIMEOUT_S = 15.0
 def parse(text: str, password: str | None = None) -> sa.URL:
     """The address as SQLAlchemy needs it, a file's path made absolute. Raises InvalidRequest."""
     try:
+        text.encode()
         url = sa.make_url(text)
     except (sa.exc.ArgumentError, ValueError):
         raise InvalidRequest(
