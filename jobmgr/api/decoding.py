@@ -67,16 +67,17 @@ def check_keys(raw: bytes, at: str) -> None:
 
 def _with_name(wrong: InvalidRequest, raw: bytes, at: str) -> InvalidRequest:
     # Of a mapping msgspec does not say at which key it failed.
+    if not f"{wrong.field}.".startswith(f"{at}."):
+        return wrong
     try:
         env = msgspec.json.decode(raw).get("env")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # What comes after the first mistake nobody has looked at.
         return wrong
-    if f"{wrong.field}.".startswith(f"{at}."):
-        for name, value in env.items() if isinstance(env, dict) else ():
-            if not _is_variable(value):
-                shown = name if name.isidentifier() else repr(name)
-                return InvalidRequest(f"{at}.{shown[:100]}{wrong.field[len(at) :]}", wrong.message)
+    for name, value in env.items() if isinstance(env, dict) else ():
+        if not _is_variable(value):
+            shown = name if name.isidentifier() else repr(name)
+            return InvalidRequest(f"{at}.{shown[:100]}{wrong.field[len(at) :]}", wrong.message)
     return wrong
 
 

@@ -24,18 +24,18 @@ _PIECE_BYTES = 4 * 1024 * 1024
 async def logs(
     client: Client, job_id: str, *, follow: bool, of_stderr: bool, tail: int | None, attempt: int | None
 ) -> None:
-    """Print what a job wrote: byte for byte into files and pipes, without escape sequences on a terminal."""
+    """Print what a job wrote: byte for byte into files and pipes, on a terminal with its colours and nothing else of
+    what a terminal obeys."""
     job_id = await client.full_id(job_id)
     stream = "stderr" if of_stderr else "stdout"
     if follow:
         pieces = client.follow_log(job_id, stream, tail=tail, attempt=attempt)
     else:
         pieces = _read(client, job_id, stream, tail, attempt)
-    writer = output.LogWriter()
-    async with aclosing(pieces):
-        async for piece in pieces:
-            writer.write(piece)
-    writer.close()
+    with output.LogWriter() as writer:
+        async with aclosing(pieces):
+            async for piece in pieces:
+                writer.write(piece)
 
 
 async def _read(

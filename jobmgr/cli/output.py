@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 # C0 and C1 controls (escape sequences start with one), what reorders text or breaks lines, what is no text.
 _UNSAFE = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff"
 _CONTROLS = re.compile(f"[{_UNSAFE}]")
-_CONTROLS_IN_LOGS = re.compile(f"(?![\n\t])[{_UNSAFE}]")
+# Colours and the like, and nothing else that begins so: `ESC [ > 4 m` would change what keys send.
+_COLOUR = "\x1b\\[[0-9;:]{0,64}m"
+_CONTROLS_IN_LOGS = re.compile(f"(?P<colour>{_COLOUR})|(?![\n\t])[{_UNSAFE}]")
+# Of what may follow next depends what these are.
+_UNFINISHED = re.compile("(?:\r|\x1b(?:\\[[0-9;:]{0,64})?)\\Z")
+_PLAIN = "\x1b[0m"
 _WIDE = 4096
 _ROOMY = 120
 _TIGHT = 100
@@ -135,31 +140,47 @@ def console(*, stderr: bool = False) -> Console:
 
 
 class LogWriter:
-    """Writes the bytes of a log: as they are into files and pipes, cleaned on a terminal."""
+    """Writes the bytes of a log: as they are into files and pipes; on a terminal cleaned, with colours only."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace") if is_terminal() else None
         self._held = ""
+        self._is_coloured = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Write what still waited. What comes next on the terminal is not the job's, and has no colour of it."""
+        if self._decoder is not None:
+            rest = self._held + self._decoder.decode(b"", final=True)
+            self._held = ""
+            self._write_text(rest.removesuffix("\r") + "\n" * rest.endswith("\r"))
+            if self._is_coloured:
+                sys.stdout.write(_PLAIN)
+            flush()
 
     def write(self, data: bytes) -> None:
-        """Write the next bytes; a character cut in two waits for its rest."""
+        """Write the next bytes; a character, or a colour, cut in two waits for its rest."""
         if self._decoder is None:
             sys.stdout.buffer.write(data)
         else:
-            self._write_text(self._held + self._decoder.decode(data))
+            text = self._held + self._decoder.decode(data)
+            unfinished = _UNFINISHED.search(text)
+            self._held = "" if unfinished is None else unfinished[0]
+            self._write_text(text[: len(text) - len(self._held)])
         flush()
-
-    def close(self) -> None:
-        """Write what still waited."""
-        if self._decoder is not None:
-            self._write_text(self._held + self._decoder.decode(b"", final=True) + "\n" * bool(self._held))
-            flush()
 
     def _write_text(self, text: str) -> None:
         # A lone \r would overwrite the line before it; progress bars become lines of their own.
-        self._held = "\r" if text.endswith("\r") else ""
-        lines = text.removesuffix("\r").replace("\r\n", "\n").replace("\r", "\n")
-        sys.stdout.write(_CONTROLS_IN_LOGS.sub(_escaped, lines))
+        lines = text.replace("\r\n", "\n").replace("\r", "\n")
+        sys.stdout.write(_CONTROLS_IN_LOGS.sub(self._shown, lines))
+
+    def _shown(self, match: re.Match[str]) -> str:
+        if match["colour"] is None:
+            return _escaped(match)
+        self._is_coloured = True
+        return match[0]
 
 
 def lines(texts: Iterable[str]) -> None:

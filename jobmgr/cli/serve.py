@@ -83,7 +83,7 @@ def _on_tokens(settings: Settings) -> str:
 
 def _start_logging(level: str) -> None:
     handler = logging.StreamHandler()
-    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler])
     # Alembic tells at INFO what it looks at; what it did is in its revision table.
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -91,9 +91,13 @@ def _start_logging(level: str) -> None:
     logging.getLogger("asyncssh").setLevel(logging.WARNING)
 
 
-class _OneLine(logging.Formatter):
+class OneLine(logging.Formatter):
     """Messages hold names that callers chose; none of them may look like another line or move the cursor."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 -- logging's name
-        """The first line; a traceback after it keeps its lines."""
+        """The first line."""
         return output.clean(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 -- logging's name
+        """The lines of a traceback, whose last one may hold any text: none begins as a line of the log does."""
+        return "\n".join(f"  {output.clean(line)}" for line in super().formatException(ei).split("\n"))

@@ -1,4 +1,4 @@
-"""On a real terminal: nothing a job says can move the cursor or change a colour."""
+"""On a real terminal: nothing a job says can move the cursor; its log may have colours, and no more."""
 
 from __future__ import annotations
 
@@ -89,6 +89,15 @@ def test_names_of_jobs_have_room_on_a_narrow_terminal(service: Commands) -> None
 
     assert b"a name to be read" in shown
     assert b"SUBMITTED" in shown
+
+
+def test_a_log_keeps_its_colours_on_the_terminal_and_leaves_none(service: Commands) -> None:
+    job_id = service.submit("--wait", "--", "printf", "\\033[1;31mred\\033[2J\\n")
+
+    shown = on_terminal(service, "logs", job_id)
+
+    assert shown == b"\x1b[1;31mred\\x1b[2J\r\n\x1b[0m"
+    assert service.run("logs", job_id).out == "\x1b[1;31mred\x1b[2J\n"
 
 
 def test_a_character_cut_in_two_is_shown_whole(service: Commands) -> None:
