@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -37,20 +38,27 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize(_FIXTURE, [pytest.param((), id="guarded"), *removals], indirect=True)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    call: pytest.CallInfo[None],
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """An attack that hangs has not succeeded, though pytest-timeout tells it like a failed test."""
+    report = yield
+    if call.excinfo is not None and str(call.excinfo.value).startswith("Timeout (>"):
+        report.outcome = "failed"
+    return report
+
+
 @pytest.fixture(autouse=True)
 def without(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
+) -> Iterator[None]:
     """Takes the guards of this run away, before anything is built on them."""
     removed: tuple[Guard, ...] = getattr(request, "param", ())
     for guard in removed:
         guard.remove(monkeypatch)
     yield
-    bugs = [
-        record
-        for when in ("setup", "call")
-        for record in caplog.get_records(when)
-        if record.exc_info and record.levelno >= logging.ERROR
-    ]
+    records = [record for when in ("setup", "call") for record in caplog.get_records(when)]
+    bugs = [record.exc_info[1] for record in records if record.exc_info and record.levelno >= logging.ERROR]
     if removed and bugs:
-        raise _Broken(bugs[0].getMessage()) from bugs[0].exc_info[1]
+        raise _Broken(str(bugs[0])) from bugs[0]

@@ -12,6 +12,7 @@ an assertion of the test that does not hold. So an attack that was refused for a
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 from collections.abc import AsyncIterator
@@ -19,7 +20,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from aiohttp import web
+from rich.text import Text
+
+from jobmgr.executors.messages import Message, pack
+from jobmgr.store import prepared
 
 MARK = "rests_on"
 
@@ -53,13 +59,42 @@ def _nothing(*_arguments: Any, **_named: Any) -> None:
     """What raises if something is wrong, without looking."""
 
 
-def _never(*_arguments: Any, **_named: Any) -> bool:
-    return False
+_send = prepared._send
+
+
+def _pasted(connection: sa.Connection, text: str, values: tuple[Any, ...]) -> Any:
+    """A statement that reads, with the texts among its values between quotes."""
+    if not text.lstrip().startswith(("SELECT", "WITH")):
+        return _send(connection, text, values)
+    left, kept = iter(values), []
+
+    def paste(match: re.Match[str]) -> str:
+        value = values[int(match[1]) - 1] if match[1] else next(left)
+        if isinstance(value, str):
+            return f"'{value}'"
+        kept.append(value)
+        return f"${len(kept)}" if match[1] else "?"
+
+    return _send(connection, re.sub(r"\?|\$(\d+)", paste, text), tuple(kept))
+
+
+def _unescaped(pattern: str, dialect: str) -> str:
+    return pattern if dialect == "sqlite" else pattern.replace("*", "%")
+
+
+def _by_a_shell(message: Message) -> bytes:
+    if message["op"] == "start":
+        message = {**message, "command": ["sh", "-c", " ".join(message["command"])]}
+    return pack(message)
+
+
+_NEVER = re.compile(r"(?P<colour>(?!))(?!)")
 
 
 # --- The text that reaches shells and batch scripts.
 QUOTED_WORD = Guard("a quoted word", "jobmgr.dialects.quoting.word", _same)
 SHELL_NAMES = Guard("checked names of variables", "jobmgr.dialects.quoting._NAME", re.compile(r"(?s).*"))
+PLAIN_REQUEST = Guard("plain words of a request", "jobmgr.dialects.request.directive", _same)
 PLAIN_DIRECTIVE = Guard("plain directives", "jobmgr.dialects.quoting.directive", _same)
 
 
@@ -147,4 +182,29 @@ CHECKED_PATH = Guard("checked paths", "jobmgr.transports.local_directory.checked
 CONFINED = Guard("files of the run directory only", "jobmgr.transports.local_directory._lies_in", _everything)
 OPENED = Guard(
     "what was opened counts", "jobmgr.transports.local_directory._opened", lambda _file, path: path
+)
+
+# --- The way of a job to its process.
+ARGUMENT_LIST = Guard("a list of arguments", "jobmgr.executors.links.pack", _by_a_shell)
+ENVIRONMENT_NAMES = Guard("checked variables", "jobmgr.wire.submission._check_env_name", _nothing)
+NO_NULS = Guard("no NUL in arguments", "jobmgr.wire.submission._check_argument", _nothing)
+
+# --- What reads text that somebody else wrote: databases, logs, terminals, spreadsheets, browsers.
+BOUND_VALUES = Guard("bound values", "jobmgr.store.prepared._send", _pasted)
+PLAIN_PATTERN = Guard("patterns with one wildcard", "jobmgr.store.selection._name", _unescaped)
+PLAIN_NAMES = Guard("names of one line", "jobmgr.wire.submission.check_text", _same)
+LOG_LINES = Guard("log records of one line", "jobmgr.cli.serve.OneLine", logging.Formatter)
+CLEAN_TEXT = Guard("cleaned text", "jobmgr.cli.output._CONTROLS", _NEVER)
+CLEAN_LOGS = Guard("cleaned logs of jobs", "jobmgr.cli.output._CONTROLS_IN_LOGS", _NEVER)
+COLOURS_ONLY = Guard(
+    "colours and nothing like them",
+    "jobmgr.cli.output._CONTROLS_IN_LOGS",
+    re.compile("(?P<colour>\x1b\\[[^a-zA-Z]*[a-zA-Z])"),
+)
+PLAIN_CELLS = Guard(
+    "cells without markup", "jobmgr.cli.table.cell", lambda text, _style="": Text.from_markup(text)
+)
+ESCAPED_PAGE = Guard("an escaped page", "jobmgr.api.page.escape", _same)
+QUOTED_FILE_NAME = Guard(
+    "a quoted file name", "jobmgr.api.logs.quote", lambda name, **_named: os.fsdecode(name)
 )
