@@ -98,3 +98,13 @@ def test_a_string_that_never_ends_is_read_once(end: bytes) -> None:
 
     with pytest.raises(Refusal):
         decode(ANYTHING, raw)
+
+
+@pytest.mark.parametrize("rest", [b"", b", ", b'"', b', "tags": ' + b"[" * 5000, b', "name": "\xff"'])
+def test_a_wrong_variable_before_something_worse_is_told(rest: bytes) -> None:
+    job = msgspec.json.Decoder(JobSubmission)
+
+    with pytest.raises(InvalidRequest) as refused:
+        decode(job, b'{"command": ["a"], "env": {"A": 1}' + rest)
+
+    assert refused.value.field == "env"
