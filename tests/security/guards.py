@@ -59,6 +59,10 @@ def _nothing(*_arguments: Any, **_named: Any) -> None:
     """What raises if something is wrong, without looking."""
 
 
+def _never(*_arguments: Any, **_named: Any) -> bool:
+    return False
+
+
 _send = prepared._send
 
 
