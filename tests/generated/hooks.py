@@ -23,7 +23,9 @@ def lines(_context: schemathesis.SerializationContext, value: Any) -> bytes:
 
 
 @schemathesis.hook
-def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict[str, Any]) -> None:
+def before_call(
+    context: schemathesis.HookContext, case: schemathesis.Case[Any], kwargs: dict[str, Any]
+) -> None:
     """Called with everything that is sent, whatever it was made for; what was changed is judged as it is then."""
     make_harmless(case.body)
     if case.meta is not None and case.meta.generation.mode.is_positive:
@@ -86,7 +88,7 @@ def _is_argument(part: Any) -> bool:
     return isinstance(part, str) and "\0" not in part
 
 
-def make_fitting(case: schemathesis.Case) -> None:
+def make_fitting(case: schemathesis.Case[Any]) -> None:
     """What is right by itself goes together, and names what there is."""
     body, path, query = case.body, case.path_parameters or {}, case.query or {}
     if "name" in path:
