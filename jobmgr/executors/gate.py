@@ -14,7 +14,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, TypeGuard
 
 from jobmgr import fault
@@ -404,12 +404,13 @@ def _is_nonce(found: object) -> bool:
 
 
 def _is_moment(found: object) -> bool:
-    """A time with its zone; without one it could not be compared."""
+    """A time with its zone, that is one in UTC too; without a zone it could not be compared."""
     if not _is_text(found):
         return False
     try:
-        return datetime.fromisoformat(found).tzinfo is not None
-    except ValueError:
+        moment = datetime.fromisoformat(found)
+        return moment.tzinfo is not None and moment.astimezone(UTC) is not None
+    except (ValueError, OverflowError):
         return False
 
 

@@ -303,3 +303,19 @@ def test_noted_start_becomes_no_record(control: str) -> None:
 
     assert gate.read_exit(control) is None
     assert gate.read_note(control, "nonce") is not None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ended_at": "yesterday"}, {"ended_at": "2026-01-01T00:00:00"}, {"ended_at": "9999-12-31T23:59:59-23:59"},
+        {"started_at": 3}, {"exit_code": "3"}, {"exit_code": 2**40}, {"exit_code": True}, {"signal": 9},
+        {"exit_code": None, "error": "no"}, {"cpu_s": float("nan")}, {"cpu_s": -1}, {"peak_memory_bytes": 1e400},
+        {"peak_memory_bytes": 0.5}, {"leftovers": None}, {"ended_by": None}, {"token": "a\0b"}, {"times": 3},
+    ],
+)  # fmt: skip
+def test_record_that_cannot_be_relied_on_is_garbled(control: str, change: gate.Content) -> None:
+    Path(control, "exit").write_text(json.dumps({**RECORD, **change}))
+
+    with pytest.raises(gate.ControlFileGarbled):
+        gate.read_exit(control)

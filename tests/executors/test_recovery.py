@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -758,14 +759,31 @@ async def test_watched_command_is_ended_for_its_walltime_and_that_is_said(
 
 
 async def test_attempt_that_could_not_be_followed_once_is_followed_again(
-    site: Site, service: Service, caplog: pytest.LogCaptureFixture
+    site: Site, service: Service, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launch = site.shell(":")
-    command, space, note = await _run_without_holder(service, launch, "nonsense")
+    command, _, _ = await _run_without_holder(service, launch, "2026-01-01T00:00:00Z")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", _refuse)
+        await service.executor.recover([launch])
+        await eventually(lambda: "cannot be followed" in caplog.text)
+
+    assert (await service.started(launch)).handle.startswith(f"{command.pid}@")
+    await service.executor.cancel(launch.token, 1.0)
+    await command.wait()
+    await service.final(launch)
+
+
+def _refuse(*_arguments: object) -> None:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+async def test_note_that_makes_no_sense_is_not_believed(site: Site, service: Service) -> None:
+    launch = site.shell(":")
+    command, _, _ = await _run_without_holder(service, launch, "nonsense")
 
     await service.executor.recover([launch])
-    await eventually(lambda: "cannot be followed" in caplog.text)
-    space.note({**note, "started_at": "2026-01-01T00:00:00Z"})
 
     assert (await service.started(launch)).handle.startswith(f"{command.pid}@")
     await service.executor.cancel(launch.token, 1.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def assert_storable(record: ExitRecord) -> None:
         assert number is None or (type(number) is int and abs(number) <= 2**31)
     for amount in (record.cpu_s, record.peak_memory_bytes):
         assert amount is None or (math.isfinite(amount) and 0 <= amount < 2**63)
-    assert record.ended_at.tzinfo is not None
+    assert record.ended_at.astimezone(UTC).tzinfo is UTC
     assert record.started_at is None or record.started_at <= record.ended_at or record.started_at.tzinfo
     assert record.error is None or isinstance(record.error.message, str)
 
