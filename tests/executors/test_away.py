@@ -63,7 +63,7 @@ async def test_cancel_goes_on_as_soon_as_the_work_directory_is_back(tmp_path: Pa
 
 
 async def test_site_that_was_away_for_very_long_is_watched_again(tmp_path: Path) -> None:
-    async with lab(tmp_path, replace(QUICK, files_s=0.0, away_max_s=0.0)) as (site, road, executor):
+    async with lab(tmp_path, replace(QUICK, files_s=0.0, away_max_s=0.0, rest=0.0)) as (site, road, executor):
         launch = one()
         await executor.launch([launch])
         await site.said(launch, Scheduled)
