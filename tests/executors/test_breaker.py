@@ -34,8 +34,10 @@ async def lab(folder: Path, pace: Pace) -> AsyncIterator[tuple[Site, BatchExecut
     site = Site(folder, SHELLS[0], KINDS["slurm"])
     executor = site.executor(pace)
     await executor.start()
-    yield site, executor
-    await executor.stop()
+    try:
+        yield site, executor
+    finally:
+        await executor.stop()
 
 
 def singles(number: int) -> list[Launch]:

@@ -56,8 +56,10 @@ async def lab(folder: Path, pace: Pace = QUICK) -> AsyncIterator[tuple[Site, Roa
     road = Road(site)
     executor = BatchExecutor("lab", Slurm(), road, str(site.root), site.reports_to, pace=pace)
     await executor.start()
-    yield site, road, executor
-    await executor.stop()
+    try:
+        yield site, road, executor
+    finally:
+        await executor.stop()
 
 
 def one() -> Launch:
