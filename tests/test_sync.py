@@ -18,6 +18,11 @@ from jobmgr.errors import JobmgrError, JobNotFound, NotRunning
 from jobmgr.sync import LoopThread
 
 NAME = "jobmgr-test"
+# python/cpython#113964: what is left at the end of main cannot be left in order, and is adopted as after a kill.
+ends_in_order = pytest.mark.skipif(
+    sys.version_info[:3] in {(3, 12, 0), (3, 12, 1)},
+    reason="this Python starts no thread at the end of a program; 3.12.2 does",
+)
 
 
 class Counter:
@@ -262,6 +267,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), thread.is_running)
     assert (done.stdout, done.stderr) == ("7 True\n", "")
 
 
+@ends_in_order
 def test_the_end_of_main_lets_threads_ask_until_they_end() -> None:
     script = """
 import threading
@@ -299,6 +305,7 @@ threading._register_atexit(lambda: threading.Timer(0.1, ending.set).start())
     assert (done.stdout, done.stderr) == ("answered\nleft\n", "")
 
 
+@ends_in_order
 @pytest.mark.parametrize("how", ["threading.Thread(target=ask).start()", "ThreadPoolExecutor(1).submit(ask)"])
 def test_the_end_of_main_lets_calls_of_other_threads_end(how: str) -> None:
     script = f"""

@@ -23,6 +23,7 @@ from jobmgr.service import JobManager
 from tests.compat.conftest import Make
 from tests.hfss.installed import make_project
 from tests.patience import eventually
+from tests.test_sync import ends_in_order
 
 Handler = Callable[[], JobManagerHandler]
 
@@ -135,6 +136,7 @@ async def test_a_handler_works_where_a_loop_runs(handler: Handler, make: Make) -
     assert not service.started
 
 
+@ends_in_order
 def test_a_program_that_closes_nothing_ends_in_order(make: Make, tmp_path: Path, edt: str) -> None:
     config = make("patch_1", waits_at="Adaptive Pass 1", until=str(tmp_path / "go"))
     script = tmp_path / "script.py"
