@@ -218,9 +218,11 @@ def test_who_waits_is_warned_once_of_a_limit(
             pool.submit(service.wait_until_all_done),
         )
         asyncio.run(eventually(lambda: len(warnings()) == 2))
+        why = service.manager.jobs[job_id].why
         service.resource_limits.min_disk_gb = 0
         assert (one.result(), all_of_them.result()) == ("completed", None)
 
+    assert "the limit min_disk_gb asks for 1e+06 GB" in why
     assert len(warnings()) == 2
     for text in warnings():
         assert text.startswith("patch_1 waits: ")

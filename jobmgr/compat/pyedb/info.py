@@ -44,6 +44,12 @@ class JobInfo:
         return JobStatus.of(self._job().status)
 
     @property
+    def why(self) -> str:
+        """Why it is where it is: what keeps it waiting, say."""
+        reasons = self._session.call(lambda desk: desk.client.why(self.job_id))
+        return "; ".join(reason.message for reason in reasons)
+
+    @property
     def start_time(self) -> datetime | None:
         """When it started: local time without a zone."""
         return _local(self._job().started_at)
