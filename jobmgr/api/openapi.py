@@ -61,7 +61,12 @@ _RANGE_PARAMETER: dict[str, Any] = {
     "schema": {"type": "string"},
 }
 # Headers that always come with answers of a status.
-_HEADERS: Mapping[int, str] = {401: "WWW-Authenticate", 416: "Content-Range", 503: "Retry-After"}
+_HEADERS: Mapping[int, str] = {
+    401: "WWW-Authenticate",
+    416: "Content-Range",
+    429: "Retry-After",
+    503: "Retry-After",
+}
 _BYTES = {"type": "string", "format": "binary"}
 
 

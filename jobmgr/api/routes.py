@@ -378,6 +378,7 @@ _USERS = (
         UserAnswer,
         body=UserAsked,
         errors=(InvalidRequest, Conflict),
+        gives=(("users/{name}", "/name"),),
         verb=Verb.GOVERN,
     ),
     Route(
@@ -419,6 +420,7 @@ _USERS = (
         status=201,
         body=TokenAsked,
         errors=(InvalidRequest, UserNotFound, Conflict),
+        gives=(("{token_id}", "/id"),),
         verb=Verb.GOVERN,
     ),
     Route(

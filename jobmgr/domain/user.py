@@ -13,9 +13,9 @@ from jobmgr.domain.resources import parse_duration
 from jobmgr.errors import InvalidRequest
 
 # Of letters that look alike in two alphabets none can be told apart, so there are no others than these.
-USER_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.@+\\-]{0,127}"
+USER_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.@+\\\-]{0,127}"
 TOKEN_ID = r"[0-9a-f]{12}"  # noqa: S105 -- a pattern
-_GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,127}")
+GROUP_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.@+\-]{0,127}"
 _SHOWN = re.compile(rf"jm_({TOKEN_ID})_[A-Za-z0-9_-]{{43}}")
 # How long an API token is valid for which nothing else was said.
 LASTS = "90d"
@@ -108,7 +108,7 @@ def check_groups(groups: Iterable[str], field: str) -> tuple[str, ...]:
     """Groups without duplicates, sorted. Raises InvalidRequest."""
     found = tuple(sorted(set(groups)))
     for group in found:
-        if _GROUP.fullmatch(group) is None:
+        if re.fullmatch(GROUP_NAME, group) is None:
             raise InvalidRequest(
                 field,
                 f"{group[:200]!r} is not a group's name: ASCII letters, digits, _ . @ + - ; at most 128",
@@ -126,7 +126,7 @@ def expiry(text: str, now: datetime, field: str) -> datetime | None:
     try:
         at = (
             datetime.fromisoformat(text)
-            if text[4:5] == "-"
+            if "-" in text
             else now + timedelta(seconds=parse_duration(text, field))
         )
         if at.tzinfo is None:

@@ -11,8 +11,8 @@ from jobmgr.domain.access import Role, Scope
 from jobmgr.domain.job import MAX_LISTED_IDS, MIN_ID_PREFIX
 from jobmgr.domain.site import MAX_SUBMITTED
 from jobmgr.domain.status import Status
-from jobmgr.domain.user import LASTS
-from jobmgr.wire.submission import LINE, JobSubmission, Name, Priority, ResourcesAsked
+from jobmgr.domain.user import GROUP_NAME, LASTS, NEVER
+from jobmgr.wire.submission import LINE, TIME, JobSubmission, Name, Priority, ResourcesAsked
 
 MAX_BULK_JOBS = 100_000
 MAX_ROOMS = 100
@@ -33,7 +33,7 @@ Position = Annotated[
 Cursor = Annotated[
     str, Meta(max_length=1024, description="`next_cursor` of the page before", extra_json_schema=LINE)
 ]
-JobName = Annotated[str, Meta(max_length=128, extra_json_schema=LINE)]
+ShortName = Annotated[str, Meta(max_length=128, extra_json_schema=LINE)]
 # A list is written with commas between.
 Listed = Annotated[str, Meta(max_length=128, extra_json_schema={"pattern": r"^[^,\x00-\x1f\x7f]+$"})]
 
@@ -142,9 +142,9 @@ class JobsQuery(Struct, forbid_unknown_fields=True):
 
     status: list[Status] = []
     ids: Annotated[list[Listed], Meta(max_length=MAX_LISTED_IDS)] = []
-    id_prefix: Annotated[JobName, Meta(min_length=MIN_ID_PREFIX, description="how the id begins")] | None = (
-        None
-    )
+    id_prefix: (
+        Annotated[ShortName, Meta(min_length=MIN_ID_PREFIX, description="how the id begins")] | None
+    ) = None
     user: Name | None = None
     queue: Name | None = None
     site: Name | None = None
@@ -162,7 +162,7 @@ class EventsQuery(Struct, forbid_unknown_fields=True):
 
     after: Position | None = None
     limit: PageSize = 1000
-    job: JobName | None = None
+    job: ShortName | None = None
 
 
 class JobEventsQuery(Struct, forbid_unknown_fields=True):
@@ -204,7 +204,9 @@ class ClusterJobsQuery(Struct, forbid_unknown_fields=True):
 
 
 Groups = Annotated[
-    list[Annotated[str, Meta(min_length=1, max_length=128)]],
+    list[
+        Annotated[str, Meta(min_length=1, max_length=128, extra_json_schema={"pattern": f"^{GROUP_NAME}$"})]
+    ],
     Meta(max_length=100, description="who shares one sees the other's jobs"),
 ]
 
@@ -232,20 +234,25 @@ class TokenAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """An API token to make."""
 
     user: Annotated[str, Meta(max_length=128, description="whose; one's own unless given")] | None = None
-    label: Annotated[str, Meta(max_length=200, description="what it is for")] = ""
+    label: Annotated[str, Meta(max_length=200, description="what it is for", extra_json_schema=LINE)] = ""
     scopes: Annotated[
         list[Scope],
         Meta(max_length=3, description="what it may do; all that the user's role allows unless given"),
     ] = []
     expires: Annotated[
-        str, Meta(max_length=64, description="how long it is valid (90d, 12h), until when, or `never`")
+        str,
+        Meta(
+            max_length=64,
+            description="how long it is valid (90d, 12h), until when, or `never`",
+            extra_json_schema={"anyOf": [{"const": NEVER}, TIME, {"format": "date-time"}]},
+        ),
     ] = LASTS
 
 
 class TokensQuery(Struct, forbid_unknown_fields=True):
     """Whose API tokens to list: all that the caller may see unless given."""
 
-    user: Annotated[str, Meta(max_length=128)] | None = None
+    user: ShortName | None = None
 
 
 Time = Annotated[datetime, Meta(tz=True, description="with its time zone: 2026-01-31T18:00:00Z")]
@@ -254,15 +261,19 @@ Time = Annotated[datetime, Meta(tz=True, description="with its time zone: 2026-0
 class AuditQuery(Struct, forbid_unknown_fields=True):
     """Which entries of the audit to read, newest first; `since` is included, `until` is not."""
 
-    actor: Annotated[str, Meta(max_length=1024, description="who did it")] | None = None
-    kind: Annotated[str, Meta(max_length=64, description="what happened: cancelled, user_added")] | None = (
-        None
-    )
-    job: Annotated[str, Meta(max_length=128, description="to which job, by its id")] | None = None
+    actor: Annotated[Name, Meta(description="who did it")] | None = None
+    kind: (
+        Annotated[
+            str,
+            Meta(max_length=64, description="what happened: cancelled, user_added", extra_json_schema=LINE),
+        ]
+        | None
+    ) = None
+    job: Annotated[ShortName, Meta(description="to which job, by its id")] | None = None
     since: Time | None = None
     until: Time | None = None
     limit: PageSize = 100
-    cursor: Annotated[str, Meta(max_length=128, description="`next_cursor` of the page before")] | None = None
+    cursor: Cursor | None = None
     format: Annotated[Literal["json", "csv"], Meta(description="csv: as with `Accept: text/csv`")] = "json"
 
 
