@@ -94,8 +94,10 @@ def openapi_document(routes: Sequence[Route], *, asks_always: bool = False) -> d
         structs.update(route.own_bodies, _answers(route), filter(None, (route.query, route.body)))
     ordered = sorted(structs, key=lambda struct: struct.__name__)
     _, schemas = msgspec.json.schema_components(ordered, ref_template=_TEMPLATE)
-    for struct in structs & TOGETHER.keys():
-        schemas[struct.__name__] |= TOGETHER[struct]
+    for struct, rule in TOGETHER.items():
+        # Those, too, that stand in others.
+        if struct.__name__ in schemas:
+            schemas[struct.__name__] |= rule
     queries = {route.query.__name__ for route in routes if route.query is not None}
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:

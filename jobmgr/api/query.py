@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -45,10 +46,16 @@ def parse_query(request: web.Request, kind: type[T]) -> T:
             message = f"{message.removesuffix(_NO_TYPE)}, not {str(given.get(wrong.field))[:80]!r}"
         raise InvalidRequest(wrong.field, message.replace("field", "parameter")) from None
     for name, text in given.items():
-        if getattr(found, name) is None:
-            # What is left out, msgspec would also have by name.
-            raise InvalidRequest(name, f"{text!r} is no value; leave it out")
+        _check_read(name, text, getattr(found, name))
     return found
+
+
+def _check_read(name: str, text: Any, value: Any) -> None:
+    # msgspec also reads `null` as what is left out, and a number as the seconds of a time since 1970.
+    if value is None:
+        raise InvalidRequest(name, f"{text!r} is no value; leave it out")
+    if isinstance(value, datetime) and ":" not in text:
+        raise InvalidRequest(name, f"{text[:80]!r} is no time; write 2026-01-31T18:00:00Z")
 
 
 async def parse_position(text: str | None, manager: Manager, field: str = "after") -> EventPosition | None:

@@ -350,13 +350,15 @@ async def test_query_parameter_that_does_not_fit_is_named(api: Api, query: str, 
     assert (response.status, problem["field"]) == (422, field), problem
 
 
-async def test_null_is_no_value_of_a_parameter(api: Api) -> None:
+async def test_neither_null_nor_a_number_of_seconds_is_a_value_of_a_parameter(api: Api) -> None:
     await api.submit("true", name="null", draft=True)
 
     answer = await api.get("/api/v1/jobs/any/logs/stdout?tail=null")
+    seconds = await api.get("/api/v1/reports/audit?until=0.5")
     found = await api.get("/api/v1/jobs?name=null")
 
     answer.problem(422, "invalid_request", "tail")
+    seconds.problem(422, "invalid_request", "until")
     assert [job["name"] for job in found.json["jobs"]] == ["null"]
 
 

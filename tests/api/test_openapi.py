@@ -88,6 +88,22 @@ def test_query_parameters_are_described(document: dict[str, Any]) -> None:
     assert set(order["schema"]["enum"]) == set(ORDERS)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("JobSubmission", {"command": ["a"], "resources": {"memory": "1GB", "memory_per_cpu": "1GB"}}),
+        ("SiteAsked", {"kind": "slurm", "host": "login"}),
+        ("LimitsChange", {}),
+        ("UserChange", {}),
+    ],
+)
+def test_fields_that_do_not_go_together_do_not_conform(
+    document: dict[str, Any], name: str, value: dict[str, Any]
+) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        conforms(document, value, document["components"]["schemas"][name])
+
+
 def test_links_lead_to_routes_and_give_all_that_is_in_their_paths(document: dict[str, Any]) -> None:
     operations = {
         operation["operationId"]: operation
