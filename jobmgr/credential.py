@@ -17,6 +17,7 @@ from jobmgr.errors import InvalidRequest, SecretUnavailable
 
 MAX_BYTES = 65_536
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # What the service itself is told by, its own secrets among them.
 _OWN = ("JOBMGR_", "PG")
 _KEYRING_ANSWERS_WITHIN_S = 10.0
@@ -56,7 +57,7 @@ def parse(text: str, field: str) -> Reference:
     source, colon, name = text.partition(":")
     if not colon or source not in list(Source):
         raise InvalidRequest(field, "is no reference; write file:PATH, env:NAME or keyring:SERVICE/NAME")
-    if not name.isprintable():
+    if _CONTROL.search(name):
         raise InvalidRequest(field, "names something with a control character in it")
     found = Reference(Source(source), name)
     match found.source:

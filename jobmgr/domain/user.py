@@ -126,7 +126,7 @@ def expiry(text: str, now: datetime, field: str) -> datetime | None:
     try:
         at = (
             datetime.fromisoformat(text)
-            if "-" in text
+            if text[4:5] == "-"
             else now + timedelta(seconds=parse_duration(text, field))
         )
         if at.tzinfo is None:

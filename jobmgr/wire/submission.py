@@ -56,7 +56,7 @@ _SIZE: dict[str, Any] = {
     + ")$",
     "not": {"pattern": r"^[0. ]*[a-zA-Z]*$"},
 }
-_TIME: dict[str, Any] = {
+TIME: dict[str, Any] = {
     "pattern": r"^(?:(?:[0-9]{1,3}[-.])?[0-9]{1,4}:[0-5][0-9]:[0-5][0-9]|"
     + "|".join(
         rf"[0-9]{{1,{digits}}}(?:\.[0-9]{{1,3}})? ?{unit}"
@@ -91,7 +91,7 @@ RequiredFile = Annotated[str, Meta(min_length=1, max_length=1024, extra_json_sch
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Size = Annotated[str, Meta(max_length=32, extra_json_schema=_SIZE)]
 Duration = (
-    Annotated[str, Meta(max_length=64, description="1:30:00, 90s, 5m, 2h", extra_json_schema=_TIME)]
+    Annotated[str, Meta(max_length=64, description="1:30:00, 90s, 5m, 2h", extra_json_schema=TIME)]
     | Annotated[float, Meta(ge=0, extra_json_schema={"maximum": MAX_WALLTIME_S})]
 )
 Walltime = (
@@ -100,7 +100,7 @@ Walltime = (
         Meta(
             max_length=64,
             description="1:30:00, 90s, 5m, 2h",
-            extra_json_schema={**_TIME, "not": _NO_TIME},
+            extra_json_schema={**TIME, "not": _NO_TIME},
         ),
     ]
     | Annotated[float, Meta(ge=0, extra_json_schema={"exclusiveMinimum": 0, "maximum": MAX_WALLTIME_S})]
@@ -187,7 +187,11 @@ class SecretAsked(Struct, forbid_unknown_fields=True):
         str,
         Meta(
             max_length=4096,
-            pattern="^(file:/|env:|keyring:)",
+            # As `credential.parse` has it.
+            extra_json_schema={
+                "pattern": r"^(?:file:/[^\x00-\x1f\x7f]*|env:(?!JOBMGR_|PG)[A-Za-z_][A-Za-z0-9_]*"
+                r"|keyring:[^\x00-\x1f\x7f]+/[^/\x00-\x1f\x7f]+)$"
+            },
             description="file:PATH, env:NAME (of the service) or keyring:SERVICE/NAME",
         ),
     ]

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from jobmgr.wire.requests import LimitsChange, SiteAsked
+from jobmgr.wire.requests import LimitsChange, SiteAsked, UserChange
 from jobmgr.wire.submission import ResourcesAsked
 
 
@@ -22,5 +22,6 @@ def _not_given(name: str) -> Mapping[str, Any]:
 TOGETHER: Mapping[type[Struct], Mapping[str, Any]] = {
     LimitsChange: {"minProperties": 1},
     ResourcesAsked: {"anyOf": [_not_given("memory"), _not_given("memory_per_cpu")]},
+    UserChange: {"minProperties": 1},
     SiteAsked: {"if": _given("host"), "then": _given("work_dir")},
 }

@@ -52,6 +52,7 @@ def _make_job_harmless(job: dict[str, Any]) -> None:
     command = job.get("command")
     if isinstance(command, list) and command and all(_is_argument(part) for part in command) and command[0]:
         job["command"] = COMMAND
+    _elsewhere(job.get("env"))
     _without_shell(job.get("resources"))
 
 
@@ -78,6 +79,13 @@ def _make_simulation_harmless(asked: dict[str, Any]) -> None:
     for name in ("machine_nodes", "batch_options", "scheduler_type"):
         if asked.get(name):
             asked[name] = None
+
+
+def _elsewhere(env: Any) -> None:
+    """Secrets are nowhere: what lies on this machine is nobody's."""
+    for value in env.values() if isinstance(env, dict) else ():
+        if isinstance(value, dict) and str(value.get("secret")).startswith("file:/"):
+            value["secret"] = "file:/nowhere"
 
 
 def _without_shell(resources: Any) -> None:
