@@ -318,7 +318,7 @@ async def test_job_tells_of_itself_as_the_documents_say(service: Callable[..., N
     example = Path(__file__).parents[2] / "docs" / "security.md"
     (command,) = (
         block
-        for block in example.read_text().split("```")
+        for block in example.read_text().split("```")[1::2]
         if "JOBMGR_JOB_TOKEN_FILE" in block and "curl" in block
     )
 
