@@ -50,4 +50,5 @@ def manager_of(request: web.Request) -> Manager:
     manager = request.app[MANAGER].acting(request[CALLER])
     if _DIGEST not in request:
         return manager
-    return manager.under(Once(manager.user, request.headers[HEADER], request[_DIGEST].hexdigest()))
+    keeper = request[CALLER].principal.keeper_of_keys
+    return manager.under(Once(keeper, request.headers[HEADER], request[_DIGEST].hexdigest()))

@@ -99,7 +99,14 @@ def _verb(name: str, summary: str) -> Route:
 
 
 _LIMITS = (
-    Route("GET", "/api/v1/limits", queues.limits, "What the service may use of its machine", LimitsAnswer),
+    Route(
+        "GET",
+        "/api/v1/limits",
+        queues.limits,
+        "What the service may use of its machine",
+        LimitsAnswer,
+        verb=Verb.LOOK,
+    ),
     Route(
         "PATCH",
         "/api/v1/limits",
@@ -264,7 +271,7 @@ _READS = (
 )
 
 _QUEUES = (
-    Route("GET", "/api/v1/queues", queues.queues, "All queues", QueuesAnswer),
+    Route("GET", "/api/v1/queues", queues.queues, "All queues", QueuesAnswer, verb=Verb.LOOK),
     Route(
         "PATCH",
         "/api/v1/queues/{name}",
@@ -281,7 +288,7 @@ _QUEUES = (
 _SITE = "/api/v1/sites/{name}"
 
 _SITES = (
-    Route("GET", "/api/v1/sites", sites.sites, "All sites: where jobs may run", SitesAnswer),
+    Route("GET", "/api/v1/sites", sites.sites, "All sites: where jobs may run", SitesAnswer, verb=Verb.LOOK),
     Route(
         "PUT",
         _SITE,
@@ -334,6 +341,7 @@ _CLUSTERS = (
         cluster.clusters,
         "How large and busy the clusters of all sites are, and which schedulers are installed here",
         ClustersAnswer,
+        verb=Verb.LOOK,
     ),
     Route(
         "GET",
@@ -342,6 +350,7 @@ _CLUSTERS = (
         "How large and busy the cluster of a site is",
         ClusterAnswer,
         errors=_UNTOLD,
+        verb=Verb.LOOK,
     ),
     Route(
         "GET",
@@ -350,8 +359,17 @@ _CLUSTERS = (
         "The partitions, or queues, of a site's scheduler",
         PartitionsAnswer,
         errors=_UNTOLD,
+        verb=Verb.LOOK,
     ),
-    Route("GET", f"{_CLUSTER}/nodes", cluster.nodes, "The machines of a site", NodesAnswer, errors=_UNTOLD),
+    Route(
+        "GET",
+        f"{_CLUSTER}/nodes",
+        cluster.nodes,
+        "The machines of a site",
+        NodesAnswer,
+        errors=_UNTOLD,
+        verb=Verb.LOOK,
+    ),
     Route(
         "GET",
         f"{_CLUSTER}/jobs",
@@ -461,9 +479,10 @@ _SERVICE = (
         "Whether the service can serve",
         HealthAnswer,
         errors=(StoreUnavailable,),
+        verb=Verb.SELF,
     ),
-    Route("GET", "/openapi.json", documents.openapi, "This document", "application/json"),
-    Route("GET", "/docs", documents.docs, "This document to read", "text/html"),
+    Route("GET", "/openapi.json", documents.openapi, "This document", "application/json", verb=Verb.SELF),
+    Route("GET", "/docs", documents.docs, "This document to read", "text/html", verb=Verb.SELF),
 )
 
 ROUTES: tuple[Route, ...] = (

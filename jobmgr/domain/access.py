@@ -7,7 +7,7 @@ from the token's scopes; with which jobs, from whose they are. A job that it may
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
@@ -35,14 +35,16 @@ class Scope(StrEnum):
 class Verb(StrEnum):
     """What somebody may want to do.
 
-    `self` is to see who one is, and to see and revoke one's own API tokens, which everybody may; `report` is to change
-    what a job says of itself (name, description, tags, extended properties), `change` to cancel, retry, hold,
-    prioritise or delete it, `oversee` to see what everybody runs at schedulers, `operate` to change queues, limits and
-    sites, `govern` to change users and API tokens and to read what everybody did.
+    `self` is to see who one is, and to see and revoke one's own API tokens, which everybody may; `read` is to see jobs,
+    `look` to see what is no job: queues, limits, sites; `report` is to change what a job says of itself (name,
+    description, tags, extended properties), `change` to cancel, retry, hold, prioritise or delete it, `oversee` to see
+    what everybody runs at schedulers, `operate` to change queues, limits and sites, `govern` to change users and API
+    tokens and to read what everybody did.
     """
 
     SELF = "self"
     READ = "read"
+    LOOK = "look"
     SUBMIT = "submit"
     REPORT = "report"
     CHANGE = "change"
@@ -88,7 +90,12 @@ class Principal:
     @property
     def sees_all(self) -> bool:
         """Whether all jobs are to be seen by it, whosever they are."""
-        return self.job_id is None and self.role in (Role.ADMIN, Role.VIEWER)
+        return sight(self) == Sight()
+
+    @property
+    def keeper_of_keys(self) -> str:
+        """Whose the keys of its requests are: a running job's are not its user's."""
+        return self.name if self.job_id is None or self.token_id is None else self.token_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +108,7 @@ class Caller:
 
 _SCOPE: Mapping[Verb, Scope] = {
     Verb.READ: Scope.READ,
+    Verb.LOOK: Scope.READ,
     Verb.OVERSEE: Scope.READ,
     Verb.SUBMIT: Scope.SUBMIT,
     Verb.REPORT: Scope.SUBMIT,
@@ -110,8 +118,8 @@ _SCOPE: Mapping[Verb, Scope] = {
     Verb.SUBMIT_AS: Scope.ADMIN,
 }
 _OF_ROLE: Mapping[Role, frozenset[Verb]] = {
-    Role.VIEWER: frozenset({Verb.READ, Verb.OVERSEE}),
-    Role.USER: frozenset({Verb.READ, Verb.SUBMIT, Verb.REPORT, Verb.CHANGE}),
+    Role.VIEWER: frozenset({Verb.READ, Verb.LOOK, Verb.OVERSEE}),
+    Role.USER: frozenset({Verb.READ, Verb.LOOK, Verb.SUBMIT, Verb.REPORT, Verb.CHANGE}),
     Role.ADMIN: frozenset(Verb),
 }
 _OF_A_JOB = frozenset({Verb.READ, Verb.REPORT})
@@ -127,7 +135,7 @@ def may(principal: Principal, verb: Verb, job: Owned | None = None) -> bool:
         return verb in _OF_A_JOB and (job is None or job.job_id == principal.job_id)
     if job is None or principal.role is Role.ADMIN or job.user == principal.name:
         return True
-    return verb is Verb.READ and (principal.sees_all or job.user in principal.mates)
+    return verb is Verb.READ and sight(principal).shows(job.job_id, job.user)
 
 
 def check(principal: Principal, verb: Verb, job: Owned | None = None) -> None:
@@ -140,18 +148,20 @@ def check(principal: Principal, verb: Verb, job: Owned | None = None) -> None:
 
 
 def _reason(principal: Principal, verb: Verb, job: Owned | None) -> str:
+    if principal.job_id is not None:
+        return f"this API token is of job {principal.job_id}, and good for what that tells of itself only"
     if verb not in _OF_ROLE[principal.role]:
         able = ", ".join(role for role in Role if verb in _OF_ROLE[role])
         return f"{principal.name} is here as {principal.role}; to {_SAID[verb]} takes the role {able}"
     if _SCOPE[verb] not in principal.scopes:
         return f"this API token lacks the scope {_SCOPE[verb]}, which it takes to {_SAID[verb]}"
-    if job is None:
-        return f"this API token is of job {principal.job_id}, and good for what that tells of itself only"
+    assert job is not None
     return f"job {job.job_id!r} is {job.user}'s: {principal.name} may look at it, and no more"
 
 
 _SAID: Mapping[Verb, str] = {
-    Verb.READ: "look at jobs",
+    Verb.READ: "see jobs",
+    Verb.LOOK: "see queues, limits and sites",
     Verb.OVERSEE: "see what everybody runs",
     Verb.SUBMIT: "submit jobs",
     Verb.REPORT: "change what a job says of itself",
@@ -162,23 +172,38 @@ _SAID: Mapping[Verb, str] = {
 }
 
 
-def sight(principal: Principal) -> frozenset[str] | None:
-    """The users whose jobs it sees; None: all."""
-    return None if principal.sees_all else principal.mates | {principal.name}
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """Which jobs somebody sees: those of `users` (None: everybody's), and of these only `job_id` if there is one."""
+
+    users: frozenset[str] | None = None
+    job_id: str | None = None
+
+    def shows(self, job_id: str, user: str) -> bool:
+        """Whether this job is among them."""
+        return (self.job_id is None or job_id == self.job_id) and (self.users is None or user in self.users)
+
+
+def sight(principal: Principal) -> Sight:
+    """Which jobs `principal`, who may read, sees."""
+    if principal.job_id is not None:
+        return Sight(frozenset({principal.name}), principal.job_id)
+    if principal.role is Role.USER:
+        return Sight(principal.mates | {principal.name})
+    return Sight()
 
 
 def confined(principal: Principal, wanted: JobFilter) -> JobFilter:
     """What `wanted` selects of the jobs that `principal` sees."""
     seen = sight(principal)
-    if seen is None:
+    if seen.users is None:
         return wanted
-    if principal.job_id is not None:
-        is_wanted = wanted.ids is None or principal.job_id in wanted.ids
-        wanted = replace(wanted, ids=(principal.job_id,) if is_wanted else ())
-    if wanted.user is None and seen == {principal.name}:
+    if seen.job_id is not None:
+        wanted = replace(wanted, ids=(seen.job_id,) if seen.job_id in (wanted.ids or (seen.job_id,)) else ())
+    if wanted.user is None and seen.users == {principal.name}:
         # By one user there is an index.
         return replace(wanted, user=principal.name)
-    return replace(wanted, users=seen)
+    return replace(wanted, users=seen.users)
 
 
 # What concerns everybody who runs jobs; other events without a job are for those who look after the service.
@@ -187,29 +212,26 @@ _COMMON = frozenset({"limits_updated", "queue_updated", "site_updated", "site_re
 
 @dataclass(frozen=True, slots=True)
 class Hearing:
-    """What somebody is told of all that happens: of everything, or of these users' jobs (None: of everybody's), or of
-    one job. Who hears alike is told alike.
+    """What somebody is told of all that happens: everything, or what happens to the jobs that they see and, if they may
+    look at those, to queues, limits and sites. Who hears alike is told alike.
     """
 
     everything: bool = False
-    users: frozenset[str] | None = None
-    job_id: str | None = None
+    sight: Sight = field(default_factory=Sight)
+    looks: bool = False
 
     @classmethod
     def of(cls, principal: Principal) -> Hearing:
-        """That of `principal`, which may read."""
-        is_admin = principal.role is Role.ADMIN and principal.job_id is None
-        return cls(is_admin, sight(principal), principal.job_id)
+        """That of `principal`, who may read."""
+        return cls(may(principal, Verb.GOVERN), sight(principal), may(principal, Verb.LOOK))
 
     def hears(self, event: Event) -> bool:
         """Whether it is told of `event`."""
         if self.everything:
             return True
-        if self.job_id is not None:
-            return event.job_id == self.job_id
         if event.job_id is None:
-            return event.kind in _COMMON
-        return self.users is None or event.user in self.users
+            return self.looks and event.kind in _COMMON
+        return self.sight.shows(event.job_id, event.user)
 
     def heard(self, events: Sequence[Event]) -> Sequence[Event]:
         """Those of `events`; the very list if it is told of everything."""

@@ -18,6 +18,7 @@ from jobmgr.domain.queue import Tally
 from jobmgr.domain.resources import counted, size_text
 from jobmgr.domain.site import LOCAL
 from jobmgr.domain.status import WAITING, Status
+from jobmgr.domain.user import check_name
 from jobmgr.domain.why import Parent, Reason, Surroundings, explain
 from jobmgr.domain.wish import Hold, Pause, Rank, Wished
 from jobmgr.errors import InvalidRequest, WaitTimeout
@@ -76,11 +77,17 @@ class Jobs(Core):
         return stored
 
     async def store_jobs(self, new: Sequence[NewJob]) -> Sequence[Stored]:
-        """Store jobs that are checked already, all or nothing. Raises AccessDenied for another user's."""
+        """Store jobs that are checked already, all or nothing.
+
+        Raises AccessDenied for another user's, for an admin InvalidRequest if there can be no such user.
+        """
         if not new:
             return []
-        if self.caller is not None and any(job.user != self.user for job in new):
+        others = [job for job in new if job.user != self.user]
+        if self.caller is not None and others:
             access.check(self.caller.principal, Verb.SUBMIT_AS)
+            for job in others:
+                check_name(job.user, f"{job.at}user")
         self.dispatcher.expect_work()
         return await self._write(submissions.insert, new)
 

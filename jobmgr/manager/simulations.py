@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from jobmgr.dialects.dialect import Node, Partition
 from jobmgr.domain import access
+from jobmgr.domain.access import Sight, Verb
 from jobmgr.domain.advice import same_project
 from jobmgr.domain.job import Job
 from jobmgr.domain.queue import DEFAULT_QUEUE
@@ -98,12 +99,8 @@ class Simulations(Files, Clusters):
 
         And the key of the last one; None: there are no more. Configurations are as they are stored.
         """
-        principal = None if self.caller is None else self.caller.principal
-        users = None if principal is None else access.sight(principal)
-        shown, next_ = await self.database.ask(simulations.page, after, at_most, users)
-        if principal is not None and principal.job_id is not None:
-            shown = [one for one in shown if one.id == principal.job_id]
-        return shown, next_
+        sight = Sight() if self.caller is None else access.sight(self.caller.principal)
+        return await self.database.ask(simulations.page, after, at_most, sight)
 
     async def scheduler(self) -> SchedulerType:
         """The scheduler of this service: that of a site, else one that answers on this machine, else NONE."""
@@ -134,12 +131,15 @@ class Simulations(Files, Clusters):
     async def ensure_site(self, scheduler: SchedulerType) -> Site:
         """The site of this kind where jobs go that name none; made on this machine if there is none of the kind.
 
-        Raises InvalidConfig if none is stored and its commands do not answer here.
+        Raises InvalidConfig if none is stored and its commands do not answer here, AccessDenied if none is stored and
+        whoever asks may make none.
         """
         kind = scheduler.value
         there = await self._site_of(kind)
         if there is not None:
             return there
+        if self.caller is not None:
+            access.check(self.caller.principal, Verb.OPERATE)
         if kind not in await self.installed():
             raise InvalidConfig(
                 "scheduler_type",
@@ -148,4 +148,4 @@ class Simulations(Files, Clusters):
             )
         site = Site(name=kind, dialect=kind, work_dir=str(self.parts.runs.parent.absolute()))
         # Not the change that a key stands for: it comes to the same however often it is made.
-        return await self.database.write(sites.ensure, site)
+        return await self.database.write(sites.ensure, site, caller=self.caller)

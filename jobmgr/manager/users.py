@@ -166,4 +166,4 @@ class Users(Core):
     async def _ensure_owner(self, name: str) -> None:
         # The service's own user needs a row only for what is stored about it.
         if name == self.parts.user:
-            await self.database.write(users.ensure, User(name, Role.ADMIN))
+            await self.database.write(users.ensure, User(name, Role.ADMIN), caller=self.caller)

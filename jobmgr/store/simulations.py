@@ -4,12 +4,13 @@ with what they were made of, as text.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
+from jobmgr.domain.access import Sight
 from jobmgr.domain.job import Job as JobView
 from jobmgr.domain.job import NewJob
 from jobmgr.domain.site import LOCAL
@@ -109,22 +110,23 @@ _SHOWN = (
 )
 _PAGE = Prepared(_SHOWN)
 _PAGE_OF = Prepared(_SHOWN.where(listed(Job.user, "users")))
+_ONE = Prepared(_SHOWN.where(Job.job_id == sa.bindparam("only")))
 
 
 def page(
-    connection: sa.Connection, after: int, at_most: int, users: Collection[str] | None
+    connection: sa.Connection, after: int, at_most: int, sight: Sight
 ) -> tuple[list[SimulationShown], int | None]:
-    """Jobs of these users (None: of all) in the order in which they were stored, from behind the one with the key
-    `after`.
+    """Those of the jobs in `sight`, in the order in which they were stored, from behind the one with the key `after`.
 
     And the key of the last one, None if there are no more. Configurations are as they are stored.
     """
     wanted = {"after": after, "at_most": at_most + 1}
-    rows = (
-        _PAGE.rows(connection, wanted)
-        if users is None
-        else _PAGE_OF.rows(connection, {**wanted, "users": sorted(users)})
-    )
+    if sight.job_id is not None:
+        rows = _ONE.rows(connection, {**wanted, "only": sight.job_id})
+    elif sight.users is not None:
+        rows = _PAGE_OF.rows(connection, {**wanted, "users": sorted(sight.users)})
+    else:
+        rows = _PAGE.rows(connection, wanted)
     return [_shown(row) for row in rows[:at_most]], rows[at_most - 1].id if len(rows) > at_most else None
 
 

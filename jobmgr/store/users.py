@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from jobmgr.domain.access import Role
 from jobmgr.domain.user import User as UserView
 from jobmgr.errors import Conflict, UserNotFound
-from jobmgr.store.tables import ApiToken, Job, User
+from jobmgr.store.tables import ApiToken, Idempotency, Job, User
 from jobmgr.store.transaction import AnyRow, Topic, Transaction
 
 
@@ -111,6 +111,8 @@ def remove(tx: Transaction, names: Sequence[str]) -> list[None]:
                 f"jobs of {name} are stored, and whoever was called so next would have them;"
                 f" `jobmgr user set {name} --disable` lets nobody in as {name}"
             )
+        # Nor is whoever is called so next answered what this user was.
+        tx.connection.execute(sa.delete(Idempotency).where(Idempotency.user == name))
         tx.connection.execute(sa.delete(User).where(User.name == name))
         _tell(tx, "user_removed", name, {})
     return [None] * len(names)

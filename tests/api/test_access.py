@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -29,7 +30,7 @@ PRINCIPALS = {
     "viewer": Principal("viewer", Role.VIEWER),
     "admin": Principal("root", Role.ADMIN),
     "reader": Principal("ann", Role.ADMIN, frozenset({Scope.READ})),
-    "bound": Principal("ann", Role.USER, job_id="anns"),
+    "bound": Principal("ann", Role.USER, job_id="anns", token_id="jmj_anns.1"),
 }
 # All others are to read, if they only tell something, or to change.
 VERBS = {
@@ -46,7 +47,29 @@ VERBS = {
     ("DELETE", "/api/v1/sites/{name}"): Verb.OPERATE,
     ("POST", "/api/v1/sites/{name}/test"): Verb.OPERATE,
     ("GET", "/api/v1/cluster/{name}/jobs"): Verb.OVERSEE,
-    ("POST", "/system/start_monitoring"): Verb.READ,
+    ("POST", "/system/start_monitoring"): Verb.LOOK,
+    **{
+        ("GET", path): Verb.LOOK
+        for path in (
+            "/api/v1/limits",
+            "/api/v1/queues",
+            "/api/v1/sites",
+            "/api/v1/cluster",
+            "/api/v1/cluster/{name}",
+            "/api/v1/cluster/{name}/partitions",
+            "/api/v1/cluster/{name}/nodes",
+            "/resources",
+            "/api/resources",
+            "/queue",
+            "/api/queue",
+            "/pool/limits",
+            "/scheduler/partitions",
+            "/api/cluster_partitions",
+            "/api/scheduler_type",
+            "/system/status",
+        )
+    },
+    **{("GET", path): Verb.SELF for path in ("/readyz", "/openapi.json", "/docs", "/api/me")},
     ("GET", "/healthz"): None,
     ("GET", "/api/v1/me"): Verb.SELF,
     ("GET", "/api/v1/tokens"): Verb.SELF,
@@ -248,6 +271,7 @@ async def test_only_admins_submit_for_others(house: House) -> None:
     assert (await house.by("zoe", "POST", "/api/v1/jobs", json=bulk)).status == 403
     assert await house.count() == 0
     assert (await house.submitted("zoe", user="zoe", draft=True)).status == 201
+    (await house.submitted("admin", user="ann ", draft=True)).problem(422, "invalid_request", "user")
     answer = await house.submitted("admin", user="ann", draft=True)
     assert (await house.manager.get(answer.json["job_id"])).user == "ann"
 
@@ -267,6 +291,35 @@ async def test_token_of_a_job_tells_of_that_job_only(anns: House) -> None:
     assert (await anns.by("bound", "PATCH", "/api/v1/jobs/anns", json={"priority": 9})).status == 403
     assert (await anns.by("bound", "POST", "/api/v1/jobs/anns/retry")).status == 403
     assert (await anns.by("bound", "GET", "/api/v1/jobs/other")).status == 404
+    for path in (
+        "/api/v1/queues",
+        "/api/v1/sites",
+        "/api/v1/limits",
+        "/api/v1/cluster",
+        "/resources",
+        "/queue",
+    ):
+        assert (await anns.by("bound", "GET", path)).json["code"] == "access_denied", path
+
+
+async def test_keys_of_a_job_are_not_those_of_its_user(anns: House) -> None:
+    key = {"Idempotency-Key": "k1"}
+    await anns.submitted("ann", job_id="other", draft=True)
+    first = await anns.by("ann", "PATCH", "/api/v1/jobs/other", json={"name": "hers"}, headers=key)
+    again = await anns.by("bound", "PATCH", "/api/v1/jobs/other", json={"name": "hers"}, headers=key)
+    assert (first.status, again.status) == (200, 404)
+    own = await anns.by("bound", "PATCH", "/api/v1/jobs/anns", json={"name": "it"}, headers=key)
+    assert own.status == 200
+
+
+async def test_site_of_a_scheduler_is_made_by_who_may(house: House, tmp_path: Path) -> None:
+    config = {"jobid": "j", "project_path": str(tmp_path / "a.aedt"), "scheduler_type": "slurm"}
+    asked = {"config": {**config, "ansys_edt_path": "/bin/true"}}
+    answer = await house.by("zoe", "POST", "/jobs/submit", json=asked)
+    assert answer.status in (400, 403), answer
+    assert [site["name"] for site in (await house.by("zoe", "GET", "/api/v1/sites")).json["sites"]] == [
+        "local"
+    ]
 
 
 async def test_token_that_is_shown_counts_also_for_the_own_user(house: House) -> None:

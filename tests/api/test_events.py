@@ -18,7 +18,7 @@ from jobmgr.api.browser import Browsers
 from jobmgr.api.guard import Guard, own_uid
 from jobmgr.api.server import Server
 from jobmgr.api.stream import MAX_TEXTS, Streams
-from jobmgr.domain.access import Hearing
+from jobmgr.domain.access import Hearing, Sight
 from jobmgr.domain.job import Event
 from jobmgr.service import JobManager
 from tests.api.conftest import OWNER, TIMEOUT_S, TOKEN, Api, eventually, serving
@@ -239,7 +239,7 @@ def test_batch_is_encoded_once_for_all_who_follow() -> None:
     assert streams.text(events[-2:-1], "x", EVERYTHING) != made[-1]
     assert streams.text(events[:2], "x", EVERYTHING) is not made[0]
     # Who hears otherwise is told something else of the same batch.
-    assert streams.text(events[-2:], "x", Hearing(users=frozenset({"other"}))) == b""
+    assert streams.text(events[-2:], "x", Hearing(sight=Sight(frozenset({"other"})))) == b""
 
 
 async def test_followers_are_given_the_same_batch(api: Api) -> None:

@@ -12,6 +12,7 @@ from jobmgr.domain.access import (
     Principal,
     Role,
     Scope,
+    Sight,
     Verb,
     check,
     confined,
@@ -38,8 +39,8 @@ def principal(role: Role, *scopes: Scope, job_id: str | None = None) -> Principa
 
 # What each may do at all, and with which jobs: own, a mate's, a stranger's.
 MAY = {
-    Role.VIEWER: ({Verb.SELF, Verb.READ, Verb.OVERSEE}, {Verb.READ}, {Verb.READ}, {Verb.READ}),
-    Role.USER: ({*OF_JOBS, Verb.SELF, Verb.SUBMIT}, {*OF_JOBS}, {Verb.READ}, set()),
+    Role.VIEWER: ({Verb.SELF, Verb.LOOK, Verb.READ, Verb.OVERSEE}, {Verb.READ}, {Verb.READ}, {Verb.READ}),
+    Role.USER: ({*OF_JOBS, Verb.SELF, Verb.LOOK, Verb.SUBMIT}, {*OF_JOBS}, {Verb.READ}, set()),
     Role.ADMIN: (set(Verb), {*OF_JOBS}, {*OF_JOBS}, {*OF_JOBS}),
 }
 
@@ -56,7 +57,7 @@ def test_roles(role: Role) -> None:
 @pytest.mark.parametrize(
     ("scope", "verbs"),
     [
-        (Scope.READ, {Verb.SELF, Verb.READ, Verb.OVERSEE}),
+        (Scope.READ, {Verb.SELF, Verb.LOOK, Verb.READ, Verb.OVERSEE}),
         (Scope.SUBMIT, {Verb.SELF, Verb.SUBMIT, Verb.REPORT, Verb.CHANGE}),
         (Scope.ADMIN, {Verb.SELF, Verb.OPERATE, Verb.GOVERN, Verb.SUBMIT_AS}),
     ],
@@ -89,6 +90,8 @@ def test_what_is_not_seen_is_not_there_and_what_is_seen_is_refused() -> None:
         check(principal(Role.USER, Scope.READ), Verb.SUBMIT)
     with pytest.raises(AccessDenied, match="is of job own"):
         check(principal(Role.USER, job_id="own"), Verb.SUBMIT)
+    with pytest.raises(AccessDenied, match="is of job own"):
+        check(principal(Role.USER, job_id="own"), Verb.CHANGE, OWN)
     with pytest.raises(AccessDenied, match="lacks the scope submit"):
         check(principal(Role.USER, Scope.READ), Verb.CHANGE, OWN)
     # Who may not read is not told whether there is such a job.
@@ -103,7 +106,7 @@ def test_listings_are_confined_to_what_is_seen() -> None:
     assert confined(alone, JobFilter()) == JobFilter(user="ann")
     assert confined(alone, JobFilter(user="zoe")) == JobFilter(user="zoe", users=frozenset({"ann"}))
     both = frozenset({"ann", "ben"})
-    assert sight(principal(Role.USER)) == both
+    assert sight(principal(Role.USER)) == Sight(both)
     assert confined(principal(Role.USER), JobFilter(ids=("x",))) == JobFilter(ids=("x",), users=both)
     bound = principal(Role.USER, job_id="own")
     assert confined(bound, JobFilter()).ids == ("own",)
@@ -131,3 +134,5 @@ def test_what_is_heard() -> None:
     assert heard(principal(Role.VIEWER)) == ["own", "mates", "strange", "queue_updated"]
     assert heard(principal(Role.USER)) == ["own", "mates", "queue_updated"]
     assert heard(principal(Role.ADMIN, job_id="own")) == ["own"]
+    # What a token is good for at most is also the most that its bearer hears.
+    assert heard(principal(Role.ADMIN, Scope.READ)) == ["own", "mates", "strange", "queue_updated"]

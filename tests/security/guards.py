@@ -24,6 +24,7 @@ import sqlalchemy as sa
 from aiohttp import web
 from rich.text import Text
 
+from jobmgr.domain.access import Sight
 from jobmgr.executors.messages import Message, pack
 from jobmgr.store import prepared
 
@@ -114,7 +115,7 @@ def _everything(*_arguments: Any, **_named: Any) -> bool:
 OWN_USER = Guard("whose a loopback connection is", "jobmgr.api.guard.Guard._is_own_user", _always)
 SAME_TOKEN = Guard("tokens that are compared", "jobmgr.api.guard.hmac.compare_digest", _everything)
 ONE_DECISION = Guard("the one decision", "jobmgr.domain.access.may", _everything)
-CONFINED_LISTS = Guard("confined lists", "jobmgr.domain.access.sight", _nothing)
+CONFINED_LISTS = Guard("confined lists", "jobmgr.domain.access.sight", lambda _principal: Sight())
 CONFINED_EVENTS = Guard("confined events", "jobmgr.domain.access.Hearing.hears", _everything)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from jobmgr.dispatch.admission import choose
+from jobmgr.domain.access import Sight
 from jobmgr.domain.audit import AuditFilter
 from jobmgr.domain.job import EventPosition
 from jobmgr.domain.once import Once
@@ -288,7 +289,7 @@ PINNED = (
     Pinned("what it was made of", lambda tx: simulations.payload(tx.connection, "j17")),
     Pinned(
         "portion of all jobs",
-        lambda tx: simulations.page(tx.connection, 17, 1000, None),
+        lambda tx: simulations.page(tx.connection, 17, 1000, Sight()),
         "pk_jobs|jobs USING INTEGER PRIMARY KEY",
     ),
 )

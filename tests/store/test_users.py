@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from jobmgr.domain.access import Caller, Principal, Role, Scope
 from jobmgr.domain.audit import AuditFilter
+from jobmgr.domain.once import Once
 from jobmgr.domain.user import User
 from jobmgr.errors import ApiTokenNotFound, Conflict, InvalidRequest, UserNotFound
 from jobmgr.store import api_tokens, audit, events, submissions, users
@@ -93,6 +94,18 @@ async def test_removed_user_takes_the_tokens_along(database: Database, ann: User
     assert await valid(database, "t1") == []
     assert await database.read(api_tokens.listing, None) == []
     assert (await told(database))[-1] == ("user_removed", {"name": "ann"})
+
+
+async def test_removed_user_takes_the_answers_along(database: Database, ann: User) -> None:
+    once = Once("ann", "key", "the same request")
+    first = await database.write(users.put, User("ben"), once)
+    await database.write(users.change, UserChange("ben", role=Role.VIEWER))
+    assert await database.write(users.put, User("ben"), once) == first
+
+    await database.write(users.remove, "ann")
+
+    # Whoever is called so next asks for the first time.
+    assert await database.write(users.put, User("ben", role=Role.ADMIN), once) != first
 
 
 async def test_user_whose_jobs_are_stored_stays(database: Database, ann: User) -> None:
