@@ -10,8 +10,14 @@ import termios
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from jobmgr.api.headers import harden
+
+
+def unquoted(error: HttpProcessingError) -> str:
+    """What the parser says is wrong, without what it quotes: that is what was sent, an API token perhaps."""
+    return str(error.message).strip().partition("\n")[0].partition(":")[0].strip()[:200]
 
 
 class Protocol(web.RequestHandler):
@@ -46,6 +52,8 @@ class Protocol(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """The answer to what is no HTTP, which no application sees."""
+        if isinstance(exc, HttpProcessingError):
+            message = f"{status}, message: {unquoted(exc)}"
         response = super().handle_error(request, status, exc, message)
         harden(response)
         return response

@@ -21,6 +21,7 @@ from jobmgr.api.browser import Browsers
 from jobmgr.api.doorway import Doorway
 from jobmgr.api.guard import Guard, is_loopback, own_hosts, own_uid
 from jobmgr.api.limits import Limits
+from jobmgr.api.protocol import unquoted
 from jobmgr.api.socket_file import listening
 from jobmgr.api.throttle import Throttle
 from jobmgr.client.address import OVER_SOCKET
@@ -143,10 +144,12 @@ def _protocol_logger() -> logging.Logger:
 def _without_traceback(record: logging.LogRecord) -> bool:
     """Say in one line what was no HTTP: anybody can send it, and it is no fault of the service."""
     error = record.exc_info[1] if record.exc_info else None
-    if record.levelno >= logging.ERROR and isinstance(error, HttpProcessingError):
-        said = " ".join(str(error.message).split())[:200]
+    if isinstance(error, HttpProcessingError):
+        # The line that was not understood stands behind a colon or in the next line, and may hold a token.
+        said = unquoted(error)
         record.msg, record.args = "a connection ends, what came is not HTTP: %s", (said,)
-        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        if record.levelno >= logging.ERROR:
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
         record.exc_info = record.exc_text = None
     return True
 

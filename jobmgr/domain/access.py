@@ -68,7 +68,8 @@ class Owned(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Whoever asks. `mates` are the users who share a group with it, without itself.
+    """Whoever asks. `mates` are the users who share a group with it, without itself; what happened before `since` was
+    nothing of this user's, whoever had the name then.
 
     Of an API token `token_id` is its name and `expires_at` when it ends; `job_id` is the job that it is bound to, if it
     was made for one that runs.
@@ -81,6 +82,7 @@ class Principal:
     job_id: str | None = None
     token_id: str | None = None
     expires_at: datetime | None = None
+    since: datetime | None = None
 
     @classmethod
     def owner(cls, name: str) -> Principal:
@@ -219,16 +221,20 @@ class Hearing:
     everything: bool = False
     sight: Sight = field(default_factory=Sight)
     looks: bool = False
+    since: datetime | None = None
 
     @classmethod
     def of(cls, principal: Principal) -> Hearing:
         """That of `principal`, who may read."""
-        return cls(may(principal, Verb.GOVERN), sight(principal), may(principal, Verb.LOOK))
+        since = principal.since if principal.role is Role.USER else None
+        return cls(may(principal, Verb.GOVERN), sight(principal), may(principal, Verb.LOOK), since)
 
     def hears(self, event: Event) -> bool:
         """Whether it is told of `event`."""
         if self.everything:
             return True
+        if self.since is not None and event.at < self.since:
+            return False
         if event.job_id is None:
             return self.looks and event.kind in _COMMON
         return self.sight.shows(event.job_id, event.user)

@@ -104,20 +104,43 @@ def make(control: str, token: str) -> None:
     The directory of all control directories must be there: where it is missing (not mounted, moved) a new one
     would decide nothing. Raises OtherToken, ControlFileGarbled, and OSError if it cannot be made.
     """
-    if not _make_directory(control, 0o700):
-        with contextlib.suppress(FileNotFoundError):
-            return check_token(control, token)
-        # Its maker died before the token was written, so nothing can have started here.
-    fault.reach("control.made")
-    _write(control + "/token", token.encode(), os.O_CREAT)
-    fault.reach("control.named")
-    return None
+    if not _is_made(control, token):
+        _name(control, token)
 
 
 def make_with_run(control: str, run: str, token: str) -> None:
-    """Make the control directory as `make` does, and the run directory, where the job's own files go."""
-    make(control, token)
-    _make_directory(run, 0o777)
+    """Make the control directory as `make` does, and the run directory, where the job's own files go.
+
+    What lies there already, left by a job of this id that was deleted, is put aside: it may be another user's.
+    """
+    if _is_made(control, token):
+        _make_directory(run, 0o777)
+        return
+    if not _make_directory(run, 0o777):
+        _put_aside(run)
+        _make_directory(run, 0o777)
+    # Named last: whoever finds the name also finds a run directory that is this attempt's.
+    _name(control, token)
+
+
+def _put_aside(run: str) -> None:
+    os.rename(run, f"{run}.{os.urandom(8).hex()}")
+
+
+def _is_made(control: str, token: str) -> bool:
+    """Whether the directory was made for this attempt; makes one without a token if there is none."""
+    if not _make_directory(control, 0o700):
+        with contextlib.suppress(FileNotFoundError):
+            check_token(control, token)
+            return True
+        # Its maker died before the token was written, so nothing can have started here.
+    fault.reach("control.made")
+    return False
+
+
+def _name(control: str, token: str) -> None:
+    _write(control + "/token", token.encode(), os.O_CREAT)
+    fault.reach("control.named")
 
 
 def check_token(control: str, token: str) -> None:

@@ -138,6 +138,7 @@ class Identity:
             job_id=None,
             token_id=token.id,
             expires_at=token.expires_at,
+            since=holder.created_at,
         )
 
     def _note_use(self, principal: Principal, now: datetime) -> None:

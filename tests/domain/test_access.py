@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -134,5 +134,8 @@ def test_what_is_heard() -> None:
     assert heard(principal(Role.VIEWER)) == ["own", "mates", "strange", "queue_updated"]
     assert heard(principal(Role.USER)) == ["own", "mates", "queue_updated"]
     assert heard(principal(Role.ADMIN, job_id="own")) == ["own"]
+    early = [replace(events[0], at=datetime.now(UTC) - timedelta(days=1)), events[0]]
+    new = replace(principal(Role.USER), since=datetime.now(UTC) - timedelta(hours=1))
+    assert Hearing.of(new).heard(early) == [events[0]]
     # What a token is good for at most is also the most that its bearer hears.
     assert heard(principal(Role.ADMIN, Scope.READ)) == ["own", "mates", "strange", "queue_updated"]

@@ -19,7 +19,7 @@ from jobmgr.credential import Reference, Source
 from jobmgr.errors import ExecutorUnavailable
 from jobmgr.executors import gate, process
 from jobmgr.executors.links import Link
-from jobmgr.executors.protocol import Lost, NeverRan, Started
+from jobmgr.executors.protocol import Launch, Lost, NeverRan, Started
 from tests.disk import SmallDisk, mounted
 
 from .conftest import Service, Site, eventually
@@ -419,10 +419,15 @@ async def test_work_directory_that_cannot_be_written_starts_nothing(site: Site, 
     assert report.error.code == "work_dir_unwritable"
 
 
+def made(service: Service, launch: Launch) -> Path:
+    """The run directory of an attempt that was prepared before: one of another attempt would be put aside."""
+    gate.make_with_run(str(service.control(launch)), str(service.run_dir(launch)), launch.token)
+    return service.run_dir(launch)
+
+
 async def test_run_directory_that_cannot_be_written_voids_the_gate(site: Site, service: Service) -> None:
     launch = site.shell(":", job_id="blocked")
-    run = service.run_dir(launch)
-    (run / "stdout").mkdir(parents=True)
+    (made(service, launch) / "stdout").mkdir()
 
     await service.executor.launch([launch])
 
@@ -524,11 +529,11 @@ async def test_what_is_planted_as_output_is_not_opened(
     launch = site.shell("echo ran")
     victim = tmp_path / "victim"
     victim.write_text("")
-    service.run_dir(launch).mkdir(parents=True)
+    run = made(service, launch)
     if kind == "fifo":
-        os.mkfifo(service.run_dir(launch) / "stdout")
+        os.mkfifo(run / "stdout")
     else:
-        (service.run_dir(launch) / "stdout").symlink_to(victim)
+        (run / "stdout").symlink_to(victim)
 
     await service.executor.launch([launch])
 

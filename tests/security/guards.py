@@ -182,6 +182,15 @@ RATE = Guard("requests per token", "jobmgr.api.throttle.Throttle.check_rate", _n
 GUESSES = Guard("wrong tokens per address", "jobmgr.api.throttle.Throttle.check_guess", _nothing)
 
 
+# --- What is left of others, and what is said of what was sent.
+PUT_ASIDE = Guard("run directories put aside", "jobmgr.executors.gate._put_aside", _nothing)
+UNQUOTED_LOG = Guard(
+    "no quotes of requests in the log", "jobmgr.api.server.unquoted", lambda error: error.message
+)
+UNQUOTED_ANSWER = Guard(
+    "no quotes of requests in answers", "jobmgr.api.protocol.unquoted", lambda error: error.message
+)
+
 # --- Files of run directories.
 CHECKED_PATH = Guard("checked paths", "jobmgr.transports.local_directory.checked", _same)
 CONFINED = Guard("files of the run directory only", "jobmgr.transports.local_directory._lies_in", _everything)

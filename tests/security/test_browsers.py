@@ -152,7 +152,7 @@ async def test_what_curl_may_send_a_browser_may_not(api: Api) -> None:
     for told in ({"Origin": api.url}, {"Referer": f"{api.url}/"}, {"Sec-Fetch-Site": "same-origin"}):
         answer = await api.post("/jobs/submit", data=body, headers={**told, "Content-Type": "text/plain"})
 
-        answer.problem(415, "wrong_content_type")
+        assert (answer.status, answer.json["code"]) == (415, "wrong_content_type")
 
 
 @rests_on(HARDENED)
