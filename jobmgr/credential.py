@@ -6,7 +6,6 @@ import importlib.util
 import os
 import re
 import stat
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -128,6 +127,8 @@ def _from_environment(reference: Reference, field: str, environment: Mapping[str
 
 
 def _from_keyring(reference: Reference, field: str) -> bytes:
+    import subprocess  # noqa: PLC0415 -- who only describes a job needs none
+
     # In a process of its own: a keyring that asks somebody for its password would wait for ever, and a thread of
     # ours with it.
     if importlib.util.find_spec("keyring") is None:

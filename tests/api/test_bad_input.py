@@ -24,7 +24,7 @@ from jobmgr.api.browser import Browsers
 from jobmgr.api.guard import Guard, own_uid
 from jobmgr.api.server import Server
 from jobmgr.service import JobManager
-from tests.api.conftest import OWNER, TOKEN, Api, serving
+from tests.api.conftest import OWNER, TIMEOUT_S, TOKEN, Api, serving
 
 MEBIBYTE = 1024 * 1024
 
@@ -535,3 +535,18 @@ async def test_events_of_a_job_of_another_database_are_gone(api: Api) -> None:
     for path in (f"/api/v1/jobs/{job_id}/events?after=other:0", f"/api/v1/events?job={job_id}&after=other:0"):
         answer = await api.get(path)
         assert (answer.status, answer.json["code"]) == (410, "events_gone")
+
+
+async def test_nobody_waits_for_a_body_that_is_refused_anyway(api: Api) -> None:
+    await api.submit("true", job_id="one", draft=True)
+    head = (
+        b"POST /api/v1/jobs/one/cancel HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Type: application/json\r\n"
+    )
+    port = int(api.url.rpartition(":")[2])
+    for body in (b" " * 100, b"[1, 2", b"{ }{"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head % port + b"Content-Length: 8000000\r\n\r\n" + body)
+        async with asyncio.timeout(TIMEOUT_S):
+            assert b" 422 " in await reader.readline()
+        writer.close()
+    assert (await api.post("/api/v1/jobs/one/cancel", json={})).status == 200

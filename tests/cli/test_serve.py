@@ -67,7 +67,7 @@ def test_a_port_that_is_taken_is_refused(commands: Commands) -> None:
 
     assert done.code == 4
     assert f"127.0.0.1:{port}" in done.err
-    assert "--port" in done.err
+    assert "choose another host or port" in done.err
 
 
 def test_who_opens_the_service_to_others_is_told_so(commands: Commands) -> None:

@@ -188,6 +188,8 @@ def test_every_error_of_the_service_has_a_class_in_the_client() -> None:
                 for kind in (
                     errors.AnswerNotUnderstood,
                     errors.NotRunning,
+                    errors.SecretUnavailable,
+                    errors.UnsafeFile,
                     errors.SimulationFailed,
                     errors.SubmitRefused,
                     errors.SchedulerUnavailable,
