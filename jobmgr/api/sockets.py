@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import parse_qs
 
 import socketio
 from aiohttp import web
@@ -26,7 +27,7 @@ from jobmgr.api.pyedb.machine import resources_answer
 from jobmgr.api.rooms import Rooms, parse_rooms
 from jobmgr.api.tick import Tick
 from jobmgr.domain import access
-from jobmgr.domain.access import Hearing, Verb
+from jobmgr.domain.access import Hearing, Principal, Verb
 from jobmgr.domain.job import Event, EventPosition, Job, JobFilter
 from jobmgr.domain.queue import Tally
 from jobmgr.errors import EventsGone, JobmgrError, StoreUnavailable
@@ -76,6 +77,10 @@ class Sockets:
         app.on_shutdown.append(self._say_goodbye)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
+        sid = _sid(request)
+        if sid is not None and not self._may_go_on(sid, request[CALLER].principal):
+            # As Engine.IO answers for a session that there is not.
+            return web.Response(status=400, text=json.dumps(f"Invalid session {sid}"))
         task, transport = asyncio.current_task(), request.transport
         assert task is not None
         if transport is not None:
@@ -92,10 +97,23 @@ class Sockets:
             self._open.pop(task, None)
         return response
 
+    def _may_go_on(self, sid: str, asks: Principal) -> bool:
+        """Whether this Engine.IO session came from a handshake of who asks now.
+
+        It stands in addresses, and those in the logs of proxies: who knows it is not who opened it. The owner may:
+        clients that poll (python-socketio 5) show their token in the handshake only, which on the owner's machine is
+        enough, and their later requests are the owner's.
+        """
+        if asks == Principal.owner(self._manager.user):
+            return True
+        # Here from before the client is told its session until it ends.
+        environ = self._server.environ.get(sid)
+        return environ is not None and environ["aiohttp.request"][CALLER].principal == asks
+
     @contextlib.contextmanager
     def _upgrading(self, request: web.Request) -> Iterator[None]:
         """Keep the request that gives a client, who polled before, its WebSocket."""
-        client = self._server.eio.sockets.get(request.query.get("sid"))
+        client = self._server.eio.sockets.get(_sid(request))
         # Of a client that has one already Engine.IO refuses another.
         if client is None or client.upgraded or not _is_upgrade(request):
             yield
@@ -273,6 +291,12 @@ async def _rooms(manager: Manager, asked: object) -> Rooms:
     for job_id in sorted(rooms.job_ids):
         await manager.get(job_id)
     return rooms
+
+
+def _sid(request: web.Request) -> str | None:
+    """The Engine.IO session that a request goes on with."""
+    # Read as Engine.IO reads it: of an address in which two could be seen this has to be the one that it takes.
+    return parse_qs(request.query_string).get("sid", [None])[0]
 
 
 def _is_upgrade(request: web.Request) -> bool:

@@ -127,6 +127,7 @@ def _alike(_shown: str) -> str:
 HASHED_SECRET = Guard("the hash of a secret", "jobmgr.domain.user.digest", _alike)
 EXPIRY = Guard("expiry", "jobmgr.manager.identity._is_valid", _everything)
 NOTICED_CHANGES = Guard("changes that are noticed", "jobmgr.manager.identity.Identity.notice", _nothing)
+SAME_CALLER = Guard("whose a session is", "jobmgr.api.sockets.Sockets._may_go_on", _everything)
 CURRENT_LISTENERS = Guard(
     "listeners that are looked at again", "jobmgr.manager.core.Core.is_current", _always
 )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from jobmgr.api import owner_token
@@ -24,6 +26,7 @@ from tests.security.guards import (
     OWN_TOKENS,
     OWNER_FILE,
     PLAIN_CELL,
+    SAME_CALLER,
     rests_on,
 )
 
@@ -80,6 +83,27 @@ async def test_stream_that_was_opened_before_is_no_way_around(house: House) -> N
             told += part
 
     assert b"after" not in told
+
+
+@rests_on(SAME_CALLER)
+@pytest.mark.parametrize("written", ["&sid={}", "&sid=&sid={}"])
+async def test_session_of_somebody_else_is_not_gone_on_with(house: House, written: str) -> None:  # noqa: F811
+    ann, zoe = await house.add("ann"), await house.add("zoe")
+    polling = "/socket.io/?EIO=4&transport=polling"
+    opened = json.loads((await house.by(ann, "GET", polling)).body[1:])
+    session = polling + written.format(opened["sid"])
+
+    websocket = (house.url + session).replace("polling", "websocket")
+    told = [
+        (await house.request("POST", session, headers=bearer(zoe), data="40")).status,
+        (await house.by(zoe, "GET", session)).status,
+    ]
+    with pytest.raises(aiohttp.WSServerHandshakeError):
+        await house.session.ws_connect(websocket, headers=bearer(zoe))
+
+    assert told == [400, 400]
+    assert (await house.request("POST", session, headers=bearer(ann), data="40")).status == 200
+    assert (await house.by(ann, "GET", session)).body.startswith(b"40")
 
 
 @rests_on(OWN_TOKENS)
