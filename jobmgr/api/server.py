@@ -61,9 +61,7 @@ class Server:
         self._port = port
         self._token = token
         self._socket_path = socket_path
-        self._allowed_hosts = frozenset(allowed_hosts) | (
-            frozenset({OVER_SOCKET}) if socket_path else frozenset()
-        )
+        self._allowed_hosts = frozenset(allowed_hosts)
         self._allowed_origins = frozenset(allowed_origins)
         self._uid = None if require_token else own_uid()
         self._limits = limits or Limits()
@@ -112,11 +110,15 @@ class Server:
             running.callback(beside.close)
 
     def _guard(self, port: int) -> Guard:
+        hosts = own_hosts(self._host, port, self._allowed_hosts)
+        # No names stand for any name, also for that of the socket.
+        if hosts and self._socket_path is not None:
+            hosts |= {OVER_SOCKET}
         return Guard(
             self._token,
             self._uid,
             is_loopback(self._host),
-            Browsers(own_hosts(self._host, port, self._allowed_hosts), self._allowed_origins),
+            Browsers(hosts, self._allowed_origins),
             Principal.owner(self._manager.user),
             self._manager.principal,
             throttle=Throttle(self._limits),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from jobmgr.api.server import Server
@@ -49,6 +50,16 @@ async def test_the_socket_is_its_owners_wherever_the_port_is(
         Client(f"unix:{path}", token="") as client,
     ):
         assert await client.queues()
+
+
+async def test_a_socket_shuts_nobody_out_of_the_port(manager: JobManager, path: Path) -> None:
+    headers = {"Authorization": f"Bearer {TOKEN}", "Host": "jobs.example.org:8080"}
+    async with (
+        Server(manager, host="0.0.0.0", port=0, token=TOKEN, socket_path=path) as server,
+        aiohttp.ClientSession(headers=headers) as session,
+        session.get(f"{server.url}/api/v1/queues") as answer,
+    ):
+        assert answer.status == 200
 
 
 async def test_where_tokens_are_required_the_owner_needs_one_too(manager: JobManager, path: Path) -> None:
