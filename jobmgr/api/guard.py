@@ -42,13 +42,18 @@ async def _nobody(_shown: str) -> Principal | None:
     return None
 
 
+def _none_known(_shown: str) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Guard:
     """Lets a request in, and says who asks, or raises Refusal.
 
     Connections of the user `uid` are the `owner`'s over a Unix socket and, with `loopback`, over the port (None: nobody
     is let in so, because it is not wanted, or this system cannot tell users apart); all others show `token`, which is
-    the owner's, or one that `by_token` knows, as `Authorization: Bearer`. What browsers send is judged by `browsers`.
+    the owner's, or one that `by_token` knows, as `Authorization: Bearer`. Of which `is_known` tells at once that it is
+    no guess is looked up however many wrong ones came. What browsers send is judged by `browsers`.
     """
 
     token: str
@@ -57,6 +62,7 @@ class Guard:
     browsers: Browsers
     owner: Principal
     by_token: Callable[[str], Awaitable[Principal | None]] = _nobody
+    is_known: Callable[[str], bool] = _none_known
     throttle: Throttle = field(default_factory=Throttle)
     _trusted: WeakKeyDictionary[asyncio.BaseTransport, bool] = field(
         init=False, repr=False, compare=False, default_factory=WeakKeyDictionary
@@ -93,10 +99,14 @@ class Guard:
                 "this is not a direct connection of the service's own user on its machine; "
                 "send an API token as `Authorization: Bearer TOKEN` (or set JOBMGR_TOKEN)",
             )
-        self.throttle.check_guess(shown, _origin(request))
-        principal = await self._by_token(shown)
-        self.throttle.note_guess(shown, _origin(request), is_right=principal is not None)
+        if self._is_owners(shown):
+            return self.owner
+        # Anybody on this machine, or behind the same proxy, can send wrong ones: they must not keep right ones out.
+        if not self.is_known(shown):
+            self.throttle.check_guess(_origin(request))
+        principal = await self.by_token(shown)
         if principal is None:
+            self.throttle.note_wrong(_origin(request))
             raise _unknown(
                 "token_unknown",
                 "this API token is unknown here, has expired or was revoked; ask for a new one",
@@ -104,10 +114,9 @@ class Guard:
         self.throttle.check_rate(principal)
         return principal
 
-    async def _by_token(self, shown: str) -> Principal | None:
-        if self.token and hmac.compare_digest(shown.encode(errors="surrogateescape"), self.token.encode()):
-            return self.owner
-        return await self.by_token(shown)
+    def _is_owners(self, shown: str) -> bool:
+        given = shown.encode(errors="surrogateescape")
+        return bool(self.token) and hmac.compare_digest(given, self.token.encode())
 
     async def _is_own_user(self, request: web.Request) -> bool:
         transport = request.transport

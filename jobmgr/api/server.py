@@ -121,6 +121,7 @@ class Server:
             Browsers(hosts, self._allowed_origins),
             Principal.owner(self._manager.user),
             self._manager.principal,
+            self._manager.is_known,
             throttle=Throttle(self._limits),
         )
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import math
 from dataclasses import dataclass, field
 
 from jobmgr.api.limits import Limits
 from jobmgr.api.problems import Refusal
-from jobmgr.api.rates import MOST_KNOWN, Rates
+from jobmgr.api.rates import Rates
 from jobmgr.domain.access import Principal
 
 
@@ -20,7 +19,6 @@ class Throttle:
     limits: Limits = field(default_factory=Limits)
     _requests: Rates = field(init=False)
     _wrong: Rates = field(init=False)
-    _right: set[bytes] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         self._requests = Rates(self.limits.requests_per_s, 10 * self.limits.requests_per_s)
@@ -35,27 +33,14 @@ class Throttle:
             raise _too_many("this API token is used too often", wait_s)
         self._requests.spend(who)
 
-    def check_guess(self, shown: str, origin: str) -> None:
-        """Raise Refusal (429) if too many wrong tokens came from `origin`, and this may be another one.
-
-        Who showed the right one before goes on: behind a proxy everybody comes from the same address.
-        """
-        wait_s = self._wrong.wait_s(_network(origin))
-        if wait_s and _digest(shown) not in self._right:
+    def check_guess(self, origin: str) -> None:
+        """Raise Refusal (429) if too many wrong tokens came from `origin` to look another one up for it."""
+        if wait_s := self._wrong.wait_s(_network(origin)):
             raise _too_many(f"too many wrong API tokens came from {origin}", wait_s)
 
-    def note_guess(self, shown: str, origin: str, *, is_right: bool) -> None:
-        """Keep in mind whether this token was right."""
-        if not is_right:
-            self._wrong.spend(_network(origin))
-            return
-        if len(self._right) >= MOST_KNOWN:
-            self._right.clear()
-        self._right.add(_digest(shown))
-
-
-def _digest(shown: str) -> bytes:
-    return hashlib.sha256(shown.encode(errors="surrogateescape")).digest()
+    def note_wrong(self, origin: str) -> None:
+        """Count a wrong token."""
+        self._wrong.spend(_network(origin))
 
 
 def _network(origin: str) -> str:

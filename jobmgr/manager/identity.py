@@ -71,6 +71,11 @@ class Identity:
         self._note_use(known.principal, now)
         return known.principal
 
+    def is_known(self, shown: str) -> bool:
+        """Whether this API token is remembered. Nothing is read."""
+        known = self._known.get(user.id_of(shown) or "")
+        return known is not None and hmac.compare_digest(known.hash, user.digest(shown))
+
     def is_current(self, principal: Principal) -> bool:
         """Whether what a stream was opened with still holds: its token is valid, its role and groups are the same."""
         if not _is_valid(principal, datetime.now(UTC)):

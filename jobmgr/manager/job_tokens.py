@@ -17,7 +17,8 @@ from jobmgr.store.engine import Database
 
 PREFIX = "jmj_"
 _TOKEN = re.compile(
-    rf"{PREFIX}(?P<job_id>[A-Za-z0-9_.\-]{{1,128}})\.(?P<number>[0-9]{{1,9}})\.[A-Za-z0-9_\-]{{43}}"
+    rf"{PREFIX}(?P<job_id>[A-Za-z0-9_.\-]{{1,128}})\.(?P<number>[0-9]{{1,9}})\.(?P<attempt>[0-9a-f]{{32}})"
+    r"\.[A-Za-z0-9_\-]{43}"
 )
 _SCOPES = frozenset({Scope.READ, Scope.SUBMIT})
 
@@ -35,7 +36,14 @@ class JobTokens:
         # No part of it can have a line break.
         message = f"{job_id}\n{number}\n{attempt_token}".encode()
         code = urlsafe_b64encode(digest(self._key, message, "sha256")).rstrip(b"=").decode()
-        return f"{PREFIX}{job_id}.{number}.{code}"
+        return f"{PREFIX}{job_id}.{number}.{attempt_token}.{code}"
+
+    def is_ours(self, shown: str) -> bool:
+        """Whether the key made this token, for an attempt that may have ended since. Nothing is read."""
+        match = _TOKEN.fullmatch(shown)
+        return match is not None and compare_digest(
+            self.of(match["job_id"], int(match["number"]), match["attempt"]), shown
+        )
 
     async def principal(self, shown: str) -> Principal | None:
         """Whom this token lets in; None if it is none, or not that of a live attempt."""

@@ -182,6 +182,8 @@ BODY_IN_TIME = Guard("a body in time", "jobmgr.api.body._pieces", _all_of_it)
 RATE = Guard("requests per token", "jobmgr.api.throttle.Throttle.check_rate", _nothing)
 GUESSES = Guard("wrong tokens per address", "jobmgr.api.throttle.Throttle.check_guess", _nothing)
 
+KNOWN_TOKENS = Guard("tokens that are no guess", "jobmgr.manager.core.Core.is_known", _never)
+
 
 # --- What is left of others, and what is said of what was sent.
 PUT_ASIDE = Guard("run directories put aside", "jobmgr.executors.gate._put_aside", _nothing)
