@@ -69,7 +69,8 @@ class LocalDirectory:
 
     def _list(self) -> list[FileEntry]:
         root = self._root()
-        if root.is_symlink():
+        # Not resolve(), to which a loop of links is an error before 3.13; nothing is listed of one.
+        if not _lies_in(Path(os.path.realpath(root)), root):
             raise leads_out(".")
         found: list[FileEntry] = []
         for folder, _, names in os.walk(root, followlinks=False):

@@ -68,6 +68,19 @@ async def test_a_run_directory_that_became_a_link_is_not_followed(api: Api, tmp_
         assert status == 404
 
 
+@rests_on(CONFINED)
+async def test_names_of_somebody_elses_files_are_not_listed(api: Api) -> None:
+    anns = await api.run("touch", "her-files", job_id="anns")
+    runs = api.manager.parts.runs
+    zoes = await api.run("sh", "-c", f"mv {runs}/zoes {runs}/gone; ln -s anns {runs}/zoes", job_id="zoes")
+
+    status, body = await raw(api, f"/api/v1/jobs/{zoes.job_id}/files")
+
+    assert b"her-files" in (await raw(api, f"/api/v1/jobs/{anns.job_id}/files"))[1]
+    assert b"her-files" not in body
+    assert status == 404
+
+
 @rests_on(OPENED)
 async def test_a_directory_that_becomes_a_link_while_it_is_opened_leads_nowhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

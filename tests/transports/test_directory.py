@@ -296,6 +296,19 @@ async def test_link_in_the_place_of_the_directory_leads_out(
         await directory.listing()
 
 
+async def test_link_in_the_place_of_a_jobs_directories_leads_out(directory: RunDirectory, path: Path) -> None:
+    other = path.parent.parent / "other" / path.name
+    other.mkdir(parents=True)
+    (other / "secret").write_text("secret")
+    path.parent.rename(path.parent.parent / "gone")
+    path.parent.symlink_to("other")
+
+    with pytest.raises(FileMissing, match="leads out"):
+        await directory.listing()
+    with pytest.raises(FileMissing, match="leads out"):
+        await window(directory, "secret")
+
+
 @pytest.mark.parametrize(
     "name", ["pipe", "folder", "loop", "nothing", "file/x", "x" * 300, "x/" * 3000 + "x"]
 )
