@@ -1,4 +1,4 @@
-"""Who is slow, but not on purpose, gets all of it."""
+"""How large a request may be, and that who is slow, but not on purpose, gets all of an answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import socket
 from jobmgr.api.limits import Limits
 from jobmgr.api.server import Server
 from jobmgr.service import JobManager
-from tests.api.conftest import TOKEN
+from tests.api.conftest import TOKEN, Api
 
 MEBIBYTE = 1024 * 1024
 
@@ -41,3 +41,32 @@ async def test_slow_line_gets_its_download(manager: JobManager) -> None:
         got = await asyncio.to_thread(read_slowly, port, job.job_id, 12 * MEBIBYTE)
 
     assert got >= 12 * MEBIBYTE
+
+
+async def status_of(api: Api, address: str, *lines: str) -> int:
+    """What a head is answered that is sent as it stands here."""
+    host, port = api.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = (f"GET {address} HTTP/1.1", f"Host: {host}:{port}", "Connection: close", *lines, "", "")
+    writer.write("\r\n".join(head).encode())
+    async with asyncio.timeout(30):
+        answer = await reader.read()
+    writer.close()
+    return int(answer.split()[1])
+
+
+async def test_head_of_a_request_may_be_so_large(api: Api) -> None:
+    path = "/api/v1/queues?"
+
+    assert await status_of(api, path.ljust(32 * 1024, "x")) == 422
+    assert await status_of(api, path, "X: ".ljust(8190, "x")) == 200
+    assert await status_of(api, path, *["X: x"] * 126) == 200
+
+
+async def test_larger_head_of_a_request_is_refused(api: Api) -> None:
+    path = "/api/v1/queues?"
+
+    assert await status_of(api, path.ljust(32 * 1024 + 1, "x")) == 400
+    assert await status_of(api, path, "X: ".ljust(8200, "x")) == 400
+    assert await status_of(api, path, "x" * 8200 + ": x") == 400
+    assert await status_of(api, path, *["X: x"] * 127) == 400
