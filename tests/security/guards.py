@@ -26,7 +26,8 @@ from rich.text import Text
 
 from jobmgr.domain.access import Sight
 from jobmgr.executors.messages import Message, pack
-from jobmgr.store import prepared
+from jobmgr.store import attempts, prepared
+from jobmgr.store.tables import Attempt, Job
 
 MARK = "rests_on"
 
@@ -131,6 +132,16 @@ SAME_CALLER = Guard("whose a session is", "jobmgr.api.sockets.Sockets._may_go_on
 CURRENT_LISTENERS = Guard(
     "listeners that are looked at again", "jobmgr.manager.core.Core.is_current", _always
 )
+
+
+def _live_or_not(connection: sa.Connection, job_id: str, number: int) -> attempts.Live | None:
+    rows = sa.select(Attempt.token, Job.user).join(Job, Job.id == Attempt.job)
+    row = connection.execute(rows.where(Job.job_id == job_id, Attempt.number == number)).one_or_none()
+    return None if row is None else attempts.Live(row.token, row.user)
+
+
+JOB_TOKEN_CODE = Guard("the code of a job's token", "jobmgr.manager.job_tokens.compare_digest", _everything)
+LIVE = Guard("a look whether the attempt is live", "jobmgr.store.attempts.live", _live_or_not)
 OWN_TOKENS = Guard("whose an API token is", "jobmgr.manager.users.Users._governs", instead=True)
 OWNER_FILE = Guard("the owner's file that is looked at", "jobmgr.api.owner_token._check", _nothing)
 PLAIN_CELL = Guard("cells without formulas", "jobmgr.wire.spreadsheet._FORMULA", re.compile(r"(?!)"))

@@ -6,27 +6,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest_asyncio
-import sqlalchemy as sa
 
 from jobmgr.manager.job_tokens import JobTokens
-from jobmgr.store import attempts
-from jobmgr.store.tables import Attempt, Job
 from tests.api.conftest import Api, eventually
-from tests.security.guards import Guard, rests_on
-
-
-def _always(*_arguments: object) -> bool:
-    return True
-
-
-def _live_or_not(connection: sa.Connection, job_id: str, number: int) -> attempts.Live | None:
-    rows = sa.select(Attempt.token, Job.user).join(Job, Job.id == Attempt.job)
-    row = connection.execute(rows.where(Job.job_id == job_id, Attempt.number == number)).one_or_none()
-    return None if row is None else attempts.Live(row.token, row.user)
-
-
-CODE = Guard("the code of a job's token", "jobmgr.manager.job_tokens.compare_digest", _always)
-LIVE = Guard("a look whether the attempt is live", "jobmgr.store.attempts.live", _live_or_not)
+from tests.security.guards import JOB_TOKEN_CODE, LIVE, rests_on
 
 
 @pytest_asyncio.fixture
@@ -55,7 +38,7 @@ async def report(api: Api, token: str, job_id: str = "runs") -> int:
     return (await api.patch(f"/api/v1/jobs/{job_id}", headers=headers, json={"name": "told"})).status
 
 
-@rests_on(CODE)
+@rests_on(JOB_TOKEN_CODE)
 async def test_code_of_another_key_is_no_token(bound: tuple[Api, JobTokens]) -> None:
     api, tokens = bound
     right = await token_of(api, tokens)
