@@ -1,4 +1,5 @@
-"""Tokens of running jobs: each opens what its own job may do, for as long as that attempt is live.
+"""Tokens of running jobs: each opens what its own job may do, for as long as that attempt is live and its user is
+not disabled.
 
 Nothing is stored. A token is made of an attempt's names and a code that only who has the key can make; whenever it is
 shown, the database says whether the attempt is live. The attempt's own token goes into the code, so that none is good
@@ -54,10 +55,19 @@ class JobTokens:
         live = await self._database.ask(attempts.live, job_id, number)
         if live is None or not compare_digest(self.of(job_id, number, live.token), shown):
             return None
-        return Principal(live.user, Role.USER, _SCOPES, job_id=job_id, token_id=f"{PREFIX}{job_id}.{number}")
+        return Principal(
+            live.user, Role.USER, _SCOPES, job_id=job_id, token_id=_id(job_id, number, live.token)
+        )
 
     async def is_current(self, principal: Principal) -> bool:
-        """Whether the attempt whose token let it in is still live."""
+        """Whether its token still lets it in: the very attempt that had it is live."""
+        assert principal.job_id is not None
         assert principal.token_id is not None
-        job_id, _, number = principal.token_id.removeprefix(PREFIX).rpartition(".")
-        return await self._database.ask(attempts.live, job_id, int(number)) is not None
+        number = int(principal.token_id.removeprefix(f"{PREFIX}{principal.job_id}.").partition(".")[0])
+        live = await self._database.ask(attempts.live, principal.job_id, number)
+        return live is not None and _id(principal.job_id, number, live.token) == principal.token_id
+
+
+def _id(job_id: str, number: int, attempt_token: str) -> str:
+    """What a token is called: another one if a job is deleted and its id used anew."""
+    return f"{PREFIX}{job_id}.{number}.{attempt_token[:12]}"

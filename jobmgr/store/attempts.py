@@ -22,7 +22,7 @@ from jobmgr.domain.status import UNSTARTED, Status
 from jobmgr.domain.wish import Hold, Rank, Stored
 from jobmgr.store import dependencies, jobs
 from jobmgr.store.prepared import Prepared, listed
-from jobmgr.store.tables import PAUSING, UNTOLD, Attempt, Job, Moment, Spec
+from jobmgr.store.tables import PAUSING, UNTOLD, Attempt, Job, Moment, Spec, User
 from jobmgr.store.transaction import AnyRow, Topic, Transaction, about_row
 
 
@@ -45,11 +45,17 @@ class Live:
 
 
 def live(connection: sa.Connection, job_id: str, number: int) -> Live | None:
-    """The attempt of this number, if it is live."""
+    """The attempt of this number, if it is live and its user is not disabled."""
     row = connection.execute(
         sa.select(Attempt.token, Job.user)
         .join(Job, Job.id == Attempt.job)
-        .where(Job.job_id == job_id, Attempt.number == number, Attempt.finished_at.is_(None))
+        .outerjoin(User, User.name == Job.user)
+        .where(
+            Job.job_id == job_id,
+            Attempt.number == number,
+            Attempt.finished_at.is_(None),
+            User.disabled.is_not(True),  # Nor is whoever has no row.
+        )
     ).one_or_none()
     return None if row is None else Live(row.token, row.user)
 

@@ -142,6 +142,11 @@ def _live_or_not(connection: sa.Connection, job_id: str, number: int) -> attempt
 
 JOB_TOKEN_CODE = Guard("the code of a job's token", "jobmgr.manager.job_tokens.compare_digest", _everything)
 LIVE = Guard("a look whether the attempt is live", "jobmgr.store.attempts.live", _live_or_not)
+ID_OF_ATTEMPT = Guard(
+    "which attempt's a token is",
+    "jobmgr.manager.job_tokens._id",
+    lambda job_id, number, _attempt_token: f"jmj_{job_id}.{number}",
+)
 OWN_TOKENS = Guard("whose an API token is", "jobmgr.manager.users.Users._governs", instead=True)
 OWNER_FILE = Guard("the owner's file that is looked at", "jobmgr.api.owner_token._check", _nothing)
 PLAIN_CELL = Guard("cells without formulas", "jobmgr.wire.spreadsheet._FORMULA", re.compile(r"(?!)"))

@@ -7,15 +7,25 @@ from pathlib import Path
 
 import pytest_asyncio
 
+from jobmgr.domain.user import User
 from jobmgr.manager.job_tokens import JobTokens
+from jobmgr.store import users
+from jobmgr.store.users import UserChange
 from tests.api.conftest import Api, eventually
-from tests.security.guards import JOB_TOKEN_CODE, LIVE, rests_on
+from tests.security.guards import ID_OF_ATTEMPT, JOB_TOKEN_CODE, LIVE, rests_on
 
 
 @pytest_asyncio.fixture
 async def bound(api: Api, tmp_path: Path) -> AsyncIterator[tuple[Api, JobTokens]]:
     """A service, with a job that runs until there is a file."""
     api.manager.parts.job_tokens = JobTokens(api.manager.database, b"key")
+    await start(api, tmp_path)
+    yield api, api.manager.parts.job_tokens
+    (tmp_path / "go").touch()
+    await api.manager.wait("runs", 30)
+
+
+async def start(api: Api, tmp_path: Path) -> None:
     script = 'while [ ! -e "$0" ]; do sleep 0.02; done'
     await api.submit("sh", "-c", script, str(tmp_path / "go"), job_id="runs", site="local")
 
@@ -23,9 +33,6 @@ async def bound(api: Api, tmp_path: Path) -> AsyncIterator[tuple[Api, JobTokens]
         return (await api.manager.get("runs")).status == "running"
 
     await eventually(is_running)
-    yield api, api.manager.parts.job_tokens
-    (tmp_path / "go").touch()
-    await api.manager.wait("runs", 30)
 
 
 async def token_of(api: Api, tokens: JobTokens, job_id: str = "runs") -> str:
@@ -63,4 +70,36 @@ async def test_token_ends_with_its_attempt(bound: tuple[Api, JobTokens], tmp_pat
     await api.manager.wait("runs", 30)
 
     assert await report(api, token) == 401
+    assert not await tokens.is_current(listener)
+
+
+@rests_on(LIVE)
+async def test_job_of_somebody_who_is_disabled_says_nothing_more(bound: tuple[Api, JobTokens]) -> None:
+    api, tokens = bound
+    token = await token_of(api, tokens)
+    await api.manager.database.write(users.put, User(api.manager.user))
+    assert await report(api, token) == 200
+    listener = await tokens.principal(token)
+    assert listener is not None
+
+    await api.manager.database.write(users.change, UserChange(api.manager.user, is_disabled=True))
+
+    assert await report(api, token) == 401
+    assert not await tokens.is_current(listener)
+
+
+@rests_on(ID_OF_ATTEMPT)
+async def test_stream_of_a_job_is_not_told_of_another_with_its_id(
+    bound: tuple[Api, JobTokens], tmp_path: Path
+) -> None:
+    api, tokens = bound
+    listener = await tokens.principal(await token_of(api, tokens))
+    assert listener is not None
+    (tmp_path / "go").touch()
+    await api.manager.wait("runs", 30)
+    await api.manager.delete("runs")
+
+    (tmp_path / "go").unlink()
+    await start(api, tmp_path)
+
     assert not await tokens.is_current(listener)
