@@ -25,10 +25,11 @@ _PAUSE_S = 0.25
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A token that is not revoked: its hash, and who shows it."""
+    """A token that is not revoked: its hash, who shows it, and how many changes were told when this was read."""
 
     hash: str
     principal: Principal
+    told: int
 
 
 class Identity:
@@ -44,7 +45,8 @@ class Identity:
         self._known: dict[str, _Known] = {}
         self._used: dict[str, datetime] = {}
         self._unwritten: dict[str, datetime] = {}
-        # How often it was told that users or tokens have changed, and up to which time that was read.
+        # How often it was told that users or tokens have changed, and since which of these times all that is known
+        # was read. On PostgreSQL that may be with each commit of others, so a request reads its own token only.
         self._told = 0
         self._read = 0
         self._reading = asyncio.Lock()
@@ -92,13 +94,10 @@ class Identity:
         async with self._reading:
             if self._read == self._told:
                 return
-            told, token_ids = self._told, list(self._known)
-            found = await self._look(token_ids) if token_ids else {}
-            # Others may have come while this was read, and are as new.
-            for token_id in token_ids:
-                del self._known[token_id]
-            self._known.update(found)
-            self._read = told
+            told = self._told
+            await self._look([token_id for token_id, known in self._known.items() if known.told != told])
+            # Others may have been read meanwhile, by requests that began before.
+            self._read = min((known.told for known in self._known.values()), default=told)
 
     async def run(self) -> None:
         """For ever: write down which tokens were used, and read anew what open streams are judged by."""
@@ -115,24 +114,34 @@ class Identity:
                 await asyncio.sleep(_PAUSE_S)
 
     async def _find(self, token_id: str) -> _Known | None:
-        if token_id in self._known:
-            await self.refresh()
-            return self._known.get(token_id)
-        told = self._told
-        found = await self._look([token_id])
-        if told == self._told:
-            # Else this may be older than what others have read since: good enough for a request that came before.
-            self._known.update(found)
-        return found.get(token_id)
+        known = self._known.get(token_id)
+        if known is not None and known.told == self._told:
+            return known
+        return (await self._look([token_id])).get(token_id)
 
     async def _look(self, token_ids: Sequence[str]) -> dict[str, _Known]:
-        known = await self._database.read(api_tokens.known, token_ids)
+        """Read these tokens, and remember what they are by now. Raises StoreUnavailable."""
+        if not token_ids:
+            return {}
+        told, now = self._told, datetime.now(UTC)
+        read = await self._database.read(api_tokens.known, token_ids)
         # Tokens of users who are disabled are revoked, so they are not among these.
-        users = {each.name: each for each in known.users}
-        return {
-            token.id: _Known(token_hash, self._principal(token, users[token.user], known.users))
-            for token, token_hash in known.tokens
+        users = {each.name: each for each in read.users}
+        found = {
+            token.id: _Known(token_hash, self._principal(token, users[token.user], read.users), told)
+            for token, token_hash in read.tokens
         }
+        for token_id in token_ids:
+            known = self._known.pop(token_id, None)
+            if known is not None and known.told > told:
+                # What others have read since is newer; this is good enough for a request that came before.
+                self._known[token_id] = known
+            elif token_id in found and _is_valid(found[token_id].principal, now):
+                self._known[token_id] = found[token_id]
+                self._read = min(self._read, told)
+            else:
+                self._used.pop(token_id, None)
+        return found
 
     def _principal(self, token: ApiToken, holder: User, users: Sequence[User]) -> Principal:
         return Principal(

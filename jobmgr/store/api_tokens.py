@@ -14,7 +14,7 @@ from jobmgr.domain.user import User as UserView
 from jobmgr.domain.user import allowed
 from jobmgr.errors import ApiTokenNotFound, Conflict, InvalidRequest, UserNotFound
 from jobmgr.store import users
-from jobmgr.store.prepared import Prepared
+from jobmgr.store.prepared import Prepared, listed
 from jobmgr.store.tables import ApiToken
 from jobmgr.store.transaction import AnyRow, Topic, Transaction
 
@@ -67,17 +67,14 @@ def listing(connection: sa.Connection, user: str | None) -> list[ApiTokenView]:
 
 def known(connection: sa.Connection, token_ids: Sequence[str]) -> Known:
     """Of these API tokens those that are not revoked, and all users."""
-    columns = sa.select(*_SHOWN, ApiToken.hash)
-    # One by one, by their key: few have been shown lately, and a planner has no choice.
-    found = [
-        row
-        for token_id in token_ids
-        for row in connection.execute(columns.where(ApiToken.id == token_id, ApiToken.revoked_at.is_(None)))
-    ]
+    found = _KNOWN.rows(connection, {"ids": token_ids})
     return Known([(_token(row), row.hash) for row in found], users.listing(connection) if found else ())
 
 
 _SHOWN = tuple(column for column in ApiToken.__table__.c if column.name != "hash")
+_KNOWN = Prepared(
+    sa.select(*_SHOWN, ApiToken.hash).where(listed(ApiToken.id, "ids"), ApiToken.revoked_at.is_(None))
+)
 
 
 def _token(row: AnyRow) -> ApiTokenView:

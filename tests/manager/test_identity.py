@@ -198,6 +198,38 @@ async def test_what_was_read_while_users_changed_is_read_again(
     await other.close()
 
 
+async def test_request_reads_no_token_but_its_own(database: Database) -> None:
+    for name, token in (("ann", ANN), ("zoe", ZOE)):
+        await database.write(users.put, User(name))
+        await make(database, token, name)
+    identity = Identity(database, "root")
+    await shown(identity)
+    zoe = await shown(identity, ZOE)
+    await database.write(api_tokens.revoke, Revocation("b" * 12))
+    identity.notice(frozenset(Topic))
+
+    await shown(identity)
+
+    assert identity.is_current(zoe)
+    await identity.refresh()
+    assert not identity.is_current(zoe)
+
+
+async def test_stream_whose_token_was_read_while_users_changed_goes_on(database: Database) -> None:
+    await database.write(users.put, User("ann"))
+    await make(database, ANN, "ann")
+    identity = Identity(database, "root")
+    reading = asyncio.create_task(identity.principal(ANN))
+    await asyncio.sleep(0)
+    identity.notice(frozenset(Topic))
+    principal = await reading
+    assert principal is not None
+
+    await identity.refresh()
+
+    assert identity.is_current(principal)
+
+
 async def test_use_is_written_down_once_a_minute(database: Database, identity: Identity) -> None:
     async def last_used() -> datetime | None:
         (token,) = await database.read(api_tokens.listing, "ann")
