@@ -230,13 +230,15 @@ class Sockets:
     async def _publish(self, epoch: str, batch: Sequence[Event]) -> None:
         await self._let_clients_read()
         await self._dismiss()
+        hearings = {each.hearing for each in self._listeners.values()}
+        singly = {each.hearing for each in self._listeners.values() if each.rooms is None}
+        # What is read for messages is the same for all who hear of the event, so it is read once.
+        messages = await self._messages(batch) if singly else {}
         ticks: dict[Hearing, Tick] = {}
-        for hearing in {listener.hearing for listener in self._listeners.values()}:
+        for hearing in hearings:
             if heard := hearing.heard(batch):
-                singly = any(
-                    each.rooms is None for each in self._listeners.values() if each.hearing == hearing
-                )
-                ticks[hearing] = Tick(epoch, heard, await self._messages(heard) if singly else ())
+                told = [messages[event.seq] for event in heard if event.seq in messages]
+                ticks[hearing] = Tick(epoch, heard, told if hearing in singly else ())
         for listener in self._listeners.values():
             # Of somebody who came meanwhile and hears otherwise the position is newer than this batch.
             if tick := ticks.get(listener.hearing):
@@ -249,12 +251,13 @@ class Sockets:
             if not await listener.manager.is_current():
                 await listener.end()
 
-    async def _messages(self, batch: Sequence[Event]) -> Sequence[Message]:
+    async def _messages(self, batch: Sequence[Event]) -> dict[int, Message]:
+        """The messages of a batch by the numbers of their events."""
         entering = [event for event in batch if enqueues(event)]
         queued = await self._count_queued() if entering else 0
         jobs = await self._jobs(entering)
         resources = resources_answer(self._manager.resources()) if any(map(starts, batch)) else None
-        return [found for event in batch if (found := message(event, jobs, queued, resources))]
+        return {event.seq: found for event in batch if (found := message(event, jobs, queued, resources))}
 
     async def _count_queued(self) -> int:
         return sum(queue.counts.get(Tally.QUEUED, 0) for queue in await self._manager.queues())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from jobmgr.api.guard import Guard, own_uid
 from jobmgr.api.route import Route
 from jobmgr.api.routes import ROUTES
 from jobmgr.domain.access import Principal, Role, Scope, Verb, may
+from jobmgr.domain.queue import Queue
 from jobmgr.service import JobManager
 from jobmgr.store.tables import Event
-from tests.api.conftest import TOKEN, Answer, Api, serving
+from tests.api.conftest import TOKEN, Answer, Api, eventually, serving
 
 PRINCIPALS = {
     "ann": Principal("ann", Role.USER),
@@ -257,6 +258,45 @@ async def test_sockets_tell_of_own_jobs(house: House, transport: str, auth: Any)
     await listener.client.disconnect()
     assert "anns" not in str(listener.told)
     assert str(foreign).replace("anns", "none") == str(refused)
+
+
+async def test_what_messages_tell_is_read_once_for_all_who_hear(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listeners = {who: Client() for who in ("ann", "ben", "zoe", "viewer", "admin")}
+    for who, listener in listeners.items():
+        await listener.client.connect(house.url, headers={"Authorization": f"Bearer {who}"})
+    read = house.manager.queues
+    readings = []
+
+    async def counted() -> Sequence[Queue]:
+        readings.append("queues")
+        return await read()
+
+    monkeypatch.setattr(house.manager, "queues", counted)
+
+    await house.submitted("ann", job_id="anns")
+    await house.manager.wait("anns", 30)
+    await house.submitted("zoe", job_id="zoes", draft=True)
+    await house.by("zoe", "POST", "/api/v1/jobs/zoes/cancel")
+
+    async def all_told() -> bool:
+        queued = {
+            who: [data["job_id"] for name, data in listener.told if name == "job_queued"]
+            for who, listener in listeners.items()
+        }
+        return listeners["zoe"].ended.is_set() and queued == {
+            "ann": ["anns"],
+            "ben": ["anns"],
+            "zoe": [],
+            "viewer": ["anns"],
+            "admin": ["anns"],
+        }
+
+    await eventually(all_told)
+    for listener in listeners.values():
+        await listener.client.disconnect()
+    assert len(readings) == 1
 
 
 async def test_room_of_another_refuses_the_connection(anns: House) -> None:
