@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "text/event-stream"
 HEARTBEAT_S = 15.0
-# The newest batches are what all followers are sent at about the same time.
+# The newest batches are what all followers who hear alike are sent at about the same time.
 MAX_TEXTS = 8
 _HEADERS = {"Content-Type": MEDIA_TYPE, "X-Accel-Buffering": "no"}
 
@@ -32,33 +32,36 @@ class Streams:
 
     def __init__(self, heartbeat_s: float = HEARTBEAT_S) -> None:
         self.heartbeat_s = heartbeat_s
-        self._open: set[Following] = set()
+        self._open: dict[Following, Hearing] = {}
         self._has_closed = False
-        self._texts: dict[tuple[Hearing, str, int, int], bytes] = {}
+        self._texts: dict[Hearing, dict[tuple[str, int, int], bytes]] = {}
 
     def text(self, batch: Sequence[Event], epoch: str, hearing: Hearing) -> bytes:
         """What is told of a batch to whoever hears so, as it is sent: made once for all of them."""
         # The log has no gap that is filled later, so first and last event say which are between.
-        key = hearing, epoch, batch[0].seq, batch[-1].seq
-        text = self._texts.get(key)
+        key = epoch, batch[0].seq, batch[-1].seq
+        texts = self._texts.setdefault(hearing, {})
+        text = texts.get(key)
         if text is None:
-            if len(self._texts) >= MAX_TEXTS:
-                del self._texts[next(iter(self._texts))]
-            text = self._texts[key] = _text(hearing.heard(batch), epoch)
+            if len(texts) >= MAX_TEXTS:
+                del texts[next(iter(texts))]
+            text = texts[key] = _text(hearing.heard(batch), epoch)
         return text
 
     @contextlib.asynccontextmanager
     async def follow(self, manager: Manager, after: EventPosition) -> AsyncIterator[Following]:
         """The batches of events after `after` until the application shuts down; an empty one at each heartbeat."""
         following = manager.follow(after, beat_s=self.heartbeat_s)
-        self._open.add(following)
+        hearing = self._open[following] = manager.hearing
         if self._has_closed:
             following.end()
         try:
             async with contextlib.aclosing(following):
                 yield following
         finally:
-            self._open.discard(following)
+            del self._open[following]
+            if hearing not in self._open.values():
+                self._texts.pop(hearing, None)
 
     async def close(self, _app: web.Application) -> None:
         """End all streams. Clients come again with the id of the last event they saw."""

@@ -238,8 +238,10 @@ def test_batch_is_encoded_once_for_all_who_follow() -> None:
     assert streams.text(events[-2:], "y", EVERYTHING) is not made[-1]
     assert streams.text(events[-2:-1], "x", EVERYTHING) != made[-1]
     assert streams.text(events[:2], "x", EVERYTHING) is not made[0]
-    # Who hears otherwise is told something else of the same batch.
-    assert streams.text(events[-2:], "x", Hearing(sight=Sight(frozenset({"other"})))) == b""
+    # Who hears otherwise is told something else of the same batch, and takes no text from the others.
+    others = [Hearing(sight=Sight(frozenset({f"other {number}"}))) for number in range(MAX_TEXTS)]
+    assert [streams.text(events[-2:], "x", other) for other in others] == [b""] * MAX_TEXTS
+    assert streams.text(events[-2:], "x", EVERYTHING) is made[-1]
 
 
 async def test_followers_are_given_the_same_batch(api: Api) -> None:
