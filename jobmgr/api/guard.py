@@ -84,7 +84,7 @@ class Guard:
         _check_content_type(request)
         _check_content_encoding(request)
         principal = await self._principal(request)
-        request[CALLER] = Caller(principal, _origin(request))
+        request[CALLER] = Caller(principal, _through(_origin(request), principal))
         if request.transport is not None:
             self._admitted.add(request.transport)
 
@@ -150,9 +150,14 @@ def _unknown(code: str, detail: str) -> Refusal:
 
 
 def _origin(request: web.Request) -> str:
-    """Where a request comes from, as it is kept of what it changes."""
+    """Where a request comes from: an address, or `unix`."""
     end = None if request.transport is None else request.transport.get_extra_info("peername")
     return str(end[0]) if isinstance(end, tuple) else "unix"
+
+
+def _through(origin: str, principal: Principal) -> str:
+    # A user may have many tokens; if one was stolen, what was done with it has to be told from the rest.
+    return origin if principal.token_id is None else f"{origin} token {principal.token_id}"
 
 
 def own_uid() -> int | None:

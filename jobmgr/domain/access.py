@@ -102,7 +102,7 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, and from where (an address, or `unix`), as it is kept of what they do."""
+    """Who asks, and from where (an address or `unix`, and by which API token), as it is kept of what they do."""
 
     principal: Principal
     origin: str

@@ -453,7 +453,9 @@ class CallerAnswer(Struct):
 
 
 class AuditEntryAnswer(Struct):
-    """One change that somebody asked for, and from where (an address, `unix`); `changed` is what the event says."""
+    """One change that somebody asked for, and from where: an address or `unix`, and the id of the API token if one was
+    shown (`127.0.0.1 token 0a1b2c3d4e5f`); `changed` is what the event says.
+    """
 
     seq: int
     at: Moment

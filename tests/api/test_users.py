@@ -356,7 +356,8 @@ async def test_audit_says_who_did_what_from_where(house: House) -> None:
         (owner, "api_token_made"),
         (owner, "user_added"),
     ]
-    assert {entry["origin"] for entry in entries} == {"127.0.0.1"}
+    through = f"127.0.0.1 token {id_of(token)}"
+    assert [entry["origin"] for entry in entries] == ["127.0.0.1", through, "127.0.0.1", "127.0.0.1"]
     assert entries[3]["changed"] == {"name": "ann", "role": "user", "groups": [], "disabled": False}
     assert of_job == [entries[1]]
     (await house.by(token, "GET", "/api/v1/reports/audit")).problem(403, "access_denied")

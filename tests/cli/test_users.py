@@ -98,7 +98,8 @@ def test_audit_tells_who_did_what(service: Commands, ann: str) -> None:
 
     assert (entries[0]["kind"], entries[0]["job_id"]) == ("submitted", job_id)
     assert {entry["actor"] for entry in entries} == {"ann"}
-    assert table.splitlines()[1].split()[3:7] == ["ann", "127.0.0.1", "submitted", job_id]
+    through = ["127.0.0.1", "token", ann.split("_")[1]]
+    assert table.splitlines()[1].split()[3:9] == ["ann", *through, "submitted", job_id]
     assert [line[2] for line in lines] == ["actor", "ann"]
     assert (len(one.out.splitlines()), "there are more" in one.err) == (2, True)
     assert none == []
