@@ -141,8 +141,12 @@ class Guard:
 
 
 def _shown_token(request: web.Request) -> str | None:
-    scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
-    return shown.strip() if scheme.lower() == "bearer" else None
+    told = request.headers.getall("Authorization", [])
+    if not told:
+        return None
+    scheme, _, shown = told[0].partition(" ")
+    # Whoever means to be somebody else, and writes it wrongly, is not the owner for that.
+    return shown.strip() if scheme.lower() == "bearer" and len(told) == 1 else ""
 
 
 def _unknown(code: str, detail: str) -> Refusal:
