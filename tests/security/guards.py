@@ -15,7 +15,7 @@ import asyncio
 import logging
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,9 @@ import sqlalchemy as sa
 from aiohttp import web
 from rich.text import Text
 
+from jobmgr.api.doorway import Doorway
+from jobmgr.api.protocol import Protocol
+from jobmgr.api.server import Server
 from jobmgr.domain.access import Sight
 from jobmgr.executors.messages import Message, pack
 from jobmgr.store import attempts, prepared
@@ -177,9 +180,18 @@ def _us(*_arguments: Any) -> int:
     return os.getuid()
 
 
+_make_guard = Server._guard
+
+
+def _trusting(server: Any, port: int) -> Any:
+    server._uid = os.getuid()
+    return _make_guard(server, port)
+
+
 FORWARDED = Guard("no trust through proxies", "jobmgr.api.guard._is_forwarded", _never)
 PEER = Guard("the owner of a connection", "jobmgr.api.peer.Owners.of", _ours)
 UNIX_PEER = Guard("the owner of a Unix connection", "jobmgr.api.peer.unix_owner", _us)
+REQUIRED_TOKEN = Guard("tokens that are required", "jobmgr.api.server.Server._guard", _trusting)
 SOCKET_MODE = Guard("the mode of a socket", "jobmgr.api.socket_file.os.fchmod", _nothing)
 
 
@@ -209,6 +221,33 @@ UNQUOTED_LOG = Guard(
 UNQUOTED_ANSWER = Guard(
     "no quotes of requests in answers", "jobmgr.api.protocol.unquoted", lambda error: error.message
 )
+
+# --- What is too large, or too many.
+_NO_END = 2**40
+
+
+def _opened_with(**options: Any) -> Callable[[Doorway], Protocol]:
+    """Makes the protocols of connections with other options."""
+
+    def protocol(doorway: Doorway) -> Protocol:
+        return Protocol(doorway._server, stall_s=doorway._limits.stall_s, **{**doorway._options, **options})
+
+    return protocol
+
+
+BODY_SIZE = Guard("the size of a body", "jobmgr.api.body.MAX_BODY_BYTES", _NO_END)
+LINES_SIZE = Guard("the size of a body of lines", "jobmgr.api.body.MAX_LINES_BYTES", _NO_END)
+COMPRESSED = Guard("bodies as they are", "jobmgr.api.guard._check_content_encoding", _nothing)
+UNPACKED = Guard("no unpacking", "jobmgr.api.doorway.Doorway._protocol", _opened_with(auto_decompress=True))
+ADDRESS_SIZE = Guard("the size of an address", "jobmgr.api.server._MAX_ADDRESS_BYTES", 10**6)
+HEAD_SIZE = Guard(
+    "the size of a head",
+    "jobmgr.api.doorway.Doorway._protocol",
+    _opened_with(max_field_size=10**6, max_headers=10**6),
+)
+CONNECTIONS = Guard("so many connections", "jobmgr.api.doorway.Doorway.__call__", Doorway._protocol)
+READ_OR_GONE = Guard("messages that are read", "jobmgr.api.listener.Listener.is_behind", instead=False)
+
 
 # --- Files of run directories.
 CHECKED_PATH = Guard("checked paths", "jobmgr.transports.local_directory.checked", _same)

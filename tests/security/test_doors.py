@@ -20,7 +20,7 @@ import pytest_asyncio
 from jobmgr.api.server import Server
 from jobmgr.service import JobManager
 from tests.api.conftest import TOKEN
-from tests.security.guards import FORWARDED, PEER, SOCKET_MODE, UNIX_PEER, rests_on
+from tests.security.guards import FORWARDED, PEER, REQUIRED_TOKEN, SOCKET_MODE, UNIX_PEER, rests_on
 
 STRANGER_UID = 12345
 # Sends the request on its standard input to host and port, or to a path, as another user, and prints the answer's head.
@@ -173,3 +173,25 @@ async def test_another_user_of_this_machine_does_not_even_reach_the_socket(
 ) -> None:
     assert stat.S_IMODE(os.lstat(path).st_mode) == 0o600
     assert "PermissionError" in await stranger(str(path))
+
+
+@rests_on(REQUIRED_TOKEN)
+async def test_where_tokens_are_required_a_connection_of_the_own_user_is_nobody(
+    manager: JobManager, path: Path
+) -> None:
+    async with Server(
+        manager,
+        host="127.0.0.1",
+        port=0,
+        token=TOKEN,
+        socket_path=path,
+        allowed_hosts=["localhost"],
+        require_token=True,
+    ) as server:
+        port = Door(socket.AF_INET, ("127.0.0.1", int(server.url.rsplit(":", 1)[1])))
+        file = Door(socket.AF_UNIX, str(path))
+        answers = [await port.status(), await file.status()]
+        shown = await port.status(f"Authorization: Bearer {TOKEN}")
+
+    assert answers == [401, 401]
+    assert shown == 200

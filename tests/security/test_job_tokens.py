@@ -12,7 +12,16 @@ from jobmgr.manager.job_tokens import JobTokens
 from jobmgr.store import users
 from jobmgr.store.users import UserChange
 from tests.api.conftest import Api, eventually
-from tests.security.guards import ID_OF_ATTEMPT, JOB_TOKEN_CODE, LIVE, rests_on
+from tests.api.test_access import BODIES, OF_A_JOB
+from tests.security.guards import (
+    CONFINED_EVENTS,
+    CONFINED_LISTS,
+    ID_OF_ATTEMPT,
+    JOB_TOKEN_CODE,
+    LIVE,
+    ONE_DECISION,
+    rests_on,
+)
 
 
 @pytest_asyncio.fixture
@@ -103,3 +112,41 @@ async def test_stream_of_a_job_is_not_told_of_another_with_its_id(
     await start(api, tmp_path)
 
     assert not await tokens.is_current(listener)
+
+
+@rests_on(ONE_DECISION)
+async def test_token_of_a_job_opens_no_other(bound: tuple[Api, JobTokens]) -> None:
+    api, tokens = bound
+    headers = {"Authorization": f"Bearer {await token_of(api, tokens)}"}
+    await api.submit("true", job_id="other", name="its secret", draft=True)
+
+    for route in OF_A_JOB:
+        path = route.path.replace("{job_id}", "other").replace("{path:[\\s\\S]+}", "stdout")
+        answer = await api.request(
+            route.method, path, headers=headers, json=BODIES.get((route.method, route.path), {})
+        )
+        assert b"secret" not in answer.body, route
+        assert answer.status in (403, 404) or b"there is no job" in answer.body, route
+    assert (await api.manager.get("other")).v == 1
+
+
+@rests_on(CONFINED_LISTS)
+async def test_token_of_a_job_lists_no_other(bound: tuple[Api, JobTokens]) -> None:
+    api, tokens = bound
+    headers = {"Authorization": f"Bearer {await token_of(api, tokens)}"}
+    await api.submit("true", job_id="other", draft=True)
+
+    found = (await api.get("/api/v1/jobs", headers=headers)).json["jobs"]
+
+    assert [job["job_id"] for job in found] == ["runs"]
+
+
+@rests_on(CONFINED_EVENTS)
+async def test_token_of_a_job_hears_of_no_other(bound: tuple[Api, JobTokens]) -> None:
+    api, tokens = bound
+    headers = {"Authorization": f"Bearer {await token_of(api, tokens)}"}
+    await api.submit("true", job_id="other", draft=True)
+
+    told = (await api.get("/api/v1/events", headers=headers)).json["events"]
+
+    assert {event["job_id"] for event in told} == {"runs"}

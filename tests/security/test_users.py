@@ -7,15 +7,20 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
+import pytest
 import pytest_asyncio
 
 from jobmgr.api.app import make_app
 from jobmgr.api.browser import Browsers
 from jobmgr.api.guard import Guard, own_uid
-from jobmgr.domain.access import Principal
+from jobmgr.api.route import Route
+from jobmgr.api.routes import ROUTES
+from jobmgr.domain.access import Principal, Verb
+from jobmgr.domain.user import User
 from jobmgr.service import JobManager
+from jobmgr.store import users
 from tests.api.conftest import TOKEN, Answer, serving
-from tests.api.test_access import OF_A_JOB, Client, House, by_token
+from tests.api.test_access import OF_A_JOB, Client, House, by_token, name_of
 from tests.security.guards import CONFINED_EVENTS, CONFINED_LISTS, ONE_DECISION, rests_on
 
 
@@ -96,3 +101,24 @@ async def test_user_does_not_look_after_the_service(house: House) -> None:
         ("PATCH", "/api/v1/queues/default", {"paused": True}),
     ):
         assert (await house.by("zoe", method, path, json=body)).status == 403
+
+
+_GOVERNING = [route for route in ROUTES if route.takes is Verb.GOVERN]
+_ASKED: dict[tuple[str, str], Any] = {
+    ("PUT", "/api/v1/users/{name}"): {"role": "admin"},
+    ("PATCH", "/api/v1/users/{name}"): {"role": "admin"},
+    ("POST", "/api/v1/tokens"): {"user": "ben"},
+}
+
+
+@rests_on(ONE_DECISION)
+@pytest.mark.parametrize("route", _GOVERNING, ids=name_of)
+async def test_user_does_not_look_after_users_tokens_and_audit(house: House, route: Route) -> None:
+    await house.manager.database.write(users.put, User("ben"))
+    body = _ASKED.get((route.method, route.path))
+    path = route.path.replace("{name}", "ben")
+
+    answer = await house.by("zoe", route.method, path, **({} if body is None else {"json": body}))
+
+    # Any refusal: without the guard it has to be done, not refused for another reason.
+    assert answer.status >= 400
