@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from aiohttp import web
 
 from jobmgr.api.limits import Limits
 from jobmgr.api.protocol import Protocol
+from jobmgr.domain.access import Principal
 
 
 class Doorway:
     """Makes the protocols of new connections with aiohttp's `options`, and keeps at most so many of them open.
 
-    One more ends the oldest of which no request was let in yet; if all were, it ends itself.
+    One more ends the oldest of which no request was let in yet; if all were, the oldest of whoever has most of them, of
+    which the service's own user is none; if all are that user's, it ends itself.
     """
 
     def __init__(
         self,
         server: web.Server,
-        is_admitted: Callable[[asyncio.BaseTransport], bool],
+        admitted: Callable[[asyncio.BaseTransport], Principal | None],
         limits: Limits,
         **options: Any,
     ) -> None:
         self._server = server
-        self._is_admitted = is_admitted
+        self._admitted = admitted
         self._limits = limits
         self._options = options
 
@@ -40,11 +43,22 @@ class Doorway:
         ]
         if len(there) < self._limits.most_connections:
             return self._protocol()
+        dispensable = self._dispensable(there)
+        if dispensable is None:
+            return _Shut()
+        dispensable.abort()
+        return self._protocol()
+
+    def _dispensable(self, there: Sequence[asyncio.Transport]) -> asyncio.Transport | None:
+        held: dict[str, list[asyncio.Transport]] = defaultdict(list)
         for transport in there:
-            if not self._is_admitted(transport):
-                transport.abort()
-                return self._protocol()
-        return _Shut()
+            principal = self._admitted(transport)
+            if principal is None:
+                return transport
+            if not _is_own_user(principal):
+                # By name: several API tokens of a user make no several users.
+                held[principal.name].append(transport)
+        return _oldest_of_most(held.values())
 
     def _protocol(self) -> Protocol:
         return Protocol(
@@ -53,6 +67,14 @@ class Doorway:
             keepalive_timeout=self._limits.idle_s,
             **self._options,
         )
+
+
+def _is_own_user(principal: Principal) -> bool:
+    return principal.token_id is None and principal.job_id is None
+
+
+def _oldest_of_most(held: Collection[Sequence[asyncio.Transport]]) -> asyncio.Transport | None:
+    return max(held, key=len)[0] if held else None
 
 
 class _Shut(asyncio.Protocol):

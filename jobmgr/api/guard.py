@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 from aiohttp import web
 
@@ -67,14 +67,14 @@ class Guard:
     _trusted: WeakKeyDictionary[asyncio.BaseTransport, bool] = field(
         init=False, repr=False, compare=False, default_factory=WeakKeyDictionary
     )
-    _admitted: WeakSet[asyncio.BaseTransport] = field(
-        init=False, repr=False, compare=False, default_factory=WeakSet
+    _admitted: WeakKeyDictionary[asyncio.BaseTransport, Principal] = field(
+        init=False, repr=False, compare=False, default_factory=WeakKeyDictionary
     )
     _owners: peer.Owners = field(init=False, repr=False, compare=False, default_factory=peer.Owners)
 
-    def has_admitted(self, transport: asyncio.BaseTransport) -> bool:
-        """Whether a request of this connection was let in before."""
-        return transport in self._admitted
+    def admitted(self, transport: asyncio.BaseTransport) -> Principal | None:
+        """Who sent the last request of this connection that was let in; None: none was."""
+        return self._admitted.get(transport)
 
     async def admit(self, request: web.Request) -> None:
         """Raise Refusal unless this request may be answered; who asks stands in it then."""
@@ -86,7 +86,7 @@ class Guard:
         principal = await self._principal(request)
         request[CALLER] = Caller(principal, _through(_origin(request), principal))
         if request.transport is not None:
-            self._admitted.add(request.transport)
+            self._admitted[request.transport] = principal
 
     async def _principal(self, request: web.Request) -> Principal:
         """Who asks. A token that is shown is what counts: it may be good for less than its bearer."""

@@ -25,10 +25,11 @@ def default_most() -> int:
 class Limits:
     """Limits of an application.
 
-    Of more than `most_connections` the oldest of strangers are ended. A connection ends on which no whole head of a
-    request comes for `idle_s`, or nothing is read of what waits to be sent for `stall_s`. A body may be waited for
-    `body_s` and what it takes at `body_bytes_per_s`. An API token is good for `requests_per_s` in the long run, and ten
-    seconds' worth at once; from an address may come `failures_per_s` wrong ones, and a hundred seconds' worth at once.
+    Of more than `most_connections` the oldest of strangers are ended, then the oldest of whoever has most. A connection
+    ends on which no whole head of a request comes for `idle_s`, or nothing is read of what waits to be sent for
+    `stall_s`. A body may be waited for `body_s` and what it takes at `body_bytes_per_s`. An API token is good for
+    `requests_per_s` in the long run, and ten seconds' worth at once; from an address may come `failures_per_s` wrong
+    ones, and a hundred seconds' worth at once.
     """
 
     most_connections: int = field(default_factory=default_most)

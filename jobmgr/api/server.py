@@ -98,7 +98,7 @@ class Server:
         running.push_async_callback(runner.cleanup)
         await runner.setup()
         assert runner.server is not None
-        doorway = Doorway(runner.server, guard.has_admitted, self._limits, **options)
+        doorway = Doorway(runner.server, guard.admitted, self._limits, **options)
         loop = asyncio.get_running_loop()
         _leave_to_parent(listener)
         served = await loop.create_server(doorway, sock=listener, backlog=_BACKLOG)

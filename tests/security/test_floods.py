@@ -19,13 +19,16 @@ from jobmgr.domain.access import Principal, Role
 from jobmgr.manager.job_tokens import JobTokens
 from jobmgr.service import JobManager
 from tests.api.conftest import OWNER, TOKEN, Api, serving
+from tests.api.test_users import House, bearer
 from tests.patience import eventually
 from tests.security.guards import (
     BODY_IN_TIME,
     GUESSES,
     KNOWN_TOKENS,
+    OWN_SHARE,
     PATIENCE,
     RATE,
+    SHARE,
     rests_on,
 )
 
@@ -107,6 +110,72 @@ def _established(port: int) -> bool:
         return any(
             row.split()[1].endswith(f":{port:04X}") and row.split()[3] == "01" for row in list(table)[1:]
         )
+
+
+CROWDED = Limits(most_connections=6)
+
+
+class Crowd(House):
+    """The service, and event streams that stay open."""
+
+    def __init__(self, manager: JobManager, url: str, session: aiohttp.ClientSession) -> None:
+        super().__init__(manager, url, session)
+        self.streams: list[aiohttp.ClientResponse] = []
+
+    async def listen(self, token: str) -> aiohttp.ClientResponse:
+        headers = {"Accept": "text/event-stream", **bearer(token)}
+        stream = await self.session.get(f"{self.url}/api/v1/events", headers=headers)
+        self.streams.append(stream)
+        await stream.content.readuntil(b"\n\n")
+        return stream
+
+
+@pytest_asyncio.fixture
+async def crowded(manager: JobManager) -> AsyncIterator[tuple[Crowd, list[str]]]:
+    """A service that holds six connections, and the API tokens of two users."""
+    async with (
+        Server(manager, host="127.0.0.1", port=0, token=TOKEN, limits=CROWDED) as server,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=0)) as session,
+    ):
+        crowd = Crowd(manager, server.url, session)
+        yield crowd, [await crowd.add(name) for name in ("ann", "bob")]
+        for stream in crowd.streams:
+            stream.close()
+
+
+async def gets_in(api: Api, token: str) -> bool:
+    try:
+        return await ask(api, token) == 200
+    except aiohttp.ClientConnectionError:
+        return False
+
+
+@rests_on(SHARE)
+async def test_one_token_does_not_lock_out_everybody_else(crowded: tuple[Crowd, list[str]]) -> None:
+    api, (ann, bob) = crowded
+    kept = await api.listen(bob)
+
+    for _ in range(8):
+        try:
+            await api.listen(ann)
+        except aiohttp.ClientConnectionError:
+            pytest.fail("the new one was shut out")
+
+    assert [await gets_in(api, token) for token in (TOKEN, bob)] == [True, True]
+    assert not kept.content.at_eof()
+    assert kept.content.exception() is None
+
+
+@rests_on(OWN_SHARE)
+async def test_tokens_do_not_take_the_owners_connections(crowded: tuple[Crowd, list[str]]) -> None:
+    api, tokens = crowded
+    own = [await api.listen(TOKEN) for _ in range(5)]
+
+    for token in tokens:
+        for _ in range(3):
+            await api.listen(token)
+
+    assert [stream.content.exception() for stream in own] == [None] * 5
 
 
 @pytest_asyncio.fixture
