@@ -431,7 +431,11 @@ async def _drain(manager: JobManager) -> None:
 
 
 def _owner_token(settings: Settings) -> str:
-    return settings.fetched("token", os.environ) or owner_token.read(settings.token_file)
+    given = settings.fetched("token", os.environ)
+    origin = "the setting `token` (JOBMGR_TOKEN or jobmgr.toml)" if given else str(settings.token_file)
+    token = owner_token.check(given or owner_token.read(settings.token_file), origin)
+    logger.info("the owner's token is that of %s", origin)
+    return token
 
 
 def _job_key(settings: Settings) -> bytes:

@@ -8,13 +8,19 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import stat
 from pathlib import Path
 
-from jobmgr.errors import UnsafeFile
+from jobmgr.domain.user import TOKEN_ID
+from jobmgr.errors import InvalidRequest, UnsafeFile
+from jobmgr.manager.job_tokens import PREFIX
 
 _RANDOM_BYTES = 32
+_SHORTEST = 16
+# What `jobmgr token make` printed, or a job was given; by their first letters alone some of our own would look alike.
+_OTHERS = re.compile(rf"jm_{TOKEN_ID}_|{PREFIX}")
 
 
 def read(path: Path) -> str:
@@ -34,6 +40,23 @@ def read(path: Path) -> str:
         token = file.read(4096).strip()
     if not token or not (token.isascii() and token.isprintable()):
         raise UnsafeFile(str(path), "holds no token: one line of printable ASCII characters")
+    return token
+
+
+def check(token: str, origin: str) -> str:
+    """`token`, if it can be the owner's; `origin` says where it is from. Raises InvalidRequest without repeating it."""
+    if _OTHERS.match(token):
+        raise InvalidRequest(
+            "token",
+            f"{origin} holds an API token, which would let its user in as the owner of this service; unset it where the"
+            " service is started, and the owner has a token of its own in its state directory",
+        )
+    if len(token) < _SHORTEST:
+        raise InvalidRequest(
+            "token",
+            f"{origin} holds fewer than {_SHORTEST} characters, which can be guessed; leave it out and one is made, or"
+            " take a longer one: `openssl rand -hex 32`",
+        )
     return token
 
 

@@ -367,3 +367,44 @@ def test_service_does_not_start_with_a_token_that_others_may_know(commands: Comm
     assert (done.code, done.out) == (4, "")
     assert "chmod 600" in done.err
     assert "s3cret" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("token", "sentence"),
+    [
+        (f"jm_0123456789ab_{'s3cret-' * 6}x", "holds an API token"),
+        (f"jmj_job.1.{'s3cret-' * 6}x", "holds an API token"),
+        ("s3cret-s3cret-s", "fewer than 16 characters"),
+    ],
+)
+@pytest.mark.parametrize("place", ["variable", "reference", "file"])
+def test_service_does_not_make_a_token_the_owners_that_cannot_be(
+    commands: Commands, token: str, sentence: str, place: str
+) -> None:
+    file = commands.home / ("token" if place == "file" else "mine")
+    file.write_text(f"{token}\n")
+    file.chmod(0o600)
+    given = {"variable": {"JOBMGR_TOKEN": token}, "reference": {"JOBMGR_TOKEN": f"file:{file}"}, "file": {}}
+
+    done = commands.run("serve", "--port", "0", environment=given[place])
+
+    assert (done.code, done.out) == (2, "")
+    assert sentence in done.err
+    assert ("setting `token`" in done.err) is (place != "file")
+    assert "s3cret" not in done.err
+
+
+def test_the_log_tells_where_the_owners_token_is_from(
+    commands: Commands, restartable: Start, tmp_path: Path
+) -> None:
+    (tmp_path / "jobmgr.toml").write_text('token = "s3cret-s3cret-s3cret"\n')
+    with restartable():
+        pass
+    (tmp_path / "jobmgr.toml").unlink()
+    with restartable():
+        pass
+
+    log = (commands.home / "service.log").read_text()
+    assert "the owner's token is that of the setting `token`" in log
+    assert f"the owner's token is that of {commands.home / 'token'}" in log
+    assert "s3cret" not in log
