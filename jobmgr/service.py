@@ -448,11 +448,17 @@ async def _password(settings: Settings) -> str | None:
 
 @contextlib.contextmanager
 def _service_file(settings: Settings, url: str) -> Iterator[None]:
-    """Leave the URL where command lines of the same user look for it."""
+    """Leave URL and socket where command lines of the same user look for them."""
     path = settings.home / "service.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".new")
-    ours = msgspec.json.encode({"url": url, "pid": os.getpid()})
+    ours = msgspec.json.encode(
+        {
+            "url": url,
+            "pid": os.getpid(),
+            "socket": None if settings.socket is None else os.fspath(settings.socket),
+        }
+    )
     unfinished.write_bytes(ours)
     unfinished.replace(path)
     try:

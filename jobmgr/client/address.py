@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -52,8 +50,8 @@ def find_service(url: str | None, token: str | None, environment: Mapping[str, s
         if chosen is None:
             raise NoServiceRunning(str(settings.home))
         found = checked_url(chosen)
-        if secret is None and (settings.url is None or _is_loopback(found)):
-            # The owner's token file opens the service of this home only, so it is not shown to other hosts.
+        if secret is None and _is_of_home(found, settings.home):
+            # The owner's token file opens the service of this home only, so it is shown nowhere else.
             return Address(found, _owner_token(settings.token_file, found))
         return Address(found, secret)
 
@@ -95,24 +93,25 @@ def _socket_of(url: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What a service left for command lines of the same user: its URL and process, and whether that runs."""
+    """What a service left for command lines of the same user: its URL, its process, whether that runs, its socket."""
 
     url: str
     pid: int
     is_alive: bool
+    socket: str | None = None
 
 
 def left_by_service(home: Path) -> Left | None:
     """What the file of the last service says; None without a file, after a service that stopped in order."""
     try:
         left: Any = json.loads((home / SERVICE_FILE).read_bytes())
-        url, pid = left["url"], left["pid"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        url, pid, socket = left["url"], left["pid"], left.get("socket")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     # A pid of any system fits into 32 bits; what is larger no system call takes.
     if not isinstance(url, str) or type(pid) is not int or not 0 < pid < 2**31:
         return None
-    return Left(url, pid, _is_alive(pid))
+    return Left(url, pid, _is_alive(pid), socket if isinstance(socket, str) else None)
 
 
 def running_service(home: Path) -> str | None:
@@ -133,13 +132,13 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def _is_loopback(url: str) -> bool:
-    if _socket_of(url) is not None:
-        return True
-    host = urlsplit(url).hostname or ""
-    with contextlib.suppress(ValueError):
-        return ip_address(host).is_loopback
-    return host == "localhost"
+def _is_of_home(url: str, home: Path) -> bool:
+    """Whether the running service of `home` said that it is at `url`, a URL or its Unix socket."""
+    left = left_by_service(home)
+    if left is None or not left.is_alive:
+        return False
+    socket = _socket_of(url)
+    return url == left.url.rstrip("/") if socket is None else socket == left.socket
 
 
 def _owner_token(path: Path, url: str) -> str | None:

@@ -95,8 +95,8 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def left(home: Path, url: str, pid: int) -> dict[str, str]:
-    (home / "service.json").write_text(json.dumps({"url": url, "pid": pid}))
+def left(home: Path, url: str, pid: int, socket: str | None = None) -> dict[str, str]:
+    (home / "service.json").write_text(json.dumps({"url": url, "pid": pid, "socket": socket}))
     return {"JOBMGR_HOME": str(home)}
 
 
@@ -170,7 +170,7 @@ def test_a_service_that_was_started_again_elsewhere_is_found(home: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"url": 1}', '{"url": "x", "pid": -1}', '{"url": "x", "pid": "y"}']
+    "text", ["", "{", "[]", "5", '{"url": 1}', '{"url": "x", "pid": -1}', '{"url": "x", "pid": "y"}']
 )
 def test_a_damaged_service_file_is_ignored(home: Path, text: str) -> None:
     (home / "service.json").write_text(text)
@@ -183,12 +183,26 @@ def test_what_is_given_comes_before_the_running_service(home: Path, listener: so
     environment = left(home, "http://127.0.0.1:9", os.getpid())
     url = url_of(listener)
 
-    assert find_service(f"{url}/", None, environment)() == Address(url, "secret")
+    assert find_service(f"{url}/", None, environment)() == Address(url, None)
     assert (
         find_service(None, "t", environment | {"JOBMGR_URL": "http://localhost:2"})().url
         == "http://localhost:2"
     )
     assert find_service(None, "t", environment | {"JOBMGR_PORT": "7"})() == Address("http://127.0.0.1:9", "t")
+
+
+def test_the_token_of_the_owner_is_shown_to_the_service_of_its_home_only(
+    home: Path, listener: socket.socket
+) -> None:
+    url = url_of(listener)
+    alive = left(home, url, os.getpid())
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        foreign = [url_of(other), f"https://localhost:{url.rpartition(':')[2]}", url.replace("http", "https")]
+        found = [find_service(each, None, alive)().token for each in (url, f"{url}/", *foreign)]
+    (home / "service.json").unlink()
+
+    assert found == ["secret", "secret", None, None, None]
+    assert find_service(url, None, alive)().token is None
 
 
 def test_the_token_of_the_owner_is_not_shown_to_other_hosts(home: Path) -> None:
@@ -201,16 +215,18 @@ def test_the_token_of_the_owner_is_not_shown_to_other_hosts(home: Path) -> None:
 @pytest.mark.parametrize("url", ["unix:{}/s", "unix://{}/s", "UNIX:{}/s"])
 def test_a_socket_is_an_address_too(home: Path, url: str) -> None:
     url = url.format(home)
-    environment = {"JOBMGR_HOME": str(home), "JOBMGR_URL": url}
+    environment = left(home, "http://127.0.0.1:9", os.getpid(), str(home / "s")) | {"JOBMGR_URL": url}
 
     before = find_service(None, None, environment)()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(home / "s"))
         found = find_service(None, None, environment)()
+        left(home, "http://127.0.0.1:9", os.getpid())
+        foreign = find_service(None, None, environment)()
 
     assert (found.url, found.socket) == (url, str(home / "s"))
-    # The owner's token is shown at the owner's own socket only.
-    assert (before.token, found.token) == (None, "secret")
+    # The owner's token is shown at the socket of the owner's own service only.
+    assert (before.token, found.token, foreign.token) == (None, "secret", None)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can make a socket of another user")
@@ -218,7 +234,8 @@ def test_the_token_is_not_shown_at_the_socket_of_another_user(home: Path) -> Non
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(home / "s"))
         os.chown(home / "s", 12345, 12345)
-        found = find_service(f"unix:{home}/s", None, {"JOBMGR_HOME": str(home)})()
+        environment = left(home, "http://127.0.0.1:9", os.getpid(), str(home / "s"))
+        found = find_service(f"unix:{home}/s", None, environment)()
 
     assert found.token is None
 
