@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 import tomllib
@@ -138,6 +139,16 @@ def strangers(environment: Mapping[str, str]) -> list[str]:
     """JOBMGR_* variables that mean nothing to anybody: misspelt, or of another version."""
     known = {f"JOBMGR_{name.upper()}" for name in _RULES} | _NO_SETTINGS
     return sorted(name for name in environment if name.startswith("JOBMGR_") and name not in known)
+
+
+def warnings(environment: Mapping[str, str]) -> Iterator[str]:
+    """A sentence on each of the `strangers`, with what it may have been meant to be."""
+    for name in strangers(environment):
+        near = difflib.get_close_matches(
+            name, [f"JOBMGR_{known.upper()}" for known in _RULES], n=1, cutoff=0.8
+        )
+        meant = f"; did you mean {near[0]}?" if near else ""
+        yield f"{name} is no setting and does nothing{meant}"
 
 
 # Set inside jobs, by scripts, or for tests that stop processes at named steps.

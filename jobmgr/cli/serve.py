@@ -14,7 +14,9 @@ from jobmgr.api.guard import is_loopback
 from jobmgr.cli import output
 from jobmgr.cli.database import warn_of_password
 from jobmgr.domain.limits import ResourceLimits
-from jobmgr.settings import Settings, load, url_host
+from jobmgr.settings import Settings, load, url_host, warnings
+
+logger = logging.getLogger(__name__)
 
 _LEVELS = ("debug", "info", "warning", "error")
 
@@ -58,6 +60,9 @@ def run(
     _start_logging(log_level)
     warn_of_password(flags.get("database"))
     settings = load(flags, os.environ)
+    unknown = list(warnings(os.environ))
+    for sentence in unknown:
+        logger.warning("%s", sentence)
 
     def tell(url: str, limits: ResourceLimits) -> None:
         output.line(f"listening on {url}")
@@ -67,6 +72,8 @@ def run(
             output.line(remark(limits))
         if settings.require_token or not is_loopback(settings.host):
             output.line(_on_tokens(settings))
+        for sentence in unknown:
+            output.line(f"warning: {sentence}")
         output.flush()
 
     service.serve(settings, drain=drain, on_ready=tell, limits_name=limits_name, first_limits=first_limits)

@@ -63,7 +63,7 @@ class Commands:
             done.returncode, *(text.decode(errors="surrogateescape") for text in (done.stdout, done.stderr))
         )
 
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+    def start(self, *arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
         """The command, running; both outputs are pipes."""
         return subprocess.Popen(
             [*COMMAND, *arguments],
@@ -71,7 +71,7 @@ class Commands:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=self.home,
-            env=self.environment,
+            env=self.environment | dict(environment or {}),
         )
 
     def submit(self, *arguments: str) -> str:

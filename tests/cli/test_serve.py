@@ -408,3 +408,17 @@ def test_the_log_tells_where_the_owners_token_is_from(
     assert "the owner's token is that of the setting `token`" in log
     assert f"the owner's token is that of {commands.home / 'token'}" in log
     assert "s3cret" not in log
+
+
+def test_a_misspelt_variable_is_warned_of_in_the_log_and_beside_the_address(commands: Commands) -> None:
+    environment = {"JOBMGR_REQUIRE_TOKN": "true", "JOBMGR_X": "1", "JOBMGR_JOB_ID": "of a job"}
+    with commands.start("serve", "--port", "0", environment=environment) as service:
+        assert service.stdout is not None
+        _, *warnings = (service.stdout.readline().decode() for _ in range(3))
+        service.terminate()
+        _, log = service.communicate(timeout=30)
+
+    said = "JOBMGR_REQUIRE_TOKN is no setting and does nothing; did you mean JOBMGR_REQUIRE_TOKEN?"
+    assert warnings == [f"warning: {said}\n", "warning: JOBMGR_X is no setting and does nothing\n"]
+    assert said in log.decode()
+    assert log.decode().count("is no setting") == 2
