@@ -457,6 +457,7 @@ def _service_file(settings: Settings, url: str) -> Iterator[None]:
             "url": url,
             "pid": os.getpid(),
             "socket": None if settings.socket is None else os.fspath(settings.socket),
+            "doors": _doors(settings),
         }
     )
     unfinished.write_bytes(ours)
@@ -501,3 +502,13 @@ async def _with_database(settings: Settings, work: Callable[[Database], Awaitabl
         return await work(database)
     finally:
         await database.close()
+
+
+def _doors(settings: Settings) -> dict[str, str]:
+    told = {
+        "host": settings.host,
+        "require_token": "true" if settings.require_token else "false",
+        "allowed_hosts": ", ".join(settings.allowed_hosts),
+        "allowed_origins": ", ".join(settings.allowed_origins),
+    }
+    return {name: text for name, text in told.items() if text}

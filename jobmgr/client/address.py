@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -93,12 +93,16 @@ def _socket_of(url: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What a service left for command lines of the same user: its URL, its process, whether that runs, its socket."""
+    """What a service left for command lines of the same user: its URL, its process, whether that runs, its socket.
+
+    `doors` are those of its settings that say who gets in, by name, as text.
+    """
 
     url: str
     pid: int
     is_alive: bool
     socket: str | None = None
+    doors: Mapping[str, str] = field(default_factory=dict)
 
 
 def left_by_service(home: Path) -> Left | None:
@@ -106,12 +110,13 @@ def left_by_service(home: Path) -> Left | None:
     try:
         left: Any = json.loads((home / SERVICE_FILE).read_bytes())
         url, pid, socket = left["url"], left["pid"], left.get("socket")
+        doors = {name: text for name, text in left.get("doors", {}).items() if isinstance(text, str)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     # A pid of any system fits into 32 bits; what is larger no system call takes.
     if not isinstance(url, str) or type(pid) is not int or not 0 < pid < 2**31:
         return None
-    return Left(url, pid, _is_alive(pid), socket if isinstance(socket, str) else None)
+    return Left(url, pid, _is_alive(pid), socket if isinstance(socket, str) else None, doors)
 
 
 def running_service(home: Path) -> str | None:

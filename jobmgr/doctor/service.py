@@ -41,7 +41,15 @@ def _answer(health: Health, left: Left | None, version: str) -> Check:
     if health.version != version:
         found = f"{who} is jobmgr {health.version}, this is {version}"
         return warning(NAME, found, "restart the service, so that both are the same; running jobs go on")
-    return ok(NAME, f"{who} is ready, jobmgr {health.version}")
+    return ok(NAME, f"{who} is ready, jobmgr {health.version}{_doors(left, health)}")
+
+
+def _doors(left: Left | None, health: Health) -> str:
+    """Who gets in, as the service itself was told: the settings here may be others."""
+    if left is None or not left.doors or health.url not in (left.url, f"unix:{left.socket}"):
+        return ""
+    told = dict(left.doors) | ({"socket": left.socket} if left.socket else {})
+    return "; " + "; ".join(f"{name} {text}" for name, text in told.items())
 
 
 def judge_sites(health: Health | None) -> Iterator[Check]:

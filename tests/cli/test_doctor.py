@@ -124,6 +124,19 @@ async def test_a_killed_service_is_told_and_so_is_one_that_hangs(commands: Comma
     assert says(killed["service"], "warning", "was killed", "jobmgr serve")
 
 
+def test_who_gets_in_is_told_as_the_service_was_told_it(commands: Commands) -> None:
+    path = commands.home / "s"
+    (commands.home / "jobmgr.toml").write_text(
+        'require_token = true\nallowed_hosts = "jobs.example.org"\nallowed_origins = "https://a.example"\n'
+    )
+    with serving(commands, "--host", "0.0.0.0", "--socket", str(path)):
+        (commands.home / "jobmgr.toml").unlink()
+        found = doctor(commands, code=0)
+
+    assert says(found["service"], "ok", "; host 0.0.0.0; require_token true", f"; socket {path}")
+    assert says(found["service"], "ok", "; allowed_hosts jobs.example.org; allowed_origins https://a.example")
+
+
 def test_a_service_that_wants_a_token_is_not_taken_for_dead(commands: Commands) -> None:
     with serving(commands, "--host", "0.0.0.0"):
         found = doctor(commands, code=0, JOBMGR_TOKEN="wrong")

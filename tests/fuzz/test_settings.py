@@ -70,7 +70,9 @@ def test_an_address_of_a_service_is_one_or_refused(text: bytes) -> None:
         assert checked_url(text.decode("utf-8", "surrogateescape")).startswith(("http", "HTTP"))
 
 
-@given(text=garbage.json_bytes({"url": "http://127.0.0.1:1", "pid": 1, "v": 1}))
+@given(
+    text=garbage.json_bytes({"url": "http://127.0.0.1:1", "pid": 1, "socket": "/s", "doors": {"host": "::1"}})
+)
 def test_what_a_service_left_is_understood_or_nothing(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "service.json").write_bytes(text)
 
