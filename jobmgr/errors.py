@@ -266,12 +266,12 @@ class DatabaseMoved(StoreUnavailable):
 
 
 class ServiceUnreachable(JobmgrError):
-    """No jobmgr service answers at the URL."""
+    """No jobmgr service answers at the URL; `remedy` is what who reads this can do about it."""
 
     code = "service_unreachable"
 
-    def __init__(self, url: str, reason: str) -> None:
-        super().__init__(f"no jobmgr service answers at {url} ({reason}); start one with `jobmgr serve`")
+    def __init__(self, url: str, reason: str, remedy: str = "") -> None:
+        super().__init__("; ".join(filter(None, (f"no jobmgr service answers at {url} ({reason})", remedy))))
         self.url = url
 
 

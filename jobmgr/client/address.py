@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,6 +33,16 @@ class Address:
     def socket(self) -> str | None:
         """The path of the Unix socket that this is; None for an address of a network."""
         return _socket_of(self.url)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether only a program of this machine can be there."""
+        if self.socket is not None:
+            return True
+        host = urlsplit(self.url).hostname or ""
+        with contextlib.suppress(ValueError):
+            return ip_address(host).is_loopback
+        return host == "localhost"
 
 
 Locate = Callable[[], Address]

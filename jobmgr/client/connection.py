@@ -221,11 +221,14 @@ class Connection:
                 if not response.ok:
                     raise await self._refusal(response, where)
                 yield response
+        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
+            raise _no_tls(address.url, error) from error
         except aiohttp.ClientConnectorError as error:
             # A port that is closed, or a socket that is not there.
             refused = error.os_error.errno in (errno.ECONNREFUSED, errno.ENOENT)
             kind = NobodyListens if refused else ServiceUnreachable
-            raise kind(address.url, _reason(error.os_error)) from error
+            remedy = "start one with `jobmgr serve`" if address.is_here else ""
+            raise kind(address.url, _reason(error.os_error), remedy) from error
         except aiohttp.ConnectionTimeoutError as error:
             raise ServiceUnreachable(address.url, f"no connection within {self._timeout_s:g} s") from error
         except aiohttp.ServerTimeoutError as error:
@@ -270,6 +273,24 @@ class _Broken(ServiceUnreachable):
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(url, reason)
         self.reason = reason
+
+
+def _no_tls(url: str, error: aiohttp.ClientSSLError) -> ServiceUnreachable:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        found = error.certificate_error
+        said = getattr(found, "verify_message", "") or str(found)
+        return ServiceUnreachable(
+            url,
+            f"its certificate is not trusted: {said}",
+            "if it is of an authority of your own, name the file with that one's certificate in SSL_CERT_FILE",
+        )
+    found = error.os_error
+    # OpenSSL calls so what does not begin as TLS does.
+    if getattr(found, "reason", None) in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
+        return ServiceUnreachable(
+            url, "what listens there speaks no TLS", "write http:// if that is the service"
+        )
+    return ServiceUnreachable(url, f"TLS failed: {found.strerror or found}")
 
 
 def _seconds(text: str) -> float | None:

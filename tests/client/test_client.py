@@ -6,6 +6,9 @@ import asyncio
 import json
 import logging
 import re
+import shutil
+import ssl
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from datetime import UTC, datetime
@@ -231,6 +234,58 @@ async def test_what_a_gateway_answers_is_not_an_answer_of_the_service(
         await client.limits()
     with pytest.raises(AnswerLost, match="504 Gateway"):
         await client.submit(["true"])
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for localhost that nobody trusts, with its key in one file."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs the program openssl")
+    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    argv = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run([*argv, *names, "-keyout", path, "-out", f"{path}.crt"], check=True, capture_output=True)
+    path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
+    return path
+
+
+async def test_what_keeps_tls_from_being_spoken_is_told_with_its_remedy(certificate: Path) -> None:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate)
+
+    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    said = []
+    for context in (tls, None):
+        async with await asyncio.start_server(hear, "127.0.0.1", 0, ssl=context) as server:
+            port = server.sockets[0].getsockname()[1]
+            async with Client(f"https://localhost:{port}", patience_s=0) as client:
+                with pytest.raises(ServiceUnreachable) as caught:
+                    await client.limits()
+        said.append(str(caught.value))
+
+    assert "its certificate is not trusted: self-signed certificate" in said[0]
+    assert "SSL_CERT_FILE" in said[0]
+    assert "what listens there speaks no TLS" in said[1]
+    assert not any("jobmgr serve" in sentence for sentence in said)
+
+
+async def test_only_who_can_start_the_service_is_told_to(service: Service, client: Client) -> None:
+    async def gateway(_: web.Request) -> web.Response:
+        return web.Response(status=502, text="<html>", content_type="text/html")
+
+    service.handlers["GET /api/v1/limits"] = gateway
+    said = []
+    for url in (service.url, "http://127.0.0.1:1", "unix:/nowhere/s", "http://jobs.invalid:1"):
+        async with Client(url, patience_s=0) as other:
+            with pytest.raises(ServiceUnreachable) as caught:
+                await other.limits()
+        said.append("start one with `jobmgr serve`" in str(caught.value))
+
+    assert said == [False, True, True, False]
 
 
 async def test_the_token_follows_no_redirect(service: Service, client: Client) -> None:
