@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,12 +13,14 @@ import msgspec
 from jobmgr.cli import output, table
 from jobmgr.cli.session import with_client
 from jobmgr.client import Client
-from jobmgr.domain.resources import parse_duration
+from jobmgr.domain.resources import is_bare_number, parse_duration
+from jobmgr.errors import InvalidRequest
 from jobmgr.wire import spreadsheet
 from jobmgr.wire.answers import AuditEntryAnswer
 from jobmgr.wire.translation import moment_text
 
-_TIME = "a time with its zone, or how long ago: 2026-01-31T18:00:00Z, 2d, 12h"
+_TIME = "how long ago (2d, 12h), a day (2026-01-31) or a time with its zone (2026-01-31T18:00Z)"
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 @click.group()
@@ -62,13 +65,14 @@ async def _first(client: Client, limit: int, filters: dict[str, str]) -> list[Au
 
 
 def _moment(text: str, option: str) -> str:
-    """The time that is meant, as it travels."""
-    if "T" not in text:
-        return moment_text(table.utc_now() - timedelta(seconds=parse_duration(text, option)))
+    """The time that is meant, as it travels: of a day its beginning here."""
     try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None:
-        raise click.BadParameter(f"{text!r} is not {_TIME}", param_hint=option)
-    return at.isoformat()
+        if _DAY.fullmatch(text):
+            return moment_text(datetime.fromisoformat(text).astimezone())
+        if "T" in text and (at := datetime.fromisoformat(text)).tzinfo is not None:
+            return at.isoformat()
+        if not is_bare_number(text):
+            return moment_text(table.utc_now() - timedelta(seconds=parse_duration(text, option)))
+    except (InvalidRequest, ValueError, OverflowError):
+        pass
+    raise click.BadParameter(f"{text!r} is not {_TIME}", param_hint=option)

@@ -46,7 +46,7 @@ async def ls(client: Client, user: str | None, *, as_json: bool) -> None:
     "--expires",
     default=LASTS,
     show_default=True,
-    help="How long it is valid: 90d, 12h; until when; or `never`.",
+    help="How long it is valid: 90d, 12h; until when: 2026-01-31T18:00Z; or `never`.",
 )
 @with_client
 async def make(client: Client, /, user: str | None, **options: Any) -> None:

@@ -127,3 +127,9 @@ def parse_duration(text: str, field: str) -> float:
     if plain is None:
         raise InvalidRequest(field, f"{text!r} is not a duration; write it as 1:30:00, 90s, 5m or 2h")
     return float(plain[1]) * _DURATION_FACTOR[plain[2]]
+
+
+def is_bare_number(text: str) -> bool:
+    """Whether `text` is a duration without a unit: seconds to `parse_duration`, and days to some who write it."""
+    plain = _DURATION.fullmatch(text.strip())
+    return plain is not None and plain[2] is None

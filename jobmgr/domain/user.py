@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from jobmgr.domain.access import Role, Scope
-from jobmgr.domain.resources import parse_duration
+from jobmgr.domain.resources import is_bare_number, parse_duration
 from jobmgr.errors import InvalidRequest
 
 # Of letters that look alike in two alphabets none can be told apart, so there are no others than these.
@@ -20,6 +20,7 @@ _SHOWN = re.compile(rf"jm_({TOKEN_ID})_[A-Za-z0-9_-]{{43}}")
 # How long an API token is valid for which nothing else was said.
 LASTS = "90d"
 NEVER = "never"
+_WRITE_EXPIRY = f"write it as 90d, 12h, 2026-01-31T18:00Z or {NEVER}"
 
 _ALLOWED = {
     Role.VIEWER: frozenset({Scope.READ}),
@@ -123,20 +124,24 @@ def expiry(text: str, now: datetime, field: str) -> datetime | None:
     """
     if text == NEVER:
         return None
+    if is_bare_number(text):
+        raise InvalidRequest(field, f"{text!r} is without a unit, of days or of seconds; {_WRITE_EXPIRY}")
     try:
         at = (
             datetime.fromisoformat(text)
             if text[4:5] == "-"
             else now + timedelta(seconds=parse_duration(text, field))
         )
-        if at.tzinfo is None:
-            raise InvalidRequest(field, f"{text!r} has no time zone; write 2026-01-31T18:00:00Z")
-        at = at.astimezone(UTC)
-    except (ValueError, OverflowError):
+    except (InvalidRequest, ValueError, OverflowError):
         raise InvalidRequest(
-            field,
-            f"{text!r} is neither a duration (90d, 12h) nor a time (2026-01-31T18:00:00Z) nor `{NEVER}`",
+            field, f"{text!r} is neither a duration nor a time nor `{NEVER}`; {_WRITE_EXPIRY}"
         ) from None
+    if at.tzinfo is None:
+        raise InvalidRequest(field, f"{text!r} has no time zone; {_WRITE_EXPIRY}")
+    try:
+        at = at.astimezone(UTC)
+    except OverflowError:
+        raise InvalidRequest(field, f"{text!r} is no time that can be stored; {_WRITE_EXPIRY}") from None
     if at <= now:
-        raise InvalidRequest(field, f"{text!r} is not in the future")
+        raise InvalidRequest(field, f"{text!r} is not in the future; {_WRITE_EXPIRY}")
     return at

@@ -230,6 +230,9 @@ class UserChange(Struct, forbid_unknown_fields=True, omit_defaults=True):
     disabled: bool | UnsetType = UNSET
 
 
+_BARE_NUMBER = {"pattern": "^[0-9. ]*$"}
+
+
 class TokenAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """An API token to make."""
 
@@ -244,7 +247,9 @@ class TokenAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
         Meta(
             max_length=64,
             description="how long it is valid (90d, 12h), until when, or `never`",
-            extra_json_schema={"anyOf": [{"const": NEVER}, TIME, {"format": "date-time"}]},
+            extra_json_schema={
+                "anyOf": [{"const": NEVER}, {**TIME, "not": _BARE_NUMBER}, {"format": "date-time"}]
+            },
         ),
     ] = LASTS
 

@@ -158,6 +158,8 @@ WRONG: tuple[tuple[str, str, Any, str | None], ...] = (
     ("POST", "/api/v1/tokens", {"label": "a\nb"}, "label"),
     ("POST", "/api/v1/tokens", {"expires": "soon"}, "expires"),
     ("POST", "/api/v1/tokens", {"expires": "0s"}, "expires"),
+    ("POST", "/api/v1/tokens", {"expires": "90"}, "expires"),
+    ("POST", "/api/v1/tokens", {"expires": "9999-12-31T23:59:59-23:59"}, "expires"),
     ("POST", "/api/v1/tokens", {"expires": "99999999999d"}, "expires"),
     ("POST", "/api/v1/tokens", {"expires": "2026-01-01T00:00:00"}, "expires"),
     ("POST", "/api/v1/tokens", {"expires": "2020-01-01T00:00:00Z"}, "expires"),

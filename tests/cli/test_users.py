@@ -87,6 +87,34 @@ def test_what_does_not_fit_is_refused(
     assert "Traceback" not in done.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("token", "make", "ann", "--expires", "90"), ("without a unit", "90d", "never")),
+        (("token", "make", "ann", "--expires", "tomorrow"), ("90d", "2026-01-31T18:00Z", "never")),
+        (("token", "make", "ann", "--expires", "2099-01-31"), ("90d", "2026-01-31T18:00Z", "never")),
+        (("report", "audit", "--since", "90"), ("12h", "2026-01-31", "2026-01-31T18:00Z")),
+        (("report", "audit", "--until", "tomorrow"), ("12h", "2026-01-31", "2026-01-31T18:00Z")),
+        (("report", "audit", "--since", "2026-13-01"), ("12h", "2026-01-31", "2026-01-31T18:00Z")),
+        (("report", "audit", "--since", "99999999d"), ("12h", "2026-01-31", "2026-01-31T18:00Z")),
+    ],
+)
+def test_time_that_is_none_is_answered_with_how_to_write_one(
+    service: Commands, ann: str, arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    done = service.run(*arguments)
+
+    assert (done.code, done.out) == (2, "")
+    assert all(word in done.err for word in words), done.err
+
+
+@pytest.mark.parametrize("since", ["1h", "2026-01-31", "2026-01-31T18:00Z", "2026-01-31T18:00:00+01:00"])
+def test_audit_takes_times_as_people_write_them(service: Commands, ann: str, since: str) -> None:
+    entries = service.run("report", "audit", "--since", since, "--json").json
+
+    assert "user_added" in {entry["kind"] for entry in entries}
+
+
 def test_audit_tells_who_did_what(service: Commands, ann: str) -> None:
     job_id = by(service, ann, "submit", "--draft", "--", "true").out.strip()
 
