@@ -34,11 +34,21 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """A dependency that is not met yet: the parent, where it is, and what is waited for."""
+    """A dependency that is not met yet: what is waited for, and the parent and where it is.
 
-    job_id: str
-    status: Status
+    Of a parent that whoever asks may not see, neither is told.
+    """
+
     when: When
+    job_id: str | None = None
+    status: Status | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called to whoever asks."""
+        return (
+            "a job that is not yours to see" if self.job_id is None else f"job {self.job_id} ({self.status})"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,9 +202,7 @@ def _why_pending(job: Job, around: Surroundings, now: datetime) -> list[Reason]:
         what = "retry" if job.attempt else "start"
         reasons.append(Reason("not_due", f"its {what} is due at {job.due_at:%Y-%m-%d %H:%M:%S} UTC"))
     reasons += [
-        Reason(
-            "dependency", f"it waits for the {_AWAITED[parent.when]} of job {parent.job_id} ({parent.status})"
-        )
+        Reason("dependency", f"it waits for the {_AWAITED[parent.when]} of {parent.name}")
         for parent in around.unmet
     ]
     reasons += [Reason("asks_too_much", text) for text in around.asks_too_much]

@@ -237,7 +237,7 @@ class Jobs(Core):
         since, why = await self.database.read(listing.unreachable, job_id) or (None, "")
         around = Surroundings(
             queue=queue,
-            unmet=[Parent(*parent) for parent in unmet],
+            unmet=[self._parent(parent) for parent in unmet],
             ahead=await self.database.read(listing.ahead, job_id) if queued else 0,
             slots=there.slots if there else self.dispatcher.admission.slots,
             slots_used=used,
@@ -254,6 +254,12 @@ class Jobs(Core):
             untold_pause=None if is_here else self.dispatcher.remark(job_id, Pause),
         )
         return explain(job, around, datetime.now(UTC))
+
+    def _parent(self, unmet: dependencies.Unmet) -> Parent:
+        # Groups change, and an admin submits for others: who sees a job need not see what it waits for.
+        if self.caller is None or access.may(self.caller.principal, Verb.READ, unmet):
+            return Parent(unmet.when, unmet.job_id, unmet.status)
+        return Parent(unmet.when)
 
     def _untold(self, job_id: str, kind: type[Wished], *, is_stored: bool) -> str | None:
         said = self.dispatcher.remark(job_id, kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
@@ -273,14 +274,23 @@ def of(connection: sa.Connection, child: int) -> tuple[DependencyView, ...]:
     return tuple(DependencyView(row.job_id, When(row.condition), row.met) for row in rows)
 
 
-def unmet(connection: sa.Connection, job_id: str) -> list[tuple[str, Status, When]]:
-    """What a job still waits for: (job_id, status, condition) of each parent."""
+class Unmet(NamedTuple):
+    """A job that another one waits for, and which end of it is waited for."""
+
+    job_id: str
+    user: str
+    status: Status
+    when: When
+
+
+def unmet(connection: sa.Connection, job_id: str) -> list[Unmet]:
+    """What a job still waits for, whosever it is."""
     child = sa.select(Job.id).where(Job.job_id == job_id).scalar_subquery()
     rows = connection.execute(
-        sa.select(Job.job_id, Job.status, Dependency.condition)
+        sa.select(Job.job_id, Job.user, Job.status, Dependency.condition)
         .join(Job, Job.id == Dependency.parent)
         .where(Dependency.child == child, Dependency.met.is_(None))
         .order_by(Job.id)
         .limit(100)
     )
-    return [(row.job_id, Status(row.status), When(row.condition)) for row in rows]
+    return [Unmet(row.job_id, row.user, Status(row.status), When(row.condition)) for row in rows]

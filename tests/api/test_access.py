@@ -323,6 +323,22 @@ async def test_nobody_waits_for_a_job_of_another(anns: House) -> None:
     assert refused.body.replace(b"anns", b"none") == unknown.body
 
 
+async def test_why_names_a_parent_to_who_sees_it(house: House) -> None:
+    await house.submitted("ann", job_id="anns", draft=True)
+    for user in ("ben", "zoe"):
+        await house.manager.submit(
+            ["true"], user=user, job_id=f"{user}s", depends_on=[{"job_id": "anns", "when": "any"}]
+        )
+
+    async def why(who: str, job_id: str) -> str:
+        answer = await house.by(who, "GET", f"/api/v1/jobs/{job_id}/why")
+        return str(answer.json["reasons"][0]["message"])
+
+    assert await why("ben", "bens") == "it waits for the end of job anns (pending)"
+    assert await why("zoe", "zoes") == "it waits for the end of a job that is not yours to see"
+    assert await why("viewer", "zoes") == "it waits for the end of job anns (pending)"
+
+
 async def test_token_of_a_job_tells_of_that_job_only(anns: House) -> None:
     await anns.submitted("ann", job_id="other", draft=True)
     assert (await anns.by("bound", "PATCH", "/api/v1/jobs/anns", json={"tags": ["x"]})).status == 200

@@ -44,7 +44,7 @@ def test_pending_job_names_what_holds_it_back(fields: dict[str, Any], code: str)
 
 
 def test_all_that_holds_a_pending_job_back_is_named() -> None:
-    around = replace(AROUND, unmet=[Parent("p", Status.RUNNING, When.SUCCESS)])
+    around = replace(AROUND, unmet=[Parent(When.SUCCESS, "p", Status.RUNNING)])
 
     found = codes(around, status=Status.PENDING, draft=True, held_at=NOW, due_at=NOW + timedelta(1))
 
@@ -53,7 +53,7 @@ def test_all_that_holds_a_pending_job_back_is_named() -> None:
 
 @pytest.mark.parametrize(("when", "awaited"), [(When.FAILURE, "failure"), (When.ANY, "end")])
 def test_unmet_dependency_names_the_parent(when: When, awaited: str) -> None:
-    around = replace(AROUND, unmet=[Parent("p7", Status.RUNNING, when)])
+    around = replace(AROUND, unmet=[Parent(when, "p7", Status.RUNNING)])
 
     (reason,) = explain(replace(JOB, status=Status.PENDING, deps_left=1), around, NOW)
 

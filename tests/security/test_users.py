@@ -87,6 +87,16 @@ async def test_socket_does_not_tell_of_it(house: House) -> None:
 
 
 @rests_on(ONE_DECISION)
+async def test_job_that_waits_does_not_tell_of_what_it_waits_for(house: House) -> None:
+    # An admin let it wait for that; as well the two may have been in one group then.
+    await house.manager.submit(["true"], user="zoe", job_id="zoes", depends_on=[{"job_id": "anns"}])
+
+    (reason,) = (await house.by("zoe", "GET", "/api/v1/jobs/zoes/why")).json["reasons"]
+
+    assert (reason["code"], "anns" in reason["message"]) == ("dependency", False)
+
+
+@rests_on(ONE_DECISION)
 async def test_nobody_becomes_another_by_saying_so(house: House) -> None:
     jobs: list[Any] = [{"command": ["true"], "user": "ann"}, {"command": ["true"], "user": "root"}]
     for job in jobs:

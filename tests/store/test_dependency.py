@@ -227,7 +227,8 @@ async def test_unmet_parents_are_named(worker: Worker) -> None:
     found = await worker.database.read(dependencies.unmet, "both")
 
     spec = await worker.database.read(listing.spec, "both")
-    assert found == [("b", "queued", "failure")]
+    (job,) = await worker.database.read(listing.get, ["b"])
+    assert found == [("b", job.user, "queued", "failure")]
     assert spec.depends_on == (Dependency("a", When.SUCCESS, True), Dependency("b", When.FAILURE, None))
 
 
