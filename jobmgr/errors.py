@@ -115,7 +115,7 @@ class UserNotFound(NotFound):
     code = "user_not_found"
 
     def __init__(self, user: str) -> None:
-        super().__init__(f"there is no user {user!r}; `jobmgr user add {user}` makes one")
+        super().__init__(f"there is no user {user!r}; see `jobmgr user ls`")
         self.user = user
 
 

@@ -11,6 +11,7 @@ from jobmgr.cli import output, table
 from jobmgr.cli.session import with_client
 from jobmgr.client import Client
 from jobmgr.domain.access import Role
+from jobmgr.errors import Conflict
 from jobmgr.wire.answers import UserAnswer
 
 _ROLE = click.Choice([role.value for role in Role])
@@ -43,8 +44,14 @@ async def ls(client: Client, *, as_json: bool) -> None:
 )
 @with_client
 async def add(client: Client, /, name: str, role: str, groups: tuple[str, ...]) -> None:
-    """Add a user, or change one to this."""
-    _tell(await client.put_user(name, role=role, groups=list(groups)))
+    """Add a user. One who is there already is not changed: `jobmgr user set` does that."""
+    known = {each.name: each for each in await client.users()}.get(name)
+    if known is None:
+        output.line(f"{name} added: {_said(await client.put_user(name, role=role, groups=list(groups)))}")
+    elif (known.role, set(known.groups), known.disabled) == (role, set(groups), False):
+        output.line(f"{name} is there already: {_said(known)}")
+    else:
+        raise Conflict(f"{name} is there already: {_said(known)}; `jobmgr user set {name}` changes that")
     output.note(f"`jobmgr token make {name}` makes an API token for {name}")
 
 
@@ -67,7 +74,9 @@ async def change(client: Client, /, name: str, **options: Any) -> None:
     fields = {key: options[key] for key in ("role", "disabled") if options[key] is not None}
     if options["groups"] or options["no_groups"]:
         fields["groups"] = list(options["groups"])
-    _tell(await client.change_user(name, **fields))
+    if not fields:
+        raise click.UsageError("say what to change: --role, --group, --no-groups, --disable or --enable")
+    output.line(f"{name} {_said(await client.change_user(name, **fields))}")
 
 
 @user.command()
@@ -79,6 +88,6 @@ async def rm(client: Client, name: str) -> None:
     output.line(f"{name} removed")
 
 
-def _tell(user: UserAnswer) -> None:
+def _said(user: UserAnswer) -> str:
     groups = f" in {', '.join(user.groups)}" if user.groups else ""
-    output.line(f"{user.name} {user.role}{groups}{' disabled' if user.disabled else ''}")
+    return f"{user.role}{groups}{' disabled' if user.disabled else ''}"

@@ -15,7 +15,7 @@ from tests.cli.conftest import Commands, Finished
 def ann(service: Commands) -> str:
     """The API token of a user ann, as a shell would take it."""
     added = service.run("user", "add", "ann", "--group", "lab", "--group", "office")
-    assert (added.code, added.out) == (0, "ann user in lab, office\n")
+    assert (added.code, added.out) == (0, "ann added: user in lab, office\n")
     made = service.run("token", "make", "ann", "--label", "her laptop")
     assert made.code == 0, made
     return made.out.removesuffix("\n")
@@ -62,6 +62,35 @@ def test_users_are_listed_and_changed(service: Commands, ann: str) -> None:
     assert (found["zoe"]["disabled"], found["ann"]["groups"]) == (True, ["lab", "office"])
     assert removed.code == 0
     assert (gone.code, "there is no user 'zoe'" in gone.err) == (3, True)
+
+
+def test_adding_does_not_change_who_is_there(service: Commands, ann: str) -> None:
+    other = service.run("user", "add", "ann", "--role", "admin")
+    same = service.run("user", "add", "ann", "--group", "office", "--group", "lab")
+    found = {user["name"]: user for user in service.run("user", "ls", "--json").json}
+
+    assert (other.code, other.out) == (4, "")
+    assert "ann is there already: user in lab, office; `jobmgr user set ann` changes that" in other.err
+    assert (same.code, same.out) == (0, "ann is there already: user in lab, office\n")
+    assert (found["ann"]["role"], found["ann"]["groups"]) == ("user", ["lab", "office"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (("user", "rm", "alise"), 3, "there is no user 'alise'; see `jobmgr user ls`"),
+        (("user", "set", "alise", "--disable"), 3, "there is no user 'alise'; see `jobmgr user ls`"),
+        (("user", "set", "ann"), 2, "--role, --group, --no-groups, --disable or --enable"),
+    ],
+)
+def test_name_or_option_that_does_not_fit_is_answered_with_what_would(
+    service: Commands, ann: str, arguments: tuple[str, ...], code: int, sentence: str
+) -> None:
+    done = service.run(*arguments)
+
+    assert done.code == code
+    assert sentence in done.err
+    assert "user add" not in done.err
 
 
 @pytest.mark.parametrize(
