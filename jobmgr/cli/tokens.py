@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import click
@@ -11,7 +12,10 @@ from jobmgr.cli import output, table
 from jobmgr.cli.session import with_client
 from jobmgr.client import Client
 from jobmgr.domain.access import Scope
-from jobmgr.domain.user import LASTS
+from jobmgr.domain.user import LASTS, TOKEN_ID
+
+# Of a token that was pasted, also in part, the id is what is meant.
+_SHOWN = re.compile(rf"jm_({TOKEN_ID})(?:_|$)")
 
 
 @click.group()
@@ -68,6 +72,10 @@ async def make(client: Client, /, user: str | None, **options: Any) -> None:
 @with_client
 async def revoke(client: Client, token_ids: tuple[str, ...]) -> None:
     """Let API tokens be valid no more, from the next request on."""
-    for token_id in token_ids:
+    for given in token_ids:
+        shown = _SHOWN.match(given)
+        token_id = given if shown is None else shown[1]
+        if shown is not None:
+            output.note(f"this is the API token itself; its id {token_id} is enough, and no secret")
         revoked = await client.revoke_api_token(token_id)
         output.line(f"{revoked.id} of {revoked.user} revoked")

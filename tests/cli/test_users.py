@@ -93,6 +93,18 @@ def test_name_or_option_that_does_not_fit_is_answered_with_what_would(
     assert "user add" not in done.err
 
 
+def test_token_that_was_pasted_is_revoked_by_the_id_in_it(service: Commands, ann: str) -> None:
+    token = service.run("token", "make", "ann").out.strip()
+    token_id = token.split("_")[1]
+
+    revoked = service.run("token", "revoke", token)
+
+    assert (revoked.code, revoked.out) == (0, f"{token_id} of ann revoked\n")
+    assert f"its id {token_id} is enough" in revoked.err
+    assert token.split("_", 2)[2] not in revoked.err
+    assert by(service, token, "ls").code != 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
