@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from jobmgr.cli import output, table
-from jobmgr.cli.session import with_client
+from jobmgr.cli.session import note_unknown_user, with_client
 from jobmgr.client import Client
 from jobmgr.client.client import PAGE_SIZE, Filters
 from jobmgr.domain.environment import secrets_of
@@ -62,6 +62,8 @@ async def ls(
     jobs, last = await _read(client, limit, status=statuses or None, **filters)
     if not jobs:
         await _check_names(client, filters.get("queue"), filters.get("site"))
+        if filters.get("user") is not None:
+            await note_unknown_user(client, filters["user"])
     if ids_only:
         output.lines(job.job_id for job in jobs)
     elif as_json:

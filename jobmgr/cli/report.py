@@ -11,10 +11,10 @@ import click
 import msgspec
 
 from jobmgr.cli import output, table
-from jobmgr.cli.session import with_client
+from jobmgr.cli.session import note_unknown_user, with_client
 from jobmgr.client import Client
 from jobmgr.domain.resources import is_bare_number, parse_duration
-from jobmgr.errors import InvalidRequest
+from jobmgr.errors import InvalidRequest, JobNotFound
 from jobmgr.wire import spreadsheet
 from jobmgr.wire.answers import AuditEntryAnswer
 from jobmgr.wire.translation import moment_text
@@ -31,23 +31,29 @@ def report() -> None:
 @report.command()
 @click.option("--actor", metavar="USER", help="What this user did.")
 @click.option("--kind", help="What happened: cancelled, user_added, api_token_made, …")
-@click.option("--job", metavar="ID", help="What was done to this job.")
+@click.option("--job", metavar="ID", help="What was done to this job; the first characters of its id do.")
 @click.option("--since", metavar="TIME", help=f"From then on: {_TIME}.")
 @click.option("--until", metavar="TIME", help="Before then.")
 @click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="At most so many.")
-@click.option("--json", "form", flag_value="json", help="Print a JSON list.")
-@click.option("--csv", "form", flag_value="csv", help="Print CSV, in which no spreadsheet finds a formula.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, in which no spreadsheet finds a formula.")
 @with_client
-async def audit(client: Client, /, limit: int, form: str | None, **filters: Any) -> None:
+async def audit(client: Client, /, *, limit: int, as_json: bool, as_csv: bool, **filters: Any) -> None:
     """Tell who did what, when, and from where, newest first."""
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv exclude each other")
     given = {name: value for name, value in filters.items() if value is not None}
     for name in ("since", "until"):
         if name in given:
             given[name] = _moment(given[name], f"--{name}")
+    if "job" in given:
+        given["job"] = await _job_id(client, given["job"])
     entries = await _first(client, limit, given)
-    if form == "json":
+    if not entries and "actor" in given:
+        await note_unknown_user(client, given["actor"])
+    if as_json:
         output.as_json(msgspec.to_builtins(entries))
-    elif form == "csv":
+    elif as_csv:
         output.lines(spreadsheet.of_audit(entries).removesuffix("\r\n").split("\r\n"))
     else:
         output.show(table.audit_table(entries))
@@ -62,6 +68,15 @@ async def _first(client: Client, limit: int, filters: dict[str, str]) -> list[Au
                 break
             found.append(entry)
     return found
+
+
+async def _job_id(client: Client, text: str) -> str:
+    try:
+        return await client.full_id(text)
+    except JobNotFound as error:
+        # Of a job that was deleted the audit still knows.
+        output.note(str(error))
+        return text
 
 
 def _moment(text: str, option: str) -> str:

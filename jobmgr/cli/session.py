@@ -12,6 +12,7 @@ import click
 
 from jobmgr.cli import output
 from jobmgr.client import Client
+from jobmgr.errors import AccessDenied, UserNotFound
 
 P = ParamSpec("P")
 
@@ -36,6 +37,16 @@ def new_client() -> Client:
     """A client for the service that the command line names."""
     url = click.get_current_context().find_root().params["url"]
     return Client(url, on_warning=lambda sentence: output.note(f"warning: {sentence}"))
+
+
+async def note_unknown_user(client: Client, name: str) -> None:
+    """Say so if nobody is called so, where a name mistyped would look like a user who did nothing."""
+    try:
+        known = [each.name for each in await client.users()]
+    except AccessDenied:
+        return  # Users are for admins to see.
+    if name not in known:
+        output.note(str(UserNotFound(name)))
 
 
 def expand(job_ids: Sequence[str]) -> list[str]:

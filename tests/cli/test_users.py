@@ -81,6 +81,10 @@ def test_adding_does_not_change_who_is_there(service: Commands, ann: str) -> Non
         (("user", "rm", "alise"), 3, "there is no user 'alise'; see `jobmgr user ls`"),
         (("user", "set", "alise", "--disable"), 3, "there is no user 'alise'; see `jobmgr user ls`"),
         (("user", "set", "ann"), 2, "--role, --group, --no-groups, --disable or --enable"),
+        (("report", "audit", "--csv", "--json"), 2, "exclude each other"),
+        (("report", "audit", "--actor", "alise"), 0, "there is no user 'alise'"),
+        (("report", "audit", "--job", "0123abcd"), 0, "there is no job '0123abcd'"),
+        (("ls", "--user", "alise"), 0, "there is no user 'alise'"),
     ],
 )
 def test_name_or_option_that_does_not_fit_is_answered_with_what_would(
@@ -93,6 +97,12 @@ def test_name_or_option_that_does_not_fit_is_answered_with_what_would(
     assert "user add" not in done.err
 
 
+def test_filter_of_a_user_who_may_not_see_users_is_not_checked(service: Commands, ann: str) -> None:
+    done = by(service, ann, "ls", "--user", "alise")
+
+    assert (done.code, done.err) == (0, "no jobs\n")
+
+
 def test_token_that_was_pasted_is_revoked_by_the_id_in_it(service: Commands, ann: str) -> None:
     token = service.run("token", "make", "ann").out.strip()
     token_id = token.split("_")[1]
@@ -103,6 +113,14 @@ def test_token_that_was_pasted_is_revoked_by_the_id_in_it(service: Commands, ann
     assert f"its id {token_id} is enough" in revoked.err
     assert token.split("_", 2)[2] not in revoked.err
     assert by(service, token, "ls").code != 0
+
+
+def test_audit_takes_the_beginning_of_an_id(service: Commands, ann: str) -> None:
+    job_id = service.submit("--draft", "--", "true")
+
+    entries = service.run("report", "audit", "--job", job_id[:12], "--json").json
+
+    assert [entry["job_id"] for entry in entries] == [job_id]
 
 
 @pytest.mark.parametrize(
