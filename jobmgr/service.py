@@ -277,11 +277,19 @@ async def _forever(loop: Callable[[], Awaitable[None]]) -> None:
 
 def _make_work_directory(runs: Path) -> None:
     try:
-        runs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_private(runs)
     except OSError as error:
         raise StoreError(
             f"the work directory cannot be made: {error}; choose another with --work-dir"
         ) from error
+
+
+def _make_private(directory: Path) -> None:
+    """Make a directory that only our user may enter, and so what is missing above it. Raises OSError."""
+    for parent in reversed(directory.parents):
+        if not parent.exists():
+            parent.mkdir(mode=0o700, exist_ok=True)
+    directory.mkdir(mode=0o700, exist_ok=True)
 
 
 async def _prepare_schema(database: Database) -> None:
@@ -450,7 +458,7 @@ async def _password(settings: Settings) -> str | None:
 def _service_file(settings: Settings, url: str) -> Iterator[None]:
     """Leave URL and socket where command lines of the same user look for them."""
     path = settings.home / "service.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_private(path.parent)
     unfinished = path.with_suffix(".new")
     ours = msgspec.json.encode(
         {
@@ -476,7 +484,7 @@ def upgrade_database(settings: Settings) -> str:
 
     async def upgrade(database: Database) -> str:
         if database.is_sqlite:
-            database.sqlite_file.parent.mkdir(parents=True, exist_ok=True)
+            _make_private(database.sqlite_file.parent)
             make_file(database.sqlite_file)
         return await database.upgrade()
 

@@ -52,9 +52,9 @@ def start(argv: list[str], env: Mapping[str, str], cwd: str, stdout: int, stderr
         os.chdir("/")
 
 
-def open_output(path: str) -> int:
-    """Open a regular file for appending. Raises OSError, also if something else is there."""
-    descriptor = os.open(path, _OUTPUT_FLAGS, 0o666)
+def open_output(path: str, mode: int = 0o666) -> int:
+    """Open a regular file for appending; `mode` is for a new one. Raises OSError, also if something else is there."""
+    descriptor = os.open(path, _OUTPUT_FLAGS, mode)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise FileExistsError(errno.EEXIST, "it is there and no regular file", path)

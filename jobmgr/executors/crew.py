@@ -201,7 +201,7 @@ def _start_warden(work_dir: Path, descriptor_limit: int) -> str:
     log_path = work_dir / "keepers.log"
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener,
-        open(open_output(str(log_path)), "ab") as log,
+        open(open_output(str(log_path), 0o600), "ab") as log,
     ):
         listener.bind(path)
         listener.listen(64)

@@ -40,7 +40,7 @@ class FileLock:
     def acquire(self) -> None:
         """Take the lock. Raises DatabaseInUse naming the process that has it."""
         try:
-            self._database.parent.mkdir(parents=True, exist_ok=True)
+            self._database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise _unwritable(error) from error

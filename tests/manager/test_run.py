@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from jobmgr import settings
 from jobmgr.domain.status import Status
 from jobmgr.errors import FileMissing, InvalidRequest, JobExists, JobNotFound, QueueNotFound
 from jobmgr.service import JobManager
@@ -327,6 +329,36 @@ async def test_cancel_that_comes_with_the_start_still_ends_the_job(manager: JobM
 async def test_service_keeps_its_own_rights_to_itself(manager: JobManager) -> None:
     assert manager.parts.runs.stat().st_mode & 0o077 == 0
     assert manager.parts.runs.stat().st_uid == os.geteuid()
+
+
+@pytest.fixture
+def usual_mask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("usual_mask")
+async def test_what_a_service_makes_is_for_its_user_only(tmp_path: Path) -> None:
+    # A home that was there before, and others may look into.
+    (tmp_path / "home").mkdir(mode=0o755)
+    given = {
+        "home": str(tmp_path / "home"),
+        "work_dir": str(tmp_path / "missing" / "work"),
+        "database": f"sqlite:///{tmp_path}/data/jobs.db",
+    }
+    async with JobManager(settings=settings.load(given, {}, tmp_path)) as manager:
+        await manager.wait(await manager.submit(["true"]), 30)
+
+        made = [path for name in ("home", "missing", "data") for path in (tmp_path / name).glob("**/*")]
+        open_to_others = {
+            str(path.relative_to(tmp_path))
+            for path in (*made, tmp_path / "missing", tmp_path / "data")
+            if path.stat().st_mode & 0o077 and not path.is_socket()
+        }
+
+    # What a job makes, and where, is by its user's own mask; nobody else gets as far as there.
+    assert {path for path in open_to_others if not path.startswith("missing/work/runs/")} == set()
 
 
 async def test_id_of_a_deleted_job_runs_again(manager: JobManager) -> None:
