@@ -65,7 +65,8 @@ def status_cell(status: str, reason: str = "") -> Text:
 def jobs_table(
     jobs: Iterable[Job], now: datetime, progress: Mapping[str, str] = MappingProxyType({})
 ) -> Table:
-    """One row per job; where it runs if that is not always here, and the more of the rest the more room there is.
+    """One row per job; where it runs if that is not always here, whose it is if they are not all one user's, and the
+    more of the rest the more room there is.
 
     `progress` is that of some, by their ids; it comes before what is only worth its room.
     """
@@ -73,6 +74,7 @@ def jobs_table(
     wide = is_wide() and not progress
     narrow = is_narrow() or (bool(progress) and not is_wide())
     at_all = {
+        "USER": not narrow and len({job.user for job in jobs}) > 1,
         "QUEUE": not narrow,
         "SITE": any(job.site != LOCAL for job in jobs),
         "TRY": not narrow,
@@ -86,6 +88,7 @@ def jobs_table(
         "ID": lambda job: cell(job.job_id),
         "NAME": lambda job: cell(job.name),
         "STATUS": lambda job: status_cell(job.status, _waits_for(job, now)),
+        "USER": lambda job: cell(job.user),
         "QUEUE": lambda job: cell(job.queue),
         "SITE": lambda job: cell(_where(job)),
         "TRY": lambda job: cell(job.attempt or None),

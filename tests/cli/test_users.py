@@ -9,6 +9,7 @@ import re
 import pytest
 
 from tests.cli.conftest import Commands, Finished
+from tests.cli.test_terminal import on_terminal
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +114,19 @@ def test_token_that_was_pasted_is_revoked_by_the_id_in_it(service: Commands, ann
     assert f"its id {token_id} is enough" in revoked.err
     assert token.split("_", 2)[2] not in revoked.err
     assert by(service, token, "ls").code != 0
+
+
+def test_whose_jobs_are_is_told_where_they_are_not_all_of_one(service: Commands, ann: str) -> None:
+    by(service, ann, "submit", "--draft", "--", "true")
+    service.submit("--draft", "--", "true")
+
+    hers, everybodys = service.run("ls", "--user", "ann").out, service.run("ls").out
+    roomy, narrow = (on_terminal(service, "ls", columns=columns) for columns in (110, 80))
+
+    heads = [shown.splitlines()[0].split() for shown in (hers, everybodys)]
+    assert ["USER" in head for head in heads] == [False, True]
+    assert [" ann " in row for row in everybodys.splitlines()[1:3]] == [False, True]
+    assert (b"USER" in roomy, b"USER" in narrow) == (True, False)
 
 
 def test_audit_takes_the_beginning_of_an_id(service: Commands, ann: str) -> None:
