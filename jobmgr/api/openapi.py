@@ -25,13 +25,15 @@ from jobmgr.wire.translation import encode
 
 _TEMPLATE = "#/components/schemas/{name}"
 _DESCRIPTION = """Jobs are stored and started at most once per attempt. Every path but /healthz asks for a direct
-loopback connection of the service's own user, or for its token. Errors are RFC 9457 problem documents with a stable
-`code`; those of a field name it in `field`. Whole numbers are written without a fraction: 1, not 1.0. Routes outside
-of /api/v1 are those of pyedb's job manager, whose errors have `success` and `error` beside these two. Socket.IO is at
-/socket.io/ and sends job_queued, job_started, job_scheduled, job_completed, job_cancelled and limits_updated. A client
-that connects with auth `{"rooms": ["events", "job:ID"]}`, or emits `subscribe` with `{"rooms": [...]}`, is sent
-`events` instead: the events of all or of these jobs, in batches. A subscription is acknowledged with
-`{"rooms", "position"}` or `{"error"}`."""
+loopback connection of the service's own user, or for a token as `Authorization: Bearer TOKEN`: that of the service's
+owner, an API token of a user (`POST /api/v1/tokens`), which may do what the user's role and its own scopes allow, or
+that of a running job. `GET /api/v1/me` tells who one is. Errors are RFC 9457 problem documents with a stable `code`;
+those of a field name it in `field`. Whole numbers are written without a fraction: 1, not 1.0. Routes outside of /api/v1
+are those of pyedb's job manager, whose errors have `success` and `error` beside these two. Socket.IO is at /socket.io/
+and sends job_queued, job_started, job_scheduled, job_completed, job_cancelled and limits_updated. A client that
+connects with auth `{"rooms": ["events", "job:ID"]}`, or emits `subscribe` with `{"rooms": [...]}`, is sent `events`
+instead: the events of all or of these jobs, in batches. A subscription is acknowledged with `{"rooms", "position"}` or
+`{"error"}`."""
 # What stands in paths, with what stands before it where that tells what it is.
 _PATH_PARAMETERS: Mapping[str, dict[str, Any]] = {
     # To know no such job is an answer there.

@@ -29,6 +29,13 @@ def document() -> dict[str, Any]:
     return openapi_document(ROUTES)
 
 
+def test_beginning_of_the_description_tells_how_tokens_are_shown_and_had(document: dict[str, Any]) -> None:
+    said = " ".join(document["info"]["description"].split())
+
+    assert "`Authorization: Bearer TOKEN`" in said
+    assert "API token of a user (`POST /api/v1/tokens`)" in said
+
+
 def conforms(document: dict[str, Any], value: Any, schema: dict[str, Any]) -> None:
     """Check a value against a schema of the document."""
     jsonschema.Draft202012Validator({**schema, "components": document["components"]}).validate(value)
