@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import click
 
@@ -71,7 +73,7 @@ def run(
         if remark is not None:
             output.line(remark(limits))
         if settings.require_token or not is_loopback(settings.host):
-            output.line(_on_tokens(settings))
+            output.line(_on_tokens(settings, url))
         for sentence in unknown:
             output.line(f"warning: {sentence}")
         output.flush()
@@ -79,13 +81,15 @@ def run(
     service.serve(settings, drain=drain, on_ready=tell, limits_name=limits_name, first_limits=first_limits)
 
 
-def _on_tokens(settings: Settings) -> str:
+def _on_tokens(settings: Settings, url: str) -> str:
     token = "the token that is set" if settings.token else f"the token in {settings.token_file}"
     said = f"every request needs {token} or an API token; `jobmgr token make` makes one"
     if is_loopback(settings.host):
         return said
-    where = "all addresses" if url_host(settings.host) == "127.0.0.1" else settings.host
-    return f"other machines reach it on {where}; {said}"
+    where = settings.host
+    if url_host(where) == "127.0.0.1":
+        where = f"all addresses, as http://{socket.gethostname()}:{urlsplit(url).port}"
+    return f"other machines reach it on {where}; {said}; tokens travel in clear unless a proxy speaks TLS in front"
 
 
 def _start_logging(level: str) -> None:

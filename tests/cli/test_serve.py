@@ -78,7 +78,10 @@ def test_who_opens_the_service_to_others_is_told_so(commands: Commands) -> None:
         service.communicate(timeout=30)
 
     assert first.startswith(b"listening on http://127.0.0.1:")
-    assert f"on all addresses; every request needs the token in {commands.home / 'token'}" in second.decode()
+    port = int(first.decode().rpartition(":")[2])
+    assert f"on all addresses, as http://{socket.gethostname()}:{port}; every request" in second.decode()
+    assert f"every request needs the token in {commands.home / 'token'}" in second.decode()
+    assert b"tokens travel in clear" in second
     assert b"`jobmgr token make`" in second
 
 
