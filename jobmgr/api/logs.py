@@ -14,7 +14,7 @@ from jobmgr.api.idempotency import manager_of
 from jobmgr.api.path import job_id_of
 from jobmgr.api.problems import Refusal
 from jobmgr.api.reply import reply
-from jobmgr.api.window import Range, read_from, read_range, read_tail
+from jobmgr.api.window import CHUNK_BYTES, Portion, Range, read_from, read_range, read_tail
 from jobmgr.errors import FileMissing, InvalidRequest, SiteError
 from jobmgr.transports.directory import RunFile, Window
 from jobmgr.wire.answers import FilesAnswer
@@ -25,7 +25,6 @@ logger = logging.getLogger(__name__)
 
 LOG_TYPE = "text/plain"
 FILE_TYPE = "application/octet-stream"
-_CHUNK_BYTES = 1024 * 1024
 
 
 async def stdout(request: web.Request, query: LogQuery) -> web.StreamResponse:
@@ -46,28 +45,36 @@ async def _log(
     wanted = Range.parse(request.headers.get("Range"))
     file = await manager_of(request).log_file(job_id_of(request), stream, query.attempt)
     async with aclosing(file):
+        headers: dict[str, str] = {}
         if query.tail is not None:
-            window = await read_tail(file, query.tail, query.limit)
+            portion = await read_tail(file, query.tail, query.limit)
         elif query.offset is None and wanted is not None:
-            window = await read_range(file, wanted, MAX_WINDOW_BYTES)
-            if not window.data:
-                raise _outside(window.size_bytes)
-            content_range = _content_range(window.offset, len(window.data), window.size_bytes)
-            return _piece(window, 206, {"Content-Range": content_range})
+            portion = await read_range(file, wanted, MAX_WINDOW_BYTES)
+            first = portion.first
+            if not portion.length:
+                raise _outside(first.size_bytes)
+            headers["Content-Range"] = _content_range(first.offset, portion.length, first.size_bytes)
         else:
-            window = await read_from(file, query.offset or 0, query.limit)
-    return _piece(window, 200, {})
+            portion = await read_from(file, query.offset or 0, query.limit)
+        return await _answer(request, file, portion, headers)
 
 
-def _piece(window: Window, status: int, headers: dict[str, str]) -> web.Response:
+async def _answer(
+    request: web.Request, file: RunFile, portion: Portion, headers: dict[str, str]
+) -> web.StreamResponse:
     headers |= {
         # No charset: jobs write what they like.
         "Content-Type": LOG_TYPE,
         "Accept-Ranges": "bytes",
-        "X-Log-Offset": str(window.offset),
-        "X-Log-Size": str(window.size_bytes),
+        "X-Log-Offset": str(portion.first.offset),
+        "X-Log-Size": str(portion.first.size_bytes),
     }
-    return web.Response(body=window.data, status=status, headers=headers)
+    status = 206 if "Content-Range" in headers else 200
+    if portion.length == len(portion.first.data):
+        return web.Response(body=portion.first.data, status=status, headers=headers)
+    response = web.StreamResponse(status=status, headers=headers)
+    await _stream(request, response, file, portion)
+    return response
 
 
 async def files(request: web.Request, query: AttemptQuery) -> web.Response:
@@ -83,7 +90,7 @@ async def download(request: web.Request, query: AttemptQuery) -> web.StreamRespo
     async with aclosing(file):
         wanted = Range.parse(request.headers.get("Range"))
         asked_at, asked_bytes = (0, None) if wanted is None else wanted.asked
-        at_most = 0 if request.method == "HEAD" else _CHUNK_BYTES
+        at_most = 0 if request.method == "HEAD" else CHUNK_BYTES
         first = await file.read(asked_at, at_most if asked_bytes is None else min(asked_bytes, at_most))
         offset, length, status = 0, first.size_bytes, 200
         headers = {
@@ -98,14 +105,20 @@ async def download(request: web.Request, query: AttemptQuery) -> web.StreamRespo
             headers["Content-Range"] = _content_range(offset, length, first.size_bytes)
             status = 206
         response = web.StreamResponse(status=status, headers=headers)
-        response.content_length = length
-        await response.prepare(request)
-        if request.method == "HEAD":
-            return response
-        if not await _send(response, file, first, length) and request.transport is not None:
-            # An answer that looks whole would be a lie.
-            request.transport.abort()
+        await _stream(request, response, file, Portion(first, length))
     return response
+
+
+async def _stream(
+    request: web.Request, response: web.StreamResponse, file: RunFile, portion: Portion
+) -> None:
+    response.content_length = portion.length
+    await response.prepare(request)
+    if request.method == "HEAD":
+        return
+    if not await _send(response, file, portion.first, portion.length) and request.transport is not None:
+        # An answer that looks whole would be a lie.
+        request.transport.abort()
 
 
 async def _send(response: web.StreamResponse, file: RunFile, window: Window, length: int) -> bool:
@@ -115,7 +128,7 @@ async def _send(response: web.StreamResponse, file: RunFile, window: Window, len
         length -= len(window.data)
         if length:
             try:
-                window = await file.read(window.end, min(length, _CHUNK_BYTES))
+                window = await file.read(window.end, min(length, CHUNK_BYTES))
             except (FileMissing, SiteError) as error:
                 logger.warning("a download of %r breaks off: %s", file.name, error)
                 return False

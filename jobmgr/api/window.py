@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from jobmgr.transports.directory import RunFile, Window
 
+# So much of a file is held for one who reads it, however slowly.
+CHUNK_BYTES = 1024 * 1024
 _FIRST_BLOCK_BYTES = 64 * 1024
 _RANGE = re.compile(r"bytes=(\d{1,18})?-(\d{1,18})?")
 
@@ -44,8 +46,53 @@ class Range:
         return self.first, max(0, last - self.first + 1)
 
 
-async def read_from(file: RunFile, offset: int, limit_bytes: int) -> Window:
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """`length` bytes of a file, of which `first` are those that were read: the others are still to be read."""
+
+    first: Window
+    length: int
+
+
+async def read_from(file: RunFile, offset: int, limit_bytes: int) -> Portion:
     """At most `limit_bytes` from `offset` on, or from so many before the end; fewer only if there are no more."""
+    first = await _read(file, offset, min(limit_bytes, CHUNK_BYTES))
+    if len(first.data) < CHUNK_BYTES:
+        return Portion(first, len(first.data))
+    return Portion(first, min(limit_bytes, first.size_bytes - first.offset))
+
+
+async def read_range(file: RunFile, wanted: Range, limit_bytes: int) -> Portion:
+    """The wanted range, or its first `limit_bytes`; no data if it lies outside the file."""
+    offset, length = wanted.asked
+    return await read_from(file, offset, limit_bytes if length is None else min(length, limit_bytes))
+
+
+async def read_tail(file: RunFile, lines: int, limit_bytes: int) -> Portion:
+    """The last `lines` lines, or the last `limit_bytes` if those are fewer."""
+    block = min(_FIRST_BLOCK_BYTES, limit_bytes)
+    window = await _read(file, -block, block)
+    size_bytes = window.size_bytes
+    floor, end = max(0, size_bytes - limit_bytes), window.end
+    # The newline that ends the last line begins none.
+    left = lines + window.data.endswith(b"\n")
+    while (
+        found := await asyncio.to_thread(_start_of_tail, window.data, left)
+    ) is None and window.offset > floor:
+        left -= window.data.count(b"\n")
+        # Larger each time, because each is a round trip to a site, up to what may be held.
+        block = min(2 * block, CHUNK_BYTES)
+        before = max(floor, window.offset - block)
+        piece = await _read(file, before, window.offset - before)
+        if piece.end < window.offset:
+            break  # The job cut its file short, so this is no part of it any more.
+        window = piece
+    first = Window(window.data[found or 0 :], window.offset + (found or 0), size_bytes)
+    return Portion(first, end - first.offset)
+
+
+async def _read(file: RunFile, offset: int, limit_bytes: int) -> Window:
+    """The same in one piece, as far as it may be held."""
     first = await file.read(offset, limit_bytes)
     pieces = [first.data]
     end, left = first.end, min(limit_bytes, first.size_bytes - first.offset) - len(first.data)
@@ -55,34 +102,11 @@ async def read_from(file: RunFile, offset: int, limit_bytes: int) -> Window:
     return Window(b"".join(pieces), first.offset, first.size_bytes)
 
 
-async def read_range(file: RunFile, wanted: Range, limit_bytes: int) -> Window:
-    """The wanted range, or its first `limit_bytes`; no data if it lies outside the file."""
-    offset, length = wanted.asked
-    return await read_from(file, offset, limit_bytes if length is None else min(length, limit_bytes))
-
-
-async def read_tail(file: RunFile, lines: int, limit_bytes: int) -> Window:
-    """The last `lines` lines, or the last `limit_bytes` if those are fewer."""
-    block = min(_FIRST_BLOCK_BYTES, limit_bytes)
-    window = await read_from(file, -block, block)
-    data, start, size_bytes = window.data, window.offset, window.size_bytes
-    floor = max(0, size_bytes - limit_bytes)
-    while (found := await asyncio.to_thread(_start_of_tail, data, lines)) is None and start > floor:
-        # Twice as much each time: all that was read is looked at again.
-        before = max(floor, start - len(data))
-        piece = (await read_from(file, before, start - before)).data
-        if len(piece) < start - before:
-            break  # The job cut its file short, so this is no part of it any more.
-        data, start = piece + data, before
-    return Window(data[found or 0 :], start + (found or 0), size_bytes)
-
-
-def _start_of_tail(data: bytes, lines: int) -> int | None:
-    """Where the last `lines` lines begin; None if that is not after the first byte."""
-    # The newline that ends the last line begins none.
-    position = len(data) - 1 if data.endswith(b"\n") else len(data)
-    if data.count(b"\n", 0, position) < lines:
+def _start_of_tail(data: bytes, newlines: int) -> int | None:
+    """What follows the last but `newlines` - 1 newlines; None if there are not so many."""
+    if data.count(b"\n") < newlines:
         return None
-    for _ in range(lines):
+    position = len(data)
+    for _ in range(newlines):
         position = data.rindex(b"\n", 0, position)
     return position + 1

@@ -61,6 +61,25 @@ async def test_tail_of_a_log(api: Api, tmp_path: Path) -> None:
     assert capped.body == b" 19999\n"
 
 
+async def test_large_window_of_a_log_is_all_there(api: Api, tmp_path: Path) -> None:
+    lines = b"".join(b"line %d\n" % number for number in range(400_000))
+    log = await write_log(api, lines, tmp_path)
+
+    window = await api.get(f"{log}?offset=7&limit=3000000")
+    tail = await api.get(f"{log}?tail=300000&limit=16777216")
+    capped = await api.get(f"{log}?tail=300000&limit=2000000")
+    part = await api.get(log, headers={"Range": "bytes=-2500000"})
+    head = await api.request("HEAD", f"{log}?limit=3000000")
+
+    assert (window.body, window.headers["X-Log-Offset"]) == (lines[7:3000007], "7")
+    assert tail.body == lines[lines.index(b"line 100000\n") :]
+    assert int(tail.headers["X-Log-Offset"]) == len(lines) - len(tail.body)
+    assert capped.body == lines[-2_000_000:]
+    assert (part.status, part.body) == (206, lines[-2_500_000:])
+    assert part.headers["Content-Range"] == f"bytes {len(lines) - 2_500_000}-{len(lines) - 1}/{len(lines)}"
+    assert (head.headers["Content-Length"], head.body) == ("3000000", b"")
+
+
 @pytest.mark.parametrize(
     ("asked", "expected", "content_range"),
     [

@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobmgr.api.window import Range, read_from, read_range, read_tail
+from jobmgr.api.window import Portion, Range, read_from, read_range, read_tail
 from jobmgr.transports.directory import Window
 from jobmgr.transports.local_directory import LocalDirectory, LocalFile
 
@@ -48,29 +48,35 @@ def test_tail_is_the_last_lines(
 ) -> None:
     data = b"\n".join(lines) + (b"\n" if ends else b"")
 
-    async def tail() -> Window:
+    async def tail() -> Portion:
         async with aclosing(await opened(tmp_path, data, at_most)) as file:
             return await read_tail(file, count, 10 * MEBIBYTE)
 
-    window = asyncio.run(tail())
+    portion = asyncio.run(tail())
 
-    assert window.data == b"".join(data.splitlines(keepends=True)[-count:])
-    assert (window.offset, window.size_bytes) == (len(data) - len(window.data), len(data))
+    tail_bytes = b"".join(data.splitlines(keepends=True)[-count:])
+    assert (portion.first.offset, portion.first.size_bytes) == (len(data) - len(tail_bytes), len(data))
+    assert portion.length == len(tail_bytes)
+    assert bool(portion.first.data) == bool(tail_bytes)
+    assert tail_bytes.startswith(portion.first.data)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 300), st.integers(1, 300), st.integers(1, 300))
 def test_window_is_a_slice(tmp_path: Path, data: bytes, offset: int, limit: int, at_most: int) -> None:
-    async def window() -> Window:
+    async def window() -> Portion:
         async with aclosing(await opened(tmp_path, data, at_most)) as file:
             return await read_from(file, offset, limit)
 
-    assert asyncio.run(window()).data == data[offset : offset + limit]
+    portion = asyncio.run(window())
+
+    assert portion.first.data == data[offset : offset + limit]
+    assert portion.length == len(portion.first.data)
 
 
 async def test_range_is_cut_to_the_limit(tmp_path: Path) -> None:
     async with aclosing(await opened(tmp_path, b"0123456789")) as file:
-        window = await read_range(file, Range(2, None), 3)
+        window = (await read_range(file, Range(2, None), 3)).first
 
     assert (window.data, window.offset, window.size_bytes) == (b"234", 2, 10)
 
@@ -79,6 +85,6 @@ async def test_file_that_is_cut_short_ends_its_window(tmp_path: Path) -> None:
     async with aclosing(await opened(tmp_path, b"0123456789", at_most=4)) as file:
         first = await file.read(0, 4)
         (tmp_path / "log").write_bytes(b"01")
-        window = await read_from(file, 0, 10)
+        window = (await read_from(file, 0, 10)).first
 
     assert (first.size_bytes, window.data, window.size_bytes) == (10, b"01", 2)

@@ -207,6 +207,7 @@ async def _all_of_it(request: web.Request) -> AsyncIterator[bytes]:
 
 PATIENCE = Guard("limits of connections", "jobmgr.api.doorway.Doorway._protocol", _patient)
 BODY_IN_TIME = Guard("a body in time", "jobmgr.api.body._pieces", _all_of_it)
+PIECES = Guard("pieces of logs", "jobmgr.api.window.CHUNK_BYTES", 1 << 30)
 RATE = Guard("requests per token", "jobmgr.api.throttle.Throttle.check_rate", _nothing)
 SHARE = Guard("a share of the connections", "jobmgr.api.doorway._oldest_of_most", _nothing)
 OWN_SHARE = Guard("connections of the service's own user", "jobmgr.api.doorway._is_own_user", _never)

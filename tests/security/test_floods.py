@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import tracemalloc
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -27,6 +29,7 @@ from tests.security.guards import (
     KNOWN_TOKENS,
     OWN_SHARE,
     PATIENCE,
+    PIECES,
     RATE,
     SHARE,
     rests_on,
@@ -110,6 +113,36 @@ def _established(port: int) -> bool:
         return any(
             row.split()[1].endswith(f":{port:04X}") and row.split()[3] == "01" for row in list(table)[1:]
         )
+
+
+MEBIBYTE = 1024 * 1024
+
+
+@rests_on(PIECES)
+async def test_who_reads_a_log_slowly_does_not_keep_all_of_it(port: int, manager: JobManager) -> None:
+    script = "yes 0123456789abcde | head -c 16777216"
+    job = await manager.wait(await manager.submit(["sh", "-c", script]), 30)
+    head = (
+        f"GET /api/v1/jobs/{job.job_id}/logs/stdout?limit=16777216 HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n"
+    )
+    lines = [socket.socket() for _ in range(4)]
+
+    tracemalloc.start()
+    try:
+        for line in lines:
+            # Else the kernel takes most of it.
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            line.connect(("127.0.0.1", port))
+            line.setblocking(False)
+            line.sendall(head.encode())
+            assert await asyncio.get_running_loop().sock_recv(line, 12) == b"HTTP/1.1 200"
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        for line in lines:
+            line.close()
+
+    assert held < len(lines) * 6 * MEBIBYTE
 
 
 CROWDED = Limits(most_connections=6)
