@@ -28,6 +28,7 @@ from jobmgr.domain.resources import (
     parse_memory,
 )
 from jobmgr.domain.retry import Growth, Retry
+from jobmgr.domain.user import USER_NAME
 from jobmgr.errors import InvalidRequest
 from jobmgr.failure import Failure
 
@@ -243,7 +244,14 @@ class JobSubmission(Struct, forbid_unknown_fields=True, omit_defaults=True):
     on_lost: Literal["fail", "retry"] = "fail"
     success: SuccessAsked = field(default_factory=SuccessAsked)
     user: (
-        Annotated[Name, Meta(description="whose job it is: whoever submits it; another only for admins")]
+        Annotated[
+            str,
+            Meta(
+                max_length=128,
+                description="whose job it is: whoever submits it; another only for admins",
+                extra_json_schema={"pattern": f"^{USER_NAME}$"},
+            ),
+        ]
         | None
     ) = None
 
