@@ -46,7 +46,7 @@ def make_app(
             app.router.add_route(route.method, route.path, route.endpoint())
     app.on_response_prepare.append(_finish(guard))
     app.on_shutdown.append(app[STREAMS].close)
-    Sockets(manager).attach(app)
+    Sockets(manager, guard.throttle).attach(app)
     return app
 
 

@@ -25,12 +25,13 @@ from jobmgr.api.packets import packet_logger
 from jobmgr.api.problems import describe
 from jobmgr.api.pyedb.machine import resources_answer
 from jobmgr.api.rooms import Rooms, parse_rooms
+from jobmgr.api.throttle import Throttle
 from jobmgr.api.tick import Tick
 from jobmgr.domain import access
 from jobmgr.domain.access import Hearing, Principal, Verb
 from jobmgr.domain.job import Event, EventPosition, Job, JobFilter
 from jobmgr.domain.queue import Tally
-from jobmgr.errors import EventsGone, JobmgrError, StoreUnavailable
+from jobmgr.errors import EventsGone, JobmgrError, JobNotFound, StoreUnavailable
 from jobmgr.manager.feed import Following
 from jobmgr.manager.manager import Manager
 from jobmgr.wire.translation import encode
@@ -45,8 +46,9 @@ _PATIENCE_S = 2.0
 class Sockets:
     """All Socket.IO clients of an application. The event log is followed only while there is one."""
 
-    def __init__(self, manager: Manager) -> None:
+    def __init__(self, manager: Manager, throttle: Throttle) -> None:
         self._manager = manager
+        self._throttle = throttle
         # The guard has judged Host, Origin and token before a handshake gets here, so nothing is left to allow.
         self._server = socketio.AsyncServer(
             async_mode="aiohttp",
@@ -145,6 +147,8 @@ class Sockets:
         manager = manager_of(first)
         try:
             access.check(first[CALLER].principal, Verb.READ)
+            # Whom this refuses may ask again on the same connection, as often as a client subscribes.
+            self._throttle.check_rate(first[CALLER].principal)
             rooms = (
                 await _rooms(manager, {"rooms": auth["rooms"]})
                 if isinstance(auth, dict) and "rooms" in auth
@@ -179,6 +183,8 @@ class Sockets:
             if not await listener.manager.is_current():
                 await listener.end()
                 return {}
+            if listener.manager.caller is not None:
+                self._throttle.check_rate(listener.manager.caller.principal)
             listener.rooms = rooms = await _rooms(listener.manager, asked)
             # What comes after it was not sent to anybody yet.
             position = self._position or await self._manager.event_position()
@@ -291,8 +297,14 @@ class Sockets:
 
 async def _rooms(manager: Manager, asked: object) -> Rooms:
     rooms = parse_rooms(asked)
-    for job_id in sorted(rooms.job_ids):
-        await manager.get(job_id)
+    wanted = sorted(rooms.job_ids)
+    if not wanted:
+        return rooms
+    page = await manager.list(JobFilter(ids=tuple(wanted)), limit=len(wanted))
+    seen = {job.job_id for job in page.jobs}
+    for job_id in wanted:
+        if job_id not in seen:
+            raise JobNotFound(job_id)
     return rooms
 
 

@@ -119,6 +119,32 @@ async def test_subscription_replaces_what_was_told_before(api: Api, member: Memb
     assert member.others == []
 
 
+class Counted:
+    """A database, and how often it was read."""
+
+    def __init__(self, database: Any) -> None:
+        self._database = database
+        self.readings = 0
+
+    def __getattr__(self, name: str) -> Any:
+        self.readings += name in ("read", "ask")
+        return getattr(self._database, name)
+
+
+async def test_many_rooms_are_one_reading(api: Api, member: Member) -> None:
+    job_ids = (await api.post("/api/v1/jobs", json={"jobs": [DRAFT] * 100})).json["job_ids"]
+    await member.connect(api)
+    database: Any = Counted(api.manager.parts.database)
+    api.manager.parts.database = database
+
+    answer = await member.subscribe({"rooms": [f"job:{job_id}" for job_id in job_ids]})
+    missing = await member.subscribe({"rooms": [f"job:{job_ids[0]}", "job:none"]})
+
+    assert len(answer["rooms"]) == 100
+    assert missing["error"]["code"] == "job_not_found"
+    assert database.readings < 10
+
+
 async def test_who_asks_for_no_room_is_told_nothing(api: Api, member: Member) -> None:
     watcher = Member()
     await watcher.connect(api, {"rooms": ["events"]})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import aiohttp
 import pytest
@@ -241,6 +241,42 @@ async def test_a_token_is_good_for_so_many_requests(limited: Api) -> None:
     assert 429 in flood
     assert await ask(limited, "bob") == 200
     assert [await ask(limited, TOKEN) for _ in range(15)] == [200] * 15
+
+
+async def over_one_websocket(manager: JobManager, flood: Sequence[str], answers: str) -> list[str]:
+    """Send `flood`, with a token that is good for ten requests; as many answers, which begin so."""
+    found: list[str] = []
+    async with (
+        Server(manager, host="127.0.0.1", port=0, token=TOKEN, limits=Limits(requests_per_s=1)) as server,
+        aiohttp.ClientSession() as session,
+    ):
+        ann = await House(manager, server.url, session).add("ann")
+        url = f"{server.url}/socket.io/?EIO=4&transport=websocket"
+        async with session.ws_connect(url, headers=bearer(ann)) as websocket, asyncio.timeout(30):
+            for packet in flood:
+                await websocket.send_str(packet)
+            while len(found) < len(flood):
+                text = await websocket.receive_str()
+                found += [text] if text.startswith(answers) else []
+    return found
+
+
+@rests_on(RATE)
+async def test_a_token_is_good_for_so_many_subscriptions(manager: JobManager) -> None:
+    subscribe = '421["subscribe",{"rooms":["events"]}]'
+
+    answers = await over_one_websocket(manager, ["40", *[subscribe] * 20], "4")
+
+    assert "too_many_requests" not in answers[1]
+    assert "too_many_requests" in answers[-1]
+
+
+@rests_on(RATE)
+async def test_a_token_is_good_for_so_many_times_to_be_refused(manager: JobManager) -> None:
+    answers = await over_one_websocket(manager, ['40{"rooms":["job:none"]}'] * 20, "44")
+
+    assert "not_found" in answers[0]
+    assert "too_many_requests" in answers[-1]
 
 
 @rests_on(GUESSES)
