@@ -107,10 +107,7 @@ class Guard:
         principal = await self.by_token(shown)
         if principal is None:
             self.throttle.note_wrong(_origin(request))
-            raise _unknown(
-                "token_unknown",
-                "this API token is unknown here, has expired or was revoked; ask for a new one",
-            )
+            raise not_known()
         self.throttle.check_rate(principal)
         return principal
 
@@ -147,6 +144,13 @@ def _shown_token(request: web.Request) -> str | None:
     scheme, _, shown = told[0].partition(" ")
     # Whoever means to be somebody else, and writes it wrongly, is not the owner for that.
     return shown.strip() if scheme.lower() == "bearer" and len(told) == 1 else ""
+
+
+def not_known() -> Refusal:
+    """The answer to an API token that lets nobody in."""
+    return _unknown(
+        "token_unknown", "this API token is unknown here, has expired or was revoked; ask for a new one"
+    )
 
 
 def _unknown(code: str, detail: str) -> Refusal:

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from jobmgr.api.body import too_slow
 from jobmgr.api.frames import Frames, Message
-from jobmgr.api.guard import SOCKET_PATH
+from jobmgr.api.guard import SOCKET_PATH, not_known
 from jobmgr.api.idempotency import manager_of
 from jobmgr.api.keys import CALLER, LIMITS
 from jobmgr.api.listener import Listener, end
@@ -65,7 +65,7 @@ class Sockets:
         self._server.on("disconnect", self._disconnect)
         self._listeners: dict[str, Listener] = {}
         self._websockets: dict[str, web.Request] = {}
-        self._open: dict[asyncio.Task[Any], asyncio.Transport] = {}
+        self._open: dict[asyncio.Task[Any], web.Request] = {}
         self._somebody = asyncio.Event()
         self._following: Following | None = None
         self._position: EventPosition | None = None
@@ -83,10 +83,9 @@ class Sockets:
         if sid is not None and not self._may_go_on(sid, request[CALLER].principal):
             # As Engine.IO answers for a session that there is not.
             return web.Response(status=400, text=json.dumps(f"Invalid session {sid}"))
-        task, transport = asyncio.current_task(), request.transport
+        task = asyncio.current_task()
         assert task is not None
-        if transport is not None:
-            self._open[task] = transport
+        self._open[task] = request
         try:
             # Only what is posted has a body; Engine.IO would wait for it without end.
             wait_s = None if request.method == "GET" else request.app[LIMITS].body_s
@@ -138,14 +137,16 @@ class Sockets:
             await end(client)
         if self._open:
             await asyncio.wait(self._open, timeout=_GOODBYE_S)
-        for transport in self._open.values():
-            transport.abort()
+        for request in self._open.values():
+            _abort(request)
         await self._server.shutdown()
 
     async def _connect(self, sid: str, environ: dict[str, Any], auth: object) -> None:
         first: web.Request = environ["aiohttp.request"]
         manager = manager_of(first)
         try:
+            if not await manager.is_current():
+                raise not_known()
             access.check(first[CALLER].principal, Verb.READ)
             # Whom this refuses may ask again on the same connection, as often as a client subscribes.
             self._throttle.check_rate(first[CALLER].principal)
@@ -256,6 +257,10 @@ class Sockets:
         for listener in list(self._listeners.values()):
             if not await listener.manager.is_current():
                 await listener.end()
+        # Also those who are connected and never say what they want.
+        for request in list(self._open.values()):
+            if not await manager_of(request).is_current():
+                _abort(request)
 
     async def _messages(self, batch: Sequence[Event]) -> dict[int, Message]:
         """The messages of a batch by the numbers of their events."""
@@ -316,6 +321,11 @@ def _sid(request: web.Request) -> str | None:
 
 def _is_upgrade(request: web.Request) -> bool:
     return request.headers.get("Upgrade", "").lower() == "websocket"
+
+
+def _abort(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()
 
 
 def _dumps(value: object, **_options: object) -> str:

@@ -106,6 +106,48 @@ async def test_session_of_somebody_else_is_not_gone_on_with(house: House, writte
     assert (await house.by(ann, "GET", session)).body.startswith(b"40")
 
 
+SOCKET = "/socket.io/?EIO=4&transport=websocket"
+
+
+@rests_on(CURRENT_LISTENERS)
+async def test_socket_that_was_opened_before_is_no_way_in(house: House) -> None:  # noqa: F811
+    token = await house.add("ann")
+    async with (
+        asyncio.timeout(30),
+        house.session.ws_connect(house.url + SOCKET, headers=bearer(token)) as socket,
+    ):
+        await socket.receive_str()
+        await house.request("DELETE", f"/api/v1/tokens/{id_of(token)}")
+        await socket.send_str("40")
+        answer = await socket.receive_str()
+
+    assert answer.startswith("44")
+    assert "token_unknown" in answer
+
+
+@rests_on(CURRENT_LISTENERS)
+async def test_socket_of_who_says_nothing_ends_too(house: House) -> None:  # noqa: F811
+    token = await house.add("ann")
+    async with (
+        asyncio.timeout(30),
+        house.session.ws_connect(house.url + SOCKET) as other,
+        house.session.ws_connect(house.url + SOCKET, headers=bearer(token)) as socket,
+    ):
+        await other.send_str('40{"rooms":["events"]}')
+        await socket.receive_str()
+        await house.request("DELETE", f"/api/v1/tokens/{id_of(token)}")
+        await house.post("/api/v1/jobs", json={**JOB, "job_id": "after"})
+        while "after" not in await other.receive_str():
+            pass
+        # What is told is told after the look at who may listen.
+        try:
+            end = await socket.receive(timeout=3)
+        except TimeoutError:
+            pytest.fail("it stays open")
+
+    assert end.type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.ERROR)
+
+
 @rests_on(OWN_TOKENS)
 async def test_tokens_of_others_are_neither_seen_nor_revoked(house: House) -> None:  # noqa: F811
     ann, zoe = await house.add("ann"), await house.add("zoe")
