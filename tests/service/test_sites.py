@@ -163,8 +163,6 @@ async def test_services_share_a_site_and_do_not_overshoot_its_limit(
     async with second.client as client:
         jobs = [await client.get(job_id) for job_id in job_ids]
         assert Counter(job.status for job in jobs) == {Status.RUNNING: 4, Status.QUEUED: 2}
-        claimed_by = [(await client.attempts(job_id))[0].dispatcher for job_id in job_ids[:4]]
-    assert len(Counter(claimed_by)) == 2
     errand.go.touch()
     ends = [await ended(second, job_id) for job_id in job_ids]
     assert {(job.exit_code, job.attempt) for job in ends} == {(3, 1)}
