@@ -17,6 +17,7 @@ from jobmgr.dispatch.recognition import Recognition
 from jobmgr.dispatch.recovery import Recovery
 from jobmgr.dispatch.roster import Roster
 from jobmgr.dispatch.sites import Maker, Sites
+from jobmgr.domain.limits import ResourceLimits
 from jobmgr.domain.site import LOCAL, Site, Step
 from jobmgr.domain.wish import Wished
 from jobmgr.errors import ExecutorUnavailable, InvalidRequest, StoreUnavailable
@@ -147,8 +148,11 @@ class Dispatcher:
         """Jobs are about to be written: what there is room for is claimed in the same commit."""
         self._work.set()
 
-    def limits_changed(self) -> None:
-        """The limits in `admission` are new ones."""
+    async def keep_to(self, limits: ResourceLimits) -> None:
+        """Claim by these limits from now on: when this returns, no claim that was reckoned with others is under way."""
+        async with self._claiming:
+            self.admission.limits = limits
+            self.admission.observe(self._monitor.sample())
         self._limits_changed.set()
         self._work.set()
 

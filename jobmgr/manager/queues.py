@@ -63,10 +63,9 @@ class Queues(Core):
         stored = await self._write(queues.set_limits, LimitsChange(self.parts.limits_name, changes))
         # What was stored may be long ago, if the change was asked for again. The writer's answers come in the order of
         # commits, so the last one stands here too.
-        admission = self.dispatcher.admission
-        admission.limits = await self.database.write(queues.present_limits, self.parts.limits_name)
-        self.dispatcher.limits_changed()
-        return admission.effective(stored)
+        present = await self.database.write(queues.present_limits, self.parts.limits_name)
+        await self.dispatcher.keep_to(present)
+        return self.dispatcher.admission.effective(stored)
 
     async def check_ready(self) -> None:
         """Raise StoreUnavailable if the database does not answer."""

@@ -14,6 +14,7 @@ from jobmgr.errors import InvalidRequest
 from jobmgr.service import JobManager, ResourceLimits
 from jobmgr.store.engine import Database
 from jobmgr.store.submissions import insert
+from jobmgr.store.transaction import Topic
 from jobmgr.wire.submission import JobSubmission
 from tests.ledger import most_at_once, signatures, signing, span_of, spanning
 from tests.patience import eventually
@@ -78,6 +79,24 @@ async def test_limit_that_changes_while_jobs_wait_counts_at_once(manager: JobMan
     assert most_at_once([span_of(job) for job in narrow]) == 1
     assert 2 <= most_at_once([span_of(job) for job in wide]) <= 4
     assert (await manager.limits()).max_concurrent_jobs == 4
+
+
+async def test_claim_that_is_under_way_when_limits_change_takes_no_more_than_they_allow(
+    manager: JobManager,
+) -> None:
+    async def wake_claims_all_the_time() -> None:
+        while True:
+            manager.dispatcher.notice(frozenset({Topic.WORK}))
+            await asyncio.sleep(0)
+
+    waking = asyncio.create_task(wake_claims_all_the_time())
+    for _ in range(10):
+        await manager.update_limits(max_concurrent_jobs=4)
+        await manager.update_limits(max_concurrent_jobs=1)
+        stored = await manager.submit_many([JobSubmission(command=spanning(0.02)) for _ in range(2)])
+        jobs = await manager.wait_many([item.job_id for item in stored], 60)
+        assert most_at_once([span_of(job) for job in jobs]) == 1
+    waking.cancel()
 
 
 async def test_bad_limit_is_refused_and_changes_nothing(manager: JobManager) -> None:
