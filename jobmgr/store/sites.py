@@ -23,6 +23,8 @@ from jobmgr.store.transaction import AnyRow, Topic, Transaction
 
 # By name, what each site may be called as the executor of a job: its executor and, if it has one, its dialect.
 _Kinds = Mapping[str, tuple[str, ...]]
+# Where most jobs go; the row of this machine never changes.
+_HERE: _Kinds = {LOCAL: (LOCAL,)}
 
 
 def place(tx: Transaction, jobs: list[NewJob]) -> list[NewJob]:
@@ -75,6 +77,8 @@ def _at(at: str) -> Iterator[None]:
 
 
 def _read(tx: Transaction, names: set[str], kinds: set[str]) -> _Kinds:
+    if names <= {LOCAL} and not kinds:
+        return _HERE
     rows = _NAMED_OR_OF_KIND.rows(tx.connection, {"names": sorted(names), "kinds": sorted(kinds)})
     return {row.name: tuple(filter(None, (row.executor, row.dialect))) for row in rows}
 
