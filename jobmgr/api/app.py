@@ -16,6 +16,7 @@ from jobmgr.api.keys import DOCUMENTS, LIMITS, MANAGER, STREAMS
 from jobmgr.api.limits import Limits
 from jobmgr.api.manner import PROBLEMS, Manner, part_of
 from jobmgr.api.openapi import describe
+from jobmgr.api.refusals import Refusals
 from jobmgr.api.route import Route
 from jobmgr.api.routes import ROUTES
 from jobmgr.api.sockets import Sockets
@@ -33,7 +34,9 @@ def make_app(
 
     Shutting the application down ends its streams and sockets, so it never waits for their clients.
     """
-    app = web.Application(middlewares=[_front(guard, _manners(ROUTES))], client_max_size=MAX_BODY_BYTES)
+    refusals = Refusals()
+    front = _front(guard, refusals, _manners(ROUTES))
+    app = web.Application(middlewares=[front], client_max_size=MAX_BODY_BYTES)
     app[MANAGER] = manager
     app[STREAMS] = streams or Streams()
     app[DOCUMENTS] = describe(ROUTES, asks_always=guard.uid is None)
@@ -46,7 +49,8 @@ def make_app(
             app.router.add_route(route.method, route.path, route.endpoint())
     app.on_response_prepare.append(_finish(guard))
     app.on_shutdown.append(app[STREAMS].close)
-    Sockets(manager, guard.throttle).attach(app)
+    app.on_cleanup.append(refusals.close)
+    Sockets(manager, guard.throttle, refusals).attach(app)
     return app
 
 
@@ -54,7 +58,7 @@ def _manners(routes: Sequence[Route]) -> Mapping[str, Manner]:
     return {part_of(route.path): route.manner for route in routes}
 
 
-def _front(guard: Guard, manners: Mapping[str, Manner]) -> Middleware:
+def _front(guard: Guard, refusals: Refusals, manners: Mapping[str, Manner]) -> Middleware:
     """The one middleware: the guard before, and after it what is wrong, as the family of the path tells it."""
 
     @web.middleware
@@ -75,6 +79,7 @@ def _front(guard: Guard, manners: Mapping[str, Manner]) -> Middleware:
         except Exception:  # boundary: a bug is answered and logged, the service goes on
             logger.exception("%s %s failed", request.method, _route_of(request))
             wrong = problems.of_bug()
+        refusals.note(request, wrong)
         # Also to who was not let in, and where no route is: nobody knows more of the caller than the path it took.
         return manners.get(part_of(request.path), PROBLEMS).answer(wrong)
 

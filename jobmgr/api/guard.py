@@ -84,7 +84,8 @@ class Guard:
         _check_content_type(request)
         _check_content_encoding(request)
         principal = await self._principal(request)
-        request[CALLER] = Caller(principal, _through(_origin(request), principal))
+        request[CALLER] = Caller(principal, _through(origin(request), principal))
+        self.throttle.check_rate(principal)
         if request.transport is not None:
             self._admitted[request.transport] = principal
 
@@ -103,12 +104,11 @@ class Guard:
             return self.owner
         # Anybody on this machine, or behind the same proxy, can send wrong ones: they must not keep right ones out.
         if not self.is_known(shown):
-            self.throttle.check_guess(_origin(request))
+            self.throttle.check_guess(origin(request))
         principal = await self.by_token(shown)
         if principal is None:
-            self.throttle.note_wrong(_origin(request))
+            self.throttle.note_wrong(origin(request))
             raise not_known()
-        self.throttle.check_rate(principal)
         return principal
 
     def _is_owners(self, shown: str) -> bool:
@@ -157,7 +157,7 @@ def _unknown(code: str, detail: str) -> Refusal:
     return Refusal(401, code, detail, headers={"WWW-Authenticate": 'Bearer realm="jobmgr"'})
 
 
-def _origin(request: web.Request) -> str:
+def origin(request: web.Request) -> str:
     """Where a request comes from: an address, or `unix`."""
     end = None if request.transport is None else request.transport.get_extra_info("peername")
     return str(end[0]) if isinstance(end, tuple) else "unix"

@@ -24,6 +24,7 @@ from jobmgr.api.messages import enqueues, message, starts
 from jobmgr.api.packets import packet_logger
 from jobmgr.api.problems import describe
 from jobmgr.api.pyedb.machine import resources_answer
+from jobmgr.api.refusals import Refusals
 from jobmgr.api.rooms import Rooms, parse_rooms
 from jobmgr.api.throttle import Throttle
 from jobmgr.api.tick import Tick
@@ -46,9 +47,10 @@ _PATIENCE_S = 2.0
 class Sockets:
     """All Socket.IO clients of an application. The event log is followed only while there is one."""
 
-    def __init__(self, manager: Manager, throttle: Throttle) -> None:
+    def __init__(self, manager: Manager, throttle: Throttle, refusals: Refusals) -> None:
         self._manager = manager
         self._throttle = throttle
+        self._refusals = refusals
         # The guard has judged Host, Origin and token before a handshake gets here, so nothing is left to allow.
         self._server = socketio.AsyncServer(
             async_mode="aiohttp",
@@ -158,6 +160,7 @@ class Sockets:
             # Taken before the client learns that it is connected: it misses nothing from then on.
             position = await manager.event_position()
         except JobmgrError as error:
+            self._refusals.note(first, error)
             raise socketio.exceptions.ConnectionRefusedError(str(error), describe(error)) from error
         listener = self._listener(sid, first, manager, rooms)
         if not self._listeners:

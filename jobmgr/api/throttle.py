@@ -35,15 +35,16 @@ class Throttle:
 
     def check_guess(self, origin: str) -> None:
         """Raise Refusal (429) if too many wrong tokens came from `origin` to look another one up for it."""
-        if wait_s := self._wrong.wait_s(_network(origin)):
+        if wait_s := self._wrong.wait_s(network(origin)):
             raise _too_many(f"too many wrong API tokens came from {origin}", wait_s)
 
     def note_wrong(self, origin: str) -> None:
         """Count a wrong token."""
-        self._wrong.spend(_network(origin))
+        self._wrong.spend(network(origin))
 
 
-def _network(origin: str) -> str:
+def network(origin: str) -> str:
+    """What is counted as one address."""
     # Of IPv6 addresses one subscriber has as many as he likes.
     try:
         address = ipaddress.IPv6Address(origin)

@@ -213,6 +213,13 @@ SHARE = Guard("a share of the connections", "jobmgr.api.doorway._oldest_of_most"
 OWN_SHARE = Guard("connections of the service's own user", "jobmgr.api.doorway._is_own_user", _never)
 GUESSES = Guard("wrong tokens per address", "jobmgr.api.throttle.Throttle.check_guess", _nothing)
 
+TOLD = Guard("refusals that the log tells", "jobmgr.api.refusals.Refusals.note", _nothing)
+FEW_LINES = Guard("few lines for many refusals", "jobmgr.api.refusals.Refusals._may_tell", _everything)
+PATH_ONLY = Guard(
+    "paths without queries in the log",
+    "jobmgr.api.refusals._what",
+    lambda request: f"{request.method} {request.path_qs}",
+)
 KNOWN_TOKENS = Guard("tokens that are no guess", "jobmgr.manager.core.Core.is_known", _never)
 
 
