@@ -45,13 +45,16 @@ async def ls(client: Client, *, as_json: bool) -> None:
 @with_client
 async def add(client: Client, /, name: str, role: str, groups: tuple[str, ...]) -> None:
     """Add a user. One who is there already is not changed: `jobmgr user set` does that."""
-    known = {each.name: each for each in await client.users()}.get(name)
-    if known is None:
-        output.line(f"{name} added: {_said(await client.put_user(name, role=role, groups=list(groups)))}")
-    elif (known.role, set(known.groups), known.disabled) == (role, set(groups), False):
+    try:
+        output.line(f"{name} added: {_said(await client.put_user(name, role=role, groups=groups, new=True))}")
+    except Conflict:
+        known = {each.name: each for each in await client.users()}.get(name)
+        if known is None:
+            raise
+        if (known.role, set(known.groups), known.disabled) != (role, set(groups), False):
+            said = f"{name} is there already: {_said(known)}; `jobmgr user set {name}` changes that"
+            raise Conflict(said) from None
         output.line(f"{name} is there already: {_said(known)}")
-    else:
-        raise Conflict(f"{name} is there already: {_said(known)}; `jobmgr user set {name}` changes that")
     output.note(f"`jobmgr token make {name}` makes an API token for {name}")
 
 

@@ -466,7 +466,10 @@ class Client:
         return (await self._connection.read(path("users"), answers.UsersAnswer)).users
 
     async def put_user(self, name: str, **fields: Any) -> answers.UserAnswer:
-        """Make a user (`role`, `groups`, `disabled`), or change one to this. Raises InvalidRequest, Conflict."""
+        """Make a user (`role`, `groups`, `disabled`), or change one to this; with `new` only make it.
+
+        Raises InvalidRequest, Conflict.
+        """
         return await self._connection.change(
             "PUT", path("users", name), answers.UserAnswer, fields, look=_LOOK_AT_USERS
         )

@@ -61,12 +61,18 @@ class Users(Core):
         return [known[name] for name in sorted(known)]
 
     async def put_user(self, name: str, asked: UserAsked) -> User:
-        """Make a user, or change one to this. Raises InvalidRequest, Conflict for the service's own."""
+        """Make a user, or change one to this unless it has to be `new`.
+
+        Raises InvalidRequest, Conflict for the service's own, and for one who is there although it has to be `new`.
+        """
         if name != self.parts.user:
             user.check_name(name, "name")
         self._spare_owner(name, asked.role, is_disabled=asked.disabled)
+        if asked.new:
+            await self._ensure_owner(name)
         groups = user.check_groups(asked.groups, "groups")
-        return await self._write(users.put, User(name, asked.role, groups, asked.disabled))
+        batch = users.add if asked.new else users.put
+        return await self._write(batch, User(name, asked.role, groups, asked.disabled))
 
     async def change_user(
         self,

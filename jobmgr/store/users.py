@@ -54,6 +54,16 @@ def put(tx: Transaction, wanted: Sequence[UserView]) -> list[UserView]:
     return answers
 
 
+def add(tx: Transaction, wanted: Sequence[UserView]) -> list[UserView]:
+    """Make users. Raises Conflict for one who is there already."""
+    answers = []
+    for user in wanted:
+        if locked(tx, user.name) is not None:
+            raise Conflict(f"{user.name} is there already; `jobmgr user set {user.name}` changes that")
+        answers.append(_add(tx, user))
+    return answers
+
+
 def ensure(tx: Transaction, wanted: Sequence[UserView]) -> list[UserView]:
     """Make those of these users that are not known; the others stay as they are."""
     return [locked(tx, user.name) or _add(tx, user) for user in wanted]

@@ -220,6 +220,7 @@ class UserAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
     ] = Role.USER
     groups: Groups = []
     disabled: Annotated[bool, Meta(description="let in no more, and all API tokens revoked")] = False
+    new: Annotated[bool, Meta(description="make it, and refuse (409) if there is one of this name")] = False
 
 
 class UserChange(Struct, forbid_unknown_fields=True, omit_defaults=True):

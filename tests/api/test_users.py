@@ -114,6 +114,27 @@ async def test_own_user_of_the_service_needs_no_row_and_cannot_be_locked_out(hou
     assert (await house.by(token, "GET", "/api/v1/me")).json["role"] == "admin"
 
 
+async def test_of_two_who_add_the_same_user_one_is_told(house: House) -> None:
+    asked = [{"groups": ["lab"], "new": True}, {"role": "admin", "new": True}]
+
+    first, second = await asyncio.gather(
+        *(house.request("PUT", "/api/v1/users/ann", json=fields) for fields in asked)
+    )
+
+    made, told = sorted((first, second), key=lambda answer: answer.status)
+    assert "ann is there already" in told.problem(409, "conflict")
+    assert made.status == 200
+    assert (await house.get("/api/v1/users/ann")).json == made.json
+
+
+async def test_own_user_of_the_service_is_there_already(house: House) -> None:
+    owner = house.manager.user
+
+    answer = await house.request("PUT", f"/api/v1/users/{owner}", json={"role": "admin", "new": True})
+
+    assert "is there already" in answer.problem(409, "conflict")
+
+
 async def test_users_are_changed_and_forgotten(house: House) -> None:
     await house.add("ann")
     changed = await house.patch("/api/v1/users/ann", json={"role": "viewer", "groups": ["b", "a", "a"]})
