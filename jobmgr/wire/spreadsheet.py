@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -38,6 +39,11 @@ def lines(rows: Iterable[Sequence[Any]]) -> str:
 
 
 def cell(value: object) -> str:
-    """`value` as text; what would be taken for a formula gets an apostrophe in front, as spreadsheets write text."""
+    """`value` as text; what would be taken for a formula gets an apostrophe in front, as spreadsheets write text.
+
+    A number is none, also below zero. A text that looks like one is what somebody wrote.
+    """
     text = "" if value is None else str(value)
+    if isinstance(value, int | float) and math.isfinite(value):
+        return text
     return f"'{text}" if _FORMULA.match(text) else text

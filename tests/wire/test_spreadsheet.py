@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 
 import pytest
 
@@ -21,6 +22,15 @@ def test_what_would_be_computed_is_text(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "plain", "a=b", "1-1", "'=1", '{"name": "=1"}'])
 def test_what_would_not_be_computed_stays_as_it_is(text: str) -> None:
     assert spreadsheet.cell(text) == text
+
+
+@pytest.mark.parametrize(("number", "text"), [(-1, "-1"), (-0.5, "-0.5"), (-1e-07, "-1e-07"), (2, "2")])
+def test_number_stays_one(number: float, text: str) -> None:
+    assert spreadsheet.cell(number) == text
+
+
+def test_what_is_no_number_is_text_again() -> None:
+    assert spreadsheet.cell(-math.inf) == "'-inf"
 
 
 def test_nothing_is_nothing() -> None:
