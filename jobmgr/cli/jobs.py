@@ -243,7 +243,7 @@ def _growth(growth: Growth) -> list[tuple[str, object]]:
 
 def _dependency(dependency: Dependency) -> str:
     state = {True: "met", False: "not met", None: "not met yet"}[dependency.met]
-    return f"{dependency.when} of {dependency.job_id}, {state}"
+    return f"{dependency.when} of {dependency.job_id or 'a job that is not yours to see'}, {state}"
 
 
 @click.command()

@@ -43,7 +43,8 @@ class OnLost(StrEnum):
 class Dependency:
     """`job_id` must have ended as `when` says before the job that carries this may run.
 
-    `met` says whether it did; None: it has not ended, or ended and runs again.
+    `met` says whether it did; None: it has not ended, or ended and runs again. `job_id` is empty if whoever asks may
+    not see that job.
     """
 
     job_id: str

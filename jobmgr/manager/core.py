@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from jobmgr.dispatch.dispatcher import Dispatcher
 from jobmgr.domain import access
-from jobmgr.domain.access import Caller, Hearing, Owned, Principal, Verb
+from jobmgr.domain.access import Caller, Hearing, Owned, Principal, Sight, Verb
 from jobmgr.domain.once import Once
 from jobmgr.domain.site import Site
 from jobmgr.hfss.program import Programs
@@ -100,6 +100,11 @@ class Core:
     def hearing(self) -> Hearing:
         """What whoever asks is told of all that happens."""
         return Hearing(everything=True) if self.caller is None else Hearing.of(self.caller.principal)
+
+    @property
+    def sight(self) -> Sight:
+        """Which jobs whoever asks sees."""
+        return Sight() if self.caller is None else access.sight(self.caller.principal)
 
     async def principal(self, shown: str) -> Principal | None:
         """Whom this token lets in: an API token, or that of a running job; None: nobody. Raises StoreUnavailable."""

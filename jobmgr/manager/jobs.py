@@ -133,9 +133,12 @@ class Jobs(Core):
         )
 
     async def spec(self, job_id: str) -> JobSpec:
-        """What a job runs: its command, environment, resources and rules. Raises JobNotFound."""
+        """What a job runs: its command, environment, resources and rules. Raises JobNotFound.
+
+        Of jobs that it depends on, those that whoever asks may not see have no id.
+        """
         await self._see(job_id)
-        return await self.database.read(listing.spec, job_id)
+        return await self.database.read(listing.spec, job_id, self.sight)
 
     async def attempts(self, job_id: str) -> Sequence[Attempt]:
         """All attempts of a job, oldest first."""

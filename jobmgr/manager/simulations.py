@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from jobmgr.dialects.dialect import Node, Partition
 from jobmgr.domain import access
-from jobmgr.domain.access import Sight, Verb
+from jobmgr.domain.access import Verb
 from jobmgr.domain.advice import same_project
 from jobmgr.domain.job import Job
 from jobmgr.domain.queue import DEFAULT_QUEUE
@@ -99,8 +99,7 @@ class Simulations(Files, Clusters):
 
         And the key of the last one; None: there are no more. Configurations are as they are stored.
         """
-        sight = Sight() if self.caller is None else access.sight(self.caller.principal)
-        return await self.database.ask(simulations.page, after, at_most, sight)
+        return await self.database.ask(simulations.page, after, at_most, self.sight)
 
     async def scheduler(self) -> SchedulerType:
         """The scheduler of this service: that of a site, else one that answers on this machine, else NONE."""

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
 from jobmgr.domain import access
-from jobmgr.domain.access import Verb
+from jobmgr.domain.access import Sight, Verb
 from jobmgr.domain.job import Dependency as DependencyView
 from jobmgr.domain.job import NewJob, When
 from jobmgr.domain.status import Status
@@ -179,15 +179,19 @@ def _is_free(row: AnyRow, tx: Transaction) -> bool:
 
 
 _PARENT = aliased(Job)
-# The first parent that ended otherwise, in words; both rows are of this transaction.
+# The first parent that ended otherwise, in words; both rows are of this transaction. Who sees a job sees all of its
+# user's, and for ever: so the words may be for all its readers. Others' jobs are named where it is known who reads.
 _CAUSE = (
     sa.select(
         sa.literal("it depends on the ")
         + Dependency.condition
-        + " of job "
-        + _PARENT.job_id
-        + ", which is "
-        + _PARENT.status
+        + sa.case(
+            (
+                _PARENT.user == Job.user,
+                sa.literal(" of job ") + _PARENT.job_id + ", which is " + _PARENT.status,
+            ),
+            else_=" of another user's job, which ended otherwise",
+        )
     )
     .join(_PARENT, _PARENT.id == Dependency.parent)
     .where(Dependency.child == Job.id, Dependency.met.is_(False))
@@ -232,7 +236,7 @@ def reopen(tx: Transaction, child: int) -> tuple[int, list[str]]:
     those for ever. Parents are locked, so that none ends between the look and the commit.
     """
     statement = (
-        sa.select(Dependency.parent, Dependency.condition, Job.job_id, Job.status)
+        sa.select(Dependency.parent, Dependency.condition, Job.job_id, Job.user, Job.status)
         .join(Job, Job.id == Dependency.parent)
         .where(Dependency.child == child)
         .order_by(Job.id)
@@ -245,7 +249,12 @@ def reopen(tx: Transaction, child: int) -> tuple[int, list[str]]:
         met = True if status.is_terminal and When(row.condition).is_met_by(status) else None
         open_count += met is None
         if met is None and status.is_terminal:
-            failed.append(f"the {row.condition} of job {row.job_id!r}, which is {status}")
+            which = (
+                f"job {row.job_id!r}, which is {status}"
+                if _is_seen(tx, row)
+                else "a job that is not yours to see"
+            )
+            failed.append(f"the {row.condition} of {which}")
         tx.connection.execute(
             sa.update(Dependency)
             .where(Dependency.child == child, Dependency.parent == row.parent)
@@ -263,15 +272,18 @@ def forget(tx: Transaction, job: int) -> None:
     )
 
 
-def of(connection: sa.Connection, child: int) -> tuple[DependencyView, ...]:
-    """What the job with this key depends on."""
+def of(connection: sa.Connection, child: int, sight: Sight) -> tuple[DependencyView, ...]:
+    """What the job with this key depends on; what is not in `sight` has no id."""
     rows = connection.execute(
-        sa.select(Job.job_id, Dependency.condition, Dependency.met)
+        sa.select(Job.job_id, Job.user, Dependency.condition, Dependency.met)
         .join(Job, Job.id == Dependency.parent)
         .where(Dependency.child == child)
         .order_by(Job.id)
     )
-    return tuple(DependencyView(row.job_id, When(row.condition), row.met) for row in rows)
+    return tuple(
+        DependencyView(row.job_id if sight.shows(row.job_id, row.user) else "", When(row.condition), row.met)
+        for row in rows
+    )
 
 
 class Unmet(NamedTuple):

@@ -13,6 +13,7 @@ import msgspec
 import sqlalchemy as sa
 
 from jobmgr.domain import environment
+from jobmgr.domain.access import Sight
 from jobmgr.domain.job import Attempt as AttemptView
 from jobmgr.domain.job import Job as JobView
 from jobmgr.domain.job import JobError, JobFilter, JobPage, JobSpec, OnLost, Success
@@ -169,8 +170,8 @@ def run_directory(connection: sa.Connection, job_id: str, number: int) -> str | 
     return connection.execute(statement).scalar()
 
 
-def spec(connection: sa.Connection, job_id: str) -> JobSpec:
-    """What a job runs. Raises JobNotFound."""
+def spec(connection: sa.Connection, job_id: str, sight: Sight) -> JobSpec:
+    """What a job runs, for who sees what is in `sight`. Raises JobNotFound."""
     row = connection.execute(
         sa.select(*Spec.__table__.c, Job.grown).join(Job, Job.id == Spec.job).where(Job.job_id == job_id)
     ).one_or_none()
@@ -184,7 +185,7 @@ def spec(connection: sa.Connection, job_id: str) -> JobSpec:
         retry=Retry(row.max_attempts, row.backoff_s, frozenset(row.retry_on), Growth.of(row.growth)),
         on_lost=OnLost(row.on_lost),
         success=Success(tuple(row.exit_codes), tuple(row.required_files)),
-        depends_on=dependencies.of(connection, row.job),
+        depends_on=dependencies.of(connection, row.job, sight),
         grown=Resources.of(row.grown or {}),
         payload=row.payload,
     )

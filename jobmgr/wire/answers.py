@@ -148,9 +148,9 @@ class EventsAnswer(Struct):
 
 
 class DependencyAnswer(Struct):
-    """A job that must have ended as `when` says; `met` is null until it has."""
+    """A job that must have ended as `when` says; `met` is null until it has, `job_id` if the reader may not see it."""
 
-    job_id: str
+    job_id: str | None
     when: When
     met: bool | None
 

@@ -263,7 +263,7 @@ def spec_answer(spec: JobSpec) -> SpecAnswer:
         exit_codes=list(spec.success.exit_codes),
         required_files=list(spec.success.required_files),
         depends_on=[
-            DependencyAnswer(dependency.job_id, dependency.when, dependency.met)
+            DependencyAnswer(dependency.job_id or None, dependency.when, dependency.met)
             for dependency in spec.depends_on
         ],
         grown=spec.grown.asked(),
@@ -287,7 +287,8 @@ def to_spec(answer: SpecAnswer) -> JobSpec:
         on_lost=OnLost(answer.on_lost),
         success=Success(tuple(answer.exit_codes), tuple(answer.required_files)),
         depends_on=tuple(
-            Dependency(dependency.job_id, dependency.when, dependency.met) for dependency in answer.depends_on
+            Dependency(dependency.job_id or "", dependency.when, dependency.met)
+            for dependency in answer.depends_on
         ),
         grown=Resources.of(answer.grown),
         payload=answer.payload,

@@ -339,6 +339,19 @@ async def test_why_names_a_parent_to_who_sees_it(house: House) -> None:
     assert await why("viewer", "zoes") == "it waits for the end of job anns (pending)"
 
 
+async def test_spec_names_a_parent_to_who_sees_it(house: House) -> None:
+    await house.submitted("ann", job_id="anns", draft=True)
+    for user in ("ben", "zoe"):
+        await house.manager.submit(["true"], user=user, job_id=f"{user}s", depends_on=[{"job_id": "anns"}])
+
+    async def parents(who: str, job_id: str) -> Any:
+        return (await house.by(who, "GET", f"/api/v1/jobs/{job_id}/spec")).json["depends_on"]
+
+    assert await parents("ben", "bens") == [{"job_id": "anns", "when": "success", "met": None}]
+    assert await parents("zoe", "zoes") == [{"job_id": None, "when": "success", "met": None}]
+    assert await parents("viewer", "zoes") == [{"job_id": "anns", "when": "success", "met": None}]
+
+
 async def test_token_of_a_job_tells_of_that_job_only(anns: House) -> None:
     await anns.submitted("ann", job_id="other", draft=True)
     assert (await anns.by("bound", "PATCH", "/api/v1/jobs/anns", json={"tags": ["x"]})).status == 200

@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from benchmarks import filled as filling
 from jobmgr.doctor.visit import examine
+from jobmgr.domain.access import Sight
 from jobmgr.domain.checkup import Verdict
 from jobmgr.domain.job import Job, JobFilter
 from jobmgr.store import events, listing
@@ -86,7 +87,7 @@ async def test_copy_has_all_that_belongs_to_a_job(filled: Database) -> None:
     def told(number: int) -> Any:
         job_id = jobs[number].job_id
         return lambda connection: (
-            replace(listing.spec(connection, job_id), depends_on=()),
+            replace(listing.spec(connection, job_id, Sight()), depends_on=()),
             [attempt.outcome for attempt in listing.attempts(connection, job_id)],
             [event.kind for event in events.of_job(connection, number + 1, 0, 100)],
         )
@@ -102,7 +103,7 @@ async def test_copy_depends_on_a_copy(filled: Database) -> None:
     jobs = await all_jobs(filled)
 
     for child in (20, 20 + filling.MIX, 20 + 2 * filling.MIX):
-        spec = await filled.read(listing.spec, jobs[child].job_id)
+        spec = await filled.read(listing.spec, jobs[child].job_id, Sight())
         assert [parent.job_id for parent in spec.depends_on] == [jobs[child - 1].job_id]
 
 

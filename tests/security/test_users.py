@@ -96,6 +96,27 @@ async def test_job_that_waits_does_not_tell_of_what_it_waits_for(house: House) -
     assert (reason["code"], "anns" in reason["message"]) == ("dependency", False)
 
 
+@rests_on(CONFINED_LISTS)
+async def test_spec_does_not_tell_what_a_job_waits_for(house: House) -> None:
+    await house.manager.submit(["true"], user="zoe", job_id="zoes", depends_on=[{"job_id": "anns"}])
+
+    answer = await house.by("zoe", "GET", "/api/v1/jobs/zoes/spec")
+
+    assert answer.status == 200
+    assert not told(answer)
+
+
+@rests_on(ONE_DECISION)
+async def test_refusal_to_retry_does_not_tell_what_a_job_waited_for(house: House) -> None:
+    await house.manager.submit(["true"], user="zoe", job_id="zoes", depends_on=[{"job_id": "anns"}])
+    await house.by("ann", "POST", "/api/v1/jobs/anns/cancel")
+
+    answer = await house.by("zoe", "POST", "/api/v1/jobs/zoes/retry")
+
+    assert "retry that first" in answer.problem(409, "illegal_transition")
+    assert b"anns" not in answer.body
+
+
 @rests_on(ONE_DECISION)
 async def test_nobody_becomes_another_by_saying_so(house: House) -> None:
     jobs: list[Any] = [{"command": ["true"], "user": "ann"}, {"command": ["true"], "user": "root"}]

@@ -265,7 +265,7 @@ PINNED = (
     ),
     Pinned("attempts of a job", lambda tx: listing.attempts(tx.connection, "j17"), "", _ONE_JOBS),
     Pinned("where an attempt ran", lambda tx: listing.run_directory(tx.connection, "j17", 1)),
-    Pinned("spec of a job", lambda tx: listing.spec(tx.connection, "j17"), "", _ONE_JOBS),
+    Pinned("spec of a job", lambda tx: listing.spec(tx.connection, "j17", Sight()), "", _ONE_JOBS),
     Pinned("what a job asks for", lambda tx: listing.asked(tx.connection, "j17")),
     Pinned("since when it is unreachable", lambda tx: listing.unreachable(tx.connection, _RUNNING)),
     Pinned("what it waits for", lambda tx: dependencies.unmet(tx.connection, _QUEUED), "", _ONE_JOBS),

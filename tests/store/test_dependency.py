@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
+from jobmgr.domain.access import Sight
 from jobmgr.domain.job import Dependency, When
 from jobmgr.domain.outcome import End
 from jobmgr.domain.queue import Tally
@@ -226,7 +227,7 @@ async def test_unmet_parents_are_named(worker: Worker) -> None:
 
     found = await worker.database.read(dependencies.unmet, "both")
 
-    spec = await worker.database.read(listing.spec, "both")
+    spec = await worker.database.read(listing.spec, "both", Sight())
     (job,) = await worker.database.read(listing.get, ["b"])
     assert found == [("b", job.user, "queued", "failure")]
     assert spec.depends_on == (Dependency("a", When.SUCCESS, True), Dependency("b", When.FAILURE, None))
@@ -248,6 +249,22 @@ async def test_retry_of_a_dependant_that_would_wait_for_ever_is_refused(worker: 
     )
     assert "'good'" not in str(refused.value)
     assert await worker.get("child") == before
+
+
+async def test_reason_tells_no_more_of_a_parent_than_all_who_read_it_may_know(worker: Worker) -> None:
+    await worker.insert(
+        new_job("parent", user="ann"),
+        new_job("hers", user="ann", after=["parent"]),
+        new_job("his", user="ben", after=["parent"]),
+    )
+
+    await worker.run("parent", exit_code=1)
+
+    errors = [(await worker.get(child)).error for child in ("hers", "his")]
+    assert [error and error.message for error in errors] == [
+        "it depends on the success of job parent, which is failed",
+        "it depends on the success of another user's job, which ended otherwise",
+    ]
 
 
 async def test_retried_dependant_waits_again_for_a_parent_that_is_retried(worker: Worker) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from jobmgr.domain.access import Sight
 from jobmgr.domain.job import Attempt, JobError, JobSpec, NewJob
 from jobmgr.domain.outcome import End
 from jobmgr.domain.resources import Resources
@@ -34,7 +35,7 @@ async def fail(worker: Worker, claimed: Claimed, code: str, *, started: bool = T
 
 async def shown(worker: Worker) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What the next attempt asks for instead, and what each attempt did."""
-    spec = await worker.database.read(listing.spec, "a")
+    spec = await worker.database.read(listing.spec, "a", Sight())
     tried: list[Attempt] = await worker.database.read(listing.attempts, "a")
     assert (spec.resources, spec.retry.growth) == (ASKED, GROWTH)
     return spec.grown.asked(), [attempt.grown.asked() for attempt in tried]
