@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from jobmgr.domain.status import Status
 from jobmgr.store import dispatchers
-from jobmgr.store.tables import Attempt, Dependency, Event, Idempotency, Job, JobTag, Spec
+from jobmgr.store.tables import ApiToken, Attempt, Dependency, Event, Idempotency, Job, JobTag, Spec, User
 from jobmgr.store.transaction import Transaction
 from tests.store import plans
 
@@ -20,6 +20,8 @@ LIVE = 8
 FIRST_LIVE = ENDED + WAITING + 1
 EVENTS_PER_JOB = 2
 KEYS = 10_000
+USERS = 50
+API_TOKENS = 2_000
 
 DISPATCHER = "worker"
 _AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -41,6 +43,8 @@ def fill(tx: Transaction, _: object) -> list[None]:
     tx.connection.execute(sa.insert(JobTag), tags)
     tx.connection.execute(sa.insert(Dependency), list(_dependencies()))
     tx.connection.execute(sa.insert(Idempotency), [_key(number) for number in range(KEYS)])
+    tx.connection.execute(sa.insert(User), [_user(number) for number in range(USERS)])
+    tx.connection.execute(sa.insert(ApiToken), [_api_token(number) for number in range(API_TOKENS)])
     tx.connection.exec_driver_sql(f"UPDATE queues SET queued = {WAITING // 2}, live = {LIVE}")
     if tx.is_postgresql:
         for table in plans.GROWING:
@@ -75,7 +79,7 @@ def _job(number: int) -> dict[str, Any]:
         "queue": "default",
         "site": "local",
         "priority": number % 10,
-        "user": f"user-{number % 50}",
+        "user": f"user-{number % USERS}",
         "key": f"key-{number}" if number % 2 else None,
         "name": f"name-{number}",
         "description": "",
@@ -150,6 +154,23 @@ def _dependencies() -> Iterator[dict[str, Any]]:
             # A few for the ones that run, the others for those that are queued.
             parent = FIRST_LIVE + child % LIVE if child < ENDED + 80 else child - 1
             yield {"child": child, "parent": parent, "condition": "success", "met": None}
+
+
+def _user(number: int) -> dict[str, Any]:
+    return {"name": f"user-{number}", "role": "user", "groups": [], "disabled": False, "created_at": _AT}
+
+
+def _api_token(number: int) -> dict[str, Any]:
+    return {
+        "id": f"{number:012x}",
+        "user": f"user-{number % USERS}",
+        "hash": f"{number:064x}",
+        "label": "",
+        "scopes": ["read"],
+        "created_at": _AT,
+        "created_by": "me",
+        "revoked_at": _AT if number % 4 == 0 else None,
+    }
 
 
 def _key(number: int) -> dict[str, Any]:

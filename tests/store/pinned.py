@@ -15,6 +15,7 @@ from jobmgr.domain.once import Once
 from jobmgr.domain.outcome import End, Outcome
 from jobmgr.domain.status import Status
 from jobmgr.store import (
+    api_tokens,
     attempts,
     audit,
     claims,
@@ -235,6 +236,19 @@ PINNED = (
         "audit, a page of what one user did",
         lambda tx: audit.page(tx.connection, _OF_ONE_USER, 100, _FAR_BACK),
         "ix_events_audit",
+    ),
+    # Who shows a token
+    Pinned(
+        "API tokens",
+        lambda tx: api_tokens.known(
+            tx.connection, [f"{number:012x}" for number in (5, 6, history.API_TOKENS)]
+        ),
+        "pk_api_tokens|sqlite_autoindex_api_tokens_1",
+    ),
+    Pinned(
+        "token of a job that runs",
+        lambda tx: attempts.live(tx.connection, _RUNNING, 1),
+        "uq_jobs_job_id|sqlite_autoindex_jobs_1",
     ),
     # Changes that are made once
     Pinned("requests asked again", _repeat_requests, _KEY),

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from jobmgr.store.tables import Base
 
-# The tables that grow with the number of jobs.
+# The tables that grow with the number of jobs, or of API tokens.
 GROWING = (
     "jobs",
     "attempts",
@@ -20,6 +20,7 @@ GROWING = (
     "job_tags",
     "dependencies",
     "idempotency",
+    "api_tokens",
 )
 # Indexes that hold what is live, or wished for, and nothing of the history: they may be read as a whole.
 SMALL = ("uq_attempts_live", "ix_jobs_cancelling", "ix_jobs_pausing")
