@@ -42,7 +42,7 @@ async def _nobody(_shown: str) -> Principal | None:
     return None
 
 
-def _none_known(_shown: str) -> bool:
+async def _none_known(_shown: str) -> bool:
     return False
 
 
@@ -52,8 +52,8 @@ class Guard:
 
     Connections of the user `uid` are the `owner`'s over a Unix socket and, with `loopback`, over the port (None: nobody
     is let in so, because it is not wanted, or this system cannot tell users apart); all others show `token`, which is
-    the owner's, or one that `by_token` knows, as `Authorization: Bearer`. Of which `is_known` tells at once that it is
-    no guess is looked up however many wrong ones came. What browsers send is judged by `browsers`.
+    the owner's, or one that `by_token` knows, as `Authorization: Bearer`. Of which `is_known` tells that it is no
+    guess is looked up however many wrong ones came. What browsers send is judged by `browsers`.
     """
 
     token: str
@@ -62,7 +62,7 @@ class Guard:
     browsers: Browsers
     owner: Principal
     by_token: Callable[[str], Awaitable[Principal | None]] = _nobody
-    is_known: Callable[[str], bool] = _none_known
+    is_known: Callable[[str], Awaitable[bool]] = _none_known
     throttle: Throttle = field(default_factory=Throttle)
     _trusted: WeakKeyDictionary[asyncio.BaseTransport, bool] = field(
         init=False, repr=False, compare=False, default_factory=WeakKeyDictionary
@@ -102,14 +102,20 @@ class Guard:
             )
         if self._is_owners(shown):
             return self.owner
-        # Anybody on this machine, or behind the same proxy, can send wrong ones: they must not keep right ones out.
-        if not self.is_known(shown):
-            self.throttle.check_guess(origin(request))
+        await self._check_guess(request, shown)
         principal = await self.by_token(shown)
         if principal is None:
             self.throttle.note_wrong(origin(request))
             raise not_known()
         return principal
+
+    async def _check_guess(self, request: web.Request, shown: str) -> None:
+        try:
+            self.throttle.check_guess(origin(request))
+        except Refusal:
+            # Anybody on this machine, or behind the same proxy, can send wrong ones: they must not keep right ones out.
+            if not await self.is_known(shown):
+                raise
 
     def _is_owners(self, shown: str) -> bool:
         given = shown.encode(errors="surrogateescape")

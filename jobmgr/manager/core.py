@@ -113,12 +113,15 @@ class Core:
             return None if tokens is None else await tokens.principal(shown)
         return await self.identity.principal(shown)
 
-    def is_known(self, shown: str) -> bool:
-        """Whether this is a token that was given out, as far as can be told at once; it may have ended since."""
+    async def is_known(self, shown: str) -> bool:
+        """Whether this is a token that was given out, as far as can be told with little; it may have ended since.
+
+        Raises StoreUnavailable.
+        """
         if shown.startswith(PREFIX):
             tokens = self.parts.job_tokens
             return tokens is not None and tokens.is_ours(shown)
-        return self.identity.is_known(shown)
+        return await self.identity.is_known(shown)
 
     async def is_current(self) -> bool:
         """Whether who asked may go on listening: still known by the same token, in the same role and groups.

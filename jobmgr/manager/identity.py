@@ -12,6 +12,7 @@ from jobmgr.domain import user
 from jobmgr.domain.access import Principal, Role
 from jobmgr.domain.user import ApiToken, User
 from jobmgr.errors import StoreUnavailable
+from jobmgr.manager.register import Register
 from jobmgr.store import api_tokens
 from jobmgr.store.api_tokens import Use
 from jobmgr.store.engine import Database
@@ -42,6 +43,7 @@ class Identity:
     def __init__(self, database: Database, owner: str) -> None:
         self.owner = owner
         self._database = database
+        self._register = Register(database)
         self._known: dict[str, _Known] = {}
         self._used: dict[str, datetime] = {}
         self._unwritten: dict[str, datetime] = {}
@@ -73,10 +75,15 @@ class Identity:
         self._note_use(known.principal, now)
         return known.principal
 
-    def is_known(self, shown: str) -> bool:
-        """Whether this API token is remembered. Nothing is read."""
+    async def is_known(self, shown: str) -> bool:
+        """Whether this is an API token, as of a moment ago, or was one when it was shown before.
+
+        What is read for that is little, however often it is asked. Raises StoreUnavailable.
+        """
         known = self._known.get(user.id_of(shown) or "")
-        return known is not None and hmac.compare_digest(known.hash, user.digest(shown))
+        if known is not None and hmac.compare_digest(known.hash, user.digest(shown)):
+            return True
+        return await self._register.holds(shown)
 
     def is_current(self, principal: Principal) -> bool:
         """Whether what a stream was opened with still holds: its token is valid, its role and groups are the same."""

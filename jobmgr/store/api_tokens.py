@@ -1,10 +1,10 @@
-"""Statements on API tokens. Of their secrets a hash is stored, which nothing but `known` reads."""
+"""Statements on API tokens. Of their secrets a hash is stored, which nothing but `known` and `hashes` reads."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
@@ -69,6 +69,13 @@ def known(connection: sa.Connection, token_ids: Sequence[str]) -> Known:
     """Of these API tokens those that are not revoked, and all users."""
     found = _KNOWN.rows(connection, {"ids": token_ids})
     return Known([(_token(row), row.hash) for row in found], users.listing(connection) if found else ())
+
+
+def hashes(connection: sa.Connection) -> frozenset[str]:
+    """The hashes of all API tokens that are neither revoked nor expired."""
+    until = ApiToken.expires_at
+    is_good = sa.and_(ApiToken.revoked_at.is_(None), sa.or_(until.is_(None), until > datetime.now(UTC)))
+    return frozenset(connection.execute(sa.select(ApiToken.hash).where(is_good)).scalars())
 
 
 _SHOWN = tuple(column for column in ApiToken.__table__.c if column.name != "hash")

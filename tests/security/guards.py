@@ -111,6 +111,10 @@ async def _always(*_arguments: Any) -> bool:
     return True
 
 
+async def _never_known(*_arguments: Any) -> bool:
+    return False
+
+
 def _everything(*_arguments: Any, **_named: Any) -> bool:
     return True
 
@@ -220,7 +224,8 @@ PATH_ONLY = Guard(
     "jobmgr.api.refusals._what",
     lambda request: f"{request.method} {request.path_qs}",
 )
-KNOWN_TOKENS = Guard("tokens that are no guess", "jobmgr.manager.core.Core.is_known", _never)
+FEW_LOOKS = Guard("one look for many guesses", "jobmgr.manager.register.PAUSE_S", 0.0)
+KNOWN_TOKENS = Guard("tokens that are no guess", "jobmgr.manager.core.Core.is_known", _never_known)
 
 
 # --- What is left of others, and what is said of what was sent.

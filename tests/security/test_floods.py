@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 import aiohttp
 import pytest
 import pytest_asyncio
+import sqlalchemy as sa
 
 from jobmgr.api.app import make_app
 from jobmgr.api.browser import Browsers
@@ -18,6 +19,7 @@ from jobmgr.api.limits import Limits
 from jobmgr.api.server import Server
 from jobmgr.api.throttle import Throttle
 from jobmgr.domain.access import Principal, Role
+from jobmgr.domain.user import write_api_token
 from jobmgr.manager.job_tokens import JobTokens
 from jobmgr.service import JobManager
 from tests.api.conftest import OWNER, TOKEN, Api, serving
@@ -25,6 +27,7 @@ from tests.api.test_users import House, bearer
 from tests.patience import eventually
 from tests.security.guards import (
     BODY_IN_TIME,
+    FEW_LOOKS,
     GUESSES,
     KNOWN_TOKENS,
     OWN_SHARE,
@@ -302,7 +305,10 @@ async def test_wrong_tokens_keep_no_right_ones_out(manager: JobManager) -> None:
     ):
         api = Api(manager, server.url, session)
         owner = {"Authorization": f"Bearer {TOKEN}"}
-        ours = (await api.post("/api/v1/tokens", json={"user": manager.user}, headers=owner)).json["token"]
+        asked = {"user": manager.user}
+        ours, another = [
+            (await api.post("/api/v1/tokens", json=asked, headers=owner)).json["token"] for _ in range(2)
+        ]
         job = await manager.submit(["sleep", "60"])
         (attempt,) = await eventually(lambda: manager.attempts(job))
         assert await ask(api, ours) == 200
@@ -311,9 +317,35 @@ async def test_wrong_tokens_keep_no_right_ones_out(manager: JobManager) -> None:
 
         assert guesses[-1] == 429
         # Shown for the first time, as each callback of a job is.
+        assert await ask(api, another) == 200
         assert await ask(api, tokens.of(job, 1, attempt.token), f"/api/v1/jobs/{job}") == 200
         assert await ask(api, ours) == 200
         assert await ask(api, TOKEN) == 200
+
+
+@rests_on(FEW_LOOKS)
+async def test_flood_of_guesses_is_no_flood_for_the_database(manager: JobManager) -> None:
+    looks: list[str] = []
+
+    def look(_connection: object, _cursor: object, text: str, *_: object) -> None:
+        if "api_tokens.hash" in text:
+            looks.append(text)
+
+    limits = Limits(failures_per_s=0.1)
+    async with (
+        Server(manager, host="127.0.0.1", port=0, token=TOKEN, limits=limits, require_token=True) as server,
+        aiohttp.ClientSession() as session,
+    ):
+        api = Api(manager, server.url, session)
+        sa.event.listen(sa.Engine, "before_cursor_execute", look)
+        try:
+            guesses = [await ask(api, write_api_token("0" * 12, f"{number:043}")) for number in range(200)]
+        finally:
+            sa.event.remove(sa.Engine, "before_cursor_execute", look)
+
+    assert guesses[-1] == 429
+    # Ten are looked up; then there is one look each second, and nothing here takes a minute.
+    assert 0 < len(looks) < 70
 
 
 @rests_on(GUESSES)
