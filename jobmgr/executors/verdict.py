@@ -32,6 +32,8 @@ _FAILURES = {
     Cause.REQUEUED: Failure.PREEMPTED,
     Cause.REVOKED: Failure.PREEMPTED,
 }
+# What schedulers say that tell no more than the exit code does, of a run that somebody ended too.
+_PLAIN = frozenset({None, Cause.COMPLETED, Cause.FAILED})
 _LIVE = frozenset({Phase.PENDING, Phase.HELD, Phase.RUNNING, Phase.SUSPENDED, Phase.ENDING})
 
 
@@ -111,11 +113,12 @@ def _recorded(known: Known, record: gate.Content, run: Standing | None) -> Verdi
     end = exit_record(record)
     cpu_s = _cpu_s(record.get("times", ""))
     end = replace(end, cpu_s=cpu_s if end.cpu_s is None else end.cpu_s)
-    was_ended = bool(record.get("signals")) or (end.exit_code or 0) > 128
-    if not end.exit_code or not (was_ended or known.heeds_memory):
+    was_hit = bool(record.get("signals")) or (end.exit_code or 0) > 128
+    heeds_memory = known.heeds_memory and end.exit_code != 0
+    if end.exit_code is None or not (was_hit or known.is_cancelled or heeds_memory):
         return Ended(known.token, end)
-    # Somebody ended it, or perhaps a part of it (a program whose step ran out of memory may well exit with 1). Who,
-    # the scheduler knows.
+    # Perhaps somebody ended it, or a part of it: a program whose step ran out of memory may well exit with 1, a shell
+    # whose program is hit before itself with 0. Who, the scheduler knows.
     has_ended = run is not None and run.phase is Phase.ENDED
     # Some schedulers never learn of an end.
     is_awaited = known.gone_s < known.pace.record_comes_s and known.recorded_s < known.pace.ghost_s
@@ -124,10 +127,11 @@ def _recorded(known: Known, record: gate.Content, run: Standing | None) -> Verdi
     if run is not None:
         end = replace(end, peak_memory_bytes=run.peak_memory_bytes)
     cause = run.cause if run is not None and has_ended else None
-    if not was_ended and cause is not Cause.OUT_OF_MEMORY:
-        return Ended(known.token, end)
-    if cause is Cause.CANCELLED or (known.is_cancelled and cause in (None, Cause.FAILED)):
+    is_cancel = cause is Cause.CANCELLED or (was_hit and known.is_cancelled and cause in _PLAIN)
+    if is_cancel and (was_hit or known.is_cancelled):
         return Ended(known.token, replace(end, ended_by="cancel"))
+    if not end.exit_code or not (was_hit or cause is Cause.OUT_OF_MEMORY):
+        return Ended(known.token, end)
     if cause in _FAILURES and run is not None:
         error = JobError(_FAILURES[cause], _said(run))
         return Ended(known.token, replace(end, exit_code=None, error=error))

@@ -145,12 +145,41 @@ def test_success_stands_whatever_the_scheduler_calls_it() -> None:
     assert found.record.exit_code == 0
 
 
-@pytest.mark.parametrize("cause", [Cause.CANCELLED, Cause.FAILED])
-def test_cancelled_run_is_cancelled(cause: Cause) -> None:
-    files = Files(TOKEN, RUN, record(143, "TERM"))
+@pytest.mark.parametrize("cause", [Cause.CANCELLED, Cause.FAILED, Cause.COMPLETED])
+@pytest.mark.parametrize("code", [0, 1, 143])
+def test_cancelled_run_is_cancelled_whatever_its_command_answers_the_signal(cause: Cause, code: int) -> None:
+    files = Files(TOKEN, RUN, record(code, "TERM"))
+    waits = verdict(files, standing(Phase.RUNNING), is_cancelled=True)
     found = verdict(files, standing(Phase.ENDED, cause), is_cancelled=True)
+    assert isinstance(waits, Wait)
     assert isinstance(found, Ended)
-    assert found.record.ended_by == "cancel"
+    assert (found.record.exit_code, found.record.ended_by) == (code, "cancel")
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_shell_whose_programs_are_hit_before_its_holder_is_cancelled(code: int) -> None:
+    """Signals reach the processes of a run one after the other, so its record may know of none."""
+    files = Files(TOKEN, RUN, record(code))
+    waits = verdict(files, standing(Phase.RUNNING), is_cancelled=True)
+    found = verdict(files, standing(Phase.ENDED, Cause.CANCELLED), is_cancelled=True)
+    assert isinstance(waits, Wait)
+    assert isinstance(found, Ended)
+    assert (found.record.exit_code, found.record.ended_by) == (code, "cancel")
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_run_that_ended_before_its_cancel_came_to_it_ended_itself(code: int) -> None:
+    for cause in (Cause.COMPLETED, Cause.FAILED, Cause.TIMEOUT):
+        found = verdict(Files(TOKEN, RUN, record(code)), standing(Phase.ENDED, cause), is_cancelled=True)
+        assert isinstance(found, Ended)
+        assert (found.record.exit_code, found.record.ended_by) == (code, "self")
+
+
+def test_success_after_a_signal_is_a_success_unless_the_run_was_cancelled() -> None:
+    for cause, ended_by in ((Cause.TIMEOUT, "self"), (Cause.COMPLETED, "self"), (Cause.CANCELLED, "cancel")):
+        found = verdict(Files(TOKEN, RUN, record(0, "TERM")), standing(Phase.ENDED, cause))
+        assert isinstance(found, Ended)
+        assert (found.record.exit_code, found.record.error, found.record.ended_by) == (0, None, ended_by)
 
 
 def test_run_cancelled_at_the_scheduler_without_a_record_is_cancelled() -> None:

@@ -212,6 +212,18 @@ async def test_cancel_ends_the_running_command(subject: Subject) -> None:
     assert (await life.record(launch)).ended_by == "cancel"
 
 
+async def test_cancelled_command_that_then_ends_well_is_cancelled(subject: Subject) -> None:
+    life = await subject.life()
+    noted = f"echo ran >> '{subject.root}'/ran-$JOBMGR_JOB_ID"
+    launch = subject.launch("sh", "-c", f"trap 'exit 0' TERM; {noted}; sleep 600 & wait")
+    await running(life, subject, launch)
+
+    await life.executor.cancel(launch.token, _GRACE_S)
+
+    record = await life.record(launch)
+    assert (record.exit_code, record.ended_by) == (0, "cancel")
+
+
 async def test_end_that_somebody_wished_at_the_scheduler_is_a_cancel(subject: Subject) -> None:
     needed(subject.ways.tells_who_cancelled)
     life = await subject.life()
