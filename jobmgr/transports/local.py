@@ -51,18 +51,9 @@ class LocalTransport:
         self._programs.add(program)
         try:
             await self._start(program, arguments, has_stdin=bool(stdin))
+            await self._hear(program, stdin, timeout_s)
         except OSError as error:
-            self._programs.discard(program)
             return self._not_started(command, error)
-        except BaseException:
-            self._programs.discard(program)
-            raise
-        try:
-            program.feed(stdin)
-            async with asyncio.timeout(timeout_s):
-                await program.settled.wait()
-        except TimeoutError:
-            program.trouble = f"no answer within {timeout_s:g} s" + program.remains()
         finally:
             await self._end(program)
         return program.answer()
@@ -79,17 +70,39 @@ class LocalTransport:
 
     async def _start(self, program: _Program, arguments: list[bytes], *, has_stdin: bool) -> None:
         loop = asyncio.get_running_loop()
-        await loop.subprocess_exec(
-            lambda: program,
-            *arguments,
-            stdin=asyncio.subprocess.PIPE if has_stdin else asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            cwd="/",
-            env=self._environment,
-            start_new_session=True,
-            preexec_fn=None if isinstance(loop, asyncio.BaseEventLoop) else _keep_nothing_open,
+        starting = asyncio.ensure_future(
+            loop.subprocess_exec(
+                lambda: program,
+                *arguments,
+                stdin=asyncio.subprocess.PIPE if has_stdin else asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                cwd="/",
+                env=self._environment,
+                start_new_session=True,
+                preexec_fn=None if isinstance(loop, asyncio.BaseEventLoop) else _keep_nothing_open,
+            )
         )
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # Once it is started it is ended as any other program. If the start itself was cancelled, because the loop
+            # is closed, asyncio (3.11) waits for the end of streams that are not connected yet and never will be: for
+            # ever, unless it is cancelled again.
+            is_cancelled_too = starting.cancelling() > 0
+            try:
+                await asyncio.wait([starting], timeout=0 if is_cancelled_too else _GONE_WITHIN_S)
+            finally:
+                starting.cancel()
+            raise
+
+    async def _hear(self, program: _Program, stdin: bytes, timeout_s: float) -> None:
+        program.feed(stdin)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await program.settled.wait()
+        except TimeoutError:
+            program.trouble = f"no answer within {timeout_s:g} s" + program.remains()
 
     def _not_started(self, command: Command, error: OSError) -> Answer:
         exit_code = _OF_THE_PROGRAM.get(error.errno or 0)
@@ -156,7 +169,9 @@ class _Program(asyncio.SubprocessProtocol):
 
         Not before: asyncio's transport asks for the end of its process, and takes it from who waits for it.
         """
-        assert self._transport is not None
+        if self._transport is None:  # It was not started.
+            self.gone.set()
+            return
         self._is_unwanted = True
         # Only while it is not reaped: later its number may be that of a stranger's group.
         if self._exit_code is None:

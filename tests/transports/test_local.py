@@ -6,6 +6,9 @@ import asyncio
 import contextlib
 import os
 import resource
+import secrets
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +17,7 @@ import pytest
 
 from jobmgr.dialects.dialect import Answer, Command
 from jobmgr.errors import SiteUnreachable
+from jobmgr.executors import process
 from jobmgr.transports.local import LocalTransport
 from tests.patience import eventually
 
@@ -105,3 +109,37 @@ async def test_program_that_is_killed_is_reaped_once(caplog: pytest.LogCaptureFi
 
     await transport.close()
     assert [record.message for record in caplog.records if record.name == "asyncio"] == []
+
+
+# The loop is closed as that of a test that fails, where nobody stops who runs programs.
+_ABANDON = """
+import asyncio, os, sys
+from jobmgr.dialects.dialect import Command
+from jobmgr.transports.local import LocalTransport
+
+async def abandon(rounds):
+    running = asyncio.ensure_future(LocalTransport(os.environ).run(Command(("sleep", sys.argv[1])), 60.0))
+    for _ in range(rounds):
+        await asyncio.sleep(0)
+    return running
+
+for rounds in range(12):
+    assert asyncio.run(abandon(rounds)).cancelled()
+"""
+
+
+async def test_loop_is_closed_however_far_a_program_is_started() -> None:
+    mark = f"600.{secrets.randbits(40)}"
+
+    # A process of its own, because one that waits for ever for its loop to close can only be killed.
+    await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", _ABANDON, mark], check=True, timeout=_TIMEOUT_S
+    )
+
+    await eventually(lambda: not running_with(mark))
+
+
+def running_with(argument: str) -> list[int]:
+    """The living processes that were given this argument."""
+    found = process.living_processes()
+    return [stat.pid for stat in found if os.fsencode(argument) in process.arguments_of(stat.pid)]
