@@ -33,7 +33,8 @@ class Proxy:
         self._flows.clear()
 
     def restore(self) -> None:
-        """Let all through, late as it is."""
+        """Let all through, late as it is; a silence that has not come will not come."""
+        self._passes = None
         self._flows.set()
 
     def silence_after(self, count: int) -> None:
