@@ -63,8 +63,10 @@ class Lab:
 @asynccontextmanager
 async def opened(folder: Path, dialect: Callable[[], Dialect] = Slurm) -> AsyncIterator[Lab]:
     lab = Lab(folder, dialect())
-    yield lab
-    await lab.transport.close()
+    try:
+        yield lab
+    finally:
+        await lab.transport.close()
 
 
 def waiting(number: int) -> list[Live]:
