@@ -38,22 +38,19 @@ UNSTARTED = frozenset({Status.CLAIMED, Status.SCHEDULED})
 RANKED = frozenset({Status.PENDING, Status.QUEUED, Status.SCHEDULED})
 TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 
-_ENDS = {Status.COMPLETED, Status.FAILED, Status.CANCELLED}
-_BACK = {Status.PENDING, Status.QUEUED}
-
 TRANSITIONS: Mapping[Status, frozenset[Status]] = {
-    Status.PENDING: frozenset({Status.QUEUED, *_ENDS}),
-    Status.QUEUED: frozenset({Status.PENDING, Status.CLAIMED, *_ENDS}),
+    Status.PENDING: frozenset({Status.QUEUED, *TERMINAL}),
+    Status.QUEUED: frozenset({Status.PENDING, Status.CLAIMED, *TERMINAL}),
     # A fast job may end before its start was recorded, so every live status may end.
-    Status.CLAIMED: frozenset({Status.SCHEDULED, Status.RUNNING, *_BACK, *_ENDS}),
-    Status.SCHEDULED: frozenset({Status.RUNNING, *_BACK, *_ENDS}),
-    Status.RUNNING: frozenset({Status.PAUSED, *_BACK, *_ENDS}),
+    Status.CLAIMED: frozenset({Status.SCHEDULED, Status.RUNNING, *WAITING, *TERMINAL}),
+    Status.SCHEDULED: frozenset({Status.RUNNING, *WAITING, *TERMINAL}),
+    Status.RUNNING: frozenset({Status.PAUSED, *WAITING, *TERMINAL}),
     # A paused command can be killed, and a resumed one may end before that was recorded: then it is tried again.
-    Status.PAUSED: frozenset({Status.RUNNING, *_BACK, *_ENDS}),
+    Status.PAUSED: frozenset({Status.RUNNING, *WAITING, *TERMINAL}),
     # Terminal to waiting only by a user's retry; failed (lost) to its true end by a later exit record.
-    Status.COMPLETED: frozenset(_BACK),
-    Status.FAILED: frozenset({*_BACK, *_ENDS}),
-    Status.CANCELLED: frozenset(_BACK),
+    Status.COMPLETED: WAITING,
+    Status.FAILED: frozenset({*WAITING, *TERMINAL}),
+    Status.CANCELLED: WAITING,
 }
 
 
