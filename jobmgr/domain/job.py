@@ -9,8 +9,10 @@ from enum import StrEnum
 from typing import Any
 
 from jobmgr.domain.environment import Environment
+from jobmgr.domain.queue import DEFAULT_QUEUE
 from jobmgr.domain.resources import Resources
 from jobmgr.domain.retry import Retry
+from jobmgr.domain.site import LOCAL
 from jobmgr.domain.status import Status
 from jobmgr.errors import InvalidRequest
 
@@ -94,8 +96,8 @@ class NewJob:
     name: str = ""
     description: str = ""
     user: str = ""
-    queue: str = "default"
-    site: str | None = "local"
+    queue: str = DEFAULT_QUEUE
+    site: str | None = LOCAL
     executor: str | None = None
     priority: int = 0
     draft: bool = False

@@ -28,6 +28,7 @@ from jobmgr.domain.resources import (
     parse_memory,
 )
 from jobmgr.domain.retry import Growth, Retry
+from jobmgr.domain.site import LOCAL
 from jobmgr.domain.user import USER_NAME
 from jobmgr.errors import InvalidRequest
 from jobmgr.failure import Failure
@@ -298,7 +299,7 @@ def to_new_job(asked: JobSubmission, *, user: str, at: str = "") -> NewJob:
         description=asked.description,
         user=asked.user or user,
         queue=asked.queue,
-        site="local" if asked.site is None and asked.executor is None else asked.site,
+        site=LOCAL if asked.site is None and asked.executor is None else asked.site,
         executor=asked.executor,
         priority=asked.priority,
         draft=asked.draft,
