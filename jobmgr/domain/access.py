@@ -39,7 +39,7 @@ class Verb(StrEnum):
     `look` to see what is no job: queues, limits, sites; `report` is to change what a job says of itself (name,
     description, tags, extended properties), `change` to cancel, retry, hold, prioritise or delete it, `oversee` to see
     what everybody runs at schedulers, `operate` to change queues, limits and sites, `govern` to change users and API
-    tokens and to read what everybody did.
+    tokens and to read what everybody did, `submit_as` to submit jobs that are another user's.
     """
 
     SELF = "self"
