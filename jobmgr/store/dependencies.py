@@ -12,7 +12,7 @@ from jobmgr.domain import access
 from jobmgr.domain.access import Sight, Verb
 from jobmgr.domain.job import Dependency as DependencyView
 from jobmgr.domain.job import NewJob, When
-from jobmgr.domain.status import Status
+from jobmgr.domain.status import Status, waiting_status
 from jobmgr.errors import DependencyCycle, InvalidRequest
 from jobmgr.store import waiting
 from jobmgr.store.portion import portions
@@ -173,9 +173,10 @@ def _count_down(tx: Transaction, fulfilled: Mapping[int, int]) -> None:
 
 
 def _is_free(row: AnyRow, tx: Transaction) -> bool:
-    if row.deps_left or row.draft or row.held_at is not None:
-        return False
-    return row.due_at is None or bool(row.due_at <= tx.now)
+    status = waiting_status(
+        draft=row.draft, held_at=row.held_at, due_at=row.due_at, deps_left=row.deps_left, now=tx.now
+    )
+    return status is Status.QUEUED
 
 
 _PARENT = aliased(Job)
