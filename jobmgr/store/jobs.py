@@ -20,7 +20,7 @@ from jobmgr.domain.status import UNSTARTED, WAITING, Status, waiting_status
 from jobmgr.errors import IllegalTransition, JobNotFound
 from jobmgr.store import dependencies, listing
 from jobmgr.store.tables import Attempt, Job, JobTag, Spec
-from jobmgr.store.transaction import AnyRow, Topic, Transaction
+from jobmgr.store.transaction import AnyRow, Topic, Transaction, about_row
 
 _INSERT_TAGS = sa.insert(JobTag)
 
@@ -53,8 +53,7 @@ def change(
     tx.connection.execute(sa.update(Job).where(Job.id == row.id).values(v=row.v + 1, **values))
     if status != row.status:
         tx.move(row.queue, row.status, status)
-    about = {"id": row.id, "job_id": row.job_id, "user": row.user, "v": row.v + 1}
-    tx.record(kind, about, status=status, **(shown or {}))
+    tx.record(kind, about_row(row, row.v + 1), status=status, **(shown or {}))
 
 
 def _each(
@@ -278,6 +277,5 @@ def _delete(tx: Transaction, row: AnyRow) -> dict[int, str]:
     dependencies.forget(tx, row.id)
     tx.connection.execute(sa.delete(Job).where(Job.id == row.id))
     tx.move(row.queue, row.status, None)
-    about = {"id": row.id, "job_id": row.job_id, "user": row.user, "v": row.v + 1}
-    tx.record("deleted", about, status=row.status)
+    tx.record("deleted", about_row(row, row.v + 1), status=row.status)
     return tokens
