@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import sqlalchemy as sa
 
 from jobmgr.domain.site import LOCAL
-from jobmgr.store.dispatchers import Identity
+from jobmgr.store.dispatchers import Identity, identity_of
 from jobmgr.store.portion import portions
 from jobmgr.store.tables import Attempt, Dispatcher, Event, Job
 
@@ -80,7 +80,7 @@ def registered(connection: sa.Connection) -> list[Registered]:
     )
     return [
         Registered(
-            Identity(**{one.name: getattr(row, one.name) for one in fields(Identity)}),
+            identity_of(row),
             row.heartbeat,
             row.started_at,
             row.stopped_at is not None,

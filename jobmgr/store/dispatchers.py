@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 import sqlalchemy as sa
 
 from jobmgr.store.tables import Attempt, Dispatcher
-from jobmgr.store.transaction import Transaction
+from jobmgr.store.transaction import AnyRow, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +69,13 @@ _HOLDING = (
 
 def peers(connection: sa.Connection, own_id: str) -> list[Peer]:
     """The other dispatchers that hold live attempts, oldest first."""
-    found = []
-    for row in connection.execute(_HOLDING):
-        if row.id != own_id:
-            identity = Identity(**{field.name: getattr(row, field.name) for field in fields(Identity)})
-            found.append(Peer(identity, row.heartbeat, row.stopped_at is not None))
-    return found
+    return [
+        Peer(identity_of(row), row.heartbeat, row.stopped_at is not None)
+        for row in connection.execute(_HOLDING)
+        if row.id != own_id
+    ]
+
+
+def identity_of(row: AnyRow) -> Identity:
+    """The process whose row this is; it may have other columns beside."""
+    return Identity(**{field.name: getattr(row, field.name) for field in fields(Identity)})
