@@ -149,7 +149,7 @@ _OLD = Prepared(
 
 def written(answers: Sequence[Any]) -> str:
     """What a batch function answered, as it is stored."""
-    return msgspec.json.encode(answers).decode()
+    return json_text(answers)
 
 
 def read(once: Once, answers: str, batch: Callable[..., Sequence[Any]]) -> list[Any]:

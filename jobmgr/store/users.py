@@ -70,7 +70,7 @@ def ensure(tx: Transaction, wanted: Sequence[UserView]) -> list[UserView]:
 
 
 def _add(tx: Transaction, user: UserView) -> UserView:
-    values = {"role": user.role.value, "groups": list(user.groups), "disabled": user.is_disabled}
+    values = _values(user)
     tx.connection.execute(sa.insert(User).values(name=user.name, created_at=tx.now, **values))
     _tell(tx, "user_added", user.name, values)
     return UserView(user.name, user.role, user.groups, user.is_disabled, tx.now)
