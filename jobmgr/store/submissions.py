@@ -81,9 +81,9 @@ def _insert(tx: Transaction, jobs: list[NewJob]) -> dict[str, Stored]:
     _check_new(tx, jobs)
     keys = _insert_rows(tx, jobs)
     for job in jobs:
-        tx.move(job.queue, None, waiting_status_of(job, tx))
+        tx.move(job.queue, None, _first_status(job, tx))
     tx.record_all(_submitted(job, key, tx) for job, key in zip(jobs, keys, strict=True))
-    stored = {job.job_id: Stored(job.job_id, waiting_status_of(job, tx)) for job in jobs}
+    stored = {job.job_id: Stored(job.job_id, _first_status(job, tx)) for job in jobs}
     dependants = [(key, job) for job, key in zip(jobs, keys, strict=True) if job.spec.depends_on]
     if dependants:
         dependencies.insert(tx, dependants, dict(zip(stored, keys, strict=True)))
@@ -95,7 +95,7 @@ def _insert(tx: Transaction, jobs: list[NewJob]) -> dict[str, Stored]:
 
 def _submitted(job: NewJob, key: int, tx: Transaction) -> Fact:
     about = {
-        "status": waiting_status_of(job, tx),
+        "status": _first_status(job, tx),
         "name": job.name,
         "queue": job.queue,
         "priority": job.priority,
@@ -126,8 +126,7 @@ def _statuses(tx: Transaction, keys: Sequence[int]) -> dict[int, Status]:
     return found
 
 
-def waiting_status_of(job: NewJob, tx: Transaction) -> Status:
-    """The first status of a new job."""
+def _first_status(job: NewJob, tx: Transaction) -> Status:
     return waiting_status(
         draft=job.draft, held_at=None, due_at=job.due_at, deps_left=len(job.spec.depends_on), now=tx.now
     )
@@ -172,7 +171,7 @@ def _next_keys(tx: Transaction, count: int) -> list[int]:
 
 def _job_row(key: int, job: NewJob, tx: Transaction) -> dict[str, Any]:
     resources = job.spec.resources
-    status = waiting_status_of(job, tx)
+    status = _first_status(job, tx)
     return {
         "id": key,
         "v": 1,
