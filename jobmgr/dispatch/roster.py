@@ -81,7 +81,7 @@ class Roster:
         )
 
     def count(self, site: str) -> int:
-        """How many attempts occupy a foreign queue."""
+        """How many attempts occupy this site, of this machine (`local`) or in a foreign queue."""
         return self._occupying_at[site]
 
 

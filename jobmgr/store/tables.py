@@ -323,7 +323,7 @@ class Site(Base):
 
 
 class Limit(Base):
-    """The resource limits of one service, by the name of its host. Null: not limited."""
+    """The resource limits of one service, by the name of its host or one of its own. Null: not limited."""
 
     __tablename__ = "limits"
 
