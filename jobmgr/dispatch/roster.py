@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from jobmgr.domain.site import LOCAL
-from jobmgr.store.attempts import Key
 from jobmgr.store.claims import Claimed, Room
+from jobmgr.store.fence import Key
 
 
 class Roster:

@@ -1,8 +1,4 @@
-"""Statements on live attempts: start, finish, adopt. Each is fenced by the attempt's token and lease.
-
-The fence is a locking read: rows are read and locked, token and lease are compared, and only what still
-belongs to the caller is written, in the same transaction. Events and tallies are made from the rows read.
-"""
+"""Statements on live attempts: start, turn, finish, each behind the fence, and what is wished of them."""
 
 from __future__ import annotations
 
@@ -21,19 +17,10 @@ from jobmgr.domain.site import LOCAL
 from jobmgr.domain.status import UNSTARTED, Status
 from jobmgr.domain.wish import Hold, Rank, Stored
 from jobmgr.store import dependencies, jobs
-from jobmgr.store.prepared import Prepared, listed
+from jobmgr.store.fence import Key, fenced
+from jobmgr.store.prepared import Prepared
 from jobmgr.store.tables import PAUSING, UNTOLD, Attempt, Job, Moment, Spec, User
 from jobmgr.store.transaction import AnyRow, Topic, Transaction, about_row
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """The right to write about one attempt."""
-
-    job: int
-    number: int
-    token: str
-    lease: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,63 +45,6 @@ def live(connection: sa.Connection, job_id: str, number: int) -> Live | None:
         )
     ).one_or_none()
     return None if row is None else Live(row.token, row.user)
-
-
-# The fence. Columns of both rows are read under lock; labels keep the two apart.
-_FENCE = sa.select(
-    Attempt.job,
-    Attempt.number,
-    Attempt.token,
-    Attempt.lease,
-    Attempt.dispatcher,
-    Attempt.work_dir,
-    Attempt.unreachable_at,
-    Attempt.handle,
-    Attempt.started_at.label("attempt_started_at"),
-    Job.id,
-    Job.job_id,
-    Job.user,
-    Job.queue,
-    Job.site,
-    Job.status,
-    Job.v,
-    Job.attempts_counted,
-    Job.cancel_requested_at,
-    Job.pause_requested_at,
-    Job.held_at,
-    Job.hold_untold,
-    Job.priority_untold,
-    Job.resume_untold,
-    Job.started_at,
-    Spec.max_attempts,
-    Spec.backoff_s,
-    Spec.retry_on,
-    Spec.growth,
-    Spec.on_lost,
-    Spec.exit_codes,
-)
-ROWS = _FENCE.join(Job, Job.id == Attempt.job).join(Spec, Spec.job == Attempt.job)
-# SQLite has one writer at a time, so a read inside its transaction is a lock already.
-_FENCED = Prepared(
-    ROWS.where(listed(Attempt.job, "jobs"), Attempt.finished_at.is_(None))
-    .order_by(Attempt.job)
-    .with_for_update(of=[Attempt, Job])
-)
-
-
-def fenced(tx: Transaction, keys: Sequence[Key]) -> dict[Key, AnyRow]:
-    """The locked rows of those attempts that are still the callers', by the key that may write about them.
-
-    By the whole key, because an old and the new right to the same attempt may stand in one batch.
-    """
-    wanted = set(keys)
-    jobs = sorted({key.job for key in keys})
-    held: dict[Key, AnyRow] = {}
-    for row in _FENCED.rows(tx.connection, {"jobs": jobs}) if jobs else ():
-        key = Key(row.job, row.number, row.token, row.lease)
-        if key in wanted:
-            held[key] = row
-    return held
 
 
 @dataclass(frozen=True, slots=True)

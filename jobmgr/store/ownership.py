@@ -14,8 +14,9 @@ from jobmgr.domain.outcome import LOST, End, Outcome
 from jobmgr.domain.site import LOCAL
 from jobmgr.domain.status import Status
 from jobmgr.errors import IllegalTransition
-from jobmgr.store import attempts, jobs, listing
+from jobmgr.store import attempts, fence, jobs, listing
 from jobmgr.store.claims import Claimed, load_adopted
+from jobmgr.store.fence import Key
 from jobmgr.store.portion import portions
 from jobmgr.store.tables import Attempt, Job
 from jobmgr.store.transaction import AnyRow, Topic, Transaction, about_row
@@ -93,13 +94,13 @@ def _reclaim(tx: Transaction, owner: str, tokens: Sequence[str]) -> list[Claimed
 class Unreachable:
     """Nobody can say now what became of an attempt, and why not."""
 
-    key: attempts.Key
+    key: Key
     why: str
 
 
 def unreachable(tx: Transaction, sightings: Sequence[Unreachable]) -> list[bool]:
     """Record since when attempts cannot be reached. False: the attempt is not the caller's any more."""
-    held = attempts.fenced(tx, [item.key for item in sightings])
+    held = fence.fenced(tx, [item.key for item in sightings])
     # Of one attempt the first reason stands.
     for key, why in {item.key: item.why for item in reversed(sightings)}.items():
         row = held.get(key)
@@ -111,19 +112,14 @@ def unreachable(tx: Transaction, sightings: Sequence[Unreachable]) -> list[bool]
 def unattended(tx: Transaction, dispatchers: Sequence[str]) -> list[None]:
     """Record that nobody looks after the live attempts of these dispatchers, which are silent and elsewhere."""
     for portion in portions(dispatchers):
-        statement = attempts.ROWS.where(
-            Attempt.dispatcher.in_(portion), Attempt.finished_at.is_(None), Attempt.unreachable_at.is_(None)
-        )
-        if tx.is_postgresql:
-            statement = statement.with_for_update(of=[Attempt, Job])
-        for row in tx.connection.execute(statement.order_by(Attempt.job)).all():
+        for row in fence.live_rows(tx, Attempt.dispatcher.in_(portion), Attempt.unreachable_at.is_(None)):
             _mark_unreachable(tx, row, f"its service (dispatcher {row.dispatcher}) has gone silent")
     return [None] * len(dispatchers)
 
 
-def reachable(tx: Transaction, keys: Sequence[attempts.Key]) -> list[bool]:
+def reachable(tx: Transaction, keys: Sequence[Key]) -> list[bool]:
     """Take that back. False: the attempt is not the caller's any more."""
-    held = attempts.fenced(tx, keys)
+    held = fence.fenced(tx, keys)
     for row in held.values():
         if row.unreachable_at is not None:
             attempts.mark_reachable(tx, row)
@@ -150,10 +146,8 @@ def retry_assuming_dead(tx: Transaction, wishes: Sequence[AssumeDead]) -> list[J
     """
     for wish in wishes:
         job = jobs.locked(tx, [wish.job_id])[wish.job_id]
-        statement = attempts.ROWS.where(Attempt.job == job.id, Attempt.finished_at.is_(None))
-        if tx.is_postgresql:
-            statement = statement.with_for_update(of=[Attempt, Job])
-        row = tx.connection.execute(statement).one_or_none()
+        # Of one job at most one attempt is live.
+        row = next(iter(fence.live_rows(tx, Attempt.job == job.id)), None)
         if row is None or row.unreachable_at is None:
             raise IllegalTransition(job.job_id, job.status, "assumed dead; it has no unreachable attempt")
         tx.record(
@@ -174,7 +168,7 @@ def retry_assuming_dead(tx: Transaction, wishes: Sequence[AssumeDead]) -> list[J
 
 def _ending(row: AnyRow, end: End, now: datetime) -> attempts.Finish:
     return attempts.Finish(
-        key=attempts.Key(row.job, row.number, row.token, row.lease),
+        key=Key.of(row),
         end=end,
         decide=lambda _rules, _now: Outcome(Status.FAILED, LOST, end.error),
         started_at=None,

@@ -49,7 +49,7 @@
  *     finish               dispatch/completer.py:_write_ends; store/attempts.py:finish
  *     write_end            domain/outcome.py:decide, never_ran; executors/local.py:_finish
  *     WRITE_START          dispatch/completer.py:_write_starts; store/attempts.py:start
- *     holds_row            store/attempts.py:fenced
+ *     holds_row            store/fence.py:fenced
  *   Keeper                 executors/keeper.py:_start, _pass_and_spawn, _not_started; executors/gate.py:pass_gate
  *     become_the_command   executors/command.py:start
  *     HOLD                 executors/hold.py:advance; executors/gate.py:note, publish

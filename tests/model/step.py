@@ -15,8 +15,9 @@ from jobmgr.domain.outcome import Outcome, Rules, decide
 from jobmgr.domain.resources import Resources
 from jobmgr.domain.retry import Retry
 from jobmgr.store import attempts, claims, jobs, ownership, queues, submissions, waiting
-from jobmgr.store.attempts import Finish, Key, Start, Turn
+from jobmgr.store.attempts import Finish, Start, Turn
 from jobmgr.store.claims import Claim, Claimed
+from jobmgr.store.fence import Key
 from jobmgr.store.queues import QueueChange
 from tests.model.stage import DISPATCHERS, QUEUES
 from tests.model.twin import ENDINGS, TICK_S, Ending, Submission, Twin, Verdict

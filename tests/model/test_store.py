@@ -17,8 +17,8 @@ from jobmgr.dispatch.roster import key_of
 from jobmgr.domain.status import Status
 from jobmgr.errors import JobmgrError
 from jobmgr.store import claims, ownership, waiting
-from jobmgr.store.attempts import Key
 from jobmgr.store.claims import Claimed
+from jobmgr.store.fence import Key
 from tests.model import campaign, comparison, step
 from tests.model.law import LAWS
 from tests.model.stage import DISPATCHERS, QUEUES, Stage

@@ -15,7 +15,7 @@ from jobmgr.domain.outcome import NEVER_STARTED, End
 from jobmgr.domain.queue import Tally
 from jobmgr.domain.status import Status
 from jobmgr.errors import IllegalTransition, InvalidRequest, JobExists, JobNotFound
-from jobmgr.store.attempts import Key
+from jobmgr.store.fence import Key
 
 # Longer than any example takes, and a divisor of the longest backoff.
 TICK_S = 600

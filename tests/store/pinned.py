@@ -31,8 +31,9 @@ from jobmgr.store import (
     submissions,
     waiting,
 )
-from jobmgr.store.attempts import Finish, Key, Start, Turn
+from jobmgr.store.attempts import Finish, Start, Turn
 from jobmgr.store.claims import Claim, Room
+from jobmgr.store.fence import Key
 from jobmgr.store.ownership import AdoptAt, Unreachable
 from jobmgr.store.transaction import Transaction
 from tests.store import history, plans

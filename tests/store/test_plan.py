@@ -13,6 +13,7 @@ from jobmgr.dispatch.roster import key_of
 from jobmgr.store import attempts, claims
 from jobmgr.store.claims import Claim
 from jobmgr.store.engine import Database
+from jobmgr.store.fence import fenced
 from jobmgr.store.tables import Base
 from jobmgr.store.transaction import Transaction
 from tests.store import pinned, plans
@@ -66,7 +67,7 @@ async def test_plan_that_is_kept_from_when_a_table_was_small_does_not_read_all_o
     def work(tx: Transaction) -> None:
         claims.claim(tx, [Claim(worker.id, "local", PLENTY, choose)])
         attempts.start(tx, [begun(one) for one in claimed])
-        attempts.fenced(tx, [key_of(one) for one in claimed])
+        fenced(tx, [key_of(one) for one in claimed])
 
     def look(tx: Transaction, _: object) -> list[None]:
         tx.connection.exec_driver_sql("ANALYZE")

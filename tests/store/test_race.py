@@ -23,6 +23,7 @@ from jobmgr.store import attempts, claims, events, jobs, ownership, submissions
 from jobmgr.store.attempts import Start
 from jobmgr.store.claims import Claim, Claimed, Room
 from jobmgr.store.engine import Database
+from jobmgr.store.fence import Key, fenced
 from jobmgr.store.transaction import Transaction
 from tests.patience import eventually
 from tests.postgresql import Cluster
@@ -198,10 +199,10 @@ async def test_attempt_is_not_adopted_while_its_owner_writes(gate: Gate, pair: t
     await one.add("a")
     claimed = await one.claim_one()
 
-    def look(tx: Transaction, keys: Sequence[attempts.Key]) -> list[bool]:
-        return [key in attempts.fenced(tx, keys) for key in keys]
+    def look(tx: Transaction, keys: Sequence[Key]) -> list[bool]:
+        return [key in fenced(tx, keys) for key in keys]
 
-    def look_again(tx: Transaction, keys: Sequence[attempts.Key]) -> list[bool]:
+    def look_again(tx: Transaction, keys: Sequence[Key]) -> list[bool]:
         gate.behind(look)(tx, keys)
         # What was fenced is still the caller's: the adoption waits for this transaction.
         return look(tx, keys)
