@@ -96,8 +96,7 @@ def start(tx: Transaction, starts: Sequence[Start]) -> list[bool]:
             continue
         told.add(item.key)
         if row.unreachable_at is not None:
-            mark_reachable(tx, row)
-            row = fenced(tx, [item.key])[item.key]
+            row = _reached(tx, item.key, row)
         if Status(row.status) in _STARTED:
             continue
         if row.pause_requested_at is not None:
@@ -112,24 +111,30 @@ def start(tx: Transaction, starts: Sequence[Start]) -> list[bool]:
                 "directory": item.work_dir,
             }
         )
-        about = about_row(row, row.v + 1)
-        tx.record(
-            "started",
-            about,
-            status=Status.RUNNING,
-            attempt=row.number,
-            started_at=item.started_at,
-            handle=item.handle,
-            **_not_held(row),
-        )
+        _tell_start(tx, row, item)
     _START_ATTEMPT.run(tx.connection, rows)
     _START_JOB.run(tx.connection, rows)
     return [item.key in held for item in starts]
 
 
-def _not_held(row: AnyRow) -> dict[str, None]:
-    """What the event of a start says of a hold that came too late."""
-    return {} if row.held_at is None else {"held_at": None}
+def _reached(tx: Transaction, key: Key, row: AnyRow) -> AnyRow:
+    """The row as it is when its attempt was found again."""
+    mark_reachable(tx, row)
+    return fenced(tx, [key])[key]
+
+
+def _tell_start(tx: Transaction, row: AnyRow, item: Start | Finish) -> None:
+    # A hold that came too late is over, and that is told with the start.
+    too_late = {} if row.held_at is None else {"held_at": None}
+    tx.record(
+        "started",
+        about_row(row, row.v + 1),
+        status=Status.RUNNING,
+        attempt=row.number,
+        started_at=item.started_at,
+        handle=item.handle,
+        **too_late,
+    )
 
 
 def mark_reachable(tx: Transaction, row: AnyRow) -> None:
@@ -178,8 +183,7 @@ def schedule(tx: Transaction, items: Sequence[Schedule]) -> list[bool]:
             continue
         told.add(item.key)
         if row.unreachable_at is not None:
-            mark_reachable(tx, row)
-            row = fenced(tx, [item.key])[item.key]
+            row = _reached(tx, item.key, row)
         rows.append({"of_job": row.job, "of_number": row.number, "new_handle": item.handle})
         if row.hold_untold is not None or row.priority_untold is not None:
             tx.topics.add(Topic.WISH)
@@ -410,16 +414,8 @@ def _job_end(
     has_run = item.started_at is not None
     if has_run and row.status in UNSTARTED:
         # A fast job: its start and its end are one write, but still two facts.
-        tx.record(
-            "started",
-            about,
-            status=Status.RUNNING,
-            attempt=row.number,
-            started_at=item.started_at,
-            handle=item.handle,
-            **_not_held(row),
-        )
-        about = {**about, "v": row.v + 2}
+        _tell_start(tx, row, item)
+        about = about_row(row, row.v + 2)
     shown: dict[str, Any] = {"status": status, "attempt": row.number, "exit_code": item.end.exit_code}
     if row.site != LOCAL:
         shown["handle"] = item.handle or row.handle
