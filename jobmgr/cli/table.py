@@ -16,7 +16,7 @@ from jobmgr.domain.job import Attempt, FileEntry, Job, JobError
 from jobmgr.domain.queue import Queue, Tally
 from jobmgr.domain.resources import Resources, size_text
 from jobmgr.domain.site import LOCAL
-from jobmgr.domain.status import UNSTARTED, Status
+from jobmgr.domain.status import UNSTARTED, WAITING, Status
 from jobmgr.wire.answers import (
     AuditEntryAnswer,
     ClusterAnswer,
@@ -45,7 +45,7 @@ _STYLES: Mapping[str, str] = MappingProxyType(
 )
 _MESSAGE_LENGTH = 200
 # In these a job has its first start, if any, from an attempt that is over.
-_NOT_STARTED = (Status.PENDING, Status.QUEUED, Status.CLAIMED, Status.SCHEDULED)
+_NOT_STARTED = WAITING | UNSTARTED
 
 _VERDICTS: Mapping[Verdict, str] = MappingProxyType(
     {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.PROBLEM: "red"}

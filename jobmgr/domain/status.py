@@ -32,8 +32,9 @@ class Status(StrEnum):
 
 
 WAITING = frozenset({Status.PENDING, Status.QUEUED})
-LIVE = frozenset({Status.CLAIMED, Status.SCHEDULED, Status.RUNNING, Status.PAUSED})
 UNSTARTED = frozenset({Status.CLAIMED, Status.SCHEDULED})
+STARTED = frozenset({Status.RUNNING, Status.PAUSED})
+LIVE = UNSTARTED | STARTED
 # Those whose priority still decides when they start.
 RANKED = frozenset({Status.PENDING, Status.QUEUED, Status.SCHEDULED})
 TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})

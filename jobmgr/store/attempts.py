@@ -14,7 +14,7 @@ from jobmgr.domain.outcome import RELEASED, End, Outcome, Rules
 from jobmgr.domain.resources import Resources
 from jobmgr.domain.retry import Growth, Retry
 from jobmgr.domain.site import LOCAL
-from jobmgr.domain.status import UNSTARTED, Status
+from jobmgr.domain.status import STARTED, UNSTARTED, Status
 from jobmgr.domain.wish import Hold, Rank, Stored
 from jobmgr.store import dependencies, jobs
 from jobmgr.store.fence import Key, fenced
@@ -81,9 +81,6 @@ _START_JOB = Prepared(
 )
 
 
-_STARTED = frozenset({Status.RUNNING, Status.PAUSED})
-
-
 def start(tx: Transaction, starts: Sequence[Start]) -> list[bool]:
     """Record that attempts run. False: the attempt is not the caller's any more, nothing was written."""
     held = fenced(tx, [item.key for item in starts])
@@ -97,7 +94,7 @@ def start(tx: Transaction, starts: Sequence[Start]) -> list[bool]:
         told.add(item.key)
         if row.unreachable_at is not None:
             row = _reached(tx, item.key, row)
-        if Status(row.status) in _STARTED:
+        if Status(row.status) in STARTED:
             continue
         if row.pause_requested_at is not None:
             tx.topics.add(Topic.WISH)
@@ -220,7 +217,7 @@ def turn(tx: Transaction, turns: Sequence[Turn]) -> list[bool]:
             # It goes on, whoever brought that about.
             tx.connection.execute(sa.update(Job).where(Job.id == row.id).values(resume_untold=None))
         old, v = current[item.key]
-        if old is status or old not in _STARTED:
+        if old is status or old not in STARTED:
             continue
         current[item.key] = status, v + 1
         tx.connection.execute(sa.update(Job).where(Job.id == row.id).values(v=v + 1, status=status.value))
@@ -485,7 +482,7 @@ _PAUSES = (
                 Job.status == sa.literal_column("'paused'"),
             ),
         ),
-        Job.status.in_([status.value for status in _STARTED]),
+        Job.status.in_([status.value for status in STARTED]),
         Attempt.finished_at.is_(None),
         Attempt.dispatcher == sa.bindparam("of_dispatcher"),
     )

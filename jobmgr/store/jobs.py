@@ -16,7 +16,7 @@ from jobmgr.domain import access
 from jobmgr.domain.access import Verb
 from jobmgr.domain.job import Job as JobView
 from jobmgr.domain.site import LOCAL
-from jobmgr.domain.status import UNSTARTED, WAITING, Status, waiting_status
+from jobmgr.domain.status import STARTED, UNSTARTED, WAITING, Status, waiting_status
 from jobmgr.errors import IllegalTransition, JobNotFound
 from jobmgr.store import dependencies, listing
 from jobmgr.store.tables import Attempt, Job, JobTag, Spec
@@ -121,7 +121,7 @@ def _resume(tx: Transaction, row: AnyRow) -> None:
         return
     tx.topics.add(Topic.WISH)
     # Nothing was paused before its start, and here the status alone tells what is to be done.
-    is_told = row.site == LOCAL or Status(row.status) not in (Status.RUNNING, Status.PAUSED)
+    is_told = row.site == LOCAL or Status(row.status) not in STARTED
     untold = None if is_told else row.v + 1
     change(tx, row, "resume_requested", pause_requested_at=None, resume_untold=untold)
 
