@@ -14,6 +14,7 @@ from jobmgr.store import dispatchers, ownership
 from jobmgr.store.claims import Claimed
 from jobmgr.store.dispatchers import Identity
 from jobmgr.store.engine import Database
+from jobmgr.store.ownership import Adoption
 
 logger = logging.getLogger(__name__)
 
@@ -54,14 +55,16 @@ class Recovery:
         The rest is marked as unreachable, until somebody comes who sees it.
         """
         if self._near:
-            await self._take_up(await self._database.write(ownership.adopt, (self._own.id, self._near)))
+            await self._adopt(Adoption(self._own.id, self._near))
         if self._gone and self._sites.served:
             # Wherever their service was: the files and the scheduler are seen from here as well.
-            wish = ownership.AdoptAt(self._own.id, self._gone, self._sites.served)
-            await self._take_up(await self._database.write(ownership.adopt_at, wish))
+            await self._adopt(Adoption(self._own.id, self._gone, self._sites.served))
         if self._gone and self._sites.are_looked_at:
             # Again each time: they may have claimed between their last sign of life and their silence.
             await self._database.write_all(ownership.unattended, self._gone)
+
+    async def _adopt(self, wish: Adoption) -> None:
+        await self._take_up(await self._database.write(ownership.adopt, wish))
 
     async def reconcile(self) -> None:
         """Compare memory with the rows: take up what is ours and unknown, let go of what is somebody else's.

@@ -22,39 +22,34 @@ from jobmgr.store.tables import Attempt, Job
 from jobmgr.store.transaction import AnyRow, Topic, Transaction, about_row
 
 
-def adopt(tx: Transaction, wishes: Sequence[tuple[str, Sequence[str]]]) -> list[list[Claimed]]:
-    """Take over what other dispatchers have on this machine: `(new owner, former owners)`. Raises the leases.
-
-    Whatever the former owners still write is refused by the fence.
-    """
-    return [_adopt(tx, owner, formers, (LOCAL,)) for owner, formers in wishes]
-
-
 @dataclass(frozen=True, slots=True)
-class AdoptAt:
-    """A wish to take over what `formers` have in these foreign queues, which anybody can watch who serves them."""
+class Adoption:
+    """A wish to take over what `formers` have at these sites: on this machine, unless foreign queues are named."""
 
     owner: str
     formers: Sequence[str]
-    sites: Sequence[str]
+    sites: Sequence[str] = (LOCAL,)
 
 
-def adopt_at(tx: Transaction, wishes: Sequence[AdoptAt]) -> list[list[Claimed]]:
-    """Take over live attempts in foreign queues. Raises the leases."""
-    return [_adopt(tx, wish.owner, wish.formers, wish.sites) for wish in wishes]
+def adopt(tx: Transaction, wishes: Sequence[Adoption]) -> list[list[Claimed]]:
+    """Take over live attempts of other dispatchers. Raises the leases.
+
+    Whatever the former owners still write is refused by the fence.
+    """
+    return [_adopt(tx, wish) for wish in wishes]
 
 
 # Looked up by key for each of a few attempts: there is no index of jobs by site.
 _SITE = sa.select(Job.site).where(Job.id == Attempt.job).scalar_subquery()
 
 
-def _adopt(tx: Transaction, owner: str, formers: Sequence[str], sites: Sequence[str]) -> list[Claimed]:
+def _adopt(tx: Transaction, wish: Adoption) -> list[Claimed]:
     taken: list[int] = []
-    for portion in portions(formers):
+    for portion in portions(wish.formers):
         statement = (
             sa.update(Attempt)
-            .where(Attempt.dispatcher.in_(portion), Attempt.finished_at.is_(None), _SITE.in_(sites))
-            .values(dispatcher=owner, lease=Attempt.lease + 1)
+            .where(Attempt.dispatcher.in_(portion), Attempt.finished_at.is_(None), _SITE.in_(wish.sites))
+            .values(dispatcher=wish.owner, lease=Attempt.lease + 1)
             .returning(Attempt.job)
         )
         taken += tx.connection.execute(statement).scalars()

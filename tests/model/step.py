@@ -18,6 +18,7 @@ from jobmgr.store import attempts, claims, jobs, ownership, queues, submissions,
 from jobmgr.store.attempts import Finish, Start, Turn
 from jobmgr.store.claims import Claim, Claimed
 from jobmgr.store.fence import Key
+from jobmgr.store.ownership import Adoption
 from jobmgr.store.queues import QueueChange
 from tests.model.stage import DISPATCHERS, QUEUES
 from tests.model.twin import ENDINGS, TICK_S, Ending, Submission, Twin, Verdict
@@ -280,7 +281,7 @@ def adoption(owner: str, formers: Sequence[str], then: Callable[[Sequence[Claime
     """Take over what others hold."""
     return Step(
         ownership.adopt,
-        (owner, formers),
+        Adoption(owner, formers),
         lambda twin, _: twin.adopt(owner, formers),
         _names,
         then,

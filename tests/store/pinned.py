@@ -34,7 +34,7 @@ from jobmgr.store import (
 from jobmgr.store.attempts import Finish, Start, Turn
 from jobmgr.store.claims import Claim, Room
 from jobmgr.store.fence import Key
-from jobmgr.store.ownership import AdoptAt, Unreachable
+from jobmgr.store.ownership import Adoption, Unreachable
 from jobmgr.store.transaction import Transaction
 from tests.store import history, plans
 from tests.store.worker import new_job
@@ -188,12 +188,7 @@ PINNED = (
     # Recovery
     Pinned(
         "adoption",
-        lambda tx: ownership.adopt(tx, [("worker", [history.DISPATCHER])]),
-        "uq_attempts_live",
-    ),
-    Pinned(
-        "adoption in foreign queues",
-        lambda tx: ownership.adopt_at(tx, [AdoptAt("worker", [history.DISPATCHER], ["local"])]),
+        lambda tx: ownership.adopt(tx, [Adoption("worker", [history.DISPATCHER])]),
         "uq_attempts_live",
     ),
     Pinned(

@@ -15,6 +15,7 @@ from jobmgr.domain.status import Status
 from jobmgr.store import attempts, dispatchers, events, jobs, listing, ownership, waiting
 from jobmgr.store.attempts import Schedule, Start, Turn
 from jobmgr.store.claims import Claimed
+from jobmgr.store.ownership import Adoption
 from tests.store.worker import RUN, Worker, ending, new_job, now
 
 
@@ -122,7 +123,7 @@ async def test_foreign_key_writes_nothing(worker: Worker, field: str) -> None:
 async def test_write_after_adoption_changes_nothing(worker: Worker, other: Worker) -> None:
     await worker.add("a")
     claimed = await worker.claim_one()
-    (adopted,) = await other.database.write(ownership.adopt, (other.id, [worker.id]))
+    (adopted,) = await other.database.write(ownership.adopt, Adoption(other.id, [worker.id]))
     before = await state(worker)
 
     started = await worker.start(claimed)
@@ -136,7 +137,7 @@ async def test_write_after_adoption_changes_nothing(worker: Worker, other: Worke
 async def test_adopter_can_finish(worker: Worker, other: Worker) -> None:
     await worker.add("a")
     await worker.claim()
-    (adopted,) = await other.database.write(ownership.adopt, (other.id, [worker.id]))
+    (adopted,) = await other.database.write(ownership.adopt, Adoption(other.id, [worker.id]))
 
     outcome = await other.finish(adopted)
 
@@ -317,7 +318,7 @@ async def test_attempts_of_another_owner_are_not_adopted(worker: Worker, other: 
     await worker.claim(slots=1)
     (own,) = await other.claim(slots=1)
 
-    adopted = await worker.database.write(ownership.adopt, (worker.id, ["nobody"]))
+    adopted = await worker.database.write(ownership.adopt, Adoption(worker.id, ["nobody"]))
 
     assert adopted == []
     assert await other.start(own)
@@ -422,7 +423,7 @@ async def test_scheduled_attempt_that_was_unreachable_is_reached_again(worker: W
 async def test_attempt_of_another_is_not_scheduled(worker: Worker, other: Worker) -> None:
     await worker.add("a")
     claimed = await worker.claim_one()
-    await other.database.write(ownership.adopt, (other.id, [worker.id]))
+    await other.database.write(ownership.adopt, Adoption(other.id, [worker.id]))
     before = await state(worker)
 
     assert await worker.database.write(attempts.schedule, scheduled(claimed)) is False

@@ -17,6 +17,7 @@ from jobmgr.domain.status import Status
 from jobmgr.store import claims, listing, ownership, submissions
 from jobmgr.store.claims import Claim, Claimed
 from jobmgr.store.engine import Database
+from jobmgr.store.ownership import Adoption
 from jobmgr.store.tables import Attempt
 from jobmgr.store.transaction import Transaction
 from tests.store.worker import PLENTY, Worker, new_job, now
@@ -185,7 +186,7 @@ async def test_adopted_attempt_keeps_its_gpus(worker: Worker, other: Worker) -> 
     await worker.add("a", spec=asking(gpus=1))
     claimed = await worker.claim_one()
 
-    (adopted,) = await other.database.write(ownership.adopt, (other.id, [worker.id]))
+    (adopted,) = await other.database.write(ownership.adopt, Adoption(other.id, [worker.id]))
 
     assert adopted.gpus == claimed.gpus == ("0",)
 
@@ -201,7 +202,7 @@ async def test_attempt_without_named_gpus_has_none(worker: Worker, other: Worker
 
     await worker.database.write(forget, None)
 
-    (adopted,) = await other.database.write(ownership.adopt, (other.id, [worker.id]))
+    (adopted,) = await other.database.write(ownership.adopt, Adoption(other.id, [worker.id]))
     (shown,) = await worker.database.read(listing.attempts, claimed.job_id)
     assert adopted.gpus == shown.gpus == ()
 

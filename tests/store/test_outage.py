@@ -16,6 +16,7 @@ from jobmgr.domain.status import Status
 from jobmgr.errors import QueueNotFound, StoreUnavailable
 from jobmgr.store import address, dependencies, listing, ownership, submissions, waiting
 from jobmgr.store.engine import Database
+from jobmgr.store.ownership import Adoption
 from jobmgr.store.postgresql import POOLED, Postgresql, TimeLimits
 from jobmgr.store.prepared import Prepared
 from jobmgr.store.transaction import Transaction
@@ -146,7 +147,7 @@ async def test_connection_that_ended_while_it_was_idle_is_not_given_out_twice(
         lambda tx: waiting.queue_waiting(tx, range(MANY)),
         lambda tx: dependencies.resolve(tx, [(key, Status.FAILED) for key in range(MANY)]),
         lambda tx: ownership.reclaim(tx, [("worker", [str(number) for number in range(MANY)])]),
-        lambda tx: ownership.adopt(tx, [("worker", [str(number) for number in range(MANY)])]),
+        lambda tx: ownership.adopt(tx, [Adoption("worker", [str(number) for number in range(MANY)])]),
         lambda tx: ownership.unattended(tx, [str(number) for number in range(MANY)]),
     ],
     ids=["queue", "resolve", "reclaim", "adopt", "unattended"],

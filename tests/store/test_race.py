@@ -24,6 +24,7 @@ from jobmgr.store.attempts import Start
 from jobmgr.store.claims import Claim, Claimed, Room
 from jobmgr.store.engine import Database
 from jobmgr.store.fence import Key, fenced
+from jobmgr.store.ownership import Adoption
 from jobmgr.store.transaction import Transaction
 from tests.patience import eventually
 from tests.postgresql import Cluster
@@ -209,7 +210,7 @@ async def test_attempt_is_not_adopted_while_its_owner_writes(gate: Gate, pair: t
 
     still_mine, (adopted,) = await gate.race(
         one.database.write(look_again, key_of(claimed)),
-        two.database.write(ownership.adopt, (two.id, [one.id])),
+        two.database.write(ownership.adopt, Adoption(two.id, [one.id])),
     )
 
     assert still_mine

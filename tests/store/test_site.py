@@ -15,7 +15,7 @@ from jobmgr.domain.site import Site
 from jobmgr.errors import InvalidRequest
 from jobmgr.store import claims, ownership, sites, submissions
 from jobmgr.store.claims import Claim, Room
-from jobmgr.store.ownership import AdoptAt
+from jobmgr.store.ownership import Adoption
 from jobmgr.store.sites import Named
 from jobmgr.store.transaction import Transaction
 from tests.store.worker import Worker, new_job
@@ -217,8 +217,8 @@ async def test_what_is_at_other_sites_is_left_to_who_sees_them(worker: Worker) -
     for name in ("lab", "far"):
         await claim_at(worker, name, 1)
 
-    here = await worker.database.write(ownership.adopt, (heir.id, [worker.id]))
-    there = await worker.database.write(ownership.adopt_at, AdoptAt(heir.id, [worker.id], ["lab"]))
+    here = await worker.database.write(ownership.adopt, Adoption(heir.id, [worker.id]))
+    there = await worker.database.write(ownership.adopt, Adoption(heir.id, [worker.id], ["lab"]))
 
     assert [one.job_id for one in here] == ["here"]
     assert [one.job_id for one in there] == ["there"]

@@ -17,7 +17,7 @@ from jobmgr.errors import IllegalTransition
 from jobmgr.store import attempts, claims, events, jobs, ownership
 from jobmgr.store.attempts import Schedule, Start, Told, Turn
 from jobmgr.store.claims import Claim, Claimed, Room
-from jobmgr.store.ownership import AdoptAt
+from jobmgr.store.ownership import Adoption
 from jobmgr.store.transaction import Topic
 from tests.store.worker import Worker, ending
 
@@ -154,7 +154,7 @@ async def test_owner_of_the_attempt_tells_and_nobody_else(
     await other.hold("a")
     (wished,) = await untold(worker)
     before = await untold(other)
-    await other.database.write(ownership.adopt_at, AdoptAt(other.id, [worker.id], [waiting.site]))
+    await other.database.write(ownership.adopt, Adoption(other.id, [worker.id], [waiting.site]))
 
     assert before == []
     assert await untold(other) == [wished]
