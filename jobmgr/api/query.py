@@ -13,7 +13,7 @@ from jobmgr.domain.job import EventPosition
 from jobmgr.errors import InvalidRequest
 from jobmgr.manager.manager import Manager
 from jobmgr.wire.mismatch import invalid
-from jobmgr.wire.submission import check_text
+from jobmgr.wire.text import check_text
 
 T = TypeVar("T", bound=msgspec.Struct)
 

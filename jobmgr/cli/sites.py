@@ -14,7 +14,7 @@ from jobmgr.domain.job import Job
 from jobmgr.domain.site import MAX_SUBMITTED
 from jobmgr.wire import translation
 from jobmgr.wire.requests import AUTO, Kind, SshAsked
-from jobmgr.wire.submission import ResourcesAsked
+from jobmgr.wire.resources import ResourcesAsked
 
 _TRIAL_WAIT_S = 600.0
 

@@ -19,7 +19,7 @@ from jobmgr.domain.job import When
 from jobmgr.domain.resources import parse_duration
 from jobmgr.errors import InvalidRequest, JobmgrError, QueueNotFound
 from jobmgr.failure import Failure
-from jobmgr.wire.submission import ResourcesAsked
+from jobmgr.wire.resources import ResourcesAsked
 
 _RETRY = ("max_attempts", "backoff", "memory_factor", "memory_max", "walltime_factor", "walltime_max")
 _JOB_OF_BULK = re.compile(r"jobs\[(\d+)\](?:\.(.+))?", re.DOTALL)

@@ -37,10 +37,10 @@ from jobmgr.wire.submission import (
     check_priority,
     check_properties,
     check_tags,
-    check_text,
     command_list,
     to_new_job,
 )
+from jobmgr.wire.text import check_text
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,8 @@ from jobmgr.executors.cluster import installed
 from jobmgr.manager.core import Core
 from jobmgr.store import sites
 from jobmgr.wire.requests import AUTO, SiteAsked
-from jobmgr.wire.submission import check_text, to_resources
+from jobmgr.wire.resources import to_resources
+from jobmgr.wire.text import check_text
 
 _ANSWER_S = 10.0
 

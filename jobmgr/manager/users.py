@@ -20,7 +20,7 @@ from jobmgr.store import api_tokens, audit, users
 from jobmgr.store.api_tokens import NewApiToken, Revocation
 from jobmgr.store.users import UserChange
 from jobmgr.wire.requests import TokenAsked, UserAsked
-from jobmgr.wire.submission import check_text
+from jobmgr.wire.text import check_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,9 @@ from jobmgr.domain.job import MAX_LISTED_IDS, MIN_ID_PREFIX
 from jobmgr.domain.site import MAX_SUBMITTED
 from jobmgr.domain.status import Status
 from jobmgr.domain.user import GROUP_NAME, LASTS, NEVER
-from jobmgr.wire.submission import LINE, TIME, JobSubmission, Name, Priority, ResourcesAsked
+from jobmgr.wire.resources import TIME, ResourcesAsked
+from jobmgr.wire.submission import JobSubmission, Priority
+from jobmgr.wire.text import LINE, Name
 
 MAX_BULK_JOBS = 100_000
 MAX_ROOMS = 100

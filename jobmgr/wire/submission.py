@@ -20,18 +20,21 @@ from jobmgr.credential import Reference, parse
 from jobmgr.domain.environment import Environment
 from jobmgr.domain.job import Dependency, JobSpec, NewJob, OnLost, Success, When
 from jobmgr.domain.queue import DEFAULT_QUEUE
-from jobmgr.domain.resources import (
-    MAX_MEMORY_BYTES,
-    MAX_WALLTIME_S,
-    Resources,
-    parse_duration,
-    parse_memory,
-)
+from jobmgr.domain.resources import Resources
 from jobmgr.domain.retry import Growth, Retry
 from jobmgr.domain.site import LOCAL
 from jobmgr.domain.user import USER_NAME
 from jobmgr.errors import InvalidRequest
 from jobmgr.failure import Failure
+from jobmgr.wire.resources import (
+    Duration,
+    ResourcesAsked,
+    Size,
+    memory_bytes_of,
+    seconds_of,
+    to_resources,
+)
+from jobmgr.wire.text import ARGUMENT, LINE, TEXT, Name, check_argument, check_text, check_unicode
 
 QUEUE_NAME = r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}"
 JOB_ID = r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}$"
@@ -40,36 +43,12 @@ PRIORITY_RANGE = 2**31 - 1
 MAX_PROPERTIES_BYTES = 65_536
 _NAME_LENGTH = 60
 
-# What is checked below, in sentences that say which character it is, as the description of the API has it.
-LINE: dict[str, Any] = {"pattern": r"^[^\x00-\x1f\x7f]*$"}
-TEXT: dict[str, Any] = {"pattern": r"^[^\x00-\x08\x0b-\x1f\x7f]*$"}
-ARGUMENT: dict[str, Any] = {"pattern": r"^[^\x00]*$"}
 _QUEUE: dict[str, Any] = {"pattern": f"^{QUEUE_NAME}$"}
 _ENV_NAME: dict[str, Any] = {"pattern": r"^(?!JOBMGR_)[^=\x00-\x1f]+$"}
 _ABSOLUTE: dict[str, Any] = {"pattern": r"^/[^\x00]*$"}
 _BELOW: dict[str, Any] = {**ARGUMENT, "not": {"pattern": r"^/|(?:^|/)\.\.(?:/|$)"}}
-# So many digits of each unit are less than the most that is stored.
-_SIZE: dict[str, Any] = {
-    "pattern": "^(?:[0-9]{1,18} ?[bB]?|"
-    + "|".join(
-        rf"[0-9]{{1,{digits}}}(?:\.[0-9]{{1,3}})? ?[{unit}](?:i?[bB])?"
-        for unit, digits in (("kK", 15), ("mM", 12), ("gG", 9), ("tT", 6))
-    )
-    + ")$",
-    "not": {"pattern": r"^[0. ]*[a-zA-Z]*$"},
-}
-TIME: dict[str, Any] = {
-    "pattern": r"^(?:(?:[0-9]{1,3}[-.])?[0-9]{1,4}:[0-5][0-9]:[0-5][0-9]|"
-    + "|".join(
-        rf"[0-9]{{1,{digits}}}(?:\.[0-9]{{1,3}})? ?{unit}"
-        for unit, digits in (("s?", 8), ("m", 6), ("h", 4), ("d", 3))
-    )
-    + ")$"
-}
-_NO_TIME = {"pattern": r"^[-0:. ]*[smhd]?$"}
 
 JobId = Annotated[str, Meta(pattern=JOB_ID, description="letters, digits, _ . - ; at most 128")]
-Name = Annotated[str, Meta(max_length=1024, extra_json_schema=LINE)]
 Description = Annotated[str, Meta(max_length=2048, extra_json_schema=TEXT)]
 Argument = Annotated[str, Meta(extra_json_schema=ARGUMENT)]
 SiteName = Annotated[Name, Meta(description="`local` if there is no `executor` either")]
@@ -90,57 +69,7 @@ Key = Annotated[
     ),
 ]
 RequiredFile = Annotated[str, Meta(min_length=1, max_length=1024, extra_json_schema=_BELOW)]
-Count = Annotated[int, Meta(ge=1, le=1_000_000)]
-Size = Annotated[str, Meta(max_length=32, extra_json_schema=_SIZE)]
-Duration = (
-    Annotated[str, Meta(max_length=64, description="1:30:00, 90s, 5m, 2h", extra_json_schema=TIME)]
-    | Annotated[float, Meta(ge=0, extra_json_schema={"maximum": MAX_WALLTIME_S})]
-)
-Walltime = (
-    Annotated[
-        str,
-        Meta(
-            max_length=64,
-            description="1:30:00, 90s, 5m, 2h",
-            extra_json_schema={**TIME, "not": _NO_TIME},
-        ),
-    ]
-    | Annotated[float, Meta(ge=0, extra_json_schema={"exclusiveMinimum": 0, "maximum": MAX_WALLTIME_S})]
-)
 Factor = Annotated[float, Meta(gt=1, le=100)]
-Option = Annotated[str, Meta(min_length=1, max_length=1024, extra_json_schema=LINE)]
-Line = Annotated[str, Meta(min_length=1, max_length=4096, extra_json_schema=LINE)]
-
-
-class ResourcesAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """What one attempt asks for; what is not asked for reserves nothing."""
-
-    cpus: Annotated[Count, Meta(description="cores")] | None = None
-    memory: Annotated[Size, Meta(description="4GB, 512MB")] | None = None
-    gpus: (
-        Annotated[Count, Meta(description="whole, of each node; CUDA_VISIBLE_DEVICES names them")] | None
-    ) = None
-    gpu_type: Annotated[Name, Meta(description="the model, as schedulers name it")] | None = None
-    walltime: Walltime | None = None
-    nodes: Annotated[Count, Meta(description="machines, where a scheduler gives out several")] | None = None
-    tasks: Annotated[Count, Meta(description="processes, where a scheduler starts several")] | None = None
-    partition: Annotated[Name, Meta(description="the scheduler's partition")] | None = None
-    account: Annotated[Name, Meta(description="who pays for it, as the scheduler knows them")] | None = None
-    qos: Annotated[Name, Meta(description="the scheduler's quality of service")] | None = None
-    memory_per_cpu: Annotated[Size, Meta(description="instead of memory: 2GB")] | None = None
-    reservation: Annotated[Name, Meta(description="the scheduler's reservation")] | None = None
-    constraint: Annotated[Name, Meta(description="what the machines must have, in its words")] | None = None
-    exclusive: Annotated[bool, Meta(description="no other job on the same machines")] = False
-    licenses: Annotated[list[Option], Meta(max_length=64, description="with their number: ansys:2")] = []
-    mail_to: Annotated[Name, Meta(description="where the scheduler sends mail")] | None = None
-    mail_on: Annotated[list[Literal["begin", "end", "fail"]], Meta(max_length=3)] = []
-    directives: Annotated[
-        list[Option], Meta(max_length=64, description="options in its words: --nice=100")
-    ] = []
-    modules: Annotated[
-        list[Option], Meta(max_length=64, description="environment modules to load first")
-    ] = []
-    setup: Annotated[list[Line], Meta(max_length=100, description="shell lines to run first")] = []
 
 
 class RetryAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -326,15 +255,6 @@ def _name_of(command: Sequence[str]) -> str:
     return name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 3]}..."
 
 
-def check_text(text: str, where: str, *, allow_newline: bool = False) -> str:
-    """`text` without control characters that would forge log lines or break storage."""
-    for character in text:
-        if (character < " " and not (allow_newline and character in "\n\t")) or character == "\x7f":
-            raise InvalidRequest(where, f"control character {character!r} is not allowed")
-    _check_unicode(text, where)
-    return text
-
-
 def check_queue_name(name: str, where: str) -> str:
     """`name`, if a queue may be called so."""
     if re.fullmatch(QUEUE_NAME, name) is None:
@@ -370,7 +290,7 @@ def check_properties(properties: Mapping[str, Any], where: str) -> Mapping[str, 
         encoded = json.dumps(properties, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequest(where, f"is not JSON: {error}") from None
-    _check_unicode(encoded, where)
+    check_unicode(encoded, where)
     _check_length(len(encoded.encode()), where)
     # An escaped NUL, not an escaped backslash before the same letters. PostgreSQL stores none.
     if re.search(r"(?<!\\)(?:\\\\)*\\u0000", encoded):
@@ -391,15 +311,15 @@ def _check_length(size_bytes: int, where: str) -> None:
 
 def _spec(asked: JobSubmission, at: str) -> JobSpec:
     for index, part in enumerate(asked.command):
-        _check_argument(part, f"{at}command[{index}]")
+        check_argument(part, f"{at}command[{index}]")
     if not asked.command[0]:
         raise InvalidRequest(at + "command[0]", "the program to run is empty")
     if asked.cwd is not None:
-        _check_argument(asked.cwd, at + "cwd")
+        check_argument(asked.cwd, at + "cwd")
         if not os.path.isabs(asked.cwd):  # noqa: PTH117 -- a rule on text, for the host that will run it
             raise InvalidRequest(at + "cwd", f"{asked.cwd!r} is relative; give an absolute path")
     for index, path in enumerate(asked.success.required_files):
-        _check_argument(path, f"{at}success.required_files[{index}]")
+        check_argument(path, f"{at}success.required_files[{index}]")
         if path.startswith("/") or ".." in path.split("/"):
             raise InvalidRequest(f"{at}success.required_files[{index}]", "must lie in the run directory")
     resources = to_resources(asked.resources, at + "resources.")
@@ -423,7 +343,7 @@ def _environment(asked: Mapping[str, str | SecretAsked], at: str) -> Environment
     for name, value in asked.items():
         _check_env_name(name, at)
         if isinstance(value, str):
-            _check_argument(value, f"{at}env.{name}")
+            check_argument(value, f"{at}env.{name}")
             env[name] = value
         else:
             env[name] = _secret(value.secret, f"{at}env.{name}.secret")
@@ -431,7 +351,7 @@ def _environment(asked: Mapping[str, str | SecretAsked], at: str) -> Environment
 
 
 def _secret(text: str, where: str) -> Reference:
-    _check_argument(text, where)
+    check_argument(text, where)
     found = parse(text, where)
     if found.is_own:
         raise InvalidRequest(
@@ -442,7 +362,6 @@ def _secret(text: str, where: str) -> Reference:
 
 
 # Of 100,000 jobs in a bulk most ask for nothing, and share these.
-_ASKS_NOTHING, _NOTHING = ResourcesAsked(), Resources()
 _RETRY_ASKED, _RETRY = RetryAsked(), Retry()
 _SUCCESS_ASKED, _SUCCESS = SuccessAsked(), Success()
 
@@ -452,15 +371,19 @@ def _retry(asked: RetryAsked, resources: Resources, at: str) -> Retry:
         return _RETRY
     return Retry(
         max_attempts=asked.max_attempts,
-        backoff_s=_seconds(asked.backoff, at + "retry.backoff"),
+        backoff_s=seconds_of(asked.backoff, at + "retry.backoff"),
         on=frozenset(code.value for code in asked.on),
         growth=_growth(asked, resources, at + "retry."),
     )
 
 
 def _growth(asked: RetryAsked, resources: Resources, at: str) -> Growth:
-    memory_max_bytes = None if asked.memory_max is None else _memory(asked.memory_max, at + "memory_max")
-    walltime_max_s = None if asked.walltime_max is None else _seconds(asked.walltime_max, at + "walltime_max")
+    memory_max_bytes = (
+        None if asked.memory_max is None else memory_bytes_of(asked.memory_max, at + "memory_max")
+    )
+    walltime_max_s = (
+        None if asked.walltime_max is None else seconds_of(asked.walltime_max, at + "walltime_max")
+    )
     memory_bytes = resources.memory_bytes or resources.memory_per_cpu_bytes
     for name, factor, most, first, cause in (
         ("memory", asked.memory_factor, memory_max_bytes, memory_bytes, Failure.OUT_OF_MEMORY),
@@ -495,62 +418,6 @@ def _success(asked: SuccessAsked) -> Success:
     return Success(tuple(asked.exit_codes), tuple(asked.required_files))
 
 
-def to_resources(asked: ResourcesAsked, at: str) -> Resources:
-    """What is asked for, checked; `at` is where it stands (`resources.`). Raises InvalidRequest."""
-    if asked == _ASKS_NOTHING:
-        return _NOTHING
-    walltime_s = None
-    if asked.walltime is not None:
-        walltime_s = _seconds(asked.walltime, at + "walltime")
-        if walltime_s <= 0:
-            raise InvalidRequest(at + "walltime", "must be longer than zero")
-    for name in ("gpu_type", "partition", "account", "qos", "reservation", "constraint", "mail_to"):
-        check_text(getattr(asked, name) or "", f"{at}{name}")
-    for name in ("licenses", "directives", "modules", "setup"):
-        for index, text in enumerate(getattr(asked, name)):
-            check_text(text, f"{at}{name}[{index}]")
-    if asked.memory is not None and asked.memory_per_cpu is not None:
-        raise InvalidRequest(at + "memory_per_cpu", "stands instead of memory, not beside it")
-    return Resources(
-        cpus=asked.cpus,
-        memory_bytes=None if asked.memory is None else _memory(asked.memory, at + "memory"),
-        gpus=asked.gpus,
-        gpu_type=asked.gpu_type,
-        walltime_s=walltime_s,
-        nodes=asked.nodes,
-        tasks=asked.tasks,
-        partition=asked.partition,
-        account=asked.account,
-        qos=asked.qos,
-        memory_per_cpu_bytes=(
-            None if asked.memory_per_cpu is None else _memory(asked.memory_per_cpu, at + "memory_per_cpu")
-        ),
-        reservation=asked.reservation,
-        constraint=asked.constraint,
-        exclusive=asked.exclusive or None,
-        licenses=tuple(asked.licenses),
-        mail_to=asked.mail_to,
-        mail_on=tuple(dict.fromkeys(asked.mail_on)),
-        directives=tuple(asked.directives),
-        modules=tuple(asked.modules),
-        setup=tuple(asked.setup),
-    )
-
-
-def _memory(text: str, where: str) -> int:
-    memory_bytes = parse_memory(text, where)
-    if not 0 < memory_bytes <= MAX_MEMORY_BYTES:
-        raise InvalidRequest(where, "must be more than nothing and less than 4 EiB")
-    return memory_bytes
-
-
-def _seconds(value: str | float, where: str) -> float:
-    seconds = parse_duration(value, where) if isinstance(value, str) else float(value)
-    if seconds > MAX_WALLTIME_S:
-        raise InvalidRequest(where, "is longer than ten years")
-    return seconds
-
-
 def _dependencies(asked: Sequence[DependencyAsked], at: str) -> tuple[Dependency, ...]:
     met: dict[str, Dependency] = {}
     for index, item in enumerate(asked):
@@ -572,23 +439,10 @@ def to_utc(moment: datetime | None, where: str) -> datetime | None:
         raise InvalidRequest(where, "is outside the calendar") from None
 
 
-def _check_argument(text: str, where: str) -> None:
-    if "\0" in text:
-        raise InvalidRequest(where, "contains a NUL character")
-    _check_unicode(text, where)
-
-
 def _check_env_name(name: str, at: str) -> None:
     where = f"{at}env.{name!r}" if not name.isidentifier() else f"{at}env.{name}"
     if not name or "=" in name or "\0" in name or any(character < " " for character in name):
         raise InvalidRequest(where, "is not a name for an environment variable")
     if name.startswith("JOBMGR_"):
         raise InvalidRequest(where, "names starting with JOBMGR_ are set by the service")
-    _check_unicode(name, where)
-
-
-def _check_unicode(text: str, where: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise InvalidRequest(where, "contains an unpaired surrogate") from None
+    check_unicode(name, where)

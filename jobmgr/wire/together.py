@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from jobmgr.wire.requests import LimitsChange, SiteAsked, UserChange
-from jobmgr.wire.submission import ResourcesAsked
+from jobmgr.wire.resources import ResourcesAsked
 
 
 def _given(name: str) -> Mapping[str, Any]:

@@ -21,7 +21,7 @@ from jobmgr.dialects.dialect import Dialect, Order
 from jobmgr.domain.resources import Resources
 from jobmgr.errors import InvalidRequest
 from jobmgr.wire.requests import Kind
-from jobmgr.wire.submission import ResourcesAsked, to_resources
+from jobmgr.wire.resources import ResourcesAsked, to_resources
 from tests.dialects.everyone import DIALECTS
 
 DOCUMENT = (Path(__file__).parent.parent.parent / "docs" / "executors.md").read_text()

@@ -274,7 +274,7 @@ OPENED = Guard(
 # --- The way of a job to its process.
 ARGUMENT_LIST = Guard("a list of arguments", "jobmgr.executors.links.pack", _by_a_shell)
 ENVIRONMENT_NAMES = Guard("checked variables", "jobmgr.wire.submission._check_env_name", _nothing)
-NO_NULS = Guard("no NUL in arguments", "jobmgr.wire.submission._check_argument", _nothing)
+NO_NULS = Guard("no NUL in arguments", "jobmgr.wire.submission.check_argument", _nothing)
 
 # --- What reads text that somebody else wrote: databases, logs, terminals, spreadsheets, browsers.
 BOUND_VALUES = Guard("bound values", "jobmgr.store.prepared._send", _pasted)
