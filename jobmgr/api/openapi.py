@@ -38,7 +38,7 @@ instead: the events of all or of these jobs, in batches. A subscription is ackno
 _PATH_PARAMETERS: Mapping[str, dict[str, Any]] = {
     # To know no such job is an answer there.
     "cancel/{job_id}": {"type": "string", "minLength": 1},
-    "{job_id}": {"type": "string", "pattern": JOB_ID},
+    "{job_id}": {"type": "string", "pattern": f"^{JOB_ID}$"},
     "queues/{name}": {"type": "string", "pattern": f"^{QUEUE_NAME}$"},
     "sites/{name}": {"type": "string", "pattern": f"^{SITE_NAME}$"},
     "cluster/{name}": {"type": "string", "pattern": f"^{SITE_NAME}$"},

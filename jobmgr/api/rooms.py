@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import msgspec
@@ -10,7 +9,7 @@ import msgspec
 from jobmgr.errors import InvalidRequest
 from jobmgr.wire.mismatch import invalid
 from jobmgr.wire.requests import Subscription
-from jobmgr.wire.submission import JOB_ID
+from jobmgr.wire.submission import is_job_id
 
 EVERYTHING = "events"
 _OF_JOB = "job:"
@@ -40,7 +39,7 @@ def parse_rooms(asked: object) -> Rooms:
     job_ids = set()
     for index, name in enumerate(names):
         job_id = name.removeprefix(_OF_JOB)
-        if job_id != name and re.fullmatch(JOB_ID, job_id):
+        if job_id != name and is_job_id(job_id):
             job_ids.add(job_id)
         elif name != EVERYTHING:
             raise InvalidRequest(f"rooms[{index}]", f"is no room; known ones: {EVERYTHING}, {_OF_JOB}ID")

@@ -24,7 +24,7 @@ from jobmgr.hfss.config import HFSSSimulationConfig
 from jobmgr.hfss.scheduler import SchedulerType
 from jobmgr.wire import answers, translation
 from jobmgr.wire.pyedb import QueueStatistics, ResourcesAnswer, SchedulerTypeAnswer, SimulationStored
-from jobmgr.wire.submission import JOB_ID, NEW_ID_LENGTH, JobSubmission, check_queue_name, command_list
+from jobmgr.wire.submission import NEW_ID_LENGTH, JobSubmission, check_queue_name, command_list, is_job_id
 
 logger = logging.getLogger(__name__)
 
@@ -554,7 +554,7 @@ def _job(job_id: str, *parts: str) -> str:
 
 def _check_job_id(job_id: str) -> None:
     # What cannot be an id names no job, and must not be read as another path.
-    if re.fullmatch(JOB_ID, job_id) is None:
+    if not is_job_id(job_id):
         raise JobNotFound(job_id)
 
 

@@ -15,10 +15,11 @@ from hmac import compare_digest, digest
 from jobmgr.domain.access import Principal, Role, Scope
 from jobmgr.store import attempts
 from jobmgr.store.engine import Database
+from jobmgr.wire.submission import JOB_ID
 
 PREFIX = "jmj_"
 _TOKEN = re.compile(
-    rf"{PREFIX}(?P<job_id>[A-Za-z0-9_.\-]{{1,128}})\.(?P<number>[0-9]{{1,9}})\.(?P<attempt>[0-9a-f]{{32}})"
+    rf"{PREFIX}(?P<job_id>{JOB_ID})\.(?P<number>[0-9]{{1,9}})\.(?P<attempt>[0-9a-f]{{32}})"
     r"\.[A-Za-z0-9_\-]{43}"
 )
 _SCOPES = frozenset({Scope.READ, Scope.SUBMIT})

@@ -37,7 +37,7 @@ from jobmgr.wire.resources import (
 from jobmgr.wire.text import ARGUMENT, LINE, TEXT, Name, check_argument, check_text, check_unicode
 
 QUEUE_NAME = r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}"
-JOB_ID = r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}$"
+JOB_ID = r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}"
 NEW_ID_LENGTH = 20
 PRIORITY_RANGE = 2**31 - 1
 MAX_PROPERTIES_BYTES = 65_536
@@ -48,7 +48,7 @@ _ENV_NAME: dict[str, Any] = {"pattern": r"^(?!JOBMGR_)[^=\x00-\x1f]+$"}
 _ABSOLUTE: dict[str, Any] = {"pattern": r"^/[^\x00]*$"}
 _BELOW: dict[str, Any] = {**ARGUMENT, "not": {"pattern": r"^/|(?:^|/)\.\.(?:/|$)"}}
 
-JobId = Annotated[str, Meta(pattern=JOB_ID, description="letters, digits, _ . - ; at most 128")]
+JobId = Annotated[str, Meta(pattern=f"^{JOB_ID}$", description="letters, digits, _ . - ; at most 128")]
 Description = Annotated[str, Meta(max_length=2048, extra_json_schema=TEXT)]
 Argument = Annotated[str, Meta(extra_json_schema=ARGUMENT)]
 SiteName = Annotated[Name, Meta(description="`local` if there is no `executor` either")]
@@ -210,6 +210,11 @@ def new_job_id() -> str:
     return secrets.token_hex(NEW_ID_LENGTH // 2)
 
 
+def is_job_id(text: str) -> bool:
+    """Whether a job may have this id."""
+    return re.fullmatch(JOB_ID, text) is not None
+
+
 def to_new_job(asked: JobSubmission, *, user: str, at: str = "") -> NewJob:
     """Check what a schema cannot say and normalise. `at` is the path of this job in the request (`jobs[3].`).
 
@@ -219,7 +224,7 @@ def to_new_job(asked: JobSubmission, *, user: str, at: str = "") -> NewJob:
         check_text(getattr(asked, name) or "", at + name)
     check_queue_name(asked.queue, at + "queue")
     check_text(asked.description, at + "description", allow_newline=True)
-    if asked.job_id is not None and re.fullmatch(JOB_ID, asked.job_id) is None:
+    if asked.job_id is not None and not is_job_id(asked.job_id):
         raise InvalidRequest(at + "job_id", "only letters, digits, _ . - are allowed, at most 128")
     return NewJob(
         job_id=asked.job_id or new_job_id(),
