@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -17,7 +17,7 @@ from jobmgr.api.keys import LIMITS
 from jobmgr.api.problems import Refusal
 from jobmgr.domain.job import NewJob
 from jobmgr.errors import InvalidRequest
-from jobmgr.wire.requests import MAX_BULK_JOBS
+from jobmgr.wire.requests import MAX_BULK_JOBS, given
 from jobmgr.wire.submission import JobSubmission, to_new_job
 
 T = TypeVar("T")
@@ -44,6 +44,14 @@ _JOBS_KEY = re.compile(rb'"jobs"\s*:')
 async def read_struct(request: web.Request, decoder: msgspec.json.Decoder[T]) -> T:
     """The struct that the body holds. Raises Refusal or InvalidRequest."""
     return await _in_turn(lambda data: decode(decoder, data), await _read(request))
+
+
+def changes_in(body: msgspec.Struct) -> dict[str, Any]:
+    """By name, what a body of changes says. Raises InvalidRequest if it says nothing."""
+    changes = given(body)
+    if not changes:
+        raise InvalidRequest("", f"nothing to change; known fields: {', '.join(body.__struct_fields__)}")
+    return changes
 
 
 async def expect_nothing(request: web.Request) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
+from jobmgr.api.body import changes_in
 from jobmgr.api.idempotency import manager_of
 from jobmgr.api.reply import reply
-from jobmgr.errors import InvalidRequest
 from jobmgr.wire.answers import QueuesAnswer
 from jobmgr.wire.requests import LimitsChange, QueueChange
 from jobmgr.wire.translation import limits_answer, queue_answer
@@ -40,9 +40,4 @@ async def limits(request: web.Request) -> web.Response:
 
 async def change_limits(request: web.Request, body: LimitsChange) -> web.Response:
     """Change limits; they are stored, so they survive a restart."""
-    changes = {
-        name: value for name, value in msgspec.structs.asdict(body).items() if value is not msgspec.UNSET
-    }
-    if not changes:
-        raise InvalidRequest("", f"nothing to change; known fields: {', '.join(body.__struct_fields__)}")
-    return reply(limits_answer(await manager_of(request).update_limits(**changes)))
+    return reply(limits_answer(await manager_of(request).update_limits(**changes_in(body))))

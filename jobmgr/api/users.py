@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import msgspec
 from aiohttp import web
 
+from jobmgr.api.body import changes_in
 from jobmgr.api.idempotency import manager_of
 from jobmgr.api.reply import reply
 from jobmgr.domain.audit import AuditFilter
-from jobmgr.errors import InvalidRequest, UserNotFound
+from jobmgr.errors import UserNotFound
 from jobmgr.wire import spreadsheet
 from jobmgr.wire.answers import CallerAnswer, TokensAnswer, UsersAnswer
 from jobmgr.wire.requests import AuditQuery, TokenAsked, TokensQuery, UserAsked, UserChange
@@ -54,14 +54,10 @@ async def put(request: web.Request, body: UserAsked) -> web.Response:
 
 async def change(request: web.Request, body: UserChange) -> web.Response:
     """Change a user."""
-    given = {
-        name: value for name, value in msgspec.structs.asdict(body).items() if value is not msgspec.UNSET
-    }
-    if not given:
-        raise InvalidRequest("", f"nothing to change; known fields: {', '.join(body.__struct_fields__)}")
-    if "disabled" in given:
-        given["is_disabled"] = given.pop("disabled")
-    return reply(user_answer(await manager_of(request).change_user(request.match_info["name"], **given)))
+    changes = changes_in(body)
+    if "disabled" in changes:
+        changes["is_disabled"] = changes.pop("disabled")
+    return reply(user_answer(await manager_of(request).change_user(request.match_info["name"], **changes)))
 
 
 async def remove(request: web.Request) -> web.Response:

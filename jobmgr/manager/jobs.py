@@ -30,7 +30,7 @@ from jobmgr.store.jobs import Change
 from jobmgr.store.submissions import Stored
 from jobmgr.wire.answers import JobsAnswer
 from jobmgr.wire.mismatch import invalid
-from jobmgr.wire.requests import JobsQuery
+from jobmgr.wire.requests import JobsQuery, given
 from jobmgr.wire.submission import (
     JobChange,
     JobSubmission,
@@ -195,25 +195,19 @@ class Jobs(Core):
 
     async def update(self, job_id: str, change: JobChange) -> Job:
         """Change name, description, priority, tags or extended properties."""
-        given = {
-            name: value
-            for name, value in msgspec.structs.asdict(change).items()
-            if value is not msgspec.UNSET
-        }
-        if "name" in given:
-            check_text(given["name"], "name")
-        if "description" in given:
-            check_text(given["description"], "description", allow_newline=True)
-        if "priority" in given:
-            check_priority(given["priority"], "priority")
-        if "extended_properties" in given:
-            given["extended_properties"] = check_properties(
-                given["extended_properties"], "extended_properties"
-            )
-        tags = check_tags(given.pop("tags"), "tags") if "tags" in given else None
-        if not given and tags is None:
+        values = given(change)
+        if "name" in values:
+            check_text(values["name"], "name")
+        if "description" in values:
+            check_text(values["description"], "description", allow_newline=True)
+        if "priority" in values:
+            check_priority(values["priority"], "priority")
+        if "extended_properties" in values:
+            check_properties(values["extended_properties"], "extended_properties")
+        tags = check_tags(values.pop("tags"), "tags") if "tags" in values else None
+        if not values and tags is None:
             return await self.get(job_id)
-        return await self._write(jobs.update, Change(job_id, given, tags))
+        return await self._write(jobs.update, Change(job_id, values, tags))
 
     async def delete(self, job_id: str) -> None:
         """Forget an ended job, and that its attempts ran: its id may be used again. What it wrote stays where it is."""

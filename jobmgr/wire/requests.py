@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field, structs
 
 from jobmgr.domain.access import Role, Scope
 from jobmgr.domain.job import MAX_LISTED_IDS, MIN_ID_PREFIX
@@ -287,3 +287,8 @@ class AuditQuery(Struct, forbid_unknown_fields=True):
 
 class NoQuery(Struct, forbid_unknown_fields=True):
     """No parameters at all."""
+
+
+def given(change: Struct) -> dict[str, Any]:
+    """By name, what a change says; fields left out stay as they are."""
+    return {name: value for name, value in structs.asdict(change).items() if value is not UNSET}

@@ -23,7 +23,7 @@ from jobmgr.wire.pyedb import (
     SchedulerDetection,
     SystemStatus,
 )
-from jobmgr.wire.requests import LimitsChange
+from jobmgr.wire.requests import LimitsChange, given
 from jobmgr.wire.translation import limits_answer
 
 
@@ -74,9 +74,7 @@ async def limits(request: web.Request) -> web.Response:
 
 async def change_limits(request: web.Request, body: LimitsChange) -> web.Response:
     """Change that; all of the changes are made, or none."""
-    changes = {
-        name: value for name, value in msgspec.structs.asdict(body).items() if value is not msgspec.UNSET
-    }
+    changes = given(body)
     if not changes:
         raise InvalidRequest("", f"No data provided; known fields: {', '.join(body.__struct_fields__)}")
     now = limits_answer(await manager_of(request).update_limits(**changes))
