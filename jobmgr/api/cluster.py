@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
 
 from aiohttp import web
 
@@ -24,7 +23,7 @@ from jobmgr.wire.answers import (
     PartitionsAnswer,
 )
 from jobmgr.wire.requests import ClusterJobsQuery
-from jobmgr.wire.translation import moment_text
+from jobmgr.wire.translation import moment_or_none, moment_text
 
 
 async def clusters(request: web.Request) -> web.Response:
@@ -100,7 +99,7 @@ def _overview(found: Overview) -> ClusterAnswer:
         kind=found.site.dialect or found.site.executor,
         host=found.site.host,
         enabled=found.site.is_enabled,
-        told_at=_moment(found.told_at),
+        told_at=moment_or_none(found.told_at),
         age_s=found.age_s,
         nodes=found.nodes,
         nodes_up=found.nodes_up,
@@ -148,8 +147,8 @@ def _job(job: Standing) -> ClusterJobAnswer:
         phase=job.phase,
         state=_text(job.word),
         reason=_text(job.reason),
-        expected_start=_moment(job.expected_start),
-        started_at=_moment(job.started_at),
+        expected_start=moment_or_none(job.expected_start),
+        started_at=moment_or_none(job.started_at),
         nodes=_text(job.nodes),
     )
 
@@ -157,7 +156,3 @@ def _job(job: Standing) -> ClusterJobAnswer:
 def _text(text: str) -> str:
     """As it travels: bytes that are no UTF-8, which other people's job names may have, are shown as U+FFFD."""
     return text.encode(errors="surrogateescape").decode(errors="replace")
-
-
-def _moment(moment: datetime | None) -> str | None:
-    return None if moment is None else moment_text(moment)

@@ -13,7 +13,7 @@ from jobmgr.wire import spreadsheet
 from jobmgr.wire.answers import CallerAnswer, TokensAnswer, UsersAnswer
 from jobmgr.wire.requests import AuditQuery, TokenAsked, TokensQuery, UserAsked, UserChange
 from jobmgr.wire.submission import to_utc
-from jobmgr.wire.translation import audit_answer, made_token_answer, moment_text, token_answer, user_answer
+from jobmgr.wire.translation import audit_answer, made_token_answer, moment_or_none, token_answer, user_answer
 
 
 async def me(request: web.Request) -> web.Response:
@@ -28,7 +28,7 @@ async def me(request: web.Request) -> web.Response:
             list(found.groups),
             who.token_id,
             who.job_id,
-            None if who.expires_at is None else moment_text(who.expires_at),
+            moment_or_none(who.expires_at),
         )
     )
 

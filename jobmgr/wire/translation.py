@@ -70,6 +70,11 @@ def moment_text(moment: datetime) -> str:
     return moment.isoformat(timespec="microseconds")[:26] + "Z"
 
 
+def moment_or_none(moment: datetime | None) -> str | None:
+    """The same of a time that there need not be."""
+    return None if moment is None else moment_text(moment)
+
+
 def parse_moment(text: str) -> datetime:
     """The aware UTC time that `moment_text` wrote. Raises AnswerNotUnderstood."""
     try:
@@ -95,14 +100,14 @@ def job_answer(job: Job) -> JobAnswer:
         job.exit_code,
         _error_answer(job.error),
         moment_text(job.created_at),
-        _text_or_none(job.due_at),
-        _text_or_none(job.held_at),
+        moment_or_none(job.due_at),
+        moment_or_none(job.held_at),
         job.deps_left,
-        _text_or_none(job.cancel_requested_at),
-        _text_or_none(job.pause_requested_at),
-        _text_or_none(job.queued_at),
-        _text_or_none(job.started_at),
-        _text_or_none(job.finished_at),
+        moment_or_none(job.cancel_requested_at),
+        moment_or_none(job.pause_requested_at),
+        moment_or_none(job.queued_at),
+        moment_or_none(job.started_at),
+        moment_or_none(job.finished_at),
         job.handle,
         job.work_dir,
         list(job.tags),
@@ -169,9 +174,9 @@ def attempt_answer(attempt: Attempt) -> AttemptAnswer:
         handle=attempt.handle,
         work_dir=attempt.work_dir,
         claimed_at=moment_text(attempt.claimed_at),
-        started_at=_text_or_none(attempt.started_at),
-        finished_at=_text_or_none(attempt.finished_at),
-        unreachable_at=_text_or_none(attempt.unreachable_at),
+        started_at=moment_or_none(attempt.started_at),
+        finished_at=moment_or_none(attempt.finished_at),
+        unreachable_at=moment_or_none(attempt.unreachable_at),
         exit_code=attempt.exit_code,
         signal=attempt.signal,
         ended_by=attempt.ended_by,
@@ -298,7 +303,7 @@ def to_spec(answer: SpecAnswer) -> JobSpec:
 def why_answer(job_id: str, reasons: Sequence[Reason]) -> WhyAnswer:
     """`reasons` as they travel."""
     told = [
-        ReasonAnswer(reason.code, reason.message, _text_or_none(reason.expected_start)) for reason in reasons
+        ReasonAnswer(reason.code, reason.message, moment_or_none(reason.expected_start)) for reason in reasons
     ]
     return WhyAnswer(job_id, told)
 
@@ -373,7 +378,7 @@ def to_limits(answer: LimitsAnswer) -> ResourceLimits:
 def user_answer(user: User) -> UserAnswer:
     """`user` as it travels."""
     return UserAnswer(
-        user.name, user.role, list(user.groups), user.is_disabled, _text_or_none(user.created_at)
+        user.name, user.role, list(user.groups), user.is_disabled, moment_or_none(user.created_at)
     )
 
 
@@ -386,9 +391,9 @@ def token_answer(token: ApiToken) -> TokenAnswer:
         scopes=list(token.scopes),
         created_at=moment_text(token.created_at),
         created_by=token.created_by,
-        expires_at=_text_or_none(token.expires_at),
-        revoked_at=_text_or_none(token.revoked_at),
-        last_used_at=_text_or_none(token.last_used_at),
+        expires_at=moment_or_none(token.expires_at),
+        revoked_at=moment_or_none(token.revoked_at),
+        last_used_at=moment_or_none(token.last_used_at),
     )
 
 
@@ -420,10 +425,6 @@ def _error_answer(error: JobError | None) -> ErrorAnswer | None:
 
 def _to_error(answer: ErrorAnswer | None) -> JobError | None:
     return None if answer is None else JobError(answer.code, answer.message)
-
-
-def _text_or_none(moment: datetime | None) -> str | None:
-    return None if moment is None else moment_text(moment)
 
 
 def _parse_or_none(text: str | None) -> datetime | None:
