@@ -23,6 +23,7 @@ from jobmgr.wire.answers import (
     PartitionsAnswer,
 )
 from jobmgr.wire.requests import ClusterJobsQuery
+from jobmgr.wire.text import readable
 from jobmgr.wire.translation import moment_or_none, moment_text
 
 
@@ -33,7 +34,7 @@ async def clusters(request: web.Request) -> web.Response:
     return reply(
         ClustersAnswer(
             [_overview(each) for each in found],
-            [InstalledAnswer(kind, _text(version)) for kind, version in installed.items()],
+            [InstalledAnswer(kind, readable(version)) for kind, version in installed.items()],
         )
     )
 
@@ -77,9 +78,9 @@ async def jobs(request: web.Request, query: ClusterJobsQuery) -> web.Response:
             age_s=told.age_s,
             jobs=list(map(_job, page.jobs)),
             total=page.total,
-            next_cursor=None if page.next_cursor is None else _text(page.next_cursor),
+            next_cursor=None if page.next_cursor is None else readable(page.next_cursor),
             complete=page.complete,
-            why=_text(page.why),
+            why=readable(page.why),
         )
 
     listed = manager.cluster_jobs(
@@ -108,13 +109,13 @@ def _overview(found: Overview) -> ClusterAnswer:
         gpus=found.gpus,
         jobs_running=found.jobs_running,
         jobs_waiting=found.jobs_waiting,
-        trouble=_text(found.trouble) or None,
+        trouble=readable(found.trouble) or None,
     )
 
 
 def _partition(partition: Partition) -> PartitionAnswer:
     return PartitionAnswer(
-        name=_text(partition.name),
+        name=readable(partition.name),
         is_default=partition.is_default,
         is_up=partition.is_up,
         max_walltime_s=partition.max_walltime_s,
@@ -127,32 +128,27 @@ def _partition(partition: Partition) -> PartitionAnswer:
 
 def _node(node: Node) -> NodeAnswer:
     return NodeAnswer(
-        name=_text(node.name),
-        state=_text(node.state),
+        name=readable(node.name),
+        state=readable(node.state),
         is_up=node.is_up,
         cpus=node.cpus,
         cpus_used=node.cpus_used,
         memory_bytes=node.memory_bytes,
         gpus=node.gpus,
-        partitions=list(map(_text, node.partitions)),
+        partitions=list(map(readable, node.partitions)),
     )
 
 
 def _job(job: Standing) -> ClusterJobAnswer:
     return ClusterJobAnswer(
-        id=_text(job.id),
-        name=_text(job.name),
-        user=_text(job.user),
-        partition=_text(job.partition),
+        id=readable(job.id),
+        name=readable(job.name),
+        user=readable(job.user),
+        partition=readable(job.partition),
         phase=job.phase,
-        state=_text(job.word),
-        reason=_text(job.reason),
+        state=readable(job.word),
+        reason=readable(job.reason),
         expected_start=moment_or_none(job.expected_start),
         started_at=moment_or_none(job.started_at),
-        nodes=_text(job.nodes),
+        nodes=readable(job.nodes),
     )
-
-
-def _text(text: str) -> str:
-    """As it travels: bytes that are no UTF-8, which other people's job names may have, are shown as U+FFFD."""
-    return text.encode(errors="surrogateescape").decode(errors="replace")

@@ -268,7 +268,7 @@ class JobPage:
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """A file in a run directory; `path` is relative to it."""
+    """A file in a run directory; `path` is relative to it, with U+FFFD for bytes that are no UTF-8."""
 
     path: str
     size_bytes: int

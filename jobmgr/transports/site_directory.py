@@ -23,6 +23,7 @@ from jobmgr.transports.directory import (
     moment,
 )
 from jobmgr.transports.transport import Transport
+from jobmgr.wire.text import readable
 
 T = TypeVar("T")
 READ_MAX_BYTES = 1024**2
@@ -165,7 +166,7 @@ def _listing(told: str) -> list[FileEntry]:
 
 def _entry(line: str) -> FileEntry:
     size_bytes, modified, path = line.split(" ", 2)
-    shown = path.replace("\0", "\n").encode("utf-8", "surrogateescape").decode(errors="replace")
+    shown = readable(path.replace("\0", "\n"))
     return FileEntry(shown, _count(size_bytes), moment(float(modified)))
 
 

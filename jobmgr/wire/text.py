@@ -32,6 +32,11 @@ def check_argument(text: str, where: str) -> None:
     check_unicode(text, where)
 
 
+def readable(text: str) -> str:
+    """`text` as it can travel: bytes that are no UTF-8, which names may have that others chose, are shown as U+FFFD."""
+    return text.encode(errors="surrogateescape").decode(errors="replace")
+
+
 def check_unicode(text: str, where: str) -> None:
     """Raise InvalidRequest for what UTF-8 cannot say."""
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -317,9 +316,8 @@ def to_reasons(answer: WhyAnswer) -> list[Reason]:
 
 
 def file_answer(entry: FileEntry) -> FileAnswer:
-    """`entry` as it travels. Bytes of its name that are no UTF-8 are shown as U+FFFD."""
-    path = os.fsencode(entry.path).decode(errors="replace")
-    return FileAnswer(path, entry.size_bytes, moment_text(entry.modified_at))
+    """`entry` as it travels."""
+    return FileAnswer(entry.path, entry.size_bytes, moment_text(entry.modified_at))
 
 
 def to_file(answer: FileAnswer) -> FileEntry:

@@ -13,6 +13,7 @@ from jobmgr.errors import InvalidRequest
 from jobmgr.hfss.scheduler import SchedulerType
 from jobmgr.manager.manager import Manager
 from jobmgr.wire.pyedb import PyedbPartition, SchedulerTypeAnswer
+from jobmgr.wire.text import readable
 
 _GIBIBYTE = 2**30
 
@@ -50,7 +51,7 @@ def partition_shown(partition: Partition, nodes: Sequence[Node]) -> PyedbPartiti
     used = [node for node in nodes if node.cpus_used or not node.is_up]
     memory_used_gb = sum(node.memory_bytes or 0 for node in used) / _GIBIBYTE
     return PyedbPartition(
-        name=partition.name.encode(errors="surrogateescape").decode(errors="replace"),
+        name=readable(partition.name),
         nodes_total=len(nodes) or partition.nodes or 0,
         nodes_used=len(used),
         cores_total=sum(node.cpus or 0 for node in nodes) or partition.cpus or 0,
