@@ -11,7 +11,7 @@ import msgspec
 
 from jobmgr.api.problems import Refusal
 from jobmgr.errors import InvalidRequest
-from jobmgr.wire.mismatch import invalid
+from jobmgr.wire.mismatch import NOT_JSON, invalid
 from jobmgr.wire.submission import SecretAsked
 
 T = TypeVar("T")
@@ -71,7 +71,7 @@ def _with_name(wrong: InvalidRequest, raw: bytes, at: str) -> InvalidRequest:
         return wrong
     try:
         env = msgspec.json.decode(raw).get("env")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         # What comes after the first mistake nobody has looked at.
         return wrong
     for name, value in env.items() if isinstance(env, dict) else ():

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from jobmgr.errors import InvalidRequest
+from jobmgr.wire.mismatch import NOT_JSON
 from jobmgr.wire.submission import JobSubmission, new_job_id
 
 _PIECE_BYTES = 256 * 1024
@@ -25,10 +26,10 @@ def encoded(jobs: Iterable[Mapping[str, Any] | JobSubmission]) -> list[bytes]:
     return [encode(job, f"jobs[{index}]") for index, job in enumerate(jobs)]
 
 
-def encode(job: Mapping[str, Any] | JobSubmission, where: str) -> bytes:
-    """The job as JSON. Raises InvalidRequest naming `where`."""
+def encode(values: Mapping[str, Any] | JobSubmission, where: str) -> bytes:
+    """The job, or another body, as JSON. Raises InvalidRequest naming `where`."""
     try:
-        return msgspec.json.encode(job)
+        return msgspec.json.encode(values)
     except UnicodeEncodeError as error:
         raise InvalidRequest(where, "holds bytes that are not UTF-8") from error
     except (TypeError, ValueError, msgspec.MsgspecError) as error:
@@ -46,7 +47,7 @@ def with_ids(lines: Iterable[bytes]) -> tuple[list[bytes], list[str]]:
     for line in lines:
         try:
             found = decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except NOT_JSON:
             named.append(line)
             continue
         job_id = found.job_id

@@ -15,14 +15,13 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from jobmgr.client import simulation
+from jobmgr.client import bulk, simulation
 from jobmgr.client.address import OVER_SOCKET, Locate
 from jobmgr.client.patience import TRANSIENT, Patience
 from jobmgr.client.problem import to_error
 from jobmgr.errors import (
     AnswerLost,
     DatabaseMoved,
-    InvalidRequest,
     JobmgrError,
     NobodyListens,
     RemoteError,
@@ -32,10 +31,9 @@ from jobmgr.errors import (
     TooManyRequests,
 )
 from jobmgr.wire.answers import ProblemAnswer
+from jobmgr.wire.mismatch import NOT_JSON
 
 T = TypeVar("T")
-# How reading what is no JSON fails: bytes that are no UTF-8, and what is nested too deep, msgspec leaves to Python.
-NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 PREFIX = "/api/v1"
 # The service sends a comment well within this time when there is nothing to tell.
 SILENCE_S = 60.0
@@ -44,13 +42,6 @@ SILENCE_S = 60.0
 def path(*parts: str) -> str:
     """A path below the API's prefix; `parts` are names, so a slash in one is escaped."""
     return PREFIX + "".join(f"/{quote(part, safe='')}" for part in parts)
-
-
-def _encoded(body: Mapping[str, Any]) -> bytes:
-    try:
-        return msgspec.json.encode(body)
-    except (TypeError, ValueError, msgspec.MsgspecError) as error:
-        raise InvalidRequest("", f"this cannot be written as JSON: {error}") from error
 
 
 def _subject(where: str) -> str:
@@ -154,7 +145,7 @@ class Connection:
                 "content_type": "application/x-ndjson",
                 "timeout_s": 10 * self._timeout_s,
             }
-        return {"data": body if isinstance(body, bytes) else _encoded(body or {})}
+        return {"data": body if isinstance(body, bytes) else bulk.encode(body or {}, "the request")}
 
     @asynccontextmanager
     async def fetch(

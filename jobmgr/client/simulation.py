@@ -13,6 +13,7 @@ from jobmgr.hfss import script
 from jobmgr.hfss.config import HFSSSimulationConfig
 from jobmgr.hfss.job import payload
 from jobmgr.wire.answers import ProblemAnswer
+from jobmgr.wire.mismatch import NOT_JSON
 from jobmgr.wire.pyedb import PyedbProblem
 
 SUBMIT = "/jobs/submit"
@@ -40,7 +41,7 @@ def encoded(config: HFSSSimulationConfig, priority: int, queue: str = DEFAULT_QU
 
 def problem_of(status: int, body: bytes) -> ProblemAnswer | None:
     """What these routes say of an error, as a problem document; None if it is no such answer."""
-    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    with contextlib.suppress(*NOT_JSON):
         said = msgspec.json.decode(body, type=PyedbProblem)
         return ProblemAnswer("", "", status, said.error, said.code, said.field)
     return None

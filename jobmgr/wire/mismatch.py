@@ -9,6 +9,9 @@ import msgspec
 
 from jobmgr.errors import InvalidRequest
 
+# How reading what is no JSON fails: bytes that are no UTF-8, and what is nested too deep, msgspec leaves to Python.
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 Node = TypeVar("Node", bound=msgspec.inspect.Type)
 
 _AT = re.compile(r"(?P<what>.*?)(?: - at `(?P<key>key in `)?\$(?P<path>[^`]*)`+)?", re.DOTALL)
