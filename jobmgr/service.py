@@ -23,6 +23,7 @@ from jobmgr.api import owner_token
 from jobmgr.api.guard import own_uid
 from jobmgr.api.limits import Limits
 from jobmgr.api.server import Server
+from jobmgr.client.address import SERVICE_FILE
 from jobmgr.dialects import registry as dialects
 from jobmgr.dispatch.admission import Admission
 from jobmgr.dispatch.dispatcher import Dispatcher
@@ -457,7 +458,7 @@ async def _password(settings: Settings) -> str | None:
 @contextlib.contextmanager
 def _service_file(settings: Settings, url: str) -> Iterator[None]:
     """Leave URL and socket where command lines of the same user look for them."""
-    path = settings.home / "service.json"
+    path = settings.home / SERVICE_FILE
     _make_private(path.parent)
     unfinished = path.with_suffix(".new")
     ours = msgspec.json.encode(

@@ -138,14 +138,12 @@ def running_service(home: Path) -> str | None:
 
 
 def _is_alive(pid: int) -> bool:
-    if pid <= 0:
-        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except OSError:
-        return True
+        pass  # It is another user's.
     return True
 
 

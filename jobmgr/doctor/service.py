@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from jobmgr.client.address import Left
+from jobmgr.client.address import SERVICE_FILE, Left
 from jobmgr.client.health import Health
 from jobmgr.domain.checkup import Check, ok, problem, warning
 from jobmgr.domain.resources import counted
@@ -20,7 +20,7 @@ def judge(left: Left | None, health: Health | None, version: str, *, is_served: 
     if health is not None:
         return _answer(health, left, version)
     if left is not None:
-        found = f"process {left.pid} was killed and left its service.json"
+        found = f"process {left.pid} was killed and left its {SERVICE_FILE}"
         return warning(NAME, found, f"{_START}; it takes up what was left")
     if is_served:
         return ok(NAME, "none of this state directory, but another program serves the database")
