@@ -15,11 +15,6 @@ def in_bytes(size_bytes: int) -> str:
     return f"{value:.1f} TB"
 
 
-def count(number: int, noun: str, plural: str | None = None) -> str:
-    """`1 keeper`, `2 keepers`, `2 processes`."""
-    return f"{number} {noun if number == 1 else plural or noun + 's'}"
-
-
 def some(names: list[str], most: int = 5) -> str:
     """The first few of many names."""
     more = f" and {len(names) - most} more" if len(names) > most else ""

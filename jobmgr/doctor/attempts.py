@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
 
-from jobmgr.doctor.amount import count, some
+from jobmgr.doctor.amount import some
 from jobmgr.doctor.facts import Neighbour, Orphan, Rows, Sighted
 from jobmgr.domain.checkup import Check, Verdict, ok, problem, warning
+from jobmgr.domain.resources import counted
 from jobmgr.executors.evidence import Finding
 
 # Between the commit of a claim and the command there are milliseconds, under load perhaps seconds.
@@ -99,7 +100,7 @@ def judge_orphans(orphans: Sequence[Orphan]) -> Check:
     pids = [str(orphan.carrier.stat.pid) for orphan in orphans[:_SHOWN_AT_MOST]]
     shown = [f"pid {orphan.carrier.stat.pid} {_origin(orphan)}" for orphan in orphans]
     remedy = f"look at them with `ps -fp {','.join(pids)}`, and end what is not wanted with `kill {' '.join(pids)}`"
-    many = count(len(orphans), "process", "processes")
+    many = counted(len(orphans), "process", "processes")
     return problem(name, f"{many} that no live attempt accounts for: {some(shown)}", remedy)
 
 
@@ -145,7 +146,7 @@ def _forsaken(forsaken: Sequence[Neighbour], working: Sequence[Neighbour], now: 
 
 
 def _held(neighbours: Sequence[Neighbour]) -> str:
-    return count(sum(one.registered.live for one in neighbours), "live attempt")
+    return counted(sum(one.registered.live for one in neighbours), "live attempt")
 
 
 def _hosts(neighbours: Sequence[Neighbour]) -> str:

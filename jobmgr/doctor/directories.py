@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from jobmgr.doctor.amount import count, in_bytes, some
+from jobmgr.doctor.amount import in_bytes, some
 from jobmgr.doctor.facts import Remains, Trouble
 from jobmgr.domain.checkup import Check, ok, unchecked, warning
+from jobmgr.domain.resources import counted
 
 _OTHER_DATABASE = "if no other database uses this work directory"
 
@@ -36,7 +37,7 @@ def judge_runs(remains: Remains | Trouble) -> Check:
 
 def _seen(remains: Remains) -> str:
     cut = " (not all were looked at, --full does)" if remains.seen.is_cut else ""
-    return count(len(remains.seen.attempts), "directory", "directories") + cut
+    return counted(len(remains.seen.attempts), "directory", "directories") + cut
 
 
 def _names(remains: Remains) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from jobmgr.doctor.amount import count, some
+from jobmgr.doctor.amount import some
 from jobmgr.doctor.facts import Trouble
 from jobmgr.domain.checkup import Check, ok, problem, unchecked, warning
+from jobmgr.domain.resources import counted
 from jobmgr.executors.census import Crowd, Holder
 
 
@@ -47,7 +48,7 @@ def _described(holders: Sequence[Holder]) -> str:
     connected = sum(holder.connections > 0 for holder in holders)
     by_whom = f"{connected} connected to a service" if connected else "connected to no service"
     pids = f" (pid {some(_pids(wardens))})" if wardens else ""
-    return f"{count(len(wardens), 'warden')}{pids}, {count(len(holders) - len(wardens), 'keeper')}, {by_whom}"
+    return f"{counted(len(wardens), 'warden')}{pids}, {counted(len(holders) - len(wardens), 'keeper')}, {by_whom}"
 
 
 def _is_without_warden(holder: Holder, holders: Sequence[Holder]) -> bool:
@@ -61,7 +62,7 @@ def _pids(holders: Iterator[Holder] | Sequence[Holder]) -> list[str]:
 def _sockets(deserted: Sequence[str]) -> Check:
     if not deserted:
         return ok("sockets", "none was left over")
-    found = f"{count(len(deserted), 'socket')} of dead processes: {some(list(deserted), 2)}"
+    found = f"{counted(len(deserted), 'socket')} of dead processes: {some(list(deserted), 2)}"
     return warning(
         "sockets", found, "nothing to do: they do no harm, and the next `jobmgr serve` removes them"
     )

@@ -109,9 +109,9 @@ def size_text(size_bytes: int | None) -> str | None:
     return f"{value:.1f} TB"
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 job`, `2 jobs`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """`1 job`, `2 jobs`, `2 processes`."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 def parse_duration(text: str, field: str) -> float:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobmgr.domain.limits import ResourceLimits
-from jobmgr.domain.resources import parse_duration, parse_memory
+from jobmgr.domain.resources import counted, parse_duration, parse_memory
 from jobmgr.errors import InvalidRequest
 
 
@@ -87,3 +87,8 @@ def test_limits_are_off_unless_set() -> None:
     limits = ResourceLimits()
 
     assert limits == ResourceLimits(None, None, None, None)
+
+
+def test_what_is_counted_has_its_plural() -> None:
+    assert [counted(number, "job") for number in (0, 1, 2)] == ["0 jobs", "1 job", "2 jobs"]
+    assert [counted(number, "process", "processes") for number in (1, 2)] == ["1 process", "2 processes"]
