@@ -18,17 +18,16 @@ MEDIA_TYPE = "text/csv"
 _FORMULA = re.compile(r"[=+\-@\t\r]")
 
 
-def of_audit(entries: Iterable[AuditEntryAnswer], *, is_first: bool = True) -> str:
-    """Entries of the audit, one line each, below the names of the columns if these are the first."""
-    rows: list[Sequence[Any]] = [AuditEntryAnswer.__struct_fields__] if is_first else []
-    rows += [
+def of_audit(entries: Iterable[AuditEntryAnswer]) -> str:
+    """Entries of the audit, one line each, below the names of the columns."""
+    rows = [
         [
             msgspec.json.encode(value, order="sorted").decode() if isinstance(value, dict) else value
             for value in msgspec.structs.astuple(entry)
         ]
         for entry in entries
     ]
-    return lines(rows)
+    return lines([AuditEntryAnswer.__struct_fields__, *rows])
 
 
 def lines(rows: Iterable[Sequence[Any]]) -> str:
