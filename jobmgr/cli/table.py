@@ -1,4 +1,4 @@
-"""Jobs, attempts and queues as tables of rich. Text of jobs is cleaned here."""
+"""What commands list, as tables of rich. Text that others wrote is cleaned here."""
 
 from __future__ import annotations
 
@@ -55,6 +55,13 @@ _VERDICTS: Mapping[Verdict, str] = MappingProxyType(
 def cell(value: object, style: str = "") -> Text:
     """`value` as text without a meaning to the terminal; None is empty."""
     return Text("" if value is None else clean(str(value)), style=style, no_wrap=True, overflow="ellipsis")
+
+
+def folded(value: object, style: str = "") -> Text:
+    """The same on as many lines as it takes."""
+    text = cell(value, style)
+    text.no_wrap, text.overflow = False, "fold"
+    return text
 
 
 def status_cell(status: str, reason: str = "") -> Text:
@@ -204,10 +211,8 @@ def sites_table(sites: Iterable[SiteAnswer]) -> Table:
             state = cell("not served", "red")
         at_most = min(filter(None, (site.max_submitted, site.max_running)), default=None)
         where = (site.host or "here", site.work_dir, at_most)
-        found = cell(site.trouble)
-        found.no_wrap, found.overflow = False, "fold"
         row = (cell(site.name), cell(site.kind), state, *map(cell, where))
-        table.add_row(*row, *((found,) if has_trouble else ()))
+        table.add_row(*row, *((folded(site.trouble),) if has_trouble else ()))
     return table
 
 
@@ -260,10 +265,8 @@ def steps_table(steps: Iterable[StepAnswer]) -> Table:
     """One row per step of a trial."""
     table = _table("STEP", "RESULT", "FOUND")
     for step in steps:
-        found = cell(step.said)
-        found.no_wrap, found.overflow = False, "fold"
         result = cell("ok", "green") if step.is_well else cell("failed", "red")
-        table.add_row(cell(step.name), result, found)
+        table.add_row(cell(step.name), result, folded(step.said))
     return table
 
 
@@ -350,9 +353,8 @@ def checks_table(checks: Iterable[Check]) -> Table:
     """One row per check of the installation."""
     table = _table("CHECK", "RESULT", "FOUND")
     for check in checks:
-        found = cell(check.found)
-        found.no_wrap, found.overflow = False, "fold"
-        table.add_row(cell(check.name), cell(check.verdict, _VERDICTS[check.verdict]), found)
+        result = cell(check.verdict, _VERDICTS[check.verdict])
+        table.add_row(cell(check.name), result, folded(check.found))
     return table
 
 
@@ -363,9 +365,8 @@ def facts_table(facts: Sequence[tuple[str, object]]) -> Table:
     table.add_column()
     for name, value in facts:
         if value not in (None, ""):
-            shown = status_cell(str(value)) if name == "status" else cell(value)
-            shown.no_wrap, shown.overflow = False, "fold"
-            table.add_row(cell(name, "bold"), shown)
+            style = _STYLES.get(str(value), "") if name == "status" else ""
+            table.add_row(cell(name, "bold"), folded(value, style))
     return table
 
 
