@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args
 import click
 import msgspec
 
-from jobmgr.cli import output, table
+from jobmgr.cli import output, table, wording
 from jobmgr.cli.jobs import TABLE_ROWS
 from jobmgr.cli.main import DONE, exit_code
 from jobmgr.cli.session import with_client
@@ -131,12 +131,12 @@ def _cluster(answer: ClusterAnswer) -> None:
         ("kind", answer.kind),
         ("host", answer.host or "here"),
         ("state", "open" if answer.enabled else "disabled"),
-        ("nodes up", table.share(answer.nodes_up, answer.nodes)),
-        ("cpus used", table.share(answer.cpus_used, answer.cpus)),
+        ("nodes up", wording.share(answer.nodes_up, answer.nodes)),
+        ("cpus used", wording.share(answer.cpus_used, answer.cpus)),
         ("gpus", answer.gpus),
         ("jobs running", answer.jobs_running),
         ("jobs waiting", answer.jobs_waiting),
-        ("told", table.ago(answer.age_s)),
+        ("told", wording.ago(answer.age_s)),
     )
     output.show(table.facts_table(facts))
 
@@ -154,7 +154,7 @@ def _nodes(answer: NodesAnswer) -> None:
 
 def _jobs(answer: ClusterJobsAnswer) -> None:
     if answer.jobs:
-        output.show(table.cluster_jobs_table(answer.jobs, table.utc_now()))
+        output.show(table.cluster_jobs_table(answer.jobs, wording.utc_now()))
     more = (
         f"these are {len(answer.jobs)} of {answer.total}; `--limit 0` lists all" if answer.next_cursor else ""
     )
@@ -165,7 +165,7 @@ def _jobs(answer: ClusterJobsAnswer) -> None:
 
 def _tell_age(age_s: float, *notes: str) -> None:
     """Notes beside a table; how old it is, if it is not of this moment."""
-    for note in (*notes, f"told {table.ago(age_s)}" if age_s >= 1 else ""):
+    for note in (*notes, f"told {wording.ago(age_s)}" if age_s >= 1 else ""):
         if note:
             output.note(note)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from jobmgr.cli import output, table
+from jobmgr.cli import output, table, wording
 from jobmgr.cli.main import DONE, JOB_FAILED
 from jobmgr.client import Client
 from jobmgr.domain.job import Job
@@ -136,7 +136,7 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
 async def _report(client: Client, jobs: Sequence[Job]) -> None:
     samples = [job for job in jobs if job.name.startswith("sample ") and job.status is Status.COMPLETED]
     logs = await asyncio.gather(*(client.log(job.job_id) for job in samples))
-    output.show(table.jobs_table(jobs[SAMPLES:], table.utc_now()))
+    output.show(table.jobs_table(jobs[SAMPLES:], wording.utc_now()))
     output.line("")
     counts = Counter(job.status for job in jobs)
     output.line(", ".join(f"{count} {status}" for status, count in counts.items()))

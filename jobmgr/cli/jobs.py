@@ -9,7 +9,7 @@ from typing import Unpack
 import click
 import msgspec
 
-from jobmgr.cli import output, table
+from jobmgr.cli import output, table, wording
 from jobmgr.cli.session import note_unknown_user, with_client
 from jobmgr.client import Client
 from jobmgr.client.client import PAGE_SIZE, Filters
@@ -69,7 +69,7 @@ async def ls(
     elif as_json:
         output.as_json([msgspec.to_builtins(translation.job_answer(job)) for job in jobs])
     elif jobs:
-        output.show(table.jobs_table(jobs, table.utc_now()))
+        output.show(table.jobs_table(jobs, wording.utc_now()))
     else:
         output.note("no jobs")
     if limit and last.next_cursor is not None:
@@ -128,7 +128,7 @@ async def show(client: Client, job_id: str, *, as_json: bool) -> None:
             }
         )
         return
-    now = table.utc_now()
+    now = wording.utc_now()
     output.show(table.facts_table(_facts(job, spec, progress)))
     if attempts:
         output.line("")
@@ -189,14 +189,14 @@ def _facts(job: Job, spec: JobSpec, progress: ProgressAnswer | None) -> list[tup
             msgspec.json.encode(job.extended_properties).decode() if job.extended_properties else None,
         ),
         ("draft", "yes; `jobmgr execute` queues it" if job.draft else None),
-        ("held since", table.local(job.held_at)),
-        ("due at", table.local(job.due_at)),
-        ("submitted", table.local(job.created_at)),
-        ("queued", table.local(job.queued_at)),
-        ("started", table.local(job.started_at)),
-        ("finished", table.local(job.finished_at)),
-        ("cancel asked", table.local(job.cancel_requested_at)),
-        ("pause asked", table.local(job.pause_requested_at)),
+        ("held since", wording.local(job.held_at)),
+        ("due at", wording.local(job.due_at)),
+        ("submitted", wording.local(job.created_at)),
+        ("queued", wording.local(job.queued_at)),
+        ("started", wording.local(job.started_at)),
+        ("finished", wording.local(job.finished_at)),
+        ("cancel asked", wording.local(job.cancel_requested_at)),
+        ("pause asked", wording.local(job.pause_requested_at)),
         ("handle", job.handle),
         ("directory", job.work_dir),
     ]
@@ -214,15 +214,15 @@ def _command(job: Job, spec: JobSpec) -> list[tuple[str, object]]:
 
 def _rules(spec: JobSpec) -> list[tuple[str, object]]:
     """What the job asked for and how it is tried; what was not asked for is left out."""
-    grown = dict(table.amounts(spec.grown))
+    grown = dict(wording.amounts(spec.grown))
     is_retried = spec.retry.max_attempts > 1
     return [
         *(
             (name, f"{value}, by now {grown[name]}" if name in grown else value)
-            for name, value in table.amounts(spec.resources)
+            for name, value in wording.amounts(spec.resources)
         ),
         ("attempts", f"at most {spec.retry.max_attempts}" if is_retried else None),
-        ("backoff", table.seconds(spec.retry.backoff_s) if is_retried else None),
+        ("backoff", wording.seconds(spec.retry.backoff_s) if is_retried else None),
         ("retried after", ", ".join(sorted(spec.retry.on)) if is_retried else None),
         *_growth(spec.retry.growth),
         *(("depends on", _dependency(dependency)) for dependency in spec.depends_on),
@@ -232,7 +232,7 @@ def _rules(spec: JobSpec) -> list[tuple[str, object]]:
 def _growth(growth: Growth) -> list[tuple[str, object]]:
     kinds = (
         ("memory grows", growth.memory_factor, size_text(growth.memory_max_bytes)),
-        ("walltime grows", growth.walltime_factor, table.seconds(growth.walltime_max_s)),
+        ("walltime grows", growth.walltime_factor, wording.seconds(growth.walltime_max_s)),
     )
     return [
         (name, f"{factor:g} times" + (f", at most {most}" if most else ""))

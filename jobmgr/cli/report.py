@@ -10,7 +10,7 @@ from typing import Any
 import click
 import msgspec
 
-from jobmgr.cli import output, table
+from jobmgr.cli import output, table, wording
 from jobmgr.cli.session import note_unknown_user, with_client
 from jobmgr.client import Client
 from jobmgr.domain.resources import is_bare_number, parse_duration
@@ -87,7 +87,7 @@ def _moment(text: str, option: str) -> str:
         if "T" in text and (at := datetime.fromisoformat(text)).tzinfo is not None:
             return at.isoformat()
         if not is_bare_number(text):
-            return moment_text(table.utc_now() - timedelta(seconds=parse_duration(text, option)))
+            return moment_text(wording.utc_now() - timedelta(seconds=parse_duration(text, option)))
     except (InvalidRequest, ValueError, OverflowError):
         pass
     raise click.BadParameter(f"{text!r} is not {_TIME}", param_hint=option)

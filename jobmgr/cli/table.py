@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from types import MappingProxyType
 
 from rich.table import Table
 from rich.text import Text
 
+from jobmgr.cli import wording
 from jobmgr.cli.output import clean, is_narrow, is_wide
 from jobmgr.domain.checkup import Check, Verdict
 from jobmgr.domain.job import Attempt, FileEntry, Job, JobError
@@ -100,7 +101,9 @@ def jobs_table(
         "SITE": lambda job: cell(_where(job)),
         "TRY": lambda job: cell(job.attempt or None),
         "EXIT": lambda job: cell(job.exit_code),
-        "SUBMITTED": lambda job: cell(local(job.created_at) if wide else recent(job.created_at, now)),
+        "SUBMITTED": lambda job: cell(
+            wording.local(job.created_at) if wide else wording.recent(job.created_at, now)
+        ),
         "TOOK": lambda job: cell(_took(job, now)),
         "PROGRESS": lambda job: cell(progress.get(job.job_id)),
         "PRIORITY": lambda job: cell(job.priority),
@@ -114,7 +117,7 @@ def jobs_table(
 
 
 def _took(job: Job, now: datetime) -> str | None:
-    return None if job.status in _NOT_STARTED else duration(job.started_at, job.finished_at, now)
+    return None if job.status in _NOT_STARTED else wording.duration(job.started_at, job.finished_at, now)
 
 
 def _where(job: Job) -> str:
@@ -132,7 +135,7 @@ def _waits_for(job: Job, now: datetime) -> str:
         return "draft" if job.draft else "held"
     if job.deps_left:
         return "waits"
-    return f"due {recent(job.due_at, now)}" if job.due_at is not None else ""
+    return f"due {wording.recent(job.due_at, now)}" if job.due_at is not None else ""
 
 
 def _error_cell(error: JobError | None) -> Text:
@@ -153,8 +156,8 @@ def attempts_table(attempts: Iterable[Attempt], now: datetime) -> Table:
             status_cell(attempt.outcome or "live"),
             cell(attempt.exit_code),
             cell(attempt.signal),
-            cell(local(attempt.started_at)),
-            cell(duration(attempt.started_at, attempt.finished_at, now)),
+            cell(wording.local(attempt.started_at)),
+            cell(wording.duration(attempt.started_at, attempt.finished_at, now)),
             cell(None if attempt.cpu_s is None else f"{attempt.cpu_s:.2f} s"),
             cell(size_text(attempt.peak_memory_bytes)),
             *((cell(_grown(attempt.grown)),) if has_grown else ()),
@@ -164,28 +167,16 @@ def attempts_table(attempts: Iterable[Attempt], now: datetime) -> Table:
 
 
 def _grown(resources: Resources) -> str:
-    return ", ".join(f"{name} {value}" for name, value in amounts(resources))
-
-
-def amounts(resources: Resources) -> list[tuple[str, object]]:
-    """What is asked for by its name for people, sizes and times in words, and each item of a list by itself."""
-    asked = resources.asked()
-    for name, words in (("memory", size_text), ("memory_per_cpu", size_text), ("walltime", seconds)):
-        unit = "s" if name == "walltime" else "bytes"
-        if f"{name}_{unit}" in asked:
-            asked[name] = words(asked.pop(f"{name}_{unit}"))
-    return [
-        (name, "yes" if item is True else item)
-        for name, value in asked.items()
-        for item in (value if isinstance(value, tuple) else (value,))
-    ]
+    return ", ".join(f"{name} {value}" for name, value in wording.amounts(resources))
 
 
 def files_table(files: Iterable[FileEntry]) -> Table:
     """One row per file of a run directory."""
     table = _table("FILE", "SIZE", "CHANGED")
     for file in files:
-        table.add_row(cell(file.path), cell(size_text(file.size_bytes)), cell(local(file.modified_at)))
+        table.add_row(
+            cell(file.path), cell(size_text(file.size_bytes)), cell(wording.local(file.modified_at))
+        )
     return table
 
 
@@ -221,7 +212,7 @@ def users_table(users: Iterable[UserAnswer]) -> Table:
     table = _table("USER", "ROLE", "STATE", "GROUPS", "ADDED")
     for user in users:
         state = cell("disabled", "magenta") if user.disabled else cell("open")
-        added = None if user.created_at is None else local(parse_moment(user.created_at))
+        added = None if user.created_at is None else wording.local(parse_moment(user.created_at))
         table.add_row(cell(user.name), cell(user.role), state, cell(", ".join(user.groups)), cell(added))
     return table
 
@@ -231,7 +222,7 @@ def tokens_table(tokens: Iterable[TokenAnswer], now: datetime) -> Table:
     table = _table("ID", "USER", "STATE", "SCOPES", "LABEL", "MADE", "EXPIRES", "LAST USED")
     for token in tokens:
         moments = (token.created_at, token.expires_at, token.last_used_at)
-        made, expires, used = (None if at is None else local(parse_moment(at)) for at in moments)
+        made, expires, used = (None if at is None else wording.local(parse_moment(at)) for at in moments)
         table.add_row(
             *map(cell, (token.id, token.user)),
             _state_cell(token, now),
@@ -252,7 +243,7 @@ def audit_table(entries: Iterable[AuditEntryAnswer]) -> Table:
     table = _table("WHEN", "WHO", "FROM", "DID", "JOB", "CHANGED")
     for entry in entries:
         changed = ", ".join(f"{name}={_said(value)}" for name, value in sorted(entry.changed.items()))
-        when = local(parse_moment(entry.at))
+        when = wording.local(parse_moment(entry.at))
         table.add_row(*map(cell, (when, entry.actor, entry.origin, entry.kind, entry.job_id, changed)))
     return table
 
@@ -276,8 +267,8 @@ def clusters_table(clusters: Iterable[ClusterAnswer]) -> Table:
     for cluster in clusters:
         state = cell("open") if cluster.enabled else cell("disabled", "magenta")
         counts = (
-            share(cluster.nodes_up, cluster.nodes),
-            share(cluster.cpus_used, cluster.cpus),
+            wording.share(cluster.nodes_up, cluster.nodes),
+            wording.share(cluster.cpus_used, cluster.cpus),
             cluster.gpus,
         )
         jobs = (cluster.jobs_running, cluster.jobs_waiting)
@@ -288,7 +279,7 @@ def clusters_table(clusters: Iterable[ClusterAnswer]) -> Table:
 
 def _told(cluster: ClusterAnswer) -> str | None:
     """How old it is, and whether there is nothing newer."""
-    when = ago(cluster.age_s)
+    when = wording.ago(cluster.age_s)
     if not cluster.trouble:
         return when
     return "no answer" if when is None else f"no answer, last {when}"
@@ -299,7 +290,13 @@ def partitions_table(partitions: Iterable[PartitionAnswer]) -> Table:
     table = _table("PARTITION", "STATE", "AT MOST", "NODES", "CPUS", "RUNNING", "WAITING")
     for each in partitions:
         name = f"{each.name}*" if each.is_default else each.name
-        sizes = (seconds(each.max_walltime_s), each.nodes, each.cpus, each.jobs_running, each.jobs_pending)
+        sizes = (
+            wording.seconds(each.max_walltime_s),
+            each.nodes,
+            each.cpus,
+            each.jobs_running,
+            each.jobs_pending,
+        )
         table.add_row(
             cell(name), _up_cell("up" if each.is_up else "down", is_up=each.is_up), *map(cell, sizes)
         )
@@ -310,7 +307,7 @@ def nodes_table(nodes: Iterable[NodeAnswer]) -> Table:
     """One row per machine."""
     table = _table("NODE", "STATE", "CPUS USED", "MEMORY", "GPUS", "PARTITIONS")
     for node in nodes:
-        sizes = (share(node.cpus_used, node.cpus), size_text(node.memory_bytes), node.gpus)
+        sizes = (wording.share(node.cpus_used, node.cpus), size_text(node.memory_bytes), node.gpus)
         state = _up_cell(node.state, is_up=node.is_up)
         table.add_row(cell(node.name), state, *map(cell, (*sizes, ",".join(node.partitions))))
     return table
@@ -321,7 +318,7 @@ def cluster_jobs_table(jobs: Iterable[ClusterJobAnswer], now: datetime) -> Table
     table = _table("ID", "NAME", "USER", "PARTITION", "STATE", "START", "WHERE OR WHY")
     for job in jobs:
         start = job.started_at or job.expected_start
-        when = None if start is None else recent(parse_moment(start), now)
+        when = None if start is None else wording.recent(parse_moment(start), now)
         expected = "" if job.started_at else "~"
         table.add_row(
             *map(cell, (job.id, job.name, job.user, job.partition, job.state)),
@@ -333,20 +330,6 @@ def cluster_jobs_table(jobs: Iterable[ClusterJobAnswer], now: datetime) -> Table
 
 def _up_cell(state: str, *, is_up: bool) -> Text:
     return cell(state, "green" if is_up else "red")
-
-
-def share(part: int | None, whole: int | None) -> str | None:
-    """`3 of 8`; what is not known is left out."""
-    if part is None or whole is None:
-        return None if whole is None else str(whole)
-    return f"{part} of {whole}"
-
-
-def ago(age_s: float | None) -> str | None:
-    """How long ago something was."""
-    if age_s is None:
-        return None
-    return "now" if age_s < 1 else f"{seconds(age_s)} ago"
 
 
 def checks_table(checks: Iterable[Check]) -> Table:
@@ -368,41 +351,6 @@ def facts_table(facts: Sequence[tuple[str, object]]) -> Table:
             style = _STYLES.get(str(value), "") if name == "status" else ""
             table.add_row(cell(name, "bold"), folded(value, style))
     return table
-
-
-def local(moment: datetime | None) -> str | None:
-    """A time as the clock on the wall shows it, with its zone."""
-    return None if moment is None else f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z}"
-
-
-def recent(moment: datetime, now: datetime) -> str:
-    """The time of day of what is within a day from now, the date of what is further away."""
-    return (
-        f"{moment.astimezone():%H:%M:%S}"
-        if abs(now - moment) < timedelta(days=1)
-        else f"{moment.astimezone():%Y-%m-%d}"
-    )
-
-
-def duration(start: datetime | None, end: datetime | None, now: datetime) -> str | None:
-    """How long something took, or takes so far."""
-    return None if start is None else seconds(((end or now) - start).total_seconds())
-
-
-def seconds(count: float | None) -> str | None:
-    """A number of seconds, as a clock shows it from one minute on."""
-    if count is None:
-        return None
-    if count < 60:
-        return f"{count:.1f} s"
-    minutes, rest = divmod(round(count), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}"
-
-
-def utc_now() -> datetime:
-    """Now, aware."""
-    return datetime.now(UTC)
 
 
 def _table(*headings: str) -> Table:

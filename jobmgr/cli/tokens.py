@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from jobmgr.cli import output, table
+from jobmgr.cli import output, table, wording
 from jobmgr.cli.session import with_client
 from jobmgr.client import Client
 from jobmgr.domain.access import Scope
@@ -33,7 +33,7 @@ async def ls(client: Client, user: str | None, *, as_json: bool) -> None:
     if as_json:
         output.as_json(msgspec.to_builtins(tokens))
     else:
-        output.show(table.tokens_table(tokens, table.utc_now()))
+        output.show(table.tokens_table(tokens, wording.utc_now()))
 
 
 @token.command()

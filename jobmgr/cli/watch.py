@@ -12,7 +12,7 @@ import click
 import msgspec
 from rich.console import Group, RenderableType
 
-from jobmgr.cli import output, table
+from jobmgr.cli import output, table, wording
 from jobmgr.cli.session import with_client
 from jobmgr.client import Client
 from jobmgr.domain.job import Event, EventPosition, Job, JobPage
@@ -46,7 +46,7 @@ async def _print_events(client: Client, *, as_json: bool) -> None:
         else:
             code = event.data.get("exit_code")
             result = "" if code is None else f" exit code {code}"
-            output.line(f"{table.local(event.at)} {event.kind} {event.job_id or ''}{result}")
+            output.line(f"{wording.local(event.at)} {event.kind} {event.job_id or ''}{result}")
             output.flush()
 
 
@@ -90,7 +90,7 @@ class _View:
         parts: list[RenderableType] = [
             table.queues_table(self.queues),
             table.cell(""),
-            table.jobs_table(jobs, table.utc_now(), self.progress),
+            table.jobs_table(jobs, wording.utc_now(), self.progress),
         ]
         if self.lost:
             parts.append(table.cell(self.lost, "red"))
