@@ -6,10 +6,11 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any, TypeVar
 
 from jobmgr.dispatch.outputs import Outputs
 from jobmgr.dispatch.roster import Roster, key_of
@@ -35,9 +36,12 @@ from jobmgr.executors.protocol import (
 from jobmgr.store import attempts, ownership
 from jobmgr.store.attempts import Finish, Schedule, Start, Turn
 from jobmgr.store.claims import Claimed
-from jobmgr.store.engine import Database
+from jobmgr.store.engine import Batch, Database
 
 logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Kind = TypeVar("Kind", bound=Report)
 
 _REPEAT_FIRST_S = 0.25
 _REPEAT_MAX_S = 30.0
@@ -164,11 +168,13 @@ class Completer:
         turns = {report.token: report for report in batch if isinstance(report, Paused | Resumed)}
         # All go into one commit, in this order. Writing any of them twice changes nothing, so each may be repeated.
         results = await asyncio.gather(
-            self._write_schedules([report for report in batch if isinstance(report, Scheduled)]),
-            self._write_told([report for report in batch if isinstance(report, Told)]),
-            self._write_starts(starts),
-            self._write_unreachable([report for report in batch if isinstance(report, Unreachable)]),
-            self._write_turns([turn for token, turn in turns.items() if token not in ends]),
+            self._write_each(attempts.schedule, _of(batch, Scheduled), _schedule),
+            self._write_each(attempts.tell, _of(batch, Told), _told),
+            self._write_each(attempts.start, starts, self._start),
+            self._write_each(ownership.unreachable, _of(batch, Unreachable), _unreachable),
+            self._write_each(
+                attempts.turn, [turn for token, turn in turns.items() if token not in ends], _turn
+            ),
             self._write_ends(list(ends.values()), started),
             return_exceptions=True,
         )
@@ -176,50 +182,21 @@ class Completer:
             if isinstance(result, BaseException):
                 raise result
 
-    async def _write_schedules(self, reports: Sequence[Scheduled]) -> None:
+    async def _write_each(
+        self, write: Batch[Item, Any], reports: Iterable[Kind], make: Callable[[Claimed, Kind], Item]
+    ) -> None:
+        """Write what is reported of attempts that are in our hands."""
         items = [
-            Schedule(key_of(claimed), report.handle)
+            make(claimed, report)
             for report in reports
             if (claimed := self._roster.get(report.token)) is not None
         ]
         if items:
-            await self._database.write_all(attempts.schedule, items)
+            await self._database.write_all(write, items)
 
-    async def _write_told(self, reports: Sequence[Told]) -> None:
-        items = [
-            attempts.Told(key_of(claimed), report.wished)
-            for report in reports
-            if (claimed := self._roster.get(report.token)) is not None
-        ]
-        if items:
-            await self._database.write_all(attempts.tell, items)
-
-    async def _write_starts(self, reports: Sequence[Started]) -> None:
-        items = [
-            Start(key_of(claimed), report.handle, report.started_at, _storable(self._run_directory(claimed)))
-            for report in reports
-            if (claimed := self._roster.get(report.token)) is not None
-        ]
-        if items:
-            await self._database.write_all(attempts.start, items)
-
-    async def _write_unreachable(self, reports: Sequence[Unreachable]) -> None:
-        items = [
-            ownership.Unreachable(key_of(claimed), _storable(report.why))
-            for report in reports
-            if (claimed := self._roster.get(report.token)) is not None
-        ]
-        if items:
-            await self._database.write_all(ownership.unreachable, items)
-
-    async def _write_turns(self, reports: Sequence[Paused | Resumed]) -> None:
-        items = [
-            Turn(key_of(claimed), is_paused=isinstance(report, Paused))
-            for report in reports
-            if (claimed := self._roster.get(report.token)) is not None
-        ]
-        if items:
-            await self._database.write_all(attempts.turn, items)
+    def _start(self, claimed: Claimed, report: Started) -> Start:
+        directory = _storable(self._run_directory(claimed))
+        return Start(key_of(claimed), report.handle, report.started_at, directory)
 
     async def _write_ends(self, reports: Sequence[Final], started: Mapping[str, Started]) -> None:
         items = []
@@ -275,6 +252,26 @@ class Completer:
         executor = self._sites.executor(claimed.site)
         assert executor is not None, "only executors report"
         return executor.run_directory(self._sites.launch_of(claimed))
+
+
+def _of(batch: Iterable[Report], kind: type[Kind]) -> list[Kind]:
+    return [report for report in batch if isinstance(report, kind)]
+
+
+def _schedule(claimed: Claimed, report: Scheduled) -> Schedule:
+    return Schedule(key_of(claimed), report.handle)
+
+
+def _told(claimed: Claimed, report: Told) -> attempts.Told:
+    return attempts.Told(key_of(claimed), report.wished)
+
+
+def _unreachable(claimed: Claimed, report: Unreachable) -> ownership.Unreachable:
+    return ownership.Unreachable(key_of(claimed), _storable(report.why))
+
+
+def _turn(claimed: Claimed, report: Paused | Resumed) -> Turn:
+    return Turn(key_of(claimed), is_paused=isinstance(report, Paused))
 
 
 def _decide(end: End, missing: tuple[str, ...], jitter: float, rules: Rules, now: datetime) -> Outcome:

@@ -48,7 +48,7 @@
  *     settle               executors/pursuit.py:_lost; executors/gate.py:settle_exit
  *     finish               dispatch/completer.py:_write_ends; store/attempts.py:finish
  *     write_end            domain/outcome.py:decide, never_ran; executors/local.py:_finish
- *     WRITE_START          dispatch/completer.py:_write_starts; store/attempts.py:start
+ *     WRITE_START          dispatch/completer.py:_write_each; store/attempts.py:start
  *     holds_row            store/fence.py:fenced
  *   Keeper                 executors/keeper.py:_start, _pass_and_spawn, _not_started; executors/gate.py:pass_gate
  *     become_the_command   executors/command.py:start
