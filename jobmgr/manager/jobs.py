@@ -149,14 +149,13 @@ class Jobs(Core):
         """End the job, or ask for its end if it is live. An ended job stays as it is."""
         return await self._write(jobs.cancel, job_id)
 
-    async def retry(self, job_id: str, *, assume_dead: bool = False, user: str | None = None) -> Job:
+    async def retry(self, job_id: str, *, assume_dead: bool = False) -> Job:
         """Queue an ended job for a new attempt. Raises IllegalTransition if it has not ended.
 
-        `assume_dead` is the word of `user` that the job's unreachable attempt is dead: it is ended as lost first.
+        `assume_dead` is the word of whoever asks that the job's unreachable attempt is dead: it is ended as lost first.
         """
         if assume_dead:
-            wish = ownership.AssumeDead(job_id, self.user if user is None else user)
-            return await self._write(ownership.retry_assuming_dead, wish)
+            return await self._write(ownership.retry_assuming_dead, ownership.AssumeDead(job_id, self.user))
         return await self._write(jobs.retry, job_id)
 
     async def pause(self, job_id: str) -> Job:

@@ -44,7 +44,6 @@ class Simulations(Files, Clusters):
         *,
         priority: int = 0,
         queue: str = DEFAULT_QUEUE,
-        user: str | None = None,
     ) -> Job:
         """Store the job of a simulation, which has the configuration's id; committed on return.
 
@@ -53,7 +52,7 @@ class Simulations(Files, Clusters):
         `ensure_site`. Raises InvalidConfig and InvalidRequest naming the field, PathNotFound if this machine is to run
         it and has no such project, QueueNotFound, SimulationExists if a job of this id has another configuration.
         """
-        new = new_job(config, priority=priority, queue=queue, user=self.user if user is None else user)
+        new = new_job(config, priority=priority, queue=queue, user=self.user)
         await self._check_project(config)
         if config.scheduler_type is not SchedulerType.NONE:
             await self.ensure_site(config.scheduler_type)
