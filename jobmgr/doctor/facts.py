@@ -139,7 +139,6 @@ class Sighted:
     """A live attempt and what its control directory shows; `has_holder` and `runs` count if its gate is open."""
 
     attempt: LiveAttempt
-    has_control: bool
     finding: Finding
     has_holder: bool = False
     runs: bool = False

@@ -136,7 +136,7 @@ def _look(work_dir: Path, live: Sequence[LiveAttempt]) -> list[Sighted]:
 
 def _sight(control: Path, attempt: LiveAttempt) -> Sighted:
     sighting = evidence.look(str(control), attempt.token)
-    found = Sighted(attempt, known(control.exists) is True, sighting.finding, detail=sighting.detail)
+    found = Sighted(attempt, sighting.finding, detail=sighting.detail)
     if sighting.finding is not Finding.OPEN:
         return found
     assert sighting.gate is not None

@@ -223,7 +223,6 @@ def sighted(finding: Finding, *, age_s: float = 3600.0, **shown: Any) -> Sighted
     claimed_at = NOW - timedelta(seconds=age_s)
     return Sighted(
         LiveAttempt("job", 1, "token", "dispatcher", claimed_at, None),
-        has_control=True,
         finding=finding,
         **shown,
     )
