@@ -137,11 +137,6 @@ class LogReader:
         self._is_skipping = self._is_skipping or len(rest) > _LONGEST_LINE_BYTES
         self._rest = b"" if self._is_skipping else rest
 
-    def finish(self) -> None:
-        """Nothing more comes: the last line is whole as it is."""
-        line, self._rest = self._rest, b""
-        self._take(line)
-
     def state(self) -> dict[str, Any]:
         """All that is known, as JSON has it.
 

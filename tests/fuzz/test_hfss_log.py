@@ -34,7 +34,7 @@ def test_a_log_says_the_same_in_pieces_as_at_once(data: bytes, cuts: list[int]) 
         rest = rest[size:]
     cut.feed(rest)
     for reader in (whole, cut):
-        reader.finish()
+        reader.feed(b"\n")
 
     assert whole.state() == cut.state()
     json.dumps(whole.state(), allow_nan=False)

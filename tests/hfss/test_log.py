@@ -62,8 +62,7 @@ def test_it_does_not_matter_in_which_pieces_it_comes(cuts: list[int]) -> None:
 def test_a_torn_number_is_not_taken_for_a_whole_one() -> None:
     reader = read(b"[PROFILE] Adaptive Pass 1 : Frequency: 5GHz\n Tetrahedra: 81")
     torn = reader.state()["log_parser"]["current_pass"]
-    reader.feed(b"23")
-    reader.finish()
+    reader.feed(b"23\n")
 
     assert torn["tetrahedra"] == 0
     assert reader.state()["log_parser"]["current_pass"]["tetrahedra"] == 8123
@@ -135,8 +134,7 @@ def test_the_first_mesh_is_not_mixed_up_with_that_of_a_pass() -> None:
     )
 )
 def test_any_bytes_are_read_and_what_comes_of_them_is_json(pieces: list[bytes]) -> None:
-    reader = read(*pieces)
-    reader.finish()
+    reader = read(*pieces, b"\n")
 
     json.dumps(reader.state(), allow_nan=False)
     assert isinstance(reader.progress(), str)
