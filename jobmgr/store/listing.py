@@ -19,7 +19,7 @@ from jobmgr.domain.job import Job as JobView
 from jobmgr.domain.job import JobError, JobFilter, JobPage, JobSpec, OnLost, Success
 from jobmgr.domain.resources import Resources
 from jobmgr.domain.retry import Growth, Retry
-from jobmgr.domain.status import TERMINAL, Status
+from jobmgr.domain.status import Status
 from jobmgr.errors import InvalidRequest, JobNotFound
 from jobmgr.store import dependencies, selection, view
 from jobmgr.store.portion import portions
@@ -273,11 +273,8 @@ def unreachable(connection: sa.Connection, job_id: str) -> tuple[datetime, str] 
     return row.unreachable_at, str((data or {}).get("reason", ""))
 
 
-def unfinished(connection: sa.Connection, job_ids: Sequence[str] | None) -> list[str]:
-    """Which of these jobs (None: of all jobs) have not ended; at most 1000 of them. Raises JobNotFound."""
-    if job_ids is None:
-        statement = sa.select(Job.job_id).where(Job.status.not_in(sorted(TERMINAL))).limit(1000)
-        return list(connection.execute(statement).scalars())
+def unfinished(connection: sa.Connection, job_ids: Sequence[str]) -> list[str]:
+    """Which of these jobs have not ended. Raises JobNotFound."""
     left = []
     for portion in portions(job_ids):
         rows = connection.execute(sa.select(Job.job_id, Job.status).where(Job.job_id.in_(portion)))

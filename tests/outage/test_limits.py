@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 import jobmgr
 from jobmgr.errors import StoreUnavailable
-from jobmgr.store import address, listing, schema, submissions
+from jobmgr.store import address, schema, submissions
 from jobmgr.store.backend import Backend
 from jobmgr.store.engine import Database
 from jobmgr.store.observer import Observer
@@ -26,7 +26,7 @@ from jobmgr.store.sqlite import Sqlite
 from jobmgr.store.transaction import EVENT_LOCK, NOTIFY_CHANNEL, Transaction
 from tests.outage.proxy import Proxy
 from tests.postgresql import Cluster
-from tests.store.worker import new_job
+from tests.store.worker import new_job, unfinished
 
 SHORT = TimeLimits(statement_s=0.5, answer_s=1.0, idle_s=0.5, connect_s=1.0, silence_s=0.2, close_s=0.5)
 # More than all limits above together; whoever waits for an answer that never comes does not end within it.
@@ -45,7 +45,7 @@ def insert(connection: sa.Connection) -> None:
 
 # What the other session holds, and what then has to wait.
 WAYS: dict[str, tuple[str, str, Callable[[sa.Connection], Any]]] = {
-    "read": ("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE", "read", lambda c: listing.unfinished(c, None)),
+    "read": ("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE", "read", unfinished),
     "write": ("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE", "write", insert),
     "lock of events": (f"SELECT pg_advisory_xact_lock({EVENT_LOCK})", "write", insert),
     "check": ("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE", "read", schema.check),
@@ -82,9 +82,9 @@ async def test_look_that_waits_for_a_lock_is_given_up(postgresql_url: str) -> No
         await transaction.start()
         await holder.execute("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
         with pytest.raises(StoreUnavailable):
-            await observer.read(listing.unfinished, None)
+            await observer.read(unfinished)
         await transaction.rollback()
-        left = await observer.read(listing.unfinished, None)
+        left = await observer.read(unfinished)
 
     await holder.close()
     await observer.close()

@@ -32,7 +32,7 @@ from jobmgr.store.engine import Database
 from jobmgr.store.lock import FileLock, make_file
 from jobmgr.store.sqlite import Sqlite
 from tests.postgresql import Cluster
-from tests.store.worker import new_job
+from tests.store.worker import new_job, unfinished
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ async def test_database_locked_by_another_program_is_said_to_be_busy(sqlite_url:
         StoreUnavailable, match="is busy, out of space, or takes too long: database is locked"
     ):
         await database.write(submissions.insert, [new_job("a")])
-    readable = await database.read(listing.unfinished, None)
+    readable = await database.read(unfinished)
     holder.execute("COMMIT")
     holder.close()
     stored = await database.write(submissions.insert, [new_job("a")])
@@ -219,7 +219,7 @@ async def test_server_that_does_not_answer_is_unavailable(tmp_path: Path) -> Non
     database = Database(f"postgresql://user@/db?host={tmp_path}")
 
     with pytest.raises(StoreUnavailable, match="PostgreSQL cannot be reached"):
-        await database.read(listing.unfinished, None)
+        await database.read(unfinished)
     await database.close()
 
 
@@ -227,7 +227,7 @@ async def test_missing_database_on_a_server_is_told(postgresql: Cluster) -> None
     database = Database(postgresql.url("nowhere"))
 
     with pytest.raises(JobmgrError, match="nowhere"):
-        await database.read(listing.unfinished, None)
+        await database.read(unfinished)
     await database.close()
 
 
@@ -319,7 +319,7 @@ async def test_outage_is_warned_of_once_and_its_end_is_said(
         for _ in range(3):
             with pytest.raises(StoreUnavailable):
                 await database.write(submissions.insert, [new_job("a")])
-            await database.read(listing.unfinished, None)
+            await database.read(unfinished)
         holder.execute("COMMIT")
         holder.close()
         await database.write(submissions.insert, [new_job("a")])

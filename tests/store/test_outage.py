@@ -14,14 +14,14 @@ import sqlalchemy as sa
 from jobmgr.domain.queue import Tally
 from jobmgr.domain.status import Status
 from jobmgr.errors import QueueNotFound, StoreUnavailable
-from jobmgr.store import address, dependencies, listing, ownership, submissions, waiting
+from jobmgr.store import address, dependencies, ownership, submissions, waiting
 from jobmgr.store.engine import Database
 from jobmgr.store.ownership import Adoption
 from jobmgr.store.postgresql import POOLED, Postgresql, TimeLimits
 from jobmgr.store.prepared import Prepared
 from jobmgr.store.transaction import Transaction
 from tests.postgresql import Cluster
-from tests.store.worker import Worker, new_job
+from tests.store.worker import Worker, new_job, unfinished
 
 MANY = 33_000  # more values than PostgreSQL takes in one statement
 
@@ -55,7 +55,7 @@ async def test_statement_that_can_never_run_is_no_outage_and_harms_no_other_writ
         worker.add("b"),
         return_exceptions=True,
     )
-    left = await database.read(listing.unfinished, None)
+    left = await database.read(unfinished)
     await database.close()
 
     refused = answers[1:4]

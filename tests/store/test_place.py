@@ -15,10 +15,9 @@ import pytest
 import pytest_asyncio
 
 from jobmgr.errors import DatabaseMoved, NotADatabase
-from jobmgr.store import listing
 from jobmgr.store.engine import Database
 from tests.patience import eventually
-from tests.store.worker import Worker, new_job
+from tests.store.worker import Worker, new_job, unfinished
 
 
 @pytest.fixture
@@ -85,7 +84,7 @@ async def test_what_was_in_it_is_saved_beside_it_once(
         (copy,) = file.parent.glob("jobs.db.rescued-*")
         saved = Database(f"sqlite:///{copy}")
         await saved.start()
-        assert len(await saved.read(listing.unfinished, None)) == 100
+        assert len(await saved.read(unfinished)) == 100
         await saved.close()
         noticing.cancel()
 
@@ -110,7 +109,7 @@ async def test_what_is_told_to_be_done_brings_everything_back(sqlite_url: str, f
         subprocess.run(["sh", "-c", command], check=True)  # noqa: ASYNC221 -- a moment
     again = Database(sqlite_url)
     await again.start()
-    left = await again.read(listing.unfinished, None)
+    left = await again.read(unfinished)
     sound = await again.read(lambda connection: connection.exec_driver_sql("PRAGMA integrity_check").scalar())
     await again.close()
 

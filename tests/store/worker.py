@@ -44,6 +44,11 @@ def new_job(job_id: str | None = None, **fields: Any) -> NewJob:
     return NewJob(job_id or f"j{next(_NUMBERS)}", spec, **fields)
 
 
+def unfinished(connection: sa.Connection) -> list[str]:
+    """The ids of all jobs that have not ended."""
+    return list(connection.execute(sa.select(JobRow.job_id).where(JobRow.finished_at.is_(None))).scalars())
+
+
 def child_of(parent: str, when: When, job_id: str | None = None) -> NewJob:
     return new_job(job_id, depends_on=(Dependency(parent, when),))
 
