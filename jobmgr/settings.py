@@ -151,10 +151,19 @@ def warnings(environment: Mapping[str, str]) -> Iterator[str]:
         yield f"{name} is no setting and does nothing{meant}"
 
 
-# Set inside jobs, by scripts, or for tests that stop processes at named steps.
+# Set inside jobs and simulations, by scripts, or for tests that stop processes at named steps.
 _NO_SETTINGS = frozenset(
     f"JOBMGR_{name}"
-    for name in ("JOB_ID", "ATTEMPT", "ATTEMPT_TOKEN", "RUN_DIR", "JOB_TOKEN_FILE", "PYTHON", "FAULTS")
+    for name in (
+        "JOB_ID",
+        "ATTEMPT",
+        "ATTEMPT_TOKEN",
+        "RUN_DIR",
+        "JOB_TOKEN_FILE",
+        "PROGRAM_TOKEN",
+        "PYTHON",
+        "FAULTS",
+    )
 )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+import jobmgr
 from jobmgr.errors import InvalidRequest
-from jobmgr.settings import clean_environment, has_password, load
+from jobmgr.settings import clean_environment, has_password, load, strangers
 
 
 def test_clean_environment_drops_our_settings_and_secrets() -> None:
@@ -133,3 +135,13 @@ def test_origin_is_as_browsers_write_it(tmp_path: Path, value: str) -> None:
     settings = load({}, {"JOBMGR_ALLOWED_ORIGINS": value}, tmp_path)
 
     assert settings.allowed_origins == ((value,) if value else ())
+
+
+def test_nobody_is_warned_of_a_variable_that_is_ours() -> None:
+    sources = "".join(file.read_text() for file in Path(jobmgr.__file__).parent.rglob("*.py"))
+    ours = re.findall(r"\bJOBMGR_[A-Z_]*[A-Z]\b", sources)
+
+    unknown = strangers(dict.fromkeys(ours, "x"))
+
+    assert "JOBMGR_RUN_DIR" in ours
+    assert unknown == []
