@@ -16,14 +16,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-import msgspec
-
 from jobmgr import settings as settings_module
 from jobmgr.api import owner_token
 from jobmgr.api.guard import own_uid
 from jobmgr.api.limits import Limits
 from jobmgr.api.server import Server
-from jobmgr.client.address import SERVICE_FILE
+from jobmgr.client.announcement import announced
 from jobmgr.dialects import registry as dialects
 from jobmgr.dispatch.admission import Admission
 from jobmgr.dispatch.dispatcher import Dispatcher
@@ -422,7 +420,9 @@ async def serving(
             limits=Limits(requests_per_s=settings.max_requests_per_s),
         )
         async with server:
-            with manager.answering(server.url), _service_file(settings, server.url):
+            _make_private(settings.home)
+            announcement = announced(settings.home, server.url, settings.socket, _doors(settings))
+            with manager.answering(server.url), announcement:
                 yield manager
 
 
@@ -453,31 +453,6 @@ def _job_key(settings: Settings) -> bytes:
 
 async def _password(settings: Settings) -> str | None:
     return await asyncio.to_thread(settings.fetched, "database_password", os.environ)
-
-
-@contextlib.contextmanager
-def _service_file(settings: Settings, url: str) -> Iterator[None]:
-    """Leave URL and socket where command lines of the same user look for them."""
-    path = settings.home / SERVICE_FILE
-    _make_private(path.parent)
-    unfinished = path.with_suffix(".new")
-    ours = msgspec.json.encode(
-        {
-            "url": url,
-            "pid": os.getpid(),
-            "socket": None if settings.socket is None else os.fspath(settings.socket),
-            "doors": _doors(settings),
-        }
-    )
-    unfinished.write_bytes(ours)
-    unfinished.replace(path)
-    try:
-        yield
-    finally:
-        # Another service of this home, on another database, may have put its own there since.
-        with contextlib.suppress(FileNotFoundError):
-            if path.read_bytes() == ours:
-                path.unlink()
 
 
 def upgrade_database(settings: Settings) -> str:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
+from jobmgr.client.announcement import last_announced
 from jobmgr.client.listener import is_listening_alone
 from jobmgr.errors import InvalidRequest, NoServiceRunning
 from jobmgr.settings import load
 
-SERVICE_FILE = "service.json"
 # The name of a service for who comes over a Unix socket, where no name was looked up.
 OVER_SOCKET = "localhost"
 
@@ -103,53 +101,15 @@ def _socket_of(url: str) -> str | None:
     return path if scheme.lower() == "unix" and path.startswith("/") and "\0" not in path else None
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
-    """What a service left for command lines of the same user: its URL, its process, whether that runs, its socket.
-
-    `doors` are those of its settings that say who gets in, by name, as text.
-    """
-
-    url: str
-    pid: int
-    is_alive: bool
-    socket: str | None = None
-    doors: Mapping[str, str] = field(default_factory=dict)
-
-
-def left_by_service(home: Path) -> Left | None:
-    """What the file of the last service says; None without a file, after a service that stopped in order."""
-    try:
-        left: Any = json.loads((home / SERVICE_FILE).read_bytes())
-        url, pid, socket = left["url"], left["pid"], left.get("socket")
-        doors = {name: text for name, text in left.get("doors", {}).items() if isinstance(text, str)}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
-    # A pid of any system fits into 32 bits; what is larger no system call takes.
-    if not isinstance(url, str) or type(pid) is not int or not 0 < pid < 2**31:
-        return None
-    return Left(url, pid, _is_alive(pid), socket if isinstance(socket, str) else None, doors)
-
-
 def running_service(home: Path) -> str | None:
-    """The URL that the running service of `home` left there, None when there is none."""
-    left = left_by_service(home)
+    """The URL that the running service of `home` says it has, None when there is none."""
+    left = last_announced(home)
     return left.url if left is not None and left.is_alive else None
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass  # It is another user's.
-    return True
 
 
 def _is_of_home(url: str, home: Path) -> bool:
     """Whether the running service of `home` said that it is at `url`, a URL or its Unix socket."""
-    left = left_by_service(home)
+    left = last_announced(home)
     if left is None or not left.is_alive:
         return False
     socket = _socket_of(url)

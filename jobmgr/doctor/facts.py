@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from jobmgr.client.address import Left
+from jobmgr.client.announcement import Announcement
 from jobmgr.client.health import Health
 from jobmgr.errors import JobmgrError
 from jobmgr.executors.census import Carrier, Crowd
@@ -193,7 +193,7 @@ class Facts:
     connections_needed: int
     rows: Rows | Trouble
     place: Place | Trouble
-    left: Left | None
+    left: Announcement | None
     health: Health | None
     crowd: Crowd | Trouble
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import jobmgr
 from jobmgr import fault, monitor, settings
 from jobmgr.client import address, health
+from jobmgr.client.announcement import last_announced
 from jobmgr.client.health import Health
 from jobmgr.doctor import traces
 from jobmgr.doctor.facts import (
@@ -80,7 +81,7 @@ async def gather(request: Request) -> Facts:
             connections_needed=postgresql.CONNECTIONS,
             rows=rows,
             place=await asyncio.to_thread(known, _place, given.work_dir),
-            left=address.left_by_service(given.home),
+            left=last_announced(given.home),
             health=await _health(request),
             crowd=await asyncio.to_thread(known, census.crowd, given.work_dir),
         )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from jobmgr.client.address import SERVICE_FILE, Left
+from jobmgr.client import announcement
+from jobmgr.client.announcement import Announcement
 from jobmgr.client.health import Health
 from jobmgr.domain.checkup import Check, ok, problem, warning
 from jobmgr.domain.resources import counted
@@ -15,19 +16,19 @@ _SITES = "sites"
 _START = "start one with `jobmgr serve`"
 
 
-def judge(left: Left | None, health: Health | None, version: str, *, is_served: bool) -> Check:
+def judge(left: Announcement | None, health: Health | None, version: str, *, is_served: bool) -> Check:
     """Whether it runs, answers, can use its database, and is of this version."""
     if health is not None:
         return _answer(health, left, version)
     if left is not None:
-        found = f"process {left.pid} was killed and left its {SERVICE_FILE}"
+        found = f"process {left.pid} was killed and left its {announcement.FILE}"
         return warning(NAME, found, f"{_START}; it takes up what was left")
     if is_served:
         return ok(NAME, "none of this state directory, but another program serves the database")
     return warning(NAME, "none is running, so no job is started", _START)
 
 
-def _answer(health: Health, left: Left | None, version: str) -> Check:
+def _answer(health: Health, left: Announcement | None, version: str) -> Check:
     who = f"{health.url} (process {left.pid})" if left and left.url == health.url else health.url
     if not health.lives:
         remedy = "if that process hangs, end it and start `jobmgr serve` again; running jobs are not touched"
@@ -44,7 +45,7 @@ def _answer(health: Health, left: Left | None, version: str) -> Check:
     return ok(NAME, f"{who} is ready, jobmgr {health.version}{_doors(left, health)}")
 
 
-def _doors(left: Left | None, health: Health) -> str:
+def _doors(left: Announcement | None, health: Health) -> str:
     """Who gets in, as the service itself was told: the settings here may be others."""
     if left is None or not left.doors or health.url not in (left.url, f"unix:{left.socket}"):
         return ""

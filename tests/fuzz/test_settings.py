@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobmgr.client.address import checked_url, left_by_service
+from jobmgr.client.address import checked_url
+from jobmgr.client.announcement import last_announced
 from jobmgr.errors import InvalidRequest
 from jobmgr.settings import CONFIG_FILE, load
 from jobmgr.store import address
@@ -76,6 +77,6 @@ def test_an_address_of_a_service_is_one_or_refused(text: bytes) -> None:
 def test_what_a_service_left_is_understood_or_nothing(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "service.json").write_bytes(text)
 
-    left = left_by_service(tmp_path)
+    left = last_announced(tmp_path)
 
     assert left is None or left.pid > 0
