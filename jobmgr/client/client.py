@@ -22,6 +22,7 @@ from jobmgr.domain.why import Reason
 from jobmgr.errors import AmbiguousId, ClusterUnavailable, InvalidRequest, JobNotFound
 from jobmgr.hfss.config import HFSSSimulationConfig
 from jobmgr.hfss.scheduler import SchedulerType
+from jobmgr.transports.directory import Window
 from jobmgr.wire import answers, translation
 from jobmgr.wire.pyedb import QueueStatistics, ResourcesAnswer, SchedulerTypeAnswer, SimulationStored
 from jobmgr.wire.submission import NEW_ID_LENGTH, JobSubmission, check_queue_name, command_list, is_job_id
@@ -329,7 +330,7 @@ class Client:
         limit: int | None = None,
         tail: int | None = None,
         attempt: int | None = None,
-    ) -> logs.LogWindow:
+    ) -> Window:
         """Bytes of stdout or stderr: `limit` bytes from `offset` on, or the last `tail` lines."""
         _check_job_id(job_id)
         return await logs.read(

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
 
 from jobmgr.client.connection import Connection, path
 from jobmgr.client.following import follow as follow_events
@@ -22,6 +21,7 @@ from jobmgr.errors import (
     SiteSilent,
     SiteUnreachable,
 )
+from jobmgr.transports.directory import Window
 from jobmgr.wire.answers import JobsAnswer
 from jobmgr.wire.translation import to_job
 
@@ -33,20 +33,6 @@ FIRST_PAUSE_AT_SITE_S = 1.0
 LONGEST_PAUSE_AT_SITE_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class LogWindow:
-    """Bytes of a log, where they begin, and how many bytes the whole log had then."""
-
-    data: bytes
-    offset: int
-    size_bytes: int
-
-    @property
-    def end(self) -> int:
-        """The offset of what follows."""
-        return self.offset + len(self.data)
-
-
 async def read(
     connection: Connection,
     job_id: str,
@@ -56,14 +42,14 @@ async def read(
     limit: int | None = None,
     tail: int | None = None,
     attempt: int | None = None,
-) -> LogWindow:
+) -> Window:
     """A window of a log. Raises FileMissing while the job has written none."""
     asked = {"offset": offset, "limit": limit, "tail": tail, "attempt": attempt}
     query = {name: str(value) for name, value in asked.items() if value is not None}
     async with connection.fetch(path("jobs", job_id, "logs", stream), query) as response:
         data = await response.read()
         start = int(response.headers.get("X-Log-Offset", offset or 0))
-        return LogWindow(data, start, int(response.headers.get("X-Log-Size", start + len(data))))
+        return Window(data, start, int(response.headers.get("X-Log-Size", start + len(data))))
 
 
 async def follow(
