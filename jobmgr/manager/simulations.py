@@ -48,9 +48,10 @@ class Simulations(Files, Clusters):
         """Store the job of a simulation, which has the configuration's id; committed on return.
 
         The same again while it lives changes nothing; once it has ended, it runs again as another attempt of the same
-        job. A configuration for a scheduler goes to the site of that kind, which is made if there is none: see
-        `ensure_site`. Raises InvalidConfig and InvalidRequest naming the field, PathNotFound if this machine is to run
-        it and has no such project, QueueNotFound, SimulationExists if a job of this id has another configuration.
+        job, in the queue and with the priority that are given then. A configuration for a scheduler goes to the site of
+        that kind, which is made if there is none: see `ensure_site`. Raises InvalidConfig and InvalidRequest naming the
+        field, PathNotFound if this machine is to run it and has no such project, QueueNotFound, SimulationExists if a
+        job of this id has another configuration.
         """
         new = new_job(config, priority=priority, queue=queue, user=self.user)
         await self._check_project(config)

@@ -259,6 +259,14 @@ def _untold(tx: Transaction, row: AnyRow, wanted: Change) -> dict[str, Any]:
     return {"priority_untold": row.v + 1}
 
 
+def move(tx: Transaction, job_id: str, queue: str) -> None:
+    """Put a job that has not been claimed into another queue, which there is."""
+    row = locked(tx, [job_id])[job_id]
+    tx.move(row.queue, row.status, None)
+    tx.move(queue, None, row.status)
+    change(tx, row, "changed", {"queue": queue}, queue=queue)
+
+
 def delete(tx: Transaction, job_ids: Sequence[str]) -> list[dict[int, str]]:
     """Forget ended jobs with their attempts, and answer the tokens of those by number.
 

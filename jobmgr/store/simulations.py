@@ -38,8 +38,9 @@ _KNOWN = Prepared(
 def submit(tx: Transaction, asked: Sequence[NewJob]) -> list[JobView]:
     """Store jobs under ids that were chosen before, and answer them as they are then.
 
-    One that is there already, made of the same, stays as it is while it lives, and is run again once it has ended.
-    Raises SimulationExists if it is made of something else, and what `submissions.insert` raises.
+    One that is there already, made of the same, stays as it is while it lives; once it has ended it is run again, in
+    the queue and with the priority that are asked for now. Raises SimulationExists if it is made of something else, and
+    what `submissions.insert` raises.
     """
     ids = [job.job_id for job in asked]
     known = {row.job_id: row for row in _KNOWN.rows(tx.connection, {"job_ids": ids})}
@@ -66,6 +67,9 @@ def _again(tx: Transaction, known: AnyRow, job: NewJob) -> None:
     jobs.retry(tx, [job.job_id])
     if row.priority != job.priority:
         jobs.update(tx, [Change(job.job_id, {"priority": job.priority}, kind="priority")])
+    if row.queue != job.queue:
+        submissions.check_queues(tx, [job])
+        jobs.move(tx, job.job_id, job.queue)
 
 
 def _different(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> Sequence[str]:

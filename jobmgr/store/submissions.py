@@ -76,7 +76,7 @@ def insert(tx: Transaction, bulks: Sequence[Sequence[NewJob]]) -> list[list[Stor
 
 
 def _insert(tx: Transaction, jobs: list[NewJob]) -> dict[str, Stored]:
-    _check_queues(tx, jobs)
+    check_queues(tx, jobs)
     jobs = sites.place(tx, jobs)
     _check_new(tx, jobs)
     keys = _insert_rows(tx, jobs)
@@ -132,7 +132,8 @@ def _first_status(job: NewJob, tx: Transaction) -> Status:
     )
 
 
-def _check_queues(tx: Transaction, jobs: Sequence[NewJob]) -> None:
+def check_queues(tx: Transaction, jobs: Sequence[NewJob]) -> None:
+    """Raise QueueNotFound if one of them is for a queue that there is not."""
     missing = {job.queue for job in jobs}
     missing -= {row.name for row in _QUEUES.rows(tx.connection, {"names": sorted(missing)})}
     if missing:

@@ -12,6 +12,7 @@ import pytest
 from msgspec import structs
 
 from jobmgr.domain.once import Once
+from jobmgr.domain.queue import Tally
 from jobmgr.domain.status import Status
 from jobmgr.errors import (
     InvalidConfig,
@@ -19,6 +20,7 @@ from jobmgr.errors import (
     KeyReused,
     NotASimulation,
     PathNotFound,
+    QueueNotFound,
     SimulationExists,
 )
 from jobmgr.hfss import HFSSSimulationConfig, SchedulerType
@@ -101,6 +103,34 @@ async def test_same_again_after_the_end_is_another_attempt(
     assert job.status is Status.COMPLETED
     assert [attempt.outcome for attempt in await manager.attempts("J1")] == ["failed", "completed"]
     assert len(runs(config)) == 2
+
+
+async def test_what_runs_again_is_in_the_queue_that_is_named_then(
+    manager: JobManager, config: HFSSSimulationConfig
+) -> None:
+    await manager.update_queue("urgent", paused=True)
+    await manager.simulate(config)
+    await manager.wait("J1", 30)
+
+    await manager.simulate(config, queue="urgent")
+
+    tallies = {queue.name: queue.counts for queue in await manager.queues()}
+    assert (await manager.get("J1")).queue == "urgent"
+    assert (sum(tallies["default"].values()), tallies["urgent"][Tally.QUEUED]) == (0, 1)
+    await manager.update_queue("urgent", paused=False)
+    assert (await manager.wait("J1", 30)).attempt == 2
+
+
+async def test_what_was_to_run_again_in_a_queue_that_is_not_there_stays_as_it_ended(
+    manager: JobManager, config: HFSSSimulationConfig
+) -> None:
+    await manager.simulate(config)
+    ended = await manager.wait("J1", 30)
+
+    with pytest.raises(QueueNotFound, match="queue: there is no queue 'urgent'"):
+        await manager.simulate(config, queue="urgent")
+
+    assert await manager.get("J1") == ended
 
 
 @pytest.mark.parametrize("has_ended", [False, True])
