@@ -151,4 +151,7 @@ def _job(job: Standing) -> ClusterJobAnswer:
         expected_start=moment_or_none(job.expected_start),
         started_at=moment_or_none(job.started_at),
         nodes=readable(job.nodes),
+        node_count=job.node_count,
+        cpus=job.cpus,
+        memory_bytes=job.memory_bytes,
     )

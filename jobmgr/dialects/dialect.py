@@ -131,7 +131,8 @@ class Standing:
 
     `word` is its own word for the state, `reason` why the job waits. `restarts` counts earlier runs under the same
     id. `has_run` is False only where the scheduler says that nothing of it ever ran. Times are UTC. `index` is that
-    of an element in its array, from 0. Whose job it is, and in which partition, is told where all are listed.
+    of an element in its array, from 0. Whose job it is, in which partition, and how much it has in all or, while it
+    waits, asks for, is told where all are listed.
     """
 
     id: str
@@ -153,6 +154,9 @@ class Standing:
     index: int | None = None
     user: str = ""
     partition: str = ""
+    node_count: int | None = None
+    cpus: int | None = None
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

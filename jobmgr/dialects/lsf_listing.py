@@ -56,6 +56,7 @@ _ROW = re.compile(
     r"\s+[A-Z][a-z]{2} [ \d]\d (?:\d\d:\d\d|\d{4})\s*"
 )
 _PAST = re.compile(r"(?P<id>\d+(?:\[\d+\])?)\s+\S+\s+(?P<name>.*?)(?:\s+\d+){7}\s*")
+_HOST = re.compile(r"(?:(\d{1,9})\*)?([^:\s]+)")
 _INDEX = re.compile(r"\[(\d{1,18})\]$")
 _REASON = re.compile(r"TERM_\w+")
 _SECONDS = re.compile(r"(\d{1,15}(?:\.\d{1,9})?) second")
@@ -178,16 +179,19 @@ def _listing(answer: Answer, jobs: tuple[Standing, ...], strange: list[str], *, 
 def _row(match: re.Match[str]) -> Standing:
     phase = _PHASES.get(match["word"], Phase.UNKNOWN)
     id_ = _id(match["id"], match["name"])
+    slots = _slots(match["host"])
     return Standing(
         id=id_,
         name=_base(match["name"]),
         phase=phase,
         word=match["word"],
         cause=_cause(match["word"], ""),
-        nodes=match["host"].strip("-"),
+        nodes=",".join(slots),
         index=_index(id_),
         user=match["user"],
         partition=match["queue"],
+        node_count=len(slots) or None,
+        cpus=sum(slots.values()) or None,
     )
 
 
@@ -199,7 +203,7 @@ def _record(record: Mapping[str, Any]) -> Standing:
     phase = _PHASES.get(word, Phase.UNKNOWN)
     cpu = _SECONDS.search(str(record.get("CPU_USED", "")))
     memory = _BYTES.search(str(record.get("MAX_MEM", "")))
-    hosts = re.findall(r"(?:\d+\*)?([^:\s]+)", str(record.get("EXEC_HOST", "")))
+    slots = _slots(str(record.get("EXEC_HOST", "")))
     id_ = f"{record['JOBID']}[{index}]" if (number(index) or 0) > 0 else _id(str(record["JOBID"]), name)
     return Standing(
         id=id_,
@@ -209,13 +213,24 @@ def _record(record: Mapping[str, Any]) -> Standing:
         cause=_cause(word, str(record.get("EXIT_REASON", ""))),
         reason=str(record.get("PEND_REASON", "")).strip("- ") if phase in (Phase.PENDING, Phase.HELD) else "",
         exit_code=code if word == "EXIT" else None,
-        nodes=",".join(dict.fromkeys(host for host in hosts if host != "-")),
+        nodes=",".join(slots),
         cpu_s=float(cpu[1]) if cpu is not None else None,
         peak_memory_bytes=int(float(memory[1]) * _FACTOR[memory[2]]) if memory is not None else None,
         index=_index(id_),
         user=str(record.get("USER", "")),
         partition=str(record.get("QUEUE", "")),
+        node_count=len(slots) or None,
+        cpus=sum(slots.values()) or None,
     )
+
+
+def _slots(hosts: str) -> dict[str, int]:
+    """How many slots a job has on each host, of `2*h1:h2:h2`, which is how both forms have it, or `-`."""
+    found: dict[str, int] = {}
+    for count, host in _HOST.findall(hosts):
+        if host != "-":
+            found[host] = found.get(host, 0) + int(count or 1)
+    return found
 
 
 def _cause(word: str, reason: str) -> Cause | None:

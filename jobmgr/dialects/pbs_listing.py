@@ -120,6 +120,9 @@ def standing(block: Block, *, is_torque: bool = False) -> Standing:
         index=int(element[1]) if (element := _ELEMENT.search(block.name)) is not None else None,
         user=block.facts.get("Job_Owner", "").partition("@")[0],
         partition=block.facts.get("queue", ""),
+        node_count=number(block.facts.get("Resource_List.nodect")),
+        cpus=number(block.facts.get("Resource_List.ncpus")),
+        memory_bytes=_size_bytes(block.facts.get("Resource_List.mem")),
     )
 
 

@@ -17,7 +17,7 @@ QUEUE_FIELDS = (
     "JobArrayID", "State", "RestartCnt", "exit_code", "StartTime", "EndTime", "NodeList", "Reason", "Name",
 )  # fmt: skip
 # What is asked of everybody's jobs besides.
-WHOSE_FIELDS = ("Partition", "UserName")
+WHOSE_FIELDS = ("Partition", "UserName", "tres-alloc")
 ACCOUNT_FIELDS = (
     "JobID", "State", "ExitCode", "Start", "End", "NodeList", "TotalCPU", "MaxRSS", "JobName",
 )  # fmt: skip
@@ -66,6 +66,8 @@ _LIMIT = re.compile(r"(?:(\d{1,9})-)?(?:(\d{1,9}):)?(\d{1,9}):(\d{1,9})")
 _UP_STATES = frozenset({"idle", "mixed", "allocated", "completing", "reserved", "planned"})
 _STATE = re.compile(r"([a-z_]+)(\*?)")
 _MEBIBYTE = 1024**2
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)([KMGTP]?)")
+_SIZE_BYTES = {"K": 1024, "": _MEBIBYTE, "M": _MEBIBYTE, "G": 1024**3, "T": 1024**4, "P": 1024**5}
 # As seconds since 1970: the end of the year 9999, after which there are no dates.
 _END_OF_TIME = 253_402_300_800
 # The largest MaxArraySize that there is. Source: slurm.conf(5), "MaxArraySize".
@@ -90,7 +92,8 @@ def read_queue(answer: Answer, asked: Sequence[str] = QUEUE_FIELDS) -> tuple[dic
 def _queued(fields: list[str]) -> Standing:
     """One line of squeue. What it says about codes of jobs that wait is that of a former run."""
     id_, word, restarts, status, start, end, nodes, reason, name, *whose = fields
-    partition, user = whose or ("", "")
+    partition, user, holds = whose or ("", "", "")
+    held = dict(part.split("=", 1) for part in holds.split(",") if "=" in part)
     cause = _CAUSES.get(word)
     phase = Phase.ENDED if cause else _PHASES.get(word, Phase.UNKNOWN)
     if phase is Phase.PENDING and "held" in reason.lower():
@@ -118,7 +121,16 @@ def _queued(fields: list[str]) -> Standing:
         index=_index(id_),
         user=user,
         partition=partition,
+        node_count=number(held.get("node", "")),
+        cpus=number(held.get("cpu", "")),
+        memory_bytes=_size_bytes(held.get("mem", "")),
     )
+
+
+def _size_bytes(text: str) -> int | None:
+    """Of `300M` or `1.50G`; without a unit they are mebibytes."""
+    match = _SIZE.fullmatch(text)
+    return None if match is None else int(float(match[1]) * _SIZE_BYTES[match[2]])
 
 
 def _status(cause: Cause | None, text: str, reason: str = "") -> tuple[int | None, int | None]:

@@ -323,7 +323,10 @@ class NodesAnswer(Struct):
 
 
 class ClusterJobAnswer(Struct):
-    """Somebody's job in a scheduler's hands: `state` and `reason` are its words. What is empty or null was not told."""
+    """Somebody's job in a scheduler's hands: `state` and `reason` are its words. What is empty or null was not told.
+
+    `node_count`, `cpus` and `memory_bytes` are what it has in all, or asks for as long as it waits.
+    """
 
     id: str
     name: str
@@ -335,6 +338,9 @@ class ClusterJobAnswer(Struct):
     expected_start: Moment | None
     started_at: Moment | None
     nodes: str
+    node_count: int | None
+    cpus: int | None
+    memory_bytes: int | None
 
 
 class ClusterJobsAnswer(Struct):

@@ -69,7 +69,8 @@ async def put(api: Api, name: str, **fields: object) -> None:
 def squeue(*jobs: tuple[str, str], user: str = "ada", partition: str = "long") -> Answer:
     """What squeue says of jobs that wait: their ids and names."""
     rows = (
-        (id_, "PENDING", "0", "0", "N/A", "N/A", "", "Resources", name, partition, user) for id_, name in jobs
+        (id_, "PENDING", "0", "0", "N/A", "N/A", "", "Resources", name, partition, user, "cpu=1,node=1")
+        for id_, name in jobs
     )
     return Answer(0, "".join("\x1f".join(row) + "\x1e\n" for row in rows))
 
@@ -107,11 +108,12 @@ async def test_everybodys_jobs_are_told_in_the_order_of_their_ids(lab: Lab) -> N
     told = await lab.told("/jobs")
 
     ids = [job["id"] for job in told["jobs"]]
-    assert ids == ["8", "9", "11_1", "11_2", "11_4", "11_5", "13", "16", "23"]
+    assert ids == ["8", "9", "11_1", "11_2", "11_4", "11_5", "14", "16", "23"]
     assert (told["total"], told["complete"], told["next_cursor"]) == (9, True, None)
     assert {(job["user"], job["partition"]) for job in told["jobs"]} == {("root", "debug"), ("root", "idle")}
     (suspended,) = [job for job in told["jobs"] if job["phase"] == "suspended"]
     assert (suspended["id"], suspended["state"], suspended["nodes"]) == ("11_1", "SUSPENDED", "n1")
+    assert (suspended["node_count"], suspended["cpus"], suspended["memory_bytes"]) == (1, 1, 100 * 2**20)
     assert [job["reason"] for job in told["jobs"] if job["id"] == "23"] == ["JobHeldUser"]
     assert [job["expected_start"][:4] for job in told["jobs"] if job["id"] == "9"] == ["2026"]
 

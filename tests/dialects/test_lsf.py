@@ -336,6 +336,18 @@ def test_everybodys_jobs_are_listed_with_user_and_queue() -> None:
     assert [(job.user, job.partition) for job in waiting] == [("ada", "night")]
 
 
+def test_slots_and_hosts_of_what_runs_are_told() -> None:
+    table = recorded("bjobs_u_all_w")
+    wide = replace(table, stdout=table.stdout.replace("  vm          arrp[4]", "  8*vm:2*v2:vm arrp[4]"))
+
+    classic = {job.id: (job.node_count, job.cpus, job.nodes) for job in CLASSIC.read_everything(wide).jobs}
+    ibm = {job.id: (job.node_count, job.cpus) for job in IBM.read_everything(Answer(0, IBM_JOBS)).jobs}
+
+    assert (classic["27[3]"], classic["27[4]"]) == ((1, 1, "vm"), (2, 11, "vm,v2"))
+    assert classic["20"] == (None, None, "")
+    assert (ibm["22005"], ibm["22006"], ibm["22009"]) == ((2, 3), (1, 8), (None, None))
+
+
 def test_ibms_records_are_read_behind_what_is_printed_while_waiting() -> None:
     listing = IBM.seen([Answer(0, IBM_JOBS)])
 

@@ -238,7 +238,7 @@ def test_the_full_text_of_a_running_job_is_read() -> None:
         Standing(
             id="44.pbsvm", name="runner", phase=Phase.RUNNING, word="R", restarts=0, has_run=True,
             started_at=datetime(2026, 11, 21, 0, 58, 39, tzinfo=UTC), nodes="pbsvm",
-            user="pbsuser", partition="workq",
+            user="pbsuser", partition="workq", node_count=1, cpus=1,
         ),
     )  # fmt: skip
 
@@ -531,6 +531,20 @@ def test_everybodys_jobs_are_listed_with_user_and_queue() -> None:
 
     assert (job.user, job.partition) == ("pbsuser", "workq")
     assert {(job.user, job.partition) for job in torque} == {("root", "debug")}
+
+
+def test_what_jobs_have_and_ask_for_is_told() -> None:
+    answer = recorded("qstat_f_running")
+    ncpus = "    Resource_List.ncpus = 1\n"
+    large = answer.stdout.replace(ncpus, "    Resource_List.ncpus = 8\n    Resource_List.mem = 2gb\n")
+
+    (small_job,) = PBS.read_everything(answer).jobs
+    (large_job,) = PBS.read_everything(replace(answer, stdout=large)).jobs
+    (torque_job, *_) = TORQUE.read_everything(recorded("torque_qstat_f_all")).jobs
+
+    assert (small_job.node_count, small_job.cpus, small_job.memory_bytes) == (1, 1, None)
+    assert (large_job.node_count, large_job.cpus, large_job.memory_bytes) == (1, 8, 2**31)
+    assert (torque_job.node_count, torque_job.cpus) == (1, 1)
 
 
 def test_the_version_tells_the_flavour() -> None:

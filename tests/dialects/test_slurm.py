@@ -411,6 +411,35 @@ def test_everybodys_jobs_are_listed_with_user_and_partition() -> None:
     assert {(job.user, job.partition) for job in listed("all").jobs} == {("", "")}
 
 
+def test_what_everybodys_jobs_have_and_ask_for_is_told() -> None:
+    listing = DIALECT.read_everything(slurm_answer("everything"))
+
+    held = {job.id: (job.node_count, job.cpus, job.memory_bytes) for job in listing.jobs}
+    small = (1, 1, 100 * 2**20)
+    assert (held["11_1"], held[IDS["held"]], held["16"]) == (small, small, (1, 4, 2**32))
+
+
+@pytest.mark.parametrize(
+    ("told", "cpus", "memory_bytes"),
+    [
+        ("cpu=2,mem=300M,node=1,billing=2", 2, 300 * 2**20),
+        ("cpu=128,mem=1.50T,node=4,billing=128,gres/gpu:a100=8", 128, 3 * 2**39),
+        ("cpu=1,mem=64,node=1", 1, 2**26),
+        ("cpu=1,node=1,billing=1", 1, None),
+        ("", None, None),
+        ("N/A", None, None),
+    ],
+)
+def test_resources_are_read_as_slurm_writes_them(
+    told: str, cpus: int | None, memory_bytes: int | None
+) -> None:
+    fields = ("9", "PENDING", "0", "0", "N/A", "N/A", "", "Priority", "n", "debug", "ann", told)
+
+    (job,) = DIALECT.read_everything(Answer(0, "\x1f".join(fields) + "\x1e\n")).jobs
+
+    assert (job.cpus, job.memory_bytes) == (cpus, memory_bytes)
+
+
 @pytest.mark.parametrize(
     ("state", "is_up"),
     [("idle", True), ("idle~", True), ("idle*", False), ("drained", False), ("down*", False)],

@@ -15,7 +15,7 @@ from jobmgr.manager.manager import Manager
 from jobmgr.wire.pyedb import PyedbPartition, SchedulerTypeAnswer
 from jobmgr.wire.text import readable
 
-_GIBIBYTE = 2**30
+GIBIBYTE = 2**30
 
 
 async def scheduler_type(request: web.Request) -> web.Response:
@@ -46,10 +46,10 @@ async def _partitions(manager: Manager, scheduler: SchedulerType) -> Sequence[Py
 
 def partition_shown(partition: Partition, nodes: Sequence[Node]) -> PyedbPartition:
     """A partition as it travels, with its machines."""
-    memory_gb = sum(node.memory_bytes or 0 for node in nodes) / _GIBIBYTE
+    memory_gb = sum(node.memory_bytes or 0 for node in nodes) / GIBIBYTE
     # How much of its memory a node has given out is not told; who has given out cores has none for others, at worst.
     used = [node for node in nodes if node.cpus_used or not node.is_up]
-    memory_used_gb = sum(node.memory_bytes or 0 for node in used) / _GIBIBYTE
+    memory_used_gb = sum(node.memory_bytes or 0 for node in used) / GIBIBYTE
     return PyedbPartition(
         name=readable(partition.name),
         nodes_total=len(nodes) or partition.nodes or 0,

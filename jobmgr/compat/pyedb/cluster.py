@@ -9,9 +9,9 @@ from typing import Any
 
 from msgspec import structs
 
-from jobmgr.api.pyedb.cluster import partition_shown
+from jobmgr.api.pyedb.cluster import GIBIBYTE, partition_shown
 from jobmgr.dialects import registry
-from jobmgr.dialects.dialect import Compliance, NotUnderstood, Wish
+from jobmgr.dialects.dialect import Compliance, NotUnderstood, Standing, Wish
 from jobmgr.errors import ClusterUnavailable, InvalidConfig, SiteUnreachable
 from jobmgr.executors.cluster import Cluster
 from jobmgr.executors.scheduler import Scheduler
@@ -42,22 +42,13 @@ class SchedulerManager:
     async def get_jobs(self) -> list[dict[str, Any]]:
         """The jobs of all users that have not ended; `state` is the scheduler's own word.
 
-        `nodes`, `cpus` and `memory_gb` are None: the schedulers are not asked for them.
+        `nodes`, `cpus` and `memory_gb` (in powers of 1024) are all that a job has or, while it waits, asks for. LSF
+        tells the cpus (its slots) and nodes of what runs, and the most memory that it has used so far. What is not
+        told is None.
         """
         async with self._scheduler() as (_, cluster):
             jobs = (await cluster.jobs()).jobs
-        return [
-            {
-                "job_id": job.id,
-                "partition": job.partition,
-                "user": job.user,
-                "state": job.word,
-                "nodes": None,
-                "cpus": None,
-                "memory_gb": None,
-            }
-            for job in jobs
-        ]
+        return [_shown(job) for job in jobs]
 
     async def cancel_job(self, scheduler_job_id: str) -> bool:
         """Ask the scheduler to end a job; whether it complied. What jobmgr submitted is cancelled by its own id."""
@@ -75,3 +66,16 @@ class SchedulerManager:
             raise ClusterUnavailable(str(self.scheduler_type), str(error)) from error
         finally:
             await transport.close()
+
+
+def _shown(job: Standing) -> dict[str, Any]:
+    memory_bytes = job.peak_memory_bytes if job.memory_bytes is None else job.memory_bytes
+    return {
+        "job_id": job.id,
+        "partition": job.partition,
+        "user": job.user,
+        "state": job.word,
+        "nodes": job.node_count,
+        "cpus": job.cpus,
+        "memory_gb": None if memory_bytes is None else memory_bytes / GIBIBYTE,
+    }
