@@ -39,7 +39,7 @@ _PARTS = ("design_name", "design_mode", "setup_name")
 _PATH = re.compile(r"(?!-).*", re.DOTALL)
 
 
-class HFSSSimulationConfig(Value, frozen=True):
+class HFSSSimulationConfig(Value):
     """One simulation. It cannot be changed; `msgspec.structs.replace` makes another one.
 
     `ansys_edt_path`: the program; not given, the newest installation of this machine (see `installation`).

@@ -16,7 +16,7 @@ _TEXT = re.compile(r"[^'\"\x00-\x1f\x7f]*")
 _RAM_LIMIT_PERCENT = "90"
 
 
-class HFSS3DLayoutBatchOptions(Value, frozen=True):
+class HFSS3DLayoutBatchOptions(Value):
     """Options of the solver.
 
     `temp_directory` is kept and not passed on: ansysedt has an option of its own for it, `-batchoptions` none.

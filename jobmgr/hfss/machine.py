@@ -12,7 +12,7 @@ from jobmgr.hfss.value import Value
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
-class MachineNode(Value, frozen=True):
+class MachineNode(Value):
     """One machine: cores to use (-1: all), cores there are, and how many percent of them may be used."""
 
     hostname: str = "localhost"

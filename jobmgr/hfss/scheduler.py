@@ -45,14 +45,21 @@ class SchedulerType(StrEnum):
     WINDOWS_HPC = "windows_hpc"
 
     @classmethod
+    def _missing_(cls, value: object) -> SchedulerType | None:
+        """In capitals, too, as pyedb's documents write them."""
+        word = value.lower() if isinstance(value, str) else value
+        return next((each for each in cls if each.value == word), None)
+
+    @classmethod
     def of(cls, word: str) -> SchedulerType:
-        """The one of this name, in small letters or capitals. Raises InvalidConfig."""
-        if word.lower() not in set(cls):
-            raise InvalidConfig("scheduler_type", f"{word[:100]!r} is none of {', '.join(cls)}")
-        return cls(word.lower())
+        """The one of this name. Raises InvalidConfig."""
+        try:
+            return cls(word)
+        except ValueError as error:
+            raise InvalidConfig("scheduler_type", f"{word[:100]!r} is none of {', '.join(cls)}") from error
 
 
-class SchedulerOptions(Value, frozen=True):
+class SchedulerOptions(Value):
     """Resources, and who pays for them.
 
     `time` is `H:MM:SS`, `D-HH:MM:SS`, `D.HH:MM:SS`, a number of minutes, `90s`, `30m`, `2h`, `1d`, or `unlimited`.

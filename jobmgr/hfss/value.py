@@ -6,7 +6,7 @@ import functools
 import re
 from collections.abc import Mapping
 from os import PathLike, fspath
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import msgspec
 from msgspec import NODEFAULT, Struct, structs
@@ -15,7 +15,7 @@ from jobmgr.errors import InvalidConfig
 from jobmgr.wire import mismatch
 
 
-class Value(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Value(Struct, kw_only=True, forbid_unknown_fields=True):
     """Fields are given by name, and have the type and range that is declared for them; else InvalidConfig says which.
 
     What stands for a value is taken as it: "slurm", "4", a dictionary. None is as if nothing had been given. To
@@ -34,6 +34,27 @@ class Value(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 raise InvalidConfig(field.name, "has a NUL character, which no program can be given")
             structs.force_setattr(self, field.name, value)
         self.check()
+
+    # pyedb's documents change what they have made (`config.machine_nodes[0].cores = 16`): scripts that do so have to be
+    # told what to do instead. The `frozen` of msgspec has a refusal of its own, without a remedy, that stays.
+    def __setattr__(self, name: str, value: Any, /) -> NoReturn:
+        """Raise AttributeError."""
+        raise self._change_refused(name)
+
+    def __delattr__(self, name: str, /) -> NoReturn:
+        """Raise AttributeError."""
+        raise self._change_refused(name)
+
+    def _change_refused(self, name: str) -> AttributeError:
+        kind = type(self).__name__
+        return AttributeError(
+            f"{name}: a {kind} cannot be changed; say it where it is made, {kind}({name}=...), or make another one of"
+            " it by msgspec.structs.replace"
+        )
+
+    def __hash__(self) -> int:
+        """That of its fields."""
+        return hash(structs.astuple(self))
 
     def check(self) -> None:
         """What types cannot say. Raises InvalidConfig."""

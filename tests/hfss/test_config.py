@@ -69,10 +69,28 @@ def config(**fields: Any) -> HFSSSimulationConfig:
 
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
-def test_no_field_can_be_changed_or_added(value: Value) -> None:
+def test_no_field_can_be_changed_or_added_and_the_remedy_is_told(value: Value) -> None:
+    kind = type(value).__name__
+    before = copy.deepcopy(value)
+
     for name in (*value.__struct_fields__, "another"):
-        with pytest.raises(AttributeError):
+        remedy = rf"^{name}: a {kind} cannot .* {kind}\({name}=\.\.\.\), or "
+        with pytest.raises(AttributeError, match=remedy):
             setattr(value, name, "x")
+        with pytest.raises(AttributeError, match=remedy):
+            delattr(value, name)
+
+    assert value == before
+    assert hash(value) == hash(before)
+
+
+def test_a_scheduler_is_named_in_capitals_too_as_pyedbs_guide_has_it() -> None:
+    made = config(
+        scheduler_type="SLURM", scheduler_options={"queue": "hpclarge", "nodes": 2, "cores_per_node": 32}
+    )
+
+    assert made.scheduler_type is SchedulerType.SLURM
+    assert HFSSSimulationConfig.from_dict({**made.to_dict(), "scheduler_type": "Slurm"}) == made
 
 
 def test_nothing_inside_a_configuration_can_be_changed_either() -> None:
