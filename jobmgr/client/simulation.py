@@ -21,12 +21,19 @@ SCHEDULER = "/api/scheduler_type"
 
 
 def encoded(config: HFSSSimulationConfig, priority: int, queue: str = DEFAULT_QUEUE) -> bytes:
-    """The body of a submission. Raises InvalidRequest for what JSON cannot hold, and for what is no configuration."""
+    """The body of a submission.
+
+    Raises InvalidRequest for what JSON cannot hold, and for what is no configuration or no priority.
+    """
     if not isinstance(config, HFSSSimulationConfig):
         raise InvalidConfig(
             "config",
             f"is of the type {type(config).__name__}; create_hfss_config(...) or HFSSSimulationConfig.from_dict(...)"
             " makes a configuration",
+        )
+    if isinstance(priority, bool) or not isinstance(priority, int):
+        raise InvalidConfig(
+            "priority", f"{priority!r} is no whole number; larger ones run first, and 0 is the normal one"
         )
     # The service runs in another directory, and must not take options for a wish.
     kept = payload(script.absolute(config))

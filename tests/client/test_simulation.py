@@ -55,6 +55,14 @@ async def test_what_is_no_configuration_is_refused_with_what_makes_one(client: C
         await client.simulate(value)
 
 
+@pytest.mark.parametrize("priority", ["high", 1.5, None, True])
+async def test_a_priority_that_is_no_whole_number_is_named(
+    client: Client, config: HFSSSimulationConfig, priority: Any
+) -> None:
+    with pytest.raises(InvalidConfig, match=r"^priority: .* no whole number"):
+        await client.simulate(config, priority)
+
+
 async def test_two_simulations_of_one_project_at_a_time_are_warned_of(
     client: Client, config: HFSSSimulationConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -376,7 +376,8 @@ def test_the_scheduler_of_this_machine_is_taken_if_none_is_named(
         ({"project_path": ""}, "project_path"),
         ({"project_path": "antenna.txt"}, "project_path"),
         ({"scheduler_type": "sge"}, "scheduler_type"),
-        ({"cpu_cores": 0}, "max_cores"),
+        ({"cpu_cores": 0}, "^cpu_cores"),
+        ({"cpu_cores": "16 cores"}, "^cpu_cores"),
         ({"jobid": "a b"}, "jobid"),
     ],
 )

@@ -142,7 +142,10 @@ class JobManagerHandler:
             raise InvalidConfig("project_path", "is empty; give the path of an .aedt or .aedb")
         scheduler = self.scheduler_type if scheduler_type is None else SchedulerType.of(scheduler_type)
         here = scheduler is SchedulerType.NONE
-        nodes = [MachineNode(cores=cpu_cores, max_cores=cpu_cores)]
+        try:
+            nodes = [MachineNode(cores=cpu_cores, max_cores=cpu_cores)]
+        except InvalidConfig as error:
+            raise InvalidConfig("cpu_cores", error.message) from error
         return create_hfss_config(
             os.fspath(project_path),
             jobid=jobid or _new_id(project_path),
