@@ -16,8 +16,8 @@ from jobmgr.api.problems import Refusal
 # What pages of allowed sites may send and read beside what every page may (Fetch standard, CORS-safelisted headers).
 _SENT = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Range"
 _READ = (
-    "Accept-Ranges, Content-Disposition, Content-Range, Location, Retry-After, WWW-Authenticate, "
-    "X-Log-Offset, X-Log-Size"
+    "Accept-Ranges, Content-Disposition, Content-Range, Link, Location, Retry-After, WWW-Authenticate, "
+    "X-Log-Offset, X-Log-Size, X-Next-Cursor"
 )
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
 _REMEMBERED_S = 600
