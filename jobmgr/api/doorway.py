@@ -55,7 +55,7 @@ class Doorway:
             principal = self._admitted(transport)
             if principal is None:
                 return transport
-            if not _is_own_user(principal):
+            if not principal.shows_nothing:
                 # By name: several API tokens of a user make no several users.
                 held[principal.name].append(transport)
         return _oldest_of_most(held.values())
@@ -67,10 +67,6 @@ class Doorway:
             keepalive_timeout=self._limits.idle_s,
             **self._options,
         )
-
-
-def _is_own_user(principal: Principal) -> bool:
-    return principal.token_id is None and principal.job_id is None
 
 
 def _oldest_of_most(held: Collection[Sequence[asyncio.Transport]]) -> asyncio.Transport | None:

@@ -26,7 +26,7 @@ class Throttle:
 
     def check_rate(self, principal: Principal) -> None:
         """Count a request of `principal`. Raises Refusal (429) if that is too many."""
-        if principal.token_id is None and principal.job_id is None:
+        if principal.shows_nothing:
             return
         who = principal.name, principal.token_id, principal.job_id
         if wait_s := self._requests.wait_s(who):

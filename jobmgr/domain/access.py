@@ -90,6 +90,11 @@ class Principal:
         return cls(name, Role.ADMIN)
 
     @property
+    def shows_nothing(self) -> bool:
+        """Whether it needs no API token here: the user of the service itself."""
+        return self.token_id is None and self.job_id is None
+
+    @property
     def sees_all(self) -> bool:
         """Whether all jobs are to be seen by it, whosever they are."""
         return sight(self) == Sight()

@@ -214,7 +214,9 @@ BODY_IN_TIME = Guard("a body in time", "jobmgr.api.body._pieces", _all_of_it)
 PIECES = Guard("pieces of logs", "jobmgr.api.window.CHUNK_BYTES", 1 << 30)
 RATE = Guard("requests per token", "jobmgr.api.throttle.Throttle.check_rate", _nothing)
 SHARE = Guard("a share of the connections", "jobmgr.api.doorway._oldest_of_most", _nothing)
-OWN_SHARE = Guard("connections of the service's own user", "jobmgr.api.doorway._is_own_user", _never)
+OWN_SHARE = Guard(
+    "connections of the service's own user", "jobmgr.domain.access.Principal.shows_nothing", property(_never)
+)
 GUESSES = Guard("wrong tokens per address", "jobmgr.api.throttle.Throttle.check_guess", _nothing)
 
 TOLD = Guard("refusals that the log tells", "jobmgr.api.refusals.Refusals.note", _nothing)
