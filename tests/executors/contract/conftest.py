@@ -275,6 +275,21 @@ KINDS = (
     # Here goes the fixture of Windows HPC, once its jobs have a holder.
 )
 
+# What they consist of runs whole in other kinds: the short form takes every third test of theirs, each another third.
+_COMPOUND = ("slurm_over_ssh", "openpbs_without_history", "torque_commands")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what only the long form runs."""
+    found = (item for item in items if isinstance(item, pytest.Function))
+    here = [item for item in found if item.path.parent == Path(__file__).parent]
+    names = list(dict.fromkeys(item.originalname for item in here))
+    for item in here:
+        kind = item.callspec.params["subject"]
+        if kind in _COMPOUND and names.index(item.originalname) % 3 != _COMPOUND.index(kind):
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest_asyncio.fixture(params=KINDS)
 async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
