@@ -21,3 +21,15 @@ async def eventually(look: Callable[[], Any], timeout_s: float = TIMEOUT_S) -> A
             return found
         assert time.monotonic() < deadline, f"not within {timeout_s:g} s, last answer: {found!r}"
         await asyncio.sleep(0.01)
+
+
+async def is_ended(reader: asyncio.StreamReader) -> bool:
+    """Whether the other side has ended this connection, after what it may have sent before."""
+    try:
+        async with asyncio.timeout(0.2):
+            await reader.read()
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        pass
+    return True

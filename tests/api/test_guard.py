@@ -25,6 +25,7 @@ from jobmgr.api.limits import Limits
 from jobmgr.api.server import Server
 from jobmgr.service import JobManager
 from tests.api.conftest import OWNER, TOKEN, Api, eventually, serving
+from tests.patience import is_ended
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 JOB = {"command": ["true"], "draft": True}
@@ -174,16 +175,6 @@ async def test_connections_of_strangers_give_way(manager: JobManager) -> None:
             strangers[-1][1].write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
             assert b" 200 " in await strangers[-1][0].readline()
         assert (await session.get(f"{server.url}/api/v1/jobs")).status == 200
-
-        async def is_ended(reader: asyncio.StreamReader) -> bool:
-            try:
-                async with asyncio.timeout(0.2):
-                    await reader.read()
-            except TimeoutError:
-                return False
-            except ConnectionError:
-                return True
-            return True
 
         ended = [await is_ended(reader) for reader, _ in strangers]
         for _, writer in strangers:

@@ -15,6 +15,7 @@ from jobmgr.api.server import Server
 from jobmgr.service import JobManager
 from tests.api.conftest import TOKEN, Api
 from tests.api.test_rooms import DRAFT, Member, open_websocket
+from tests.patience import is_ended
 from tests.security.guards import (
     ADDRESS_SIZE,
     BODY_SIZE,
@@ -90,22 +91,11 @@ async def test_strangers_do_not_take_all_connections(manager: JobManager) -> Non
             # Its answer says that the connection was taken up.
             strangers[-1][1].write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
             assert b" 200 " in await strangers[-1][0].readline()
-        ended = [await _has_ended(reader) for reader, _ in strangers]
+        ended = [await is_ended(reader) for reader, _ in strangers]
         for _, writer in strangers:
             writer.transport.abort()
 
     assert ended == [True] * 2 + [False] * 4
-
-
-async def _has_ended(reader: asyncio.StreamReader) -> bool:
-    try:
-        async with asyncio.timeout(0.2):
-            await reader.read()
-    except TimeoutError:
-        return False
-    except ConnectionError:
-        pass
-    return True
 
 
 @rests_on(READ_OR_GONE)
