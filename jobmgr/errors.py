@@ -88,15 +88,13 @@ class NotASimulation(NotFound):
 
 
 class QueueNotFound(NotFound):
-    """No queue has this name; `field` says where in the submitted jobs it stood, if it did, as `jobs[3].queue`."""
+    """No queue has this name."""
 
     code = "queue_not_found"
 
-    def __init__(self, queue: str, field: str = "") -> None:
-        message = f"there is no queue {queue!r}; `jobmgr queue limit {queue} N` makes it"
-        super().__init__(f"{field}: {message}" if field else message)
+    def __init__(self, queue: str) -> None:
+        super().__init__(f"there is no queue {queue!r}; `jobmgr queue limit {queue} N` makes it")
         self.queue = queue
-        self.field = field
 
 
 class SiteNotFound(NotFound):

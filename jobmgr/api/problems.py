@@ -13,7 +13,6 @@ from jobmgr.errors import (
     InvalidRequest,
     JobmgrError,
     KeyReused,
-    QueueNotFound,
     SimulationExists,
 )
 from jobmgr.wire.answers import ProblemAnswer
@@ -80,9 +79,6 @@ def describe(error: JobmgrError) -> ProblemAnswer:
         return _document(status, error.refusal_code, str(error), field=error.field)
     if isinstance(error, InvalidRequest | KeyReused | SimulationExists):
         return _document(status, error.code, str(error), field=error.field)
-    if isinstance(error, QueueNotFound) and error.field:
-        # Not the address but the body names what is missing.
-        return _document(422, error.code, str(error), field=error.field)
     if isinstance(error, EventsGone):
         return _document(status, error.code, str(error), epoch=error.epoch, seq=error.seq)
     if isinstance(error, ClusterUnavailable):

@@ -19,7 +19,6 @@ from jobmgr.errors import (
     JobExists,
     JobNotFound,
     NotASimulation,
-    QueueNotFound,
     SiteNotFound,
     SiteRefused,
     SiteSilent,
@@ -280,7 +279,7 @@ _QUEUES = (
         QueueAnswer,
         body=QueueChange,
         gives=(("queues/{name}", "/name"),),
-        errors=(InvalidRequest, QueueNotFound),
+        errors=(InvalidRequest,),
         verb=Verb.OPERATE,
     ),
 )

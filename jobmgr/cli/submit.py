@@ -17,7 +17,7 @@ from jobmgr.cli.wait import wait_and_tell
 from jobmgr.client import Client
 from jobmgr.domain.job import When
 from jobmgr.domain.resources import parse_duration
-from jobmgr.errors import InvalidRequest, JobmgrError, QueueNotFound
+from jobmgr.errors import InvalidRequest, JobmgrError
 from jobmgr.failure import Failure
 from jobmgr.wire.resources import ResourcesAsked
 
@@ -133,7 +133,7 @@ async def _submit_file(client: Client, source: BinaryIO) -> Sequence[str]:
     try:
         with output.progress("submitting") as progress:
             return await client.submit_lines([line for _, line in numbered], on_progress=progress)
-    except (InvalidRequest, QueueNotFound) as error:
+    except InvalidRequest as error:
         match = _JOB_OF_BULK.fullmatch(error.field)
         if match is not None:
             number = numbered[int(match[1])][0]

@@ -74,9 +74,6 @@ _WITH_FACTS: Mapping[str, Callable[[ProblemAnswer, str], JobmgrError]] = Mapping
         errors.DependencyCycle.code: lambda problem, _: _invalid(errors.DependencyCycle, problem),
         errors.JobNotFound.code: lambda _, subject: errors.JobNotFound(subject),
         errors.NotASimulation.code: lambda _, subject: errors.NotASimulation(subject),
-        errors.QueueNotFound.code: lambda problem, subject: errors.QueueNotFound(
-            subject, problem.field or ""
-        ),
         errors.ClusterUnavailable.code: lambda problem, subject: errors.ClusterUnavailable(
             subject, problem.detail, problem.last
         ),

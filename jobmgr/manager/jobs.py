@@ -53,7 +53,7 @@ class Jobs(Core):
     async def submit(self, command: Sequence[str], *, user: str | None = None, **fields: Any) -> str:
         """Store one job and answer its id; the fields are those of a submitted job (name, priority, env, …).
 
-        Raises InvalidRequest naming the field, JobExists, QueueNotFound.
+        Raises InvalidRequest naming the field, JobExists.
         """
         try:
             asked = msgspec.convert({"command": command_list(command), **fields}, JobSubmission)

@@ -50,8 +50,8 @@ class Simulations(Files, Clusters):
         The same again while it lives changes nothing; once it has ended, it runs again as another attempt of the same
         job, in the queue and with the priority that are given then. A configuration for a scheduler goes to the site of
         that kind, which is made if there is none: see `ensure_site`. Raises InvalidConfig and InvalidRequest naming the
-        field, PathNotFound if this machine is to run it and has no such project, QueueNotFound, SimulationExists if a
-        job of this id has another configuration.
+        field, PathNotFound if this machine is to run it and has no such project, SimulationExists if a job of this id
+        has another configuration.
         """
         new = new_job(config, priority=priority, queue=queue, user=self.user)
         await self._check_project(config)

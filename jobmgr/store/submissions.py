@@ -61,9 +61,9 @@ class Stored:
 def insert(tx: Transaction, bulks: Sequence[Sequence[NewJob]]) -> list[list[Stored]]:
     """Store jobs, their specs, dependencies and events. Each bulk is all or nothing, together with its batch.
 
-    A job whose key is known is not stored again: the answer is the job that was. Raises QueueNotFound, JobExists,
-    KeyReused, InvalidRequest (unknown site, kind of site or parent) and DependencyCycle, naming the field by the
-    job's own `at`.
+    A job whose key is known is not stored again: the answer is the job that was. Raises JobExists, KeyReused,
+    InvalidRequest (unknown queue, site, kind of site or parent) and DependencyCycle, naming the field by the job's
+    own `at`.
     """
     jobs = [job for bulk in bulks for job in bulk]
     _check_keys(jobs)
@@ -133,12 +133,12 @@ def _first_status(job: NewJob, tx: Transaction) -> Status:
 
 
 def check_queues(tx: Transaction, jobs: Sequence[NewJob]) -> None:
-    """Raise QueueNotFound if one of them is for a queue that there is not."""
+    """Raise InvalidRequest if one of them is for a queue that there is not."""
     missing = {job.queue for job in jobs}
     missing -= {row.name for row in _QUEUES.rows(tx.connection, {"names": sorted(missing)})}
     if missing:
         job = next(job for job in jobs if job.queue in missing)
-        raise QueueNotFound(job.queue, job.at + "queue")
+        raise InvalidRequest(job.at + "queue", str(QueueNotFound(job.queue)))
 
 
 def _check_new(tx: Transaction, jobs: Sequence[NewJob]) -> None:

@@ -70,8 +70,8 @@ def test_a_queue_that_there_is_not_is_named_with_its_line(service: Commands) -> 
     single = service.run("submit", "--queue", "no", "--", "true")
 
     sentence = "there is no queue 'no'; `jobmgr queue limit no N` makes it\n"
-    assert (done.code, done.err) == (3, f"jobmgr: stdin line 3: queue: {sentence}")
-    assert (single.code, single.err) == (3, f"jobmgr: queue: {sentence}")
+    assert (done.code, done.err) == (2, f"jobmgr: stdin line 3: queue: {sentence}")
+    assert (single.code, single.err) == (2, f"jobmgr: queue: {sentence}")
     assert service.run("ls", "--tag", "no-queue", "--ids").out == ""
 
 

@@ -18,7 +18,6 @@ from jobmgr.errors import (
     InvalidRequest,
     JobExists,
     JobNotFound,
-    QueueNotFound,
 )
 from jobmgr.wire.submission import JobSubmission
 from tests.cli.conftest import Commands
@@ -131,7 +130,7 @@ async def test_what_is_nowhere_is_named_with_its_place(client: Client) -> None:
     good = {"command": ["true"]}
     with pytest.raises(InvalidRequest) as parent:
         await client.submit_many([good, {**good, "depends_on": [{"job_id": "no"}]}])
-    with pytest.raises(QueueNotFound) as queue:
+    with pytest.raises(InvalidRequest) as queue:
         await client.submit_many([good, good, {**good, "queue": "no"}])
 
     assert parent.value.field == "jobs[1].depends_on[0]"

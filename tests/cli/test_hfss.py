@@ -288,7 +288,7 @@ def test_a_simulation_waits_in_the_queue_that_is_named(inside: Inside, tmp_path:
     assert inside("queue", "limit", "urgent", "1").code == 0
     done = inside(*submit, "--queue", "urgent")
 
-    assert (unknown.code, unknown.out, done.code) == (3, "", 0)
+    assert (unknown.code, unknown.out, done.code) == (2, "", 0)
     assert "there is no queue 'urgent'; `jobmgr queue limit urgent N` makes it" in unknown.err
     assert inside("show", "--json", done.out.strip()).json["queue"] == "urgent"
 

@@ -142,7 +142,6 @@ async def client(service: Service) -> AsyncIterator[Client]:
         (400, "malformed_body", InvalidRequest),
         (413, "body_too_large", InvalidRequest),
         (404, "job_not_found", JobNotFound),
-        (404, "queue_not_found", errors.QueueNotFound),
         (404, "file_not_found", FileMissing),
         (409, "job_exists", errors.JobExists),
         (409, "key_reused", errors.KeyReused),
@@ -185,6 +184,7 @@ def test_every_error_of_the_service_has_a_class_in_the_client() -> None:
             "remote_error",
             "address_unavailable",
             "ambiguous_id",
+            "queue_not_found",
             # Of programs that run services and simulations themselves.
             *(
                 kind.code

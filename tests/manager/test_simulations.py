@@ -16,11 +16,11 @@ from jobmgr.domain.queue import Tally
 from jobmgr.domain.status import Status
 from jobmgr.errors import (
     InvalidConfig,
+    InvalidRequest,
     JobNotFound,
     KeyReused,
     NotASimulation,
     PathNotFound,
-    QueueNotFound,
     SimulationExists,
 )
 from jobmgr.hfss import HFSSSimulationConfig, SchedulerType
@@ -127,7 +127,7 @@ async def test_what_was_to_run_again_in_a_queue_that_is_not_there_stays_as_it_en
     await manager.simulate(config)
     ended = await manager.wait("J1", 30)
 
-    with pytest.raises(QueueNotFound, match="queue: there is no queue 'urgent'"):
+    with pytest.raises(InvalidRequest, match="queue: there is no queue 'urgent'"):
         await manager.simulate(config, queue="urgent")
 
     assert await manager.get("J1") == ended

@@ -14,7 +14,7 @@ from jobmgr.domain.queue import Tally
 from jobmgr.domain.resources import Resources
 from jobmgr.domain.retry import Retry
 from jobmgr.domain.status import Status
-from jobmgr.errors import InvalidRequest, JobExists, JobNotFound, QueueNotFound
+from jobmgr.errors import InvalidRequest, JobExists, JobNotFound
 from jobmgr.store import jobs, submissions
 from jobmgr.store.engine import Database
 from tests.store.worker import Worker, new_job, now
@@ -121,7 +121,7 @@ async def test_job_id_twice_in_one_bulk_is_refused(worker: Worker) -> None:
 @pytest.mark.parametrize(
     ("bad", "expected"),
     [
-        (new_job("bad", queue="nowhere"), QueueNotFound),
+        (new_job("bad", queue="nowhere"), InvalidRequest),
         (new_job("bad", site="nowhere"), InvalidRequest),
         (new_job("bad", after=["nobody"]), InvalidRequest),
         (new_job("bad", depends_on=(Dependency("bad"),)), InvalidRequest),
@@ -149,7 +149,7 @@ async def test_refused_submission_leaves_those_beside_it_alone(worker: Worker) -
     )
 
     refused = {number: type(answer) for number, answer in enumerate(answers) if isinstance(answer, Exception)}
-    assert refused == {3: JobExists, 11: QueueNotFound, 17: InvalidRequest}
+    assert refused == {3: JobExists, 11: InvalidRequest, 17: InvalidRequest}
     stored = {job.job_id for job in await worker.all()}
     assert stored == {"taken"} | {job.job_id for number, job in enumerate(good) if number not in bad}
     assert await worker.counts() == {Tally.QUEUED: 18}

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from jobmgr.domain.queue import Tally
 from jobmgr.domain.status import Status
-from jobmgr.errors import QueueNotFound, StoreUnavailable
+from jobmgr.errors import InvalidRequest, StoreUnavailable
 from jobmgr.store import address, dependencies, ownership, submissions, waiting
 from jobmgr.store.engine import Database
 from jobmgr.store.ownership import Adoption
@@ -165,7 +165,7 @@ async def test_list_that_is_longer_than_a_statement_is_asked_in_portions(
 async def test_bulk_may_name_more_queues_than_fit_in_a_statement(database: Database) -> None:
     bulk = [new_job(queue=f"q{number}") for number in range(MANY)]
 
-    with pytest.raises(QueueNotFound, match="q0"):
+    with pytest.raises(InvalidRequest, match="queue: there is no queue 'q0"):
         await database.write(submissions.insert, bulk)
 
 
