@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -82,6 +84,19 @@ def test_a_problem_is_one_of_our_errors_or_no_problem(body: bytes) -> None:
         assert isinstance(to_error(msgspec.json.decode(body, type=ProblemAnswer), "j1"), JobmgrError)
 
 
+@pytest.fixture
+def forgotten_words() -> Iterator[None]:
+    """What the client says is put into words, and then not kept by pytest: each holds the connection it is about."""
+
+    def forget(record: logging.LogRecord) -> bool:
+        return not record.getMessage()
+
+    said = logging.getLogger("jobmgr.client.patience")
+    said.addFilter(forget)
+    yield
+    said.removeFilter(forget)
+
+
 async def _answered(answer: bytes) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
@@ -103,6 +118,7 @@ async def _answered(answer: bytes) -> None:
                     pass
 
 
+@pytest.mark.usefixtures("forgotten_words")
 @given(
     head=garbage.broken(_HEADS),
     body=garbage.json_bytes(JOB, PROBLEM, {"reasons": []}) | garbage.broken(_STREAM),
@@ -111,6 +127,7 @@ def test_whatever_answers_the_client_says_so_in_its_own_words(head: bytes, body:
     asyncio.run(_answered(head + body))
 
 
+@pytest.mark.usefixtures("forgotten_words")
 @pytest.mark.share(0.25)
 @given(job=garbage.spoilt(JOB))
 def test_a_job_is_one_or_not_understood(job: Any) -> None:
