@@ -15,8 +15,8 @@ from click.core import ParameterSource
 
 from jobmgr.cli import output, projects, serve
 from jobmgr.cli.main import DONE, JOB_FAILED
-from jobmgr.cli.progress import wait_with_progress
 from jobmgr.cli.session import new_client
+from jobmgr.cli.wait import wait_and_tell
 from jobmgr.client import Client
 from jobmgr.domain.limits import ResourceLimits
 from jobmgr.domain.queue import DEFAULT_QUEUE
@@ -281,7 +281,7 @@ class _Batch:
         finally:
             self._sum_up()
         have_failed = len(self._job_ids) < len(self._found)
-        ended = await wait_with_progress(client, self._job_ids) if waits and self._job_ids else DONE
+        ended = await wait_and_tell(client, self._job_ids, None) if waits and self._job_ids else DONE
         return JOB_FAILED if have_failed else ended
 
     async def _send(self, client: Client, left: Iterator[Path], turn: asyncio.Lock) -> None:
@@ -330,7 +330,7 @@ async def _submit_one(
     job_id = await client.simulate(config, priority, queue=queue)
     output.line(job_id)
     output.flush()
-    return await wait_with_progress(client, [job_id]) if waits else DONE
+    return await wait_and_tell(client, [job_id], None) if waits else DONE
 
 
 def _local(project: Path, cores: int, ansys_edt_path: str | None) -> HFSSSimulationConfig:

@@ -11,6 +11,7 @@ from jobmgr.cli import output
 from jobmgr.cli.main import DONE, JOB_FAILED
 from jobmgr.cli.session import expand, with_client
 from jobmgr.client import Client
+from jobmgr.client.remarks import Remarks
 from jobmgr.domain.job import Job
 from jobmgr.domain.resources import counted, parse_duration
 from jobmgr.domain.status import TERMINAL, Status
@@ -30,6 +31,8 @@ _NAMED_FAILURES = 20
 @with_client
 async def wait(client: Client, *, job_ids: Sequence[str], waits_for_all: bool, timeout: str | None) -> int:
     """Wait until jobs have ended; `-` reads ids from stdin.
+
+    Meanwhile it says on stderr why they do not start, and how far simulations are.
 
     Exits with 0 when all completed, 1 when any failed or was cancelled, 4 when the time was over first.
     """
@@ -51,14 +54,19 @@ async def _open(client: Client) -> list[str]:
 
 
 async def wait_and_tell(client: Client, job_ids: Sequence[str], timeout_s: float | None) -> int:
-    """Wait with a bar, say what did not complete, and give the exit code."""
-    with output.progress("waiting") as progress:
-        jobs = await client.wait_many(job_ids, progress, timeout_s=timeout_s)
-    return tell(jobs)
+    """Wait with a bar, say what is worth saying meanwhile, then what did not complete; the exit code."""
+    async with Remarks(client, job_ids, _note, of_progress=True):
+        with output.progress("waiting") as bar:
+            jobs = await client.wait_many(job_ids, bar, timeout_s=timeout_s)
+    return _tell(jobs)
 
 
-def tell(jobs: Sequence[Job]) -> int:
-    """Say how the jobs ended, and give the exit code."""
+def _note(_level: int, text: str) -> None:
+    output.note(text)
+
+
+def _tell(jobs: Sequence[Job]) -> int:
+    """Say how the jobs ended; the exit code."""
     failed = [job for job in jobs if job.status is not Status.COMPLETED]
     for job in failed[:_NAMED_FAILURES]:
         reason = f": {job.error.message}" if job.error else ""

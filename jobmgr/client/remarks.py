@@ -28,8 +28,9 @@ _UNSAID = frozenset({"next", "due", "claimed", "running", *(status.value for sta
 class Remarks:
     """A context around the waiting for `job_ids`: meanwhile, each thing is said once.
 
-    `say(level, text)` gets why the first of them does not start, as INFO if that ends in the ordinary course, else as
-    WARNING; with `of_progress` also how far simulations are, whenever that changes, and at the end once more.
+    `say(level, text)` gets why the first of them does not start, as WARNING, or as INFO if that ends in the ordinary
+    course, which is told of a single job only: one of many waits for the others. With `of_progress` it gets also how
+    far simulations are, whenever that changes, and at the end once more.
     """
 
     def __init__(
@@ -88,7 +89,8 @@ class Remarks:
             for reason in await self._client.why(job.job_id)
             if reason.code not in self._reasons | _UNSAID
         ]
-        if reasons:
+        is_ordinary = all(reason.is_ordinary for reason in reasons)
+        if reasons and not (is_ordinary and self._are_many):
             self._reasons.update(reason.code for reason in reasons)
-            level = logging.INFO if all(reason.is_ordinary for reason in reasons) else logging.WARNING
+            level = logging.INFO if is_ordinary else logging.WARNING
             self._say(level, f"{job.job_id} waits: {'; '.join(reason.message for reason in reasons)}")

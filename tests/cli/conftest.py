@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,6 +80,20 @@ class Commands:
         done = self.run("submit", *arguments)
         assert (done.code, done.err) == (0, ""), done
         return done.out.strip()
+
+
+def told_until(process: subprocess.Popen[bytes], words: str) -> list[str]:
+    """What it writes to its standard error, up to the line with these words."""
+    assert process.stderr is not None
+    lines: list[str] = []
+    impatience = threading.Timer(TIMEOUT_S, process.kill)
+    impatience.start()
+    while not lines or words not in lines[-1]:
+        line = process.stderr.readline().decode()
+        assert line, lines
+        lines.append(line)
+    impatience.cancel()
+    return lines
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from tests.cli.conftest import Commands
+from tests.cli.conftest import TIMEOUT_S, Commands, told_until
 
 
 def test_a_job_with_a_key_is_submitted_once(service: Commands) -> None:
@@ -566,6 +566,19 @@ def test_wait_for_all_leaves_out_what_waits_for_people(
 
     assert (done.code, done.out) == (0, "")
     assert done.err == "not waiting for 2 jobs held or saved as a draft\n"
+
+
+def test_wait_says_once_why_nothing_starts(service: Commands) -> None:
+    service.run("queue", "limit", "shut", "2")
+    service.run("queue", "pause", "shut")
+    job_ids = [service.submit("--queue", "shut", "--", "true") for _ in range(2)]
+
+    with service.start("wait", *job_ids) as waiting:
+        told_until(waiting, "waits: queue shut is paused")
+        service.run("queue", "resume", "shut")
+        out, err = waiting.communicate(timeout=TIMEOUT_S)
+
+    assert (waiting.returncode, out, err) == (0, b"", b"2 completed\n")
 
 
 def test_wait_gives_up_when_the_time_is_over(service: Commands) -> None:

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import pytest
 from jobmgr.cli import hfss, main, projects
 from jobmgr.compat.pyedb import programs
 from tests.ansysedt import GREETING
-from tests.cli.conftest import TIMEOUT_S, Commands, Finished, serving
+from tests.cli.conftest import TIMEOUT_S, Commands, Finished, serving, told_until
 from tests.cli.test_terminal import on_terminal
 from tests.hfss.installed import install_solver, make_project
 from tests.slurm import Slurm
@@ -159,20 +158,6 @@ def test_a_failure_is_told_by_the_exit_code(inside: Inside, tmp_path: Path) -> N
     assert done.code == 1
     assert "failed" in done.err
     assert "9" in done.err
-
-
-def told_until(process: subprocess.Popen[bytes], words: str) -> list[str]:
-    """What it writes to its standard error, up to the line with these words."""
-    assert process.stderr is not None
-    lines: list[str] = []
-    impatience = threading.Timer(TIMEOUT_S, process.kill)
-    impatience.start()
-    while not lines or words not in lines[-1]:
-        line = process.stderr.readline().decode()
-        assert line, lines
-        lines.append(line)
-    impatience.cancel()
-    return lines
 
 
 def test_who_waits_is_told_once_why_nothing_starts(solving: Solving, tmp_path: Path) -> None:
