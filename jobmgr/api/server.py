@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import socket
 import weakref
@@ -14,14 +13,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
+from jobmgr.api import nonsense
 from jobmgr.api.app import make_app
 from jobmgr.api.browser import Browsers
 from jobmgr.api.doorway import Doorway
 from jobmgr.api.guard import Guard, is_loopback, own_hosts, own_uid
 from jobmgr.api.limits import Limits
-from jobmgr.api.protocol import unquoted
 from jobmgr.api.socket_file import listening
 from jobmgr.api.throttle import Throttle
 from jobmgr.client.address import OVER_SOCKET
@@ -90,7 +88,7 @@ class Server:
             "access_log": None,
             "auto_decompress": False,
             "max_line_size": _MAX_ADDRESS_BYTES,
-            "logger": _protocol_logger(),
+            "logger": running.enter_context(nonsense.told()),
         }
         runner = web.AppRunner(
             make_app(self._manager, guard, limits=self._limits), shutdown_timeout=_SHUTDOWN_S, **options
@@ -136,25 +134,6 @@ def _leave_to_parent(listener: socket.socket) -> None:
             found.close()
 
     os.register_at_fork(after_in_child=close)
-
-
-def _protocol_logger() -> logging.Logger:
-    found = logging.getLogger(f"{__name__}.protocol")
-    found.addFilter(_without_traceback)
-    return found
-
-
-def _without_traceback(record: logging.LogRecord) -> bool:
-    """Say in one line what was no HTTP: anybody can send it, and it is no fault of the service."""
-    error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, HttpProcessingError):
-        # The line that was not understood stands behind a colon or in the next line, and may hold a token.
-        said = unquoted(error)
-        record.msg, record.args = "a connection ends, what came is not HTTP: %s", (said,)
-        if record.levelno >= logging.ERROR:
-            record.levelno, record.levelname = logging.WARNING, "WARNING"
-        record.exc_info = record.exc_text = None
-    return True
 
 
 def _bind(host: str, port: int) -> socket.socket:
