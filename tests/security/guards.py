@@ -220,7 +220,7 @@ OWN_SHARE = Guard(
 GUESSES = Guard("wrong tokens per address", "jobmgr.api.throttle.Throttle.check_guess", _nothing)
 
 TOLD = Guard("refusals that the log tells", "jobmgr.api.refusals.Refusals.note", _nothing)
-FEW_LINES = Guard("few lines for many refusals", "jobmgr.api.refusals.Refusals._may_tell", _everything)
+FEW_LINES = Guard("few lines for many refusals", "jobmgr.api.digest.Digest.may_tell", _everything)
 PATH_ONLY = Guard(
     "paths without queries in the log",
     "jobmgr.api.refusals._what",
@@ -233,7 +233,7 @@ KNOWN_TOKENS = Guard("tokens that are no guess", "jobmgr.manager.core.Core.is_kn
 # --- What is left of others, and what is said of what was sent.
 PUT_ASIDE = Guard("run directories put aside", "jobmgr.executors.gate._put_aside", _nothing)
 UNQUOTED_LOG = Guard(
-    "no quotes of requests in the log", "jobmgr.api.server.unquoted", lambda error: error.message
+    "no quotes of requests in the log", "jobmgr.api.nonsense.unquoted", lambda error: error.message
 )
 UNQUOTED_ANSWER = Guard(
     "no quotes of requests in answers", "jobmgr.api.protocol.unquoted", lambda error: error.message

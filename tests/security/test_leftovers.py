@@ -9,7 +9,7 @@ import pytest
 
 from tests.api.conftest import Api
 from tests.api.test_access import House
-from tests.security.guards import PUT_ASIDE, UNQUOTED_ANSWER, UNQUOTED_LOG, rests_on
+from tests.security.guards import FEW_LINES, PUT_ASIDE, UNQUOTED_ANSWER, UNQUOTED_LOG, rests_on
 from tests.security.test_users import house  # noqa: F401 -- fixture
 
 # What programs send that read a token of a file with the newlines of another system, and the like.
@@ -58,3 +58,14 @@ async def test_log_does_not_repeat_a_header_that_is_none(api: Api, caplog: pytes
     for header in BROKEN:
         await say(api, header)
         assert "MARKER0" not in caplog.text, header
+
+
+@rests_on(FEW_LINES)
+async def test_flood_of_what_is_no_http_does_not_fill_the_log(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(60):
+        await say(api, BROKEN[0])
+
+    # Ten at once; the others are some for as long as this takes.
+    assert 10 <= caplog.text.count("is not HTTP") < 50
