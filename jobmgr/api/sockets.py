@@ -22,7 +22,7 @@ from jobmgr.api.keys import CALLER, LIMITS
 from jobmgr.api.listener import Listener, end
 from jobmgr.api.messages import enqueues, message, starts
 from jobmgr.api.packets import packet_logger
-from jobmgr.api.problems import describe
+from jobmgr.api.problems import Refusal, describe
 from jobmgr.api.pyedb.machine import resources_answer
 from jobmgr.api.refusals import Refusals
 from jobmgr.api.rooms import Rooms, parse_rooms
@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 _RETRY_S = 1.0
 _GOODBYE_S = 0.5
 _PATIENCE_S = 2.0
+_MAX_PACKET_BYTES = 64 * 1024
 
 
 class Sockets:
@@ -55,7 +56,7 @@ class Sockets:
         self._server = socketio.AsyncServer(
             async_mode="aiohttp",
             cors_allowed_origins=[],
-            max_http_buffer_size=64 * 1024,
+            max_http_buffer_size=_MAX_PACKET_BYTES,
             # What a client asks is done in the order in which it asks, and a flood of it one at a time.
             async_handlers=False,
             json=SimpleNamespace(dumps=_dumps, loads=json.loads),
@@ -93,6 +94,7 @@ class Sockets:
             wait_s = None if request.method == "GET" else request.app[LIMITS].body_s
             with self._upgrading(request):
                 async with asyncio.timeout(wait_s):
+                    await _await_body(request)
                     response: web.StreamResponse = await self._server.handle_request(request)
         except TimeoutError:
             raise too_slow() from None
@@ -314,6 +316,17 @@ async def _rooms(manager: Manager, asked: object) -> Rooms:
         if job_id not in seen:
             raise JobNotFound(job_id)
     return rooms
+
+
+async def _await_body(request: web.Request) -> None:
+    """Wait until all of what is posted is here: Engine.IO would take the first piece of it for the whole.
+
+    Raises Refusal if it is too large, which Engine.IO says only after the client has read all that waits for it.
+    """
+    if request.method != "GET":
+        if (request.content_length or 0) > _MAX_PACKET_BYTES:
+            raise Refusal(413, "body_too_large", f"more than {_MAX_PACKET_BYTES // 1024} KiB in one turn")
+        await request.content.wait_eof()
 
 
 def _sid(request: web.Request) -> str | None:

@@ -271,6 +271,42 @@ async def test_client_that_reads_nothing_is_disconnected_and_others_miss_nothing
     await member.client.disconnect()
 
 
+async def test_what_is_posted_is_heard_when_all_of_it_is_there(api: Api) -> None:
+    job_id = await api.submit("true", draft=True)
+    polling = f"{api.url}/socket.io/?EIO=4&transport=polling"
+    async with aiohttp.ClientSession() as session:
+        opened = json.loads((await (await session.get(polling)).text())[1:])
+        turn = f"{polling}&sid={opened['sid']}"
+        await session.post(turn, data="40")
+        await session.get(turn)
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b'420["subscribe",{"rooms":["job:'
+            await asyncio.sleep(0.1)
+            yield f'{job_id}"]}}]'.encode()
+
+        length = len(f'420["subscribe",{{"rooms":["job:{job_id}"]}}]')
+        posted = await session.post(turn, data=pieces(), headers={"Content-Length": str(length)})
+        told = await (await session.get(turn)).text()
+
+    assert posted.status == 200
+    assert json.loads(told.removeprefix("430"))[0]["rooms"] == [f"job:{job_id}"], told
+
+
+async def test_too_much_in_one_turn_is_refused_at_once(api: Api) -> None:
+    polling = f"{api.url}/socket.io/?EIO=4&transport=polling"
+    async with aiohttp.ClientSession() as session:
+        opened = json.loads((await (await session.get(polling)).text())[1:])
+        turn = f"{polling}&sid={opened['sid']}"
+
+        # Nobody reads what waits for this session.
+        answer = await session.post(turn, data=b"42" + b"x" * 64 * 1024)
+        then = await session.post(turn, data="40")
+
+    assert (answer.status, (await answer.json())["code"]) == (413, "body_too_large")
+    assert then.status == 200
+
+
 async def test_order_is_kept_when_a_client_that_reads_late_gets_its_websocket(api: Api) -> None:
     member = Member()
     await member.connect(api, {"rooms": ["events"]})
