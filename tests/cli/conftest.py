@@ -76,10 +76,15 @@ class Commands:
         )
 
     def submit(self, *arguments: str) -> str:
-        """`jobmgr submit`, which has to succeed; the job's id."""
+        """`jobmgr submit`, which has to succeed; the job's id.
+
+        With `--wait` it may be said why the job does not start yet: how long that takes is the machine's affair.
+        """
         done = self.run("submit", *arguments)
-        assert (done.code, done.err) == (0, ""), done
-        return done.out.strip()
+        job_id = done.out.strip()
+        said = [line for line in done.err.splitlines() if not line.startswith(f"{job_id} waits: ")]
+        assert (done.code, said) == (0, []), done
+        return job_id
 
 
 def told_until(process: subprocess.Popen[bytes], words: str) -> list[str]:
