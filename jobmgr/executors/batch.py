@@ -239,7 +239,7 @@ class BatchExecutor:
             files = told[live.place]
             if files.name:
                 live.name, live.index = files.name, files.index
-            if live.ids or files.gate is not None or files.record is not None:
+            if live.ids or files.is_decided:
                 live.is_handed_in = True
             elif not files.token:
                 fresh.append(live)
@@ -340,7 +340,7 @@ class BatchExecutor:
         if files.gate is not None and files.gate["decision"] == gate.VOID:
             self._never_ran(live, error)
             return True
-        if files.gate is not None or (files.token and files.token != live.launch.token):
+        if files.is_decided or (files.token and files.token != live.launch.token):
             live.is_handed_in = True
             self._register.progress(live, files)
             self._watch.look_soon()

@@ -332,7 +332,7 @@ def _answer(delivery: Delivery) -> Given | Refusal | Withdrawn | Busy | Doubtful
 
 def _is_decided(launch: Launch, files: Files) -> bool:
     is_another = bool(files.token) and files.token != launch.token
-    return is_another or files.gate is not None or files.record is not None
+    return is_another or files.is_decided
 
 
 def _holders(told: Sequence[tuple[Launch, Files]]) -> list[str]:

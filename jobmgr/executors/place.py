@@ -44,8 +44,9 @@ class Files:
     """What the control directory of an attempt says. `note` is a record that its holder wrote and did not link, if
     that was asked for.
 
-    `garbled` names files that are there and are not what a holder writes; they decide nothing. `name` is that of the
-    submission that the attempt was handed in with, `index` its element; not told where nothing was handed in.
+    `garbled` names files that are there and are not what a holder writes: nothing starts past them, and what ran they
+    do not tell. `name` is that of the submission that the attempt was handed in with, `index` its element; not told
+    where nothing was handed in.
     """
 
     token: str = ""
@@ -55,6 +56,11 @@ class Files:
     garbled: str = ""
     name: str = ""
     index: int | None = None
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether a run was there, or somebody made sure that there is none."""
+        return self.gate is not None or self.record is not None or bool(self.garbled)
 
 
 NOTHING_SEEN: Mapping[str, Files] = {}
@@ -365,7 +371,7 @@ def read(line: str) -> tuple[str, Files]:
     spoilt = [
         name
         for name, text, content in (("gate", decided, files.gate), ("exit", ended, files.record))
-        if text.strip() and content is None
+        if text and content is None
     ]
     return place, replace(files, garbled=" and ".join(spoilt))
 

@@ -106,16 +106,26 @@ _jm_write() {
     { printf '%s\n' "$_jm_name" >"$_jm_control/submission" && printf %s "$_jm_token" >"$_jm_control/token"; }
 }
 
+# _jm_recall FILE: its line is _jm_line; `?` if it is there and has none. It was whole when it got its name.
+_jm_recall() {
+    _jm_line=
+    [ -e "$1" ] || return 0
+    # A job may have put a FIFO there, which would be waited for.
+    [ ! -f "$1" ] || IFS= read -r _jm_line <"$1"
+    [ -n "$_jm_line" ] || _jm_line='?'
+}
+
 # _jm_tell PLACE NOTE: answers one line: PLACE, token, as what it was handed in, gate, record, and if NOTE is anything,
 # what the holder wrote of it that is not linked yet.
 _jm_tell() {
-    _jm_found= _jm_known= _jm_gate= _jm_exit= _jm_note=
-    # A job may have put a FIFO there, which would be waited for.
+    _jm_found= _jm_known= _jm_note=
     {
         [ ! -f "$_jm_control/token" ] || IFS= read -r _jm_found <"$_jm_control/token"
         [ ! -f "$_jm_control/submission" ] || IFS= read -r _jm_known <"$_jm_control/submission"
-        [ ! -f "$_jm_control/gate" ] || IFS= read -r _jm_gate <"$_jm_control/gate"
-        [ ! -f "$_jm_control/exit" ] || IFS= read -r _jm_exit <"$_jm_control/exit"
+        _jm_recall "$_jm_control/gate"
+        _jm_gate=$_jm_line
+        _jm_recall "$_jm_control/exit"
+        _jm_exit=$_jm_line
         case ${2:+$_jm_gate} in
             *'"nonce": "'*)
                 _jm_nonce=${_jm_gate#*'"nonce": "'}

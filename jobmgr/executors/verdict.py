@@ -103,6 +103,8 @@ def judge(
     if files.record is not None:
         return _recorded(known, files.record, _run_of(files, standings))
     if files.gate is None:
+        if files.garbled:
+            return _spoilt(known, files, standings, complete=complete, has_queue=has_queue)
         return _undecided(known, standings, has_queue=has_queue)
     if files.gate["decision"] == gate.VOID:
         return NeverRan(known.token, None)
@@ -153,6 +155,20 @@ def _undecided(known: Known, standings: Sequence[Standing], *, has_queue: bool) 
     return ToVoid(JobError(failure or Failure.SPAWN_FAILED, f"it never started: {_said(last)}"))
 
 
+def _spoilt(
+    known: Known, files: Files, standings: Sequence[Standing], *, complete: bool, has_queue: bool
+) -> Verdict:
+    """Nothing can start any more, and something may have run: nobody can tell which run it was."""
+    if not has_queue or any(one.phase is not Phase.ENDED for one in standings):
+        return Wait()
+    if known.gone_s < (known.pace.record_comes_s if standings else known.pace.absent_s):
+        return Wait()
+    left = f"its holder left files ({files.garbled}) that cannot be understood"
+    if standings:
+        return Lost(known.token, f"{_said(standings[-1])}, and {left}")
+    return _absent(known, left, complete=complete)
+
+
 def _held(
     known: Known, files: Files, standings: Sequence[Standing], *, complete: bool, has_queue: bool
 ) -> Verdict:
@@ -173,17 +189,16 @@ def _held(
         assert files.gate is not None
         return ToSettle(files.gate["nonce"])
     if run is None and not is_requeued:
-        return _absent(known, holder, complete=complete)
+        return _absent(known, f"{holder['id']} at {holder['site']} left no record", complete=complete)
     return _ended_as(known, holder, run if run is not None and run.phase is Phase.ENDED else None)
 
 
-def _absent(known: Known, holder: gate.Content, *, complete: bool) -> Final | Vanished:
-    """A run that left no record and is not in the queue any more."""
-    where = f"{holder['id']} at {holder['site']} left no record"
+def _absent(known: Known, left: str, *, complete: bool) -> Final | Vanished:
+    """A run that left no record and is not in the queue any more; `left` says what there is of it."""
     if complete:
-        return Lost(known.token, f"{where}, and the scheduler does not know it any more")
+        return Lost(known.token, f"{left}, and the scheduler does not know it any more")
     # Where the scheduler remembers no ends its silence is no proof: the record may be on a disk that is away.
-    gone = f"{where} and is gone from the queue, and the scheduler tells no end of it"
+    gone = f"{left} and is gone from the queue, and the scheduler tells no end of it"
     if known.is_cancelled:
         return Lost(known.token, f"{gone}; its end was wished")
     return Vanished(f"{gone}; `cancel` ends the attempt as lost")

@@ -342,6 +342,29 @@ async def test_holder_killed_with_its_command_is_lost(site: Site) -> None:
     assert isinstance(found, Lost), found
 
 
+async def test_run_whose_gate_was_emptied_is_waited_for_and_ends_as_lost(site: Site) -> None:
+    """As a full quota or a power cut leaves files: how it ended nobody can say, and it does not run again."""
+    executor = await site.executor()
+    launch = site.once("exec sleep 600")
+    await executor.launch([launch])
+    handle = (await site.wait(launch, Started)).handle
+    (control,) = [path.parent for path in site.root.rglob("gate") if launch.token in path.read_text()]
+    (control / "gate").write_text("")
+    (control / "exit").write_text("")
+
+    looks = executor.asked["look"]
+    await eventually(lambda: executor.asked["look"] >= looks + 3, timeout_s=60)
+    waited = not any(isinstance(report, Lost) for report in site.reports[launch.token])
+    site.slurm.run(["scancel", handle])
+    found = await site.end(launch)
+
+    assert waited
+    assert isinstance(found, Lost), found
+    assert found.evidence.startswith(f"job {handle} is CANCELLED")
+    assert found.evidence.endswith("its holder left files (gate and exit) that cannot be understood")
+    assert site.ran(launch) == 1
+
+
 async def test_what_is_gone_where_no_ends_are_remembered_is_unreachable_until_a_user_ends_it(
     site: Site,
 ) -> None:

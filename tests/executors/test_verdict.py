@@ -257,6 +257,32 @@ def test_absent_is_lost_only_if_everything_was_listed_and_for_long() -> None:
     assert isinstance(verdict(HELD, gone_s=ABSENT_S), Lost)
 
 
+def test_gate_that_cannot_be_understood_lets_nothing_start_and_ends_with_the_queues_word() -> None:
+    """It may be that a run of the attempt is under way; that it never ran nobody can say any more."""
+    spoilt = Files(TOKEN, garbled="gate")
+    cancelled = standing(Phase.ENDED, Cause.CANCELLED)
+
+    runs = verdict(spoilt, standing(Phase.RUNNING), gone_s=1e6)
+    unlisted = verdict(spoilt, gone_s=1e6, complete=False, has_queue=False)
+    early = verdict(spoilt, gone_s=ABSENT_S - 1), verdict(spoilt, cancelled, gone_s=RECORD_COMES_S - 1)
+    gone, ended = verdict(spoilt, gone_s=ABSENT_S), verdict(spoilt, cancelled, gone_s=RECORD_COMES_S)
+    forgotten = verdict(spoilt, gone_s=1e6, complete=False, has_queue=True)
+    given_up = verdict(spoilt, gone_s=1e6, complete=False, has_queue=True, is_cancelled=True)
+    void = verdict(Files(TOKEN, VOID, garbled="exit"))
+    recorded = verdict(Files(TOKEN, RUN, record(3), garbled=""))
+
+    assert [type(one) for one in (runs, unlisted, *early)] == [Wait] * 4
+    assert [type(one) for one in (gone, ended, given_up)] == [Lost] * 3
+    assert isinstance(ended, Lost)
+    assert ended.evidence == (
+        "job 12 is CANCELLED, and its holder left files (gate) that cannot be understood"
+    )
+    assert isinstance(forgotten, Vanished)
+    assert forgotten.why.startswith("its holder left files (gate) that cannot be understood and is gone from")
+    assert void == NeverRan(TOKEN, None)
+    assert isinstance(recorded, Ended)
+
+
 def test_absent_where_ends_are_not_remembered_is_never_called_an_end_but_by_a_user() -> None:
     """Not even after any time."""
     waits = verdict(HELD, gone_s=ABSENT_S - 1, complete=False, has_queue=True)
