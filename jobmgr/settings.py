@@ -342,7 +342,7 @@ def _from_file(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # Also of bytes that are not UTF-8, of numbers with 5,000 digits.
         raise InvalidRequest(CONFIG_FILE, f"{path} is not valid TOML: {error}") from error
 
 

@@ -84,6 +84,18 @@ def test_password_in_a_url_is_seen(url: str, has: bool) -> None:
     assert has_password(url) is has
 
 
+@pytest.mark.parametrize(
+    "text",
+    [b"port = ", b"port = \xff", b"port = " + b"9" * 5000, b"port = " + b"[" * 5000, b"port = 1979-02-30"],
+)
+def test_file_that_is_no_toml_is_refused_by_name(tmp_path: Path, text: bytes) -> None:
+    file = tmp_path / "jobmgr.toml"
+    file.write_bytes(text)
+
+    with pytest.raises(InvalidRequest, match=f"{file} is not valid TOML: ."):
+        load({}, {}, tmp_path)
+
+
 def test_several_names_are_a_list_in_the_file_and_have_commas_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "jobmgr.toml").write_text(
         'allowed_hosts = ["Jobs.example", "[::1]:9"]\nrequire_token = true\nsocket = "run/s"\n'
