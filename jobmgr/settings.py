@@ -342,7 +342,8 @@ def _from_file(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (ValueError, RecursionError) as error:  # Also of bytes that are not UTF-8, of numbers with 5,000 digits.
+    # ValueError is also that of bytes that are not UTF-8, and of a number with 5,000 digits.
+    except (ValueError, RecursionError) as error:
         raise InvalidRequest(CONFIG_FILE, f"{path} is not valid TOML: {error}") from error
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict
 
 import click
 import msgspec
 
 from jobmgr.cli import output
+from jobmgr.cli.number import number_or_none
 from jobmgr.cli.session import with_client
 from jobmgr.client import Client
 from jobmgr.domain.limits import ResourceLimits
@@ -38,15 +38,7 @@ async def ls(client: Client, *, as_json: bool) -> None:
 @with_client
 async def set_limit(client: Client, name: str, value: str) -> None:
     """Set a limit of the service, or take it away; it is stored, so it holds at the next start too."""
-    _tell(await client.update_limits(**{name: _number(value)}))
-
-
-def _number(text: str) -> int | float | None:
-    if text == "none":
-        return None
-    if re.fullmatch(r"-?\d+(\.\d+)?", text, re.ASCII) is None:
-        raise click.BadParameter(f"{text!r} is neither a number nor `none`", param_hint="VALUE")
-    return float(text) if "." in text else int(text)
+    _tell(await client.update_limits(**{name: number_or_none(value, "VALUE")}))
 
 
 def _tell(limits: ResourceLimits) -> None:

@@ -6,6 +6,7 @@ import click
 import msgspec
 
 from jobmgr.cli import output, table
+from jobmgr.cli.number import number_or_none
 from jobmgr.cli.session import with_client
 from jobmgr.client import Client
 from jobmgr.domain.queue import Queue
@@ -54,9 +55,7 @@ async def resume(client: Client, name: str) -> None:
 @with_client
 async def limit(client: Client, name: str, limit: str) -> None:
     """Let at most N jobs of a queue run at a time, or any number; a new name makes a queue."""
-    if limit != "none" and not limit.isdecimal():
-        raise click.BadParameter(f"{limit!r} is neither a number nor `none`", param_hint="N")
-    _tell(await client.update_queue(name, max_running=None if limit == "none" else int(limit)))
+    _tell(await client.update_queue(name, max_running=number_or_none(limit, "N")))
 
 
 async def _check_exists(client: Client, name: str) -> None:
