@@ -114,7 +114,11 @@ def _of_service(command: Command) -> Command:
             "--wait", "waits", is_flag=True, help="Wait for the end; the exit code tells how it went."
         ),
         click.option(
-            "--ansys-edt-path", metavar="FILE", help="ansysedt; of the newest installation unless given."
+            "--ansys-edt-path",
+            metavar="FILE",
+            # As that of a project: the service runs in another directory.
+            callback=lambda _context, _option, file: str(Path(file).absolute()) if file else None,
+            help="ansysedt; of the newest installation unless given.",
         ),
         click.option(
             "--queue",

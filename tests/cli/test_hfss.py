@@ -195,13 +195,18 @@ def test_who_waits_for_a_folder_is_told_how_far_its_projects_are(solving: Solvin
         assert f"{job_id} {name}: {DONE}" in err.decode()
 
 
-def test_a_relative_project_is_one_of_this_directory(inside: Inside, solving: Solving) -> None:
+def test_relative_paths_are_those_of_this_directory(inside: Inside, solving: Solving) -> None:
     make_project(solving.home / "here.aedt")
 
-    done = inside("hfss", "submit", "--project-path", "here.aedt", "--wait")
+    submit = ("hfss", "submit", "--project-path", "here.aedt", "--ansys-edt-path", "v252/ansysedt", "--wait")
+    done = inside(*submit, root="/nowhere")
 
     assert done.code == 0, done
-    assert spec(solving, done.out.strip())["command"][-1] == str(solving.home / "here.aedt")
+    command = spec(solving, done.out.strip())["command"]
+    assert (command[0], command[-1]) == (
+        str(solving.home / "v252/ansysedt"),
+        str(solving.home / "here.aedt"),
+    )
 
 
 @pytest.mark.parametrize(
