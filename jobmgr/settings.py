@@ -290,7 +290,7 @@ def _typed(name: str, value: object, origin: str) -> object:
     rule = _RULES[name]
     try:
         return rule.read(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         shown = "the value" if name in _SECRETS else repr(value)
         raise InvalidRequest(name, f"{shown} ({origin}) is not {rule.wanted}") from None
 

@@ -96,6 +96,17 @@ def test_file_that_is_no_toml_is_refused_by_name(tmp_path: Path, text: bytes) ->
         load({}, {}, tmp_path)
 
 
+@pytest.mark.parametrize("number", ["9" * 400, "-" + "9" * 400, "inf", "nan"])
+@pytest.mark.parametrize("name", ["port", "min_disk_gb", "poll_s"])
+def test_number_that_none_can_be_is_refused_by_name(tmp_path: Path, name: str, number: str) -> None:
+    (tmp_path / "jobmgr.toml").write_text(f"{name} = {number}\n")
+
+    with pytest.raises(InvalidRequest) as refused:
+        load({}, {}, tmp_path)
+
+    assert refused.value.field == name
+
+
 def test_several_names_are_a_list_in_the_file_and_have_commas_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "jobmgr.toml").write_text(
         'allowed_hosts = ["Jobs.example", "[::1]:9"]\nrequire_token = true\nsocket = "run/s"\n'

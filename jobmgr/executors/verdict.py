@@ -21,7 +21,8 @@ from jobmgr.executors.place import Files
 from jobmgr.executors.protocol import Ended, ExitRecord, Final, Lost, NeverRan
 from jobmgr.failure import Failure
 
-_TIMES = re.compile(r"(\d+)m([\d.]+)s\s+(\d+)m([\d.]+)s")
+# A job may have written its record itself.
+_TIMES = re.compile(r"(\d{1,9})m(\d{1,9}(?:\.\d{1,9})?)s\s+(\d{1,9})m(\d{1,9}(?:\.\d{1,9})?)s", re.ASCII)
 _FAILURES = {
     Cause.TIMEOUT: Failure.TIMEOUT,
     Cause.DEADLINE: Failure.TIMEOUT,

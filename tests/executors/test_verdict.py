@@ -85,6 +85,15 @@ def test_record_of_a_command_that_ended_itself_is_enough(code: int) -> None:
         assert (found.record.exit_code, found.record.ended_by, found.record.cpu_s) == (code, "self", 63.0)
 
 
+@pytest.mark.parametrize("times", ["", "1m1.2.3s 0m0s", "9" * 400 + "m1s 0m0s", "1m.s 0m0s", "soon"])
+def test_times_that_are_none_are_not_told(times: str) -> None:
+    """A job may write its record itself: whoever judges many must not stumble over one."""
+    found = verdict(Files(TOKEN, RUN, {**record(0), "times": times}))
+
+    assert isinstance(found, Ended)
+    assert found.record.cpu_s is None
+
+
 def test_record_after_a_signal_waits_for_the_schedulers_reason() -> None:
     ended = Files(TOKEN, RUN, record(143, "TERM"))
     assert isinstance(verdict(ended, standing(Phase.RUNNING)), Wait)
