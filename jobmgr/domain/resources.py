@@ -17,10 +17,11 @@ GPU_VARIABLE = "CUDA_VISIBLE_DEVICES"
 MAX_MEMORY_BYTES = 2**62 - 1
 MAX_WALLTIME_S = 10 * 366 * 86400.0
 
-_MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtKMGT]?)(?:i?[bB])?")
+# Of no more digits than are a number.
+_MEMORY = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*([kmgtKMGT]?)(?:i?[bB])?")
 _MEMORY_FACTOR = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
-_CLOCK = re.compile(r"(?:(\d+)[-.])?(\d+):([0-5]\d):([0-5]\d)")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
+_CLOCK = re.compile(r"(?:(\d{1,18})[-.])?(\d{1,18}):([0-5]\d):([0-5]\d)")
+_DURATION = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*(s|m|h|d)?")
 _DURATION_FACTOR = {None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 

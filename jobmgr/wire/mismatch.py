@@ -34,7 +34,7 @@ def invalid(error: msgspec.ValidationError, kind: Any, at: str = "") -> InvalidR
 
 
 def _join(at: str, path: str, name: str = "") -> str:
-    return ".".join(part for part in ((at + path.lstrip(".")).strip("."), name) if part)
+    return ".".join(part for part in ((at.rstrip(".") + path).strip("."), name) if part)
 
 
 def _fields_at(kind: Any, path: str) -> list[str]:
@@ -46,8 +46,7 @@ def _fields_at(kind: Any, path: str) -> list[str]:
 def _values_at(kind: Any, path: str) -> str:
     """The values that may stand at `path` of a `kind`, or in the list there."""
     node = _node_at(kind, path)
-    for items in _alternatives(node, msgspec.inspect.ListType):
-        node = items.item_type
+    node = _item_of(node) or node
     values = [str(value) for enum in _alternatives(node, msgspec.inspect.EnumType) for value in enum.cls]
     values += [str(value) for one in _alternatives(node, msgspec.inspect.LiteralType) for value in one.values]
     return f"; known ones: {', '.join(values)}"
@@ -58,7 +57,7 @@ def _node_at(kind: Any, path: str) -> msgspec.inspect.Type:
     node = msgspec.inspect.type_info(kind)
     for name in re.findall(r"\w+(?!\w*\])|\[", path):
         if name == "[":
-            node = next(option.item_type for option in _alternatives(node, msgspec.inspect.ListType))
+            node = _item_of(node) or node
         else:
             structs = _alternatives(node, msgspec.inspect.StructType)
             node = next(
@@ -67,6 +66,13 @@ def _node_at(kind: Any, path: str) -> msgspec.inspect.Type:
             for mapping in _alternatives(node, msgspec.inspect.DictType):
                 node = mapping.value_type  # its keys are not told of
     return node
+
+
+def _item_of(node: msgspec.inspect.Type) -> msgspec.inspect.Type | None:
+    """The type of what is in a list, or in a tuple of any length; None for what is neither."""
+    lists = _alternatives(node, msgspec.inspect.ListType)
+    tuples = _alternatives(node, msgspec.inspect.VarTupleType)
+    return next((one.item_type for one in (*lists, *tuples)), None)
 
 
 def _alternatives(node: msgspec.inspect.Type, wanted: type[Node]) -> list[Node]:

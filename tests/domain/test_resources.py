@@ -23,7 +23,8 @@ def test_memory_is_written_as_schedulers_write_it(text: str, amount_bytes: int) 
 
 
 @pytest.mark.parametrize(
-    "text", ["", "GB", "-1GB", "4 G B", "1e9", "4PB", "4,5GB", "0x10", "nan", "inf", "1.GB", "4GB\0"]
+    "text",
+    ["", "GB", "-1GB", "4 G B", "1e9", "4PB", "4,5GB", "0x10", "nan", "inf", "1.GB", "4GB\0", "9" * 400],
 )
 def test_other_text_is_no_memory(text: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
@@ -44,8 +45,10 @@ def test_duration_is_written_as_clock_or_with_a_unit(text: str, duration_s: floa
 
 
 @pytest.mark.parametrize(
-    "text", ["", "24:00", "1:60:00", "1:00:60", "-1", "5 min", "1e3", "1:2:3", "inf", "nan", "1h30m"]
-)
+    "text",
+    ["", "24:00", "1:60:00", "1:00:60", "-1", "5 min", "1e3", "1:2:3", "inf", "nan", "1h30m", "9" * 5000,
+     f"{'9' * 5000}:00:00"],
+)  # fmt: skip
 def test_other_text_is_no_duration(text: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         parse_duration(text, "resources.walltime")

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from jobmgr.hfss.config import HFSSSimulationConfig
 from jobmgr.wire.mismatch import invalid
 from jobmgr.wire.requests import JobsQuery
 from jobmgr.wire.submission import JobSubmission
@@ -31,6 +32,11 @@ from jobmgr.wire.submission import JobSubmission
             "resources.cpu: is not a field; known ones: cpus,",
         ),
         (JobSubmission, {}, "command: is required"),
+        (
+            HFSSSimulationConfig,
+            {"machine_nodes": [{"coers": 4}]},
+            "machine_nodes[0].coers: is not a field; known ones: hostname,",
+        ),
     ],
 )
 def test_error_names_the_field_and_what_would_fit(
