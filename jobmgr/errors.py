@@ -67,7 +67,7 @@ class NotFound(JobmgrError):
     code = "not_found"
 
 
-class JobNotFound(NotFound):
+class JobNotFound(NotFound, RuntimeError):
     """No job has this id."""
 
     code = "job_not_found"
@@ -297,7 +297,7 @@ class NoServiceRunning(ServiceUnreachable):
         self.home = home
 
 
-class AnswerLost(JobmgrError):
+class AnswerLost(JobmgrError, RuntimeError):
     """A change was sent and its answer did not come, so it is unknown whether it was made; `look` tells how to see."""
 
     code = "answer_lost"
@@ -386,7 +386,7 @@ class WaitTimeout(JobmgrError):
     code = "wait_timeout"
 
 
-class AddressUnavailable(JobmgrError):
+class AddressUnavailable(JobmgrError, RuntimeError):
     """The service cannot listen where it was told to."""
 
     code = "address_unavailable"
@@ -441,7 +441,7 @@ class LoginRefused(SiteUnreachable):
     code = "login_refused"
 
 
-class ClusterUnavailable(JobmgrError):
+class ClusterUnavailable(JobmgrError, RuntimeError):
     """A site's scheduler cannot be asked or understood now. `last` is what it told before, None if nothing."""
 
     code = "cluster_unavailable"
