@@ -23,14 +23,13 @@ _TEXTS = resources.files("jobmgr.dialects")
 GATE = _TEXTS.joinpath("gate.sh").read_text()
 _HOLDER = _TEXTS.joinpath("holder.sh").read_text()
 
-_MODULES = """\
-    if ! command -v module >/dev/null 2>&1; then
-        for _jm_init in "${LMOD_PKG-}/init/sh" "${MODULESHOME-}/init/sh" /etc/profile.d/lmod.sh \\
-            /etc/profile.d/modules.sh /usr/share/lmod/lmod/init/sh /usr/share/modules/init/sh; do
-            if [ -r "$_jm_init" ]; then . "$_jm_init" && break; fi
-        done
-    fi
-"""
+# A line that looks for what defines `module`, if nothing does yet.
+FIND_MODULE = (
+    "command -v module >/dev/null 2>&1 ||"
+    ' for _jm_init in "${LMOD_PKG-}/init/sh" "${MODULESHOME-}/init/sh" /etc/profile.d/lmod.sh'
+    " /etc/profile.d/modules.sh /usr/share/lmod/lmod/init/sh /usr/share/modules/init/sh; do"
+    ' if [ -r "$_jm_init" ]; then . "$_jm_init" && break; fi; done'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ def describe(element: Element) -> str:
 def _start(element: Element) -> str:
     parts = []
     if element.modules:
-        parts.append(_MODULES)
+        parts.append(f"    {FIND_MODULE}\n")
         parts.extend(f"    module load {quoting.word(name)} || exit 1\n" for name in element.modules)
     if element.setup:
         # As data of `eval`: a mistake in it is the job's, not the script's. What cannot be read never gets to its end.

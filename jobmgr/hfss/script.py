@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from msgspec import structs
 
-from jobmgr.dialects import quoting, registry
+from jobmgr.dialects import holder, quoting, registry
 from jobmgr.dialects.dialect import Dialect, Order
 from jobmgr.domain.resources import Resources
 from jobmgr.errors import InvalidConfig, InvalidRequest
@@ -42,6 +42,10 @@ _PRIORITIES: Mapping[SchedulerType, Mapping[str, str]] = {
 }
 
 # What a dialect calls a field, and who set it here.
+_LOAD_ANSYS = (
+    "if command -v module >/dev/null 2>&1; then module load ansys;"
+    ' else echo "jobmgr: there is no command module here, so \\`module load ansys\\` is left out" >&2; fi'
+)
 _FIELDS = {
     "name": "jobid",
     "stdout": "project_path",
@@ -179,7 +183,7 @@ def setup(scheduler: SchedulerType) -> tuple[str, ...]:
     """The lines of shell that come before it."""
     if scheduler is SchedulerType.LSF:
         # bsub hands hardly anything of the environment on: where licences are, the site's module knows.
-        return ("if command -v module >/dev/null 2>&1; then module load ansys; fi",)
+        return holder.FIND_MODULE, _LOAD_ANSYS
     return ()
 
 
