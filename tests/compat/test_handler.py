@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from jobmgr.compat.pyedb import JobManagerHandler, SchedulerType
+from jobmgr.compat.pyedb import JobManagerHandler, ResourceLimits, SchedulerType
 from jobmgr.compat.pyedb.desk import Desk
-from jobmgr.errors import AddressUnavailable, JobNotFound, NotRunning, PathNotFound
+from jobmgr.errors import AddressUnavailable, InvalidConfig, JobNotFound, NotRunning, PathNotFound
 from jobmgr.service import JobManager
 from tests.compat.conftest import Make
 from tests.hfss.installed import make_project
@@ -293,6 +293,26 @@ def test_limits_are_changed_by_a_script_without_a_loop(handler: Handler) -> None
 
     assert told is not None
     assert (told["max_concurrent_jobs"], service.resource_limits.max_concurrent_jobs) == (4, 4)
+
+
+def test_other_limits_are_set_as_a_whole(handler: Handler) -> None:
+    service = handler()
+    first = service.resource_limits
+    service.resource_limits = ResourceLimits(max_concurrent_jobs=3, min_memory_gb=0, min_disk_gb=0)
+    service.start_service()
+    before = service.manager.job_pool.get_queue_stats()["max_concurrent"]
+
+    service.resource_limits = ResourceLimits(max_concurrent_jobs=4, min_memory_gb=0, min_disk_gb=0)
+    whole = service.manager.job_pool.get_queue_stats()["max_concurrent"]
+    service.manager.resource_limits.max_concurrent_jobs = 5
+    one = service.manager.job_pool.get_queue_stats()["max_concurrent"]
+    first.max_concurrent_jobs = 9
+    with pytest.raises(InvalidConfig, match="max_concurrent_jobs"):
+        service.resource_limits = ResourceLimits(max_concurrent_jobs=0)
+
+    assert (before, whole, one) == (3, 4, 5)
+    assert service.manager.job_pool.get_queue_stats()["max_concurrent"] == 5
+    assert service.manager.job_pool.resource_limits is service.resource_limits
 
 
 def test_jobs_and_pool_say_what_they_are(handler: Handler, make: Make) -> None:

@@ -19,7 +19,14 @@ from jobmgr.compat.pyedb import JobManager, JobStatus, ResourceLimits, ResourceM
 from jobmgr.compat.pyedb.desk import Desk
 from jobmgr.compat.pyedb.info import OUTPUT_LIMIT_BYTES
 from jobmgr.compat.pyedb.shelf import Shelf
-from jobmgr.errors import AddressUnavailable, DatabaseInUse, InvalidRequest, JobNotFound, SimulationExists
+from jobmgr.errors import (
+    AddressUnavailable,
+    DatabaseInUse,
+    InvalidRequest,
+    JobNotFound,
+    NotRunning,
+    SimulationExists,
+)
 from jobmgr.executors import process
 from tests.compat.conftest import Make
 from tests.hfss.installed import engines_of, log_of
@@ -81,8 +88,10 @@ async def test_a_manager_is_a_context(make: Make) -> None:
         job_id = await manager.submit_job(make("patch_1"))
         assert await ended(manager, job_id) == "completed"
 
-    assert job_id not in manager.jobs
-    assert len(manager.jobs) == 0
+    # An empty mapping would look as if there were no jobs.
+    for ask in (lambda: manager.jobs[job_id], lambda: len(manager.jobs), lambda: list(manager.jobs)):
+        with pytest.raises(NotRunning, match=r"ask before close\(\), or start\(\) it again"):
+            ask()
 
 
 def test_a_manager_is_used_from_one_loop_after_the_other(make: Make) -> None:

@@ -56,8 +56,12 @@ class JobManagerHandler:
 
     @property
     def resource_limits(self) -> ResourceLimits:
-        """The limits of its service."""
+        """The limits of its service; see `JobManager.resource_limits`."""
         return self.manager.resource_limits
+
+    @resource_limits.setter
+    def resource_limits(self, found: ResourceLimits) -> None:
+        self.manager.resource_limits = found
 
     @property
     def started(self) -> bool:

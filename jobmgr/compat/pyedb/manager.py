@@ -65,8 +65,8 @@ class JobManager:
         database: str | None = None,
         work_dir: str | os.PathLike[str] | None = None,
     ) -> None:
-        self.resource_limits = ResourceLimits() if resource_limits is None else resource_limits
-        limits.check(asdict(self.resource_limits))
+        self._limits = ResourceLimits() if resource_limits is None else resource_limits
+        limits.check(asdict(self._limits))
         self.scheduler_type = SchedulerType.of(scheduler_type)
         self.ansys_path: str | None = None
         self._flags = {
@@ -77,8 +77,23 @@ class JobManager:
         }
         self.session = Session(self._settings)
         self.jobs = Records(self.session)
-        self.job_pool = JobPoolManager(self.session, self.resource_limits)
+        self.job_pool = JobPoolManager(self.session, self._limits)
         self.resource_monitor = ResourceMonitor(ask=self._usage)
+
+    @property
+    def resource_limits(self) -> ResourceLimits:
+        """What may run. Others hold at once, also in its service; InvalidConfig if they make no sense."""
+        return self._limits
+
+    @resource_limits.setter
+    def resource_limits(self, found: ResourceLimits) -> None:
+        limits.check(asdict(found))
+        if self.session.is_running:
+            self._set_limits(asdict(found))
+            found.bind(self._set_limits)
+        if found is not self._limits:
+            self._limits.bind(None)
+        self._limits = self.job_pool.resource_limits = found
 
     def _settings(self) -> Settings:
         return settings.load({**self._flags, **asdict(self.resource_limits)}, os.environ)

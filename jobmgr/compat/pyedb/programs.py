@@ -5,6 +5,7 @@ They are commands of `jobmgr hfss` with the same flags; where these say nothing,
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -15,7 +16,13 @@ import click
 from jobmgr.cli import hfss, output
 from jobmgr.cli.main import run
 
-_SERVICE = MappingProxyType({"host": "localhost", "port": hfss.PORT})
+# As pyedb's documents say.
+_SERVICE = MappingProxyType(
+    {
+        "host": os.environ.get("PYEDB_JOB_MANAGER_HOST") or "localhost",
+        "port": os.environ.get("PYEDB_JOB_MANAGER_PORT") or hfss.PORT,
+    }
+)
 # Each with what it took where its flags say nothing.
 PROGRAMS: Mapping[str, tuple[click.Command, Mapping[str, Any]]] = MappingProxyType(
     {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from jobmgr.compat.pyedb.cluster import SchedulerManager
 from jobmgr.compat.pyedb.entry import main
 from jobmgr.compat.pyedb.info import JobInfo
@@ -23,9 +25,13 @@ __all__ = [
     "ResourceMonitor",
     "SchedulerManager",
     "SchedulerType",
+    "logger",
     "main",
     "submit_job_to_manager",
 ]
+
+# Of all of these modules.
+logger = logging.getLogger("jobmgr.compat.pyedb")
 
 
 if __name__ == "__main__":

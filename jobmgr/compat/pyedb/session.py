@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from jobmgr.compat.pyedb.desk import Desk, Work
+from jobmgr.errors import NotRunning
 from jobmgr.settings import Settings
 from jobmgr.sync import LoopThread
 
@@ -20,6 +21,12 @@ class Session:
 
     def __init__(self, choose: Callable[[], Settings]) -> None:
         self._thread = LoopThread(lambda: Desk(choose), "jobmgr-pyedb")
+        self._was_started = False
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was started before, and is stopped."""
+        return self._was_started and not self.is_running
 
     @property
     def is_running(self) -> bool:
@@ -34,6 +41,7 @@ class Session:
     def start(self) -> None:
         """Return when the service answers. Raises what is wrong: AddressUnavailable, DatabaseInUse, StoreError, …"""
         self._thread.start()
+        self._was_started = True
 
     def stop(self, *, wait: bool = False) -> None:
         """Let go: what runs runs on, what waits is stored. With `wait` start nothing more and wait for what runs."""
@@ -46,6 +54,10 @@ class Session:
 
     def call(self, work: Work[T], timeout_s: float | None = None) -> T:
         """What `work` answers of the service, for those who have no loop. Raises NotRunning, TimeoutError."""
+        if self.is_closed:
+            raise NotRunning(
+                "the manager is closed; ask before close(), or start() it again: nothing is lost"
+            )
         return self._thread.call(lambda desk: desk.do(work), timeout_s)
 
     async def ask(self, work: Work[T]) -> T:
