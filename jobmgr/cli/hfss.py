@@ -20,7 +20,7 @@ from jobmgr.cli.wait import wait_and_tell
 from jobmgr.client import Client
 from jobmgr.domain.limits import ResourceLimits
 from jobmgr.domain.queue import DEFAULT_QUEUE
-from jobmgr.errors import InvalidRequest, JobmgrError, NotFound, ServiceUnreachable
+from jobmgr.errors import InvalidConfig, InvalidRequest, JobmgrError, NotFound, ServiceUnreachable
 from jobmgr.hfss import (
     HFSSSimulationConfig,
     MachineNode,
@@ -136,10 +136,33 @@ def _of_service(command: Command) -> Command:
     return command
 
 
+def _run_limit(default: str) -> Callable[[Command], Command]:
+    """The option for how long a simulation may run."""
+    return click.option(
+        "--run-limit",
+        default=default,
+        show_default=True,
+        callback=_time,
+        help="How long it may run: hours (24), a time (1-12:00:00, 30m) or unlimited.",
+    )
+
+
+def _time(_context: click.Context, _option: click.Parameter, text: str) -> str:
+    # A number alone means hours here, as the original said of it, and minutes in a configuration.
+    time = f"{text}h" if text.isdecimal() else text
+    try:
+        return SchedulerOptions(time=time).time
+    except InvalidConfig as error:
+        raise click.BadParameter(
+            f"{text[:100]!r} is no time limit; write it as 24:00:00, 90m, 2d, a number of hours or unlimited"
+        ) from error
+
+
 @hfss.command()
 @_of_service
 @click.option("--project-path", type=_PROJECT, required=True, help="The .aedt file or .aedb directory.")
 @click.option("--num-cores", type=_COUNT, default=8, show_default=True, help="Cores that it uses.")
+@_run_limit(SchedulerOptions().time)
 def submit(
     *,
     host: str | None,
@@ -150,9 +173,10 @@ def submit(
     waits: bool,
     project_path: Path,
     num_cores: int,
+    run_limit: str,
 ) -> int:
     """Submit a project that is solved on the service's machine, and print the id of the job."""
-    config = _local(project_path, num_cores, ansys_edt_path)
+    config = _local(project_path, num_cores, run_limit, ansys_edt_path)
     return _with_client(host, port, lambda client: _submit_one(client, config, priority, queue, waits=waits))
 
 
@@ -164,8 +188,7 @@ def submit(
 )
 @click.option("--nodes", type=_COUNT, default=1, show_default=True, help="Machines that it uses.")
 @click.option("--cores-per-node", type=_COUNT, default=1, show_default=True, help="Cores of each of them.")
-@click.option("--run-limit", default="unlimited", show_default=True,
-              help="Hours (24), a time (1-12:00:00, 30m) or unlimited.")  # fmt: skip
+@_run_limit("unlimited")
 @click.option("--memory", default="", help="Of each node: 64GB; not asked for unless given.")
 @click.option("--scheduler", type=click.Choice(_SCHEDULERS), help="That of the service unless given.")
 def submit_scheduler(
@@ -200,13 +223,9 @@ def submit_scheduler(
 
 
 def options(partition: str, nodes: int, cores_per_node: int, run_limit: str, memory: str) -> SchedulerOptions:
-    """What is asked of a scheduler. A limit that is a number alone means hours here, as the original said of it."""
+    """What is asked of a scheduler."""
     return SchedulerOptions(
-        queue=partition,
-        nodes=nodes,
-        cores_per_node=cores_per_node,
-        time=f"{run_limit}h" if run_limit.isdecimal() else run_limit,
-        memory=memory,
+        queue=partition, nodes=nodes, cores_per_node=cores_per_node, time=run_limit, memory=memory
     )
 
 
@@ -215,6 +234,7 @@ def options(partition: str, nodes: int, cores_per_node: int, run_limit: str, mem
 @click.option("--root-dir", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True,
               help="The folder of the projects.")  # fmt: skip
 @click.option("--num-cores", type=_COUNT, default=8, show_default=True, help="Cores that each uses.")
+@_run_limit(SchedulerOptions().time)
 @click.option("--recursive", is_flag=True, help="Look in the folders below, too.")
 @click.option("--max-concurrent", type=_COUNT, default=5, show_default=True, help="Requests in each pause.")
 @click.option("--delay-ms", type=click.IntRange(min=0), default=100, show_default=True,
@@ -230,6 +250,7 @@ def submit_batch(
     waits: bool,
     root_dir: Path,
     num_cores: int,
+    run_limit: str,
     recursive: bool,
     max_concurrent: int,
     delay_ms: int,
@@ -249,7 +270,9 @@ def submit_batch(
         raise NotFound(f"there is no .aedt or .aedb in {root_dir}{' ' * recursive}{where}")
     # Found once: what is wrong with it is no failure of each project.
     program = ansys_edt_path or installation.find(os.environ)
-    batch = _Batch(found, priority, queue, delay_ms / 1000, lambda path: _local(path, num_cores, program))
+    batch = _Batch(
+        found, priority, queue, delay_ms / 1000, lambda path: _local(path, num_cores, run_limit, program)
+    )
     return _with_client(host, port, lambda client: batch.submit(client, max_concurrent, waits=waits))
 
 
@@ -337,8 +360,13 @@ async def _submit_one(
     return await wait_and_tell(client, [job_id], None) if waits else DONE
 
 
-def _local(project: Path, cores: int, ansys_edt_path: str | None) -> HFSSSimulationConfig:
-    return _config(project, ansys_edt_path, machine_nodes=(MachineNode(cores=cores, max_cores=cores),))
+def _local(project: Path, cores: int, run_limit: str, ansys_edt_path: str | None) -> HFSSSimulationConfig:
+    return _config(
+        project,
+        ansys_edt_path,
+        machine_nodes=(MachineNode(cores=cores, max_cores=cores),),
+        scheduler_options=SchedulerOptions(time=run_limit),
+    )
 
 
 def _config(project: Path, ansys_edt_path: str | None, **fields: Any) -> HFSSSimulationConfig:

@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from msgspec import field, structs, to_builtins
+from msgspec import field, structs
 
 from jobmgr.errors import InvalidConfig, PathNotFound
 from jobmgr.hfss import command, installation, script
@@ -155,15 +155,12 @@ class HFSSSimulationConfig(Value):
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON has them, and `platform`, `timestamp` (local time) and `version` of the dictionary."""
-        fields: dict[str, Any] = to_builtins(self)
-        # JSON has no tuples, and readers of the dictionary itself should see what JSON gives.
-        fields["machine_nodes"] = list(fields["machine_nodes"])
         notes = {
             "platform": platform.system(),
             "timestamp": datetime.now().isoformat(),  # noqa: DTZ005 - as its readers know it
             "version": FORMAT_VERSION,
         }
-        return fields | notes
+        return self.model_dump() | notes
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:

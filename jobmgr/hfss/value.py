@@ -9,7 +9,7 @@ from os import PathLike, fspath
 from typing import Any, NoReturn, Self
 
 import msgspec
-from msgspec import NODEFAULT, Struct, structs
+from msgspec import NODEFAULT, Struct, structs, to_builtins
 
 from jobmgr.errors import InvalidConfig
 from jobmgr.wire import mismatch
@@ -68,6 +68,34 @@ class Value(Struct, kw_only=True, forbid_unknown_fields=True):
 
     def validate_fields(self) -> None:
         """Nothing: a value was checked when it was made, and cannot have changed since."""
+
+    # pyedb's classes are pydantic's; its scripts call these.
+
+    def model_dump(self, *, mode: str = "json", exclude_defaults: bool = False) -> dict[str, Any]:
+        """All fields as JSON has them, whatever the `mode`; with `exclude_defaults` those that are not by default."""
+        del mode
+        kept = {
+            field.name
+            for field in _fields(type(self))
+            if not (exclude_defaults and getattr(self, field.name) == _given(None, field))
+        }
+        fields = {name: value for name, value in to_builtins(self).items() if name in kept}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+
+    def model_dump_json(self, *, indent: int = 0, exclude_defaults: bool = False) -> str:
+        """The same as text."""
+        text = msgspec.json.encode(self.model_dump(exclude_defaults=exclude_defaults))
+        return (msgspec.json.format(text, indent=indent) if indent else text).decode()
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Another one, with other values of some fields. Raises InvalidConfig."""
+        del deep  # There is nothing in it that can be changed.
+        return structs.replace(self, **(update or {}))
+
+    @classmethod
+    def model_validate(cls, given: Any) -> Self:
+        """As `of`; one of these is itself. Raises InvalidConfig."""
+        return given if isinstance(given, cls) else cls.of(given)
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:

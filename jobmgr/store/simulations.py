@@ -60,8 +60,9 @@ def _again(tx: Transaction, known: AnyRow, job: NewJob) -> None:
     except (JobNotFound, AccessDenied):
         # Another user's, of which no more is told than that the id is taken.
         raise JobExists(job.job_id) from None
-    if known.kind != job.kind or known.payload != job.payload:
-        raise SimulationExists(job.job_id, _different(known.payload, job.payload))
+    one, other = _made_of(known.payload), _made_of(job.payload)
+    if known.kind != job.kind or one != other:
+        raise SimulationExists(job.job_id, _different(one, other))
     if not Status(row.status).is_terminal:
         return
     jobs.retry(tx, [job.job_id])
@@ -72,10 +73,25 @@ def _again(tx: Transaction, known: AnyRow, job: NewJob) -> None:
         jobs.move(tx, job.job_id, job.queue)
 
 
-def _different(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> Sequence[str]:
-    if one is None or other is None:
-        return ()
-    return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
+def _made_of(payload: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """What a simulation depends on: it is told no `temp_directory`, which is another one in each session by default."""
+    if payload is None:
+        return {}
+    options = payload.get("layout_options")
+    if not isinstance(options, Mapping):
+        return payload
+    return {**payload, "layout_options": {**options, "temp_directory": None}}
+
+
+def _different(one: Mapping[str, Any], other: Mapping[str, Any]) -> Sequence[str]:
+    found: list[str] = []
+    for name in sorted({*one, *other} if one and other else ()):
+        first, second = one.get(name), other.get(name)
+        if isinstance(first, Mapping) and isinstance(second, Mapping):
+            found += [f"{name}.{inner}" for inner in _different(first, second)]
+        elif first != second:
+            found.append(name)
+    return found
 
 
 def payload(connection: sa.Connection, job_id: str) -> tuple[str | None, Any]:

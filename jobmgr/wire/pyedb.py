@@ -23,7 +23,7 @@ Moment = Annotated[
 
 
 class SimulationAsked(Struct, forbid_unknown_fields=True):
-    """A simulation to run. What stands beside `config` stands instead of what stands in it."""
+    """A simulation to run. What stands beside `config`, and is not empty, stands instead of what stands in it."""
 
     config: Annotated[dict[str, Any], Meta(description="as HFSSSimulationConfig.to_dict() has it")]
     priority: Priority = 0

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from jobmgr.cli import hfss, main, projects
-from jobmgr.compat.pyedb import programs
+from jobmgr.compat.pyedb import SchedulerOptions, programs
 from tests.ansysedt import GREETING
 from tests.cli.conftest import TIMEOUT_S, Commands, Finished, serving, told_until
 from tests.cli.test_terminal import on_terminal
@@ -216,7 +217,10 @@ def test_relative_paths_are_those_of_this_directory(inside: Inside, solving: Sol
         (["submit", "--project-path", "/nowhere.aedt"], "'/nowhere.aedt' does not exist"),
         (["submit", "--project-path", "/", "--num-cores", "0"], "0 is not in the range"),
         (["submit", "--project-path", "/"], "project_path: '/' is no project"),
-        (["submit-scheduler", "--project-path", "/", "--run-limit", "soon"], "time: 'soon' is no time limit"),
+        (
+            ["submit-scheduler", "--project-path", "/", "--run-limit", "soon"],
+            "'--run-limit': 'soon' is no time limit",
+        ),
         (["submit-batch", "--root-dir", "/nowhere"], "'/nowhere' does not exist"),
     ],
 )
@@ -301,9 +305,11 @@ def test_without_a_scheduler_none_is_taken_for_granted(inside: Inside, tmp_path:
     ("given", "hours"), [("24", 24), ("1-12:00:00", 36), ("30m", 0.5), ("unlimited", None), ("90:00:00", 90)]
 )
 def test_a_run_limit_is_hours_a_time_or_none(given: str, hours: float | None) -> None:
-    walltime_s = hfss.options("default", 1, 1, given, "").walltime_s
+    for command in (hfss.submit, hfss.submit_batch, hfss.submit_scheduler):
+        (option,) = [one for one in command.params if one.name == "run_limit"]
+        time = option.process_value(click.Context(command), given)
 
-    assert walltime_s == (None if hours is None else hours * 3600)
+        assert SchedulerOptions(time=time).walltime_s == (None if hours is None else hours * 3600)
 
 
 def test_a_project_is_solved_by_slurm(slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,6 +190,39 @@ def test_what_is_wrong_is_said_with_its_field_and_a_remedy(fields: dict[str, Any
         HFSSSimulationConfig.from_dict({"project_path": "a.aedt", "ansys_edt_path": EDT, **fields})
 
 
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"scheduler_options": {"nodes": 0}}, "scheduler_options.nodes"),
+        ({"layout_options": {"mpi_vendor": "x"}}, "layout_options.mpi_vendor"),
+        ({"machine_nodes": [{"coers": 4}]}, "machine_nodes[0].coers"),
+    ],
+)
+def test_what_is_wrong_in_a_dictionary_for_a_value_is_named_as_well(
+    fields: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidConfig) as made:
+        config(**fields)
+    with pytest.raises(InvalidConfig) as read:
+        HFSSSimulationConfig.from_dict({"project_path": "a.aedt", "ansys_edt_path": EDT, **fields})
+
+    assert (made.value.field, read.value.field) == (field, field)
+
+
+@given(configs)
+def test_pydantics_names_do_what_they_did(made: HFSSSimulationConfig) -> None:
+    """pyedb's programs post `config.model_dump(mode="json", exclude_defaults=False)`."""
+    dumped = made.model_dump(mode="json", exclude_defaults=False)
+
+    assert dumped == {name: made.to_dict()[name] for name in dumped}
+    assert HFSSSimulationConfig(**dumped) == made
+    assert HFSSSimulationConfig.model_validate(json.loads(made.model_dump_json(indent=2))) == made
+    assert HFSSSimulationConfig.model_validate(made) is made
+    assert HFSSSimulationConfig(**made.model_dump(exclude_defaults=True)) == made
+    assert made.model_copy(update={"user": "ann"}).user == "ann"
+    assert MachineNode(cores=3).model_dump(exclude_defaults=True) == {"cores": 3}
+
+
 def test_a_keyword_that_is_no_field_is_named() -> None:
     with pytest.raises(TypeError, match="'nodes'"):
         MachineNode(nodes=1)  # type: ignore[call-arg]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobmgr.dialects import quoting
+from jobmgr.domain.resources import Resources
 from jobmgr.domain.status import Status
 from jobmgr.errors import InvalidConfig, InvalidRequest
 from jobmgr.hfss import HFSSSimulationConfig, MachineNode, SchedulerOptions, SchedulerType, script
@@ -31,6 +32,18 @@ def test_run_without_a_scheduler_is_a_job_of_this_machine() -> None:
     assert (new.site, new.executor, new.priority) == ("local", None, -3)
     assert list(new.spec.command) == config.generate_command_list()
     assert new.spec.cwd == "/shared"
+
+
+@pytest.mark.parametrize(("time", "walltime_s"), [(None, 86_400), ("30", 1800), ("unlimited", None)])
+def test_run_without_a_scheduler_has_the_time_limit_of_its_options(
+    time: str | None, walltime_s: float | None
+) -> None:
+    """pyedb ended each local run after 24 h, which is what they say by default."""
+    options = SchedulerOptions() if time is None else SchedulerOptions(time=time)
+
+    new = new_job(made(scheduler_options=options), user="me")
+
+    assert new.spec.resources == Resources(walltime_s=walltime_s)
 
 
 def test_project_of_this_directory_is_the_same_from_any_other(

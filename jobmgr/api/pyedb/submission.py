@@ -39,9 +39,9 @@ def configuration(asked: SimulationAsked, programs: Programs, *, or_newest: bool
 
 
 def _beside(asked: SimulationAsked) -> dict[str, Any]:
-    """By field of the configuration, what stands beside it."""
+    """By field of the configuration, what stands beside it. What is empty there says nothing, as in pyedb."""
     given = {field: getattr(asked, name) for name, field in _BESIDE.items()}
-    return {field: value for field, value in given.items() if value is not None}
+    return {field: value for field, value in given.items() if value}
 
 
 def _with_program(
@@ -62,7 +62,7 @@ def _with_program(
 def placed(error: InvalidConfig, asked: SimulationAsked) -> InvalidConfig:
     """The same with the place of the field in the request."""
     for name, field in _BESIDE.items():
-        if getattr(asked, name) is not None and error.field.startswith(field):
+        if getattr(asked, name) and error.field.startswith(field):
             return type(error)(name + error.field.removeprefix(field), error.message)
     return type(error)(f"config.{error.field}".rstrip("."), error.message)
 

@@ -89,6 +89,18 @@ async def test_what_the_page_posts_stands_instead_of_what_the_configuration_says
     assert job["config"]["layout_options"]["enable_gpu"] is True
 
 
+async def test_what_is_empty_beside_a_configuration_says_nothing(lab: Lab) -> None:
+    await lab.close()
+    beside: dict[str, Any] = {"user": "", "machine_nodes": [], "batch_options": {}, "scheduler_type": None}
+    said = {"machine_nodes": [{"cores": 4}], "layout_options": {"enable_gpu": True}, "user": "ann"}
+
+    await lab.submit("/api/submit", beside=beside, **said)
+
+    config = (await lab.shown())["config"]
+    assert [node["cores"] for node in config["machine_nodes"]] == [4]
+    assert (config["layout_options"]["enable_gpu"], config["user"]) == (True, "ann")
+
+
 # What a page can send without asking.
 FORMS = ("application/x-www-form-urlencoded", "text/plain")
 WRONG: tuple[tuple[Mapping[str, Any], str], ...] = (
@@ -135,10 +147,12 @@ async def test_same_id_again_is_the_same_job_and_another_configuration_is_refuse
     first = await lab.submit()
 
     again = await lab.submit()
-    other = await lab.submit(design_name="other")
+    # It is told to no program, and another one in each session of a user.
+    elsewhere = await lab.submit(layout_options={"temp_directory": "/scratch/1"})
+    other = await lab.submit(design_name="other", layout_options={"enable_gpu": True})
 
-    assert again.json == first.json
-    assert "design_name" in refused(other, 400, "job_exists", "jobid")
+    assert again.json == elsewhere.json == first.json
+    assert "(design_name, layout_options.enable_gpu)" in refused(other, 400, "job_exists", "jobid")
     assert len((await lab.api.get("/jobs")).json) == 1
 
 
