@@ -87,7 +87,7 @@ class Pbs:
     """
 
     name = "pbs"
-    restarts_word = ""  # a job does not learn its run_count
+    restarts_word = ""  # a job does not learn how often it was started
     index_word = "$PBS_ARRAY_INDEX"
     directory_variable = "PBS_O_WORKDIR"
 

@@ -93,7 +93,11 @@ def _read(line: str, indent: str, key: str, facts: dict[str, str]) -> str:
 
 
 def standing(block: Block, *, is_torque: bool = False) -> Standing:
-    """What is said about a job."""
+    """What is said about a job.
+
+    It tells no restarts: `run_count` counts tries to send the job to a node, also to one that is down, and no runs of
+    its script. Source: OpenPBS 23.06, svr_strtjob2().
+    """
     phases = _TORQUE_PHASES if is_torque else _OPENPBS_PHASES
     word = block.facts.get("job_state", "")
     phase = phases.get(word, Phase.UNKNOWN)
@@ -109,7 +113,6 @@ def standing(block: Block, *, is_torque: bool = False) -> Standing:
         reason=facts.get("comment", "") if phase in (Phase.PENDING, Phase.HELD) else "",
         exit_code=status if has_ended and status is not None and 0 <= status <= 255 else None,
         signal=status - 256 if has_ended and status is not None and status > 256 else None,
-        restarts=_restarts(facts, phase),
         has_run=_has_run(facts, phase),
         expected_start=_moment(facts.get("estimated.start_time")),
         started_at=_moment(facts.get("stime")),
@@ -196,13 +199,6 @@ def _exit_status(text: str) -> int | None:
     """Below zero PBS itself ended the run."""
     size = number(text.removeprefix("-"))
     return -size if size is not None and text.startswith("-") else size
-
-
-def _restarts(facts: Mapping[str, str], phase: Phase) -> int | None:
-    runs = number(facts.get("run_count"))
-    if runs is None:
-        return None
-    return runs if phase in (Phase.PENDING, Phase.HELD) else max(0, runs - 1)
 
 
 def _nodes(text: str) -> str:

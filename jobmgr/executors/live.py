@@ -45,6 +45,8 @@ class Live:
     is_unreachable: bool = False
     has_vanished: bool = False
     gone_since: float | None = None
+    waits_since: float | None = None
+    waits_s: float = 0.0
     recorded_at: float | None = None
     said: str = ""
     files: Files | None = None

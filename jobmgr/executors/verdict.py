@@ -35,6 +35,7 @@ _FAILURES = {
 }
 # What schedulers say that tell no more than the exit code does, of a run that somebody ended too.
 _PLAIN = frozenset({None, Cause.COMPLETED, Cause.FAILED})
+_WAITS = frozenset({Phase.PENDING, Phase.HELD})
 _LIVE = frozenset({Phase.PENDING, Phase.HELD, Phase.RUNNING, Phase.SUSPENDED, Phase.ENDING})
 
 
@@ -72,7 +73,7 @@ class Known:
     """What is known of an attempt besides: whether it is to be cancelled, for how long no run of it was seen alive.
 
     `heeds_memory`: a plain exit code is not enough, because it matters whether it came from a want of memory.
-    `recorded_s` is for how long its record is known.
+    `recorded_s` is for how long its record is known, `waits_s` for how long its holder's job has waited again.
     """
 
     token: str
@@ -81,12 +82,19 @@ class Known:
     pace: Pace
     heeds_memory: bool = False
     recorded_s: float = 0.0
+    waits_s: float = 0.0
 
 
 def is_alive(files: Files, standings: Sequence[Standing]) -> bool:
     """Whether the scheduler has a run that may yet start the attempt, or that holds it."""
     holder = _holder(files)
     return any(one.phase in _LIVE and (holder is None or _is_of(holder, one)) for one in standings)
+
+
+def is_put_back(holder_id: str, standings: Sequence[Standing]) -> bool:
+    """Whether the job of the run that passed the gate is said to wait, by a scheduler that counts no restarts."""
+    runs = [one for one in standings if one.id == holder_id and one.phase is not Phase.ENDED]
+    return bool(runs) and all(one.restarts is None and one.phase in _WAITS for one in runs)
 
 
 def judge(
@@ -176,15 +184,17 @@ def _held(
     run = _run_of(files, standings)
     holder = _holder(files)
     assert holder is not None
-    # Requeued by somebody: the run that holds the attempt is over, and the next one is refused.
-    is_requeued = any(
+    # Requeued by somebody: the run that holds the attempt is over, and the next one is refused. One answer that its job
+    # waits may be older than its start.
+    has_waited = known.waits_s >= known.pace.record_comes_s
+    is_requeued = has_waited or any(
         one.id == holder["id"] and (one.restarts or 0) > holder["restarts"] for one in standings
     )
     if run is not None and run.phase is not Phase.ENDED and not is_requeued:
         return Wait()
     if run is None and not is_requeued and not (has_queue and known.gone_s >= known.pace.absent_s):
         return Wait()
-    if known.gone_s < known.pace.record_comes_s:
+    if known.gone_s < known.pace.record_comes_s and not has_waited:
         return Wait()
     if files.note is not None:
         assert files.gate is not None

@@ -130,8 +130,8 @@ class Watch:
 
     async def _files(self, watched: Sequence[Live]) -> Mapping[str, Files]:
         # What a holder left unlinked counts only when it has been gone for some time.
-        gone = [live.place for live in watched if live.gone_since is not None]
-        others = [live.place for live in watched if live.gone_since is None]
+        gone = [live.place for live in watched if _may_be_over(live)]
+        others = [live.place for live in watched if not _may_be_over(live)]
         seen = {live.place: live.files for live in watched if live.files is not None}
         return {**await self._place.look(others, seen), **await self._place.look_closely(gone)}
 
@@ -152,6 +152,7 @@ class Watch:
             has_changed |= [one.word for one in seen] != [one.word for one in live.standings]
             live.standings = seen
             self._register.meet(live, seen)
+            _note_whether_it_waits(live, began)
             live.complete = listing.complete
             live.has_whole_queue = listing.has_whole_queue
         # Asked again each time: that it was taken does not say that it will be done.
@@ -212,6 +213,7 @@ class Watch:
             gone_s,
             self._pace,
             heeds_memory=live.launch.heeds_memory,
+            waits_s=live.waits_s,
             recorded_s=0.0 if live.recorded_at is None else now - live.recorded_at,
         )
         found = verdict.judge(
@@ -233,3 +235,17 @@ class Watch:
         if attempts:
             await self._place.settle([(live.place, nonce) for live, nonce in attempts])
             self._wake.set()
+
+
+def _may_be_over(live: Live) -> bool:
+    return live.gone_since is not None or live.waits_since is not None
+
+
+def _note_whether_it_waits(live: Live, asked_at: float) -> None:
+    """For how long listings call the run that holds it waiting; only those that were asked for after it was seen."""
+    if not verdict.is_put_back(live.holder_id, live.standings):
+        live.waits_since, live.waits_s = None, 0.0
+        return
+    if live.waits_since is None:
+        live.waits_since = asked_at
+    live.waits_s = asked_at - live.waits_since

@@ -11,7 +11,7 @@ from jobmgr.executors import gate
 from jobmgr.executors.pace import Pace
 from jobmgr.executors.place import Files
 from jobmgr.executors.protocol import Ended, Lost, NeverRan
-from jobmgr.executors.verdict import Known, ToSettle, ToVoid, Vanished, Verdict, Wait, judge
+from jobmgr.executors.verdict import Known, ToSettle, ToVoid, Vanished, Verdict, Wait, is_put_back, judge
 from jobmgr.failure import Failure
 
 TOKEN = "a" * 32
@@ -58,10 +58,19 @@ def verdict(
     is_cancelled: bool = False,
     heeds_memory: bool = False,
     recorded_s: float = 0.0,
+    waits_s: float = 0.0,
     complete: bool = True,
     has_queue: bool | None = None,
 ) -> Verdict:
-    known = Known(TOKEN, is_cancelled, gone_s, Pace(), heeds_memory=heeds_memory, recorded_s=recorded_s)
+    known = Known(
+        TOKEN,
+        is_cancelled,
+        gone_s,
+        Pace(),
+        heeds_memory=heeds_memory,
+        recorded_s=recorded_s,
+        waits_s=waits_s,
+    )
     return judge(
         known, files, standings, complete=complete, has_queue=complete if has_queue is None else has_queue
     )
@@ -258,6 +267,34 @@ def test_requeued_run_is_told_as_what_accounting_calls_it() -> None:
     assert isinstance(found, Ended)
     assert found.record.error is not None
     assert found.record.error.code == Failure.NODE_FAIL
+
+
+def test_requeued_run_is_over_also_where_restarts_are_not_counted() -> None:
+    again = standing(Phase.PENDING, restarts=None)
+    noted = Files(TOKEN, RUN, note=record(3))
+
+    early = verdict(HELD, again, waits_s=RECORD_COMES_S - 1)
+    found = verdict(HELD, again, waits_s=RECORD_COMES_S)
+    settled = verdict(noted, again, waits_s=RECORD_COMES_S)
+
+    assert isinstance(early, Wait)
+    assert isinstance(found, Ended)
+    assert found.record.error is not None
+    assert found.record.error.code == Failure.PREEMPTED
+    assert settled == ToSettle("77")
+
+
+@pytest.mark.parametrize("phase", [Phase.PENDING, Phase.HELD])
+def test_holders_job_is_put_back_only_where_nothing_else_is_said_of_it(phase: Phase) -> None:
+    waits = standing(phase, restarts=None)
+
+    assert is_put_back("12", [waits])
+    assert is_put_back("12", [standing(Phase.ENDED, Cause.FAILED, restarts=None), waits])
+    assert not is_put_back("12", [waits, standing(Phase.RUNNING, restarts=None)])
+    # Whose restarts are counted is told by them: SLURM may know less of a job than its node after a crash.
+    assert not is_put_back("12", [standing(phase, restarts=0)])
+    assert not is_put_back("13", [waits])
+    assert not is_put_back("12", [])
 
 
 def test_absent_is_lost_only_if_everything_was_listed_and_for_long() -> None:
