@@ -350,7 +350,8 @@ class BatchExecutor:
     # Wishes
 
     async def _cancel(self, lives: Sequence[Live]) -> None:
-        await self._void([(live, None) for live in lives])
+        # Whose start was seen has a gate; if his files are gone a new one must not say that he never ran.
+        await self._void([(live, None) for live in lives if not live.is_known_to_start])
         # Who is over was seen to when it was voided, or is not ours any more.
         self._ender.end([id_ for live in lives if not live.is_over for id_ in live.ids])
         self._watch.look_soon()

@@ -62,10 +62,23 @@ class Live:
 
     @property
     def holder_id(self) -> str:
-        """Under which id the run that passed the gate is known; empty if none did, as far as was seen."""
+        """Under which id the run that passed the gate is known; empty if none did, as far as was seen.
+
+        An earlier service may have seen it, and stored its id as the handle.
+        """
         if self.files is None or self.files.gate is None or self.files.gate["decision"] != gate.RUN:
-            return ""
+            return (self.launch.handle or "") if self._had_started else ""
         return str(self.files.gate["holder"]["id"])
+
+    @property
+    def is_known_to_start(self) -> bool:
+        """Whether its start was seen, by this service or an earlier one."""
+        return self.has_started or self._had_started
+
+    @property
+    def _had_started(self) -> bool:
+        origin = self.launch.origin
+        return origin is not None and origin.has_started
 
     @property
     def is_wanted(self) -> bool:

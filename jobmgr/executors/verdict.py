@@ -74,6 +74,7 @@ class Known:
 
     `heeds_memory`: a plain exit code is not enough, because it matters whether it came from a want of memory.
     `recorded_s` is for how long its record is known, `waits_s` for how long its holder's job has waited again.
+    `has_started`: a run of it was seen to pass its gate.
     """
 
     token: str
@@ -83,6 +84,7 @@ class Known:
     heeds_memory: bool = False
     recorded_s: float = 0.0
     waits_s: float = 0.0
+    has_started: bool = False
 
 
 def is_alive(files: Files, standings: Sequence[Standing]) -> bool:
@@ -111,13 +113,20 @@ def judge(
     complete, standings = complete and len(listed) == len(standings), listed
     if files.record is not None:
         return _recorded(known, files.record, _run_of(files, standings))
-    if files.gate is None:
-        if files.garbled:
-            return _spoilt(known, files, standings, complete=complete, has_queue=has_queue)
-        return _undecided(known, standings, has_queue=has_queue)
-    if files.gate["decision"] == gate.VOID:
+    if _holder(files) is not None:
+        return _held(known, files, standings, complete=complete, has_queue=has_queue)
+    if left := _left(known, files):
+        return _spoilt(known, left, standings, complete=complete, has_queue=has_queue)
+    if files.gate is not None:
         return NeverRan(known.token, None)
-    return _held(known, files, standings, complete=complete, has_queue=has_queue)
+    return _undecided(known, standings, has_queue=has_queue)
+
+
+def _left(known: Known, files: Files) -> str:
+    """What a run left behind that cannot be told any more; empty if there may have been none."""
+    if files.gate is None and files.garbled:
+        return f"its holder left files ({files.garbled}) that cannot be understood"
+    return "it was running, and its control files are gone" if known.has_started else ""
 
 
 def _recorded(known: Known, record: gate.Content, run: Standing | None) -> Verdict:
@@ -165,14 +174,13 @@ def _undecided(known: Known, standings: Sequence[Standing], *, has_queue: bool) 
 
 
 def _spoilt(
-    known: Known, files: Files, standings: Sequence[Standing], *, complete: bool, has_queue: bool
+    known: Known, left: str, standings: Sequence[Standing], *, complete: bool, has_queue: bool
 ) -> Verdict:
-    """Nothing can start any more, and something may have run: nobody can tell which run it was."""
+    """Nothing can start any more, and something may have run: nobody can tell which run it was; `left` says why."""
     if not has_queue or any(one.phase is not Phase.ENDED for one in standings):
         return Wait()
     if known.gone_s < (known.pace.record_comes_s if standings else known.pace.absent_s):
         return Wait()
-    left = f"its holder left files ({files.garbled}) that cannot be understood"
     if standings:
         return Lost(known.token, f"{_said(standings[-1])}, and {left}")
     return _absent(known, left, complete=complete)

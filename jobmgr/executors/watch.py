@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from jobmgr.dialects.dialect import Listing
@@ -194,7 +194,7 @@ class Watch:
 
     def _judge(self, live: Live, files: Files) -> Verdict:
         """What became of an attempt; tells its progress, and its end."""
-        live.files = files
+        live.files = files = _unforgotten(live.files, files)
         is_alive = verdict.is_alive(files, live.standings)
         if is_alive:
             live.has_vanished = False
@@ -214,6 +214,7 @@ class Watch:
             self._pace,
             heeds_memory=live.launch.heeds_memory,
             waits_s=live.waits_s,
+            has_started=live.is_known_to_start,
             recorded_s=0.0 if live.recorded_at is None else now - live.recorded_at,
         )
         found = verdict.judge(
@@ -235,6 +236,13 @@ class Watch:
         if attempts:
             await self._place.settle([(live.place, nonce) for live, nonce in attempts])
             self._wake.set()
+
+
+def _unforgotten(seen: Files | None, files: Files) -> Files:
+    """What a look says, or an earlier one if its control directory was emptied since: that undoes no start."""
+    if seen is None or not seen.is_decided or files.is_decided or files.token not in ("", seen.token):
+        return files
+    return replace(seen, note=None)  # There is nothing any more that could be linked.
 
 
 def _may_be_over(live: Live) -> bool:

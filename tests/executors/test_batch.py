@@ -20,6 +20,7 @@ import pytest
 import pytest_asyncio
 
 from jobmgr.dialects.slurm import Slurm as Dialect
+from jobmgr.domain.job import Origin
 from jobmgr.domain.resources import Resources
 from jobmgr.executors.batch import BatchExecutor
 from jobmgr.executors.pace import Pace
@@ -311,6 +312,51 @@ async def test_waiting_attempt_is_left_alone_when_nothing_is_listed(site: Site) 
     site.mend()
     site.slurm.say("scontrol", "update", f"jobid={handle}", "partition=debug")
     assert (await site.exit(launch)).record.exit_code == 2
+
+
+async def _running(site: Site, executor: BatchExecutor) -> tuple[Launch, str]:
+    launch = site.once("sleep 600")
+    await executor.launch([launch])
+    handle = (await site.wait(launch, Started)).handle
+    await eventually(lambda: site.ran(launch))
+    return launch, handle
+
+
+@pytest.mark.parametrize("by", ["its scheduler", "jobmgr"])
+async def test_run_whose_control_files_are_gone_did_run(site: Site, by: str) -> None:
+    executor = await site.executor()
+    launch, handle = await _running(site, executor)
+    shutil.rmtree(site.root / "control" / launch.job_id)
+
+    if by == "jobmgr":
+        await executor.cancel(launch.token, 5.0)
+    else:
+        site.slurm.say("scancel", handle)
+
+    assert (await site.exit(launch)).record.ended_by == "cancel"
+    await site.until("squeue", "-h", "--me")
+    assert site.ran(launch) == 1
+
+
+async def test_run_that_an_earlier_service_saw_did_run_also_without_its_control_files(site: Site) -> None:
+    first = await site.executor()
+    launch, handle = await _running(site, first)
+    await first.stop()
+    shutil.rmtree(site.root / "control" / launch.job_id)
+    site.reports.clear()
+    second = await site.executor()
+    origin = Origin(str(site.root), "", "another boot", has_started=True)
+    await second.recover([replace(launch, handle=handle, origin=origin)])
+    await asyncio.sleep(QUICK.absent_s)  # while it runs on
+    assert not site.reports.get(launch.token)
+
+    site.slurm.say("scancel", handle)
+
+    end = await site.end(launch)
+    assert isinstance(end, Lost)
+    assert end.evidence.endswith("it was running, and its control files are gone")
+    await site.until("squeue", "-h", "--me")
+    assert site.ran(launch) == 1
 
 
 async def test_attempt_that_vanished_is_released_and_never_runs(site: Site) -> None:

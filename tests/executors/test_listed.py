@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from jobmgr.dialects.dialect import Cause, Listing, Phase, Standing
+from jobmgr.domain.job import Origin
 from jobmgr.executors.listed import Listed
+from jobmgr.executors.live import Live
+from jobmgr.executors.protocol import Launch
 
 OWN = Standing("200_4", "jm-b", Phase.ENDED, "FAILED", Cause.FAILED, index=4)
 OTHER = Standing("200_5", "jm-b", Phase.PENDING, "PENDING", index=5)
@@ -28,3 +33,13 @@ def test_holder_that_lives_is_a_run_of_it_whatever_its_name() -> None:
 def test_stranger_or_an_end_of_the_same_id_is_not() -> None:
     assert of_listing(OWN, STRANGER) == [OWN]
     assert of_listing(OWN, OVER) == [OWN]
+
+
+def test_holder_is_known_by_its_handle_if_an_earlier_service_saw_its_start() -> None:
+    """Of an element whose files are gone nothing else tells in which array it was handed in."""
+    launch = Launch("job", 1, "a" * 32, ("true",), handle="100_4")
+    seen, unseen = (Origin("/w", "", "boot", has_started=has_started) for has_started in (True, False))
+
+    assert Live(replace(launch, origin=seen), "jm-b").holder_id == "100_4"
+    assert Live(replace(launch, origin=unseen), "jm-b").holder_id == ""
+    assert Live(launch, "jm-b").holder_id == ""

@@ -59,6 +59,7 @@ def verdict(
     heeds_memory: bool = False,
     recorded_s: float = 0.0,
     waits_s: float = 0.0,
+    has_started: bool = False,
     complete: bool = True,
     has_queue: bool | None = None,
 ) -> Verdict:
@@ -70,6 +71,7 @@ def verdict(
         heeds_memory=heeds_memory,
         recorded_s=recorded_s,
         waits_s=waits_s,
+        has_started=has_started,
     )
     return judge(
         known, files, standings, complete=complete, has_queue=complete if has_queue is None else has_queue
@@ -327,6 +329,24 @@ def test_gate_that_cannot_be_understood_lets_nothing_start_and_ends_with_the_que
     assert forgotten.why.startswith("its holder left files (gate) that cannot be understood and is gone from")
     assert void == NeverRan(TOKEN, None)
     assert isinstance(recorded, Ended)
+
+
+@pytest.mark.parametrize("files", [UNDECIDED, Files(), Files(TOKEN, VOID)])
+def test_attempt_whose_start_was_seen_is_never_one_that_never_ran(files: Files) -> None:
+    """Its control directory is gone; a gate that is void then was made in a new one."""
+    cancelled = standing(Phase.ENDED, Cause.CANCELLED)
+
+    runs = verdict(files, standing(Phase.RUNNING), gone_s=1e6, has_started=True)
+    unlisted = verdict(files, gone_s=1e6, complete=False, has_queue=False, has_started=True)
+    early = verdict(files, gone_s=ABSENT_S - 1, has_started=True)
+    gone = verdict(files, gone_s=ABSENT_S, has_started=True)
+    ended = verdict(files, cancelled, gone_s=RECORD_COMES_S, has_started=True)
+    forgotten = verdict(files, gone_s=1e6, complete=False, has_queue=True, has_started=True)
+
+    assert [type(one) for one in (runs, unlisted, early)] == [Wait] * 3
+    assert isinstance(gone, Lost)
+    assert ended == Lost(TOKEN, "job 12 is CANCELLED, and it was running, and its control files are gone")
+    assert isinstance(forgotten, Vanished)
 
 
 def test_absent_where_ends_are_not_remembered_is_never_called_an_end_but_by_a_user() -> None:
