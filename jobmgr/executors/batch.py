@@ -325,7 +325,8 @@ class BatchExecutor:
         self, attempts: Sequence[tuple[Live, JobError | None]], harmless: Trace
     ) -> Sequence[tuple[Live, JobError | None]]:
         for live, error in attempts:
-            if live.trace <= harmless:
+            # The files of an element go out again with the others of its array, as they lie there.
+            if live.trace <= (harmless if live.index is None else Trace.NOTHING):
                 self._never_ran(live, error)
         return [(live, error) for live, error in attempts if not live.is_over]
 

@@ -20,7 +20,7 @@ from jobmgr.executors.batch import BatchExecutor
 from jobmgr.executors.breaker import AT_ONCE
 from jobmgr.executors.live import Live, Sending, Trace
 from jobmgr.executors.pace import Pace
-from jobmgr.executors.protocol import Launch, NeverRan, Scheduled, Unreachable
+from jobmgr.executors.protocol import Final, Launch, NeverRan, Scheduled, Unreachable
 from jobmgr.transports.local import LocalTransport
 from tests.dialects.shell import install
 from tests.executors.test_array import KINDS, QUICK, SHELLS, Site, launches
@@ -172,6 +172,27 @@ async def test_what_was_stored_is_voided_at_the_site(tmp_path: Path) -> None:
         assert [site.run(index) for index in range(2)] == [3, holder.REFUSED]
         assert (site.root / "control" / wanted[1].place / "gate").exists()
         assert executor.asked["find"] == before
+
+
+async def test_element_that_was_stored_waits_for_the_way_to_void_it(tmp_path: Path) -> None:
+    """Its array goes out again with what lies there: told as never run before, it would start all the same."""
+    async with lab(tmp_path) as (site, road, executor):
+        words, code = site.kind.away
+        site.answers(f'echo "{words}" >&2; exit {code}')
+        wanted = launches("exit 3", "exit 4")
+        await executor.launch(wanted)
+        await eventually(lambda: site.asked)
+        road.closed_for = "void"
+        await executor.cancel(wanted[1].token, 1.0)
+        await eventually(lambda: road.refused)
+        site.answers(f"echo '{site.kind.answer}'")
+        await site.said(wanted[0], Scheduled)
+        assert not any(isinstance(one, Final) for one in site.reports.get(wanted[1].token, []))
+
+        road.closed_for = ""
+        await site.said(wanted[1], NeverRan)
+
+        assert [site.run(index) for index in range(2)] == [3, holder.REFUSED]
 
 
 async def test_those_that_went_together_to_a_site_that_is_not_there_left_nothing(tmp_path: Path) -> None:
