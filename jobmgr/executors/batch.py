@@ -225,12 +225,15 @@ class BatchExecutor:
     async def _hand_over(self, lives: Sequence[Live]) -> None:
         """Hand in what came together."""
         by_token = {live.launch.token: live for live in lives}
-        for parcel in await self._desk.sort(_wanted(lives), self._register.teller(lives)):
+        tell = self._register.teller(lives)
+        for parcel in await self._breaker.insist(lambda: self._desk.sort(_wanted(lives), tell), tell):
             self._spawn(self._hand_in(parcel, [by_token[one.launch.token] for one in parcel.members]))
 
     async def _take_up(self, lives: Sequence[Live]) -> None:
         """Go on with attempts of an earlier service: where they are told of, who has no handle is looked for."""
-        told = await self._looked_at(lives)
+        told = await self._breaker.insist(
+            lambda: self._looked_at(lives), lambda why: self._register.unreachable(lives, why)
+        )
         fresh: list[Live] = []
         named: dict[str, list[Live]] = defaultdict(list)
         for live in lives:
@@ -305,6 +308,12 @@ class BatchExecutor:
         Of whom there can be nothing at the site, nobody there is asked. Who was not handed in, for certain, is voided
         if that can be done at once, but does not need it.
         """
+        lives = [live for live, _ in attempts]
+        await self._breaker.insist(
+            lambda: self._make_void(attempts), lambda why: self._register.unreachable(lives, why)
+        )
+
+    async def _make_void(self, attempts: Sequence[tuple[Live, JobError | None]]) -> None:
         pause_s, harmless = self._pace.files_s, Trace.NOTHING
         while attempts := self._to_void(attempts, harmless):
             try:

@@ -10,9 +10,10 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from jobmgr.executors.pace import Pace
 
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 # So many commands go to a scheduler at once.
 AT_ONCE = 4
 _PATIENCE = 4
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,26 @@ class Breaker:
             async with asyncio.timeout(pause_s * random.uniform(0.75, 1.25)):
                 await self._stirred.wait()
 
+    async def insist(self, ask: Callable[[], Awaitable[T]], tell: Callable[[str], None]) -> T:
+        """What it answers in the end: after an error that nobody foresaw it is asked again, in growing pauses.
+
+        `tell` is told why it takes so long.
+        """
+        pause_s, trouble = self._pace.again_first_s, ""
+        while True:
+            try:
+                return await ask()
+            except Exception as error:  # boundary: who is given up here waits for ever, and nobody knows why
+                words = unforeseen(error)
+                if words != trouble:
+                    logger.exception(
+                        "an attempt at %s could not be attended to, and will be again", self._site
+                    )
+                trouble = words
+            tell(f"it could not be attended to: {trouble}")
+            await self.rest(pause_s)
+            pause_s = min(pause_s * 2, self._pace.again_max_s)
+
     def stir(self) -> None:
         """What they missed is there again: whoever rests goes on, and the next try is due."""
         self._again_at = self._monotonic()
@@ -130,3 +153,8 @@ class Breaker:
     async def _until_due(self) -> None:
         while self._silence.is_long and (pause_s := self._again_at - self._monotonic()) > 0:
             await self.rest(pause_s)
+
+
+def unforeseen(error: Exception) -> str:
+    """An error that is a fault of jobmgr, in words for who waits because of it; not all have some of their own."""
+    return f"an error inside jobmgr, which its log has in full: {error!r}"

@@ -24,7 +24,7 @@ from jobmgr.dialects.dialect import (
     Submitted,
 )
 from jobmgr.errors import InvalidRequest, SiteUnreachable
-from jobmgr.executors.breaker import AT_ONCE, Breaker
+from jobmgr.executors.breaker import AT_ONCE, Breaker, unforeseen
 from jobmgr.executors.live import Sending, Trace
 from jobmgr.executors.pace import Pace
 from jobmgr.executors.parcel import MOST, Parcel
@@ -104,6 +104,7 @@ class Courier:
         self._waiting: deque[_Load] = deque()
         self._rounds = 0
         self._most = _MOST_TOGETHER
+        self._trouble = ""  # the last that nobody foresaw
 
     async def deliver(self, parcel: Parcel, wanted: Wanted, *, is_alone: bool) -> Delivery:
         """Hand it in when it is its turn, if any of it is wanted then; what came of it. `is_alone`: with no other."""
@@ -146,8 +147,13 @@ class Courier:
     async def _deliver_all(self, loads: Sequence[_Load]) -> None:
         try:
             await self._hand_in(loads)
-        except Exception:  # boundary: without its round none of those that wait goes anywhere
-            logger.exception("%d parcels were not delivered", len(loads))
+        except Exception as error:  # boundary: without its round none of those that wait goes anywhere
+            if (words := unforeseen(error)) != self._trouble:
+                logger.exception("%d parcels were not delivered", len(loads))
+            self._trouble = words
+            # They may have left or not, so they are looked up before the next try.
+            for load in loads:
+                load.settle(Doubtful(words))
         finally:
             for load in loads:
                 load.delivery.cancel()

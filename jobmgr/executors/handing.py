@@ -132,7 +132,7 @@ class Desk:
         was_doubtful = is_doubtful
         while wanted():
             if is_doubtful:
-                found = await self._look_up(parcel, wanted, tell)
+                found = await self._breaker.insist(lambda: self._look_up(parcel, wanted, tell), tell)
                 if found is not None:
                     return found
                 if not parcel.is_whole:

@@ -37,7 +37,7 @@ class Road(LocalTransport):
         super().__init__({**os.environ, "PATH": f"{site.programs}:/usr/bin:/bin"})
         self.is_open = True
         self.closed_for = self.breaks_for = ""
-        self.refused = 0
+        self.refused = self.broken = 0
 
     async def run(self, command: Command, timeout_s: float) -> Answer:
         """As any transport does."""
@@ -45,6 +45,7 @@ class Road(LocalTransport):
             self.refused += 1
             raise SiteUnreachable("the login node", "no route to it")
         if self.breaks_for and self.breaks_for in command.argv:
+            self.broken += 1
             raise RuntimeError("no such road")
         return await super().run(command, timeout_s)
 
@@ -257,14 +258,65 @@ async def test_trouble_of_one_attempt_is_logged_and_ends_no_other(
 ) -> None:
     async with lab(tmp_path) as (site, road, executor):
         road.breaks_for = "look"
-        await executor.recover([replace(one(), job_id="known", token="f" * 32)])
+        known = replace(one(), job_id="known", token="f" * 32)
+        await executor.recover([known])
         await eventually(lambda: "could not be attended to" in caplog.text)
-        road.breaks_for = ""
         launch = one()
         await executor.launch([launch])
         await site.said(launch, Scheduled)
 
         assert "no such road" in caplog.text
+        road.breaks_for = ""
+        await site.said(known, Scheduled)
+
+
+@pytest.mark.parametrize("breaks_for", ["submit", "scontrol"])
+async def test_attempt_is_tried_again_after_an_error_that_nobody_foresaw(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, breaks_for: str
+) -> None:
+    async with lab(tmp_path) as (site, road, executor):
+        road.breaks_for = breaks_for
+        launch = one()
+        await executor.launch([launch])
+        await eventually(lambda: "no such road" in executor.reason(launch.token))
+        road.broken = 0
+        await eventually(lambda: road.broken > 2)
+        assert caplog.text.count("Traceback") == 1
+
+        road.breaks_for = ""
+
+        await site.said(launch, Scheduled)
+        assert site.asked == 1
+
+
+async def test_who_is_looked_up_is_so_again_after_an_error_that_nobody_foresaw(tmp_path: Path) -> None:
+    async with lab(tmp_path, replace(QUICK, in_doubt_s=0.3)) as (site, road, executor):
+        for program in ("squeue", "sacct"):
+            install(site.programs, program, "")
+        site.answers("kill -9 $PPID")
+        launch = one()
+        await executor.launch([launch])
+        await eventually(lambda: site.asked)
+        road.breaks_for = "look"
+        await eventually(lambda: "no such road" in executor.reason(launch.token))
+        site.answers("echo 12")
+
+        road.breaks_for = ""
+
+        await site.said(launch, Scheduled)
+
+
+async def test_cancelled_attempt_ends_after_an_error_that_nobody_foresaw(tmp_path: Path) -> None:
+    async with lab(tmp_path) as (site, road, executor):
+        road.breaks_for = "void"
+        launch = one()
+        await executor.recover([launch])
+        await executor.cancel(launch.token, 1.0)
+        assert "no such road" in str(await site.said(launch, Unreachable))
+
+        road.breaks_for = ""
+
+        assert await site.said(launch, NeverRan) == NeverRan(launch.token, None)
 
 
 def test_a_try_in_vain_proves_nothing_of_an_earlier_one() -> None:
