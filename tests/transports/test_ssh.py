@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import getpass
 import os
+import re
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -373,6 +374,33 @@ async def test_jump_host_has_to_be_known_too(
     transport = connect(SshHost("inner", config_file=str(config)))
 
     with pytest.raises(HostKeyRefused, match=rf"127.0.0.1: .*ssh -p {jump.port} "):
+        await transport.run(_HELLO, _TIMEOUT_S)
+
+
+@pytest.mark.parametrize("jump", ["gate:ssh", "gate:", "me@2001:db8::7", "[::1", "gate:65536", "gate:-1"])
+async def test_jump_host_that_is_not_understood_is_named(connect: Connect, tmp_path: Path, jump: str) -> None:
+    config = tmp_path / "config"
+    config.write_text(f"Host inner\n  ProxyJump {jump}\n")
+    transport = connect(SshHost("inner", config_file=str(config)))
+
+    with pytest.raises(SiteUnreachable, match=f"ProxyJump \\({re.escape(jump)}\\) is not understood"):
+        await transport.run(_HELLO, _TIMEOUT_S)
+
+
+@pytest.mark.parametrize("jump", ["{user}@[::1]:{port}", "ssh://{user}@127.0.0.1:{port}"])
+async def test_jump_host_may_be_an_address_in_brackets_or_a_uri(
+    make_server: MakeServer, connect: Connect, tmp_path: Path, jump: str
+) -> None:
+    port = make_server().port
+    config = tmp_path / "config"
+    config.write_text(
+        f"Host inner\n  ProxyJump {jump.format(user='somebody', port=port)}\n"
+        f"Host *\n  UserKnownHostsFile /dev/null\n"
+    )
+    transport = connect(SshHost("inner", config_file=str(config)))
+
+    # It was asked there, or would have been.
+    with pytest.raises(SiteUnreachable, match=rf"ssh -p {port} somebody@(::1|127\.0\.0\.1)"):
         await transport.run(_HELLO, _TIMEOUT_S)
 
 

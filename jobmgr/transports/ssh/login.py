@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -14,6 +15,7 @@ from jobmgr.errors import HostKeyRefused, LoginRefused, SiteUnreachable
 from jobmgr.transports.host import SshHost
 
 _SSH_PORT = 22
+_PORTS = range(1, 2**16)
 _GIVEN_UP_AFTER = 3  # questions that were not answered
 _CLOSES_WITHIN_S = 2.0
 _KNOWN_HOSTS = (
@@ -21,6 +23,8 @@ _KNOWN_HOSTS = (
     "~/.ssh/known_hosts2",
     "/etc/ssh/ssh_known_hosts",
 )  # Source: ssh(1), FILES.
+# Source: ssh_config(5), ProxyJump. A port that is the name of a service is not known here.
+_JUMP = re.compile(r"(?:ssh://)?(?:(.+)@)?(?:\[([^]]+)\]|([^][:/@]+))(?::([0-9]{1,5}))?/?", re.ASCII)
 
 
 @dataclass(slots=True)
@@ -93,11 +97,18 @@ async def _hop(host: SshHost, name: str, jumps: object, passed: set[str]) -> Log
             name,
             f"it has several hosts in its ProxyJump ({jumps}); give each of them its own ProxyJump instead",
         )
-    user, _, address = last.rpartition("@")
-    jump, _, port = address.partition(":")
+    found = _JUMP.fullmatch(last)
+    if found is None or int(found[4] or _SSH_PORT) not in _PORTS:
+        raise SiteUnreachable(
+            name,
+            f"its ProxyJump ({last}) is not understood; it has to be [user@]host[:port], with a number as the port "
+            f"and an IPv6 address in brackets",
+        )
+    user, address, jump, port = found.groups()
+    jump = jump or address
     if jump in passed:
         raise SiteUnreachable(name, f"its ProxyJump leads back to {jump}; correct the ssh configuration")
-    return await _reach(host, jump, user or None, int(port) if port else None, passed)
+    return await _reach(host, jump, user, int(port) if port else None, passed)
 
 
 async def _options(
