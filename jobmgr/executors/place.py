@@ -33,6 +33,7 @@ _NOT_THERE = "/control is not there"
 _TABS = 5
 _FILES = 3
 _NO_INDEX = "-"
+_NOW = "now"
 # Said instead of files that are missing in a run directory which is missing itself.
 _AWAY = "away"
 _SCRIPT = "script"
@@ -200,7 +201,7 @@ class Place:
 
     async def look_closely(self, places: Iterable[str]) -> Mapping[str, Files]:
         """What they say, with what holders did not link. Raises SiteUnreachable."""
-        return await self._told("look", [(place, "note") for place in places])
+        return await self._told("examine", [(place, _NOW) for place in places])
 
     async def void(self, attempts: Iterable[tuple[str, str]]) -> Mapping[str, Files]:
         """Void the gates of these attempts (place, token) that are not decided; what they say then.
@@ -304,7 +305,7 @@ class Place:
 def _news(seen: Files | None) -> str:
     """When to read the files again of which this was seen."""
     if seen is None:
-        return "now"
+        return _NOW
     return "gate" if seen.gate is None else "exit"
 
 

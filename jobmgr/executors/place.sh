@@ -106,31 +106,55 @@ _jm_write() {
     { printf '%s\n' "$_jm_name" >"$_jm_control/submission" && printf %s "$_jm_token" >"$_jm_control/token"; }
 }
 
-# _jm_recall FILE: its line is _jm_line; `?` if it is there and has none. It was whole when it got its name.
-_jm_recall() {
-    _jm_line=
-    [ -e "$1" ] || return 0
-    # A job may have put a FIFO there, which would be waited for.
-    [ ! -f "$1" ] || IFS= read -r _jm_line <"$1"
-    [ -n "$_jm_line" ] || _jm_line='?'
+# _jm_measure PLACE/....: finds out which control files of these attempts have more than 64 KiB. A shell reads byte by byte,
+# so one that a job left there could keep all others waiting; and it knows no sizes, so one process tells of all.
+_jm_measure() {
+    _jm_large="
+$(
+        cd "$_jm_root/control" && find -L "$@" ! -name . -prune -type f -size +128 \
+            \( -name token -o -name submission -o -name gate -o -name 'exit*' \) 2>/dev/null
+    )
+"
 }
 
-# _jm_tell PLACE NOTE: answers one line: PLACE, token, as what it was handed in, gate, record, and if NOTE is anything,
-# what the holder wrote of it that is not linked yet.
+# _jm_read PLACE NAME: the first line of a control file is _jm_line; `?` if that may be too long.
+_jm_read() {
+    _jm_line=
+    # A job may have put a FIFO there, which would be waited for.
+    [ -f "$_jm_control/$2" ] || return 0
+    case $_jm_large in
+        *"
+$1/./$2
+"*) _jm_line='?' ;;
+        *) IFS= read -r _jm_line <"$_jm_control/$2" ;;
+    esac
+}
+
+# _jm_recall PLACE NAME: as _jm_read; `?` if it is there and has no line. It was whole when it got its name.
+_jm_recall() {
+    _jm_read "$1" "$2"
+    [ -n "$_jm_line" ] || [ ! -e "$_jm_control/$2" ] || _jm_line='?'
+}
+
+# _jm_tell PLACE: answers one line: PLACE, token, as what it was handed in, gate, record, and if it is to be examined, what
+# the holder wrote of it that is not linked yet. The attempt has been measured.
 _jm_tell() {
-    _jm_found= _jm_known= _jm_note=
+    _jm_note=
     {
-        [ ! -f "$_jm_control/token" ] || IFS= read -r _jm_found <"$_jm_control/token"
-        [ ! -f "$_jm_control/submission" ] || IFS= read -r _jm_known <"$_jm_control/submission"
-        _jm_recall "$_jm_control/gate"
+        # Who reads `?` as a name or a token would look for somebody else.
+        _jm_read "$1" token
+        _jm_found=${_jm_line#\?}
+        _jm_read "$1" submission
+        _jm_known=${_jm_line#\?}
+        _jm_recall "$1" gate
         _jm_gate=$_jm_line
-        _jm_recall "$_jm_control/exit"
+        _jm_recall "$1" exit
         _jm_exit=$_jm_line
-        case ${2:+$_jm_gate} in
-            *'"nonce": "'*)
+        case $_jm_verb$_jm_gate in
+            examine*'"nonce": "'*)
                 _jm_nonce=${_jm_gate#*'"nonce": "'}
-                _jm_private=$_jm_control/exit.${_jm_nonce%%\"*}
-                [ ! -f "$_jm_private" ] || IFS= read -r _jm_note <"$_jm_private"
+                _jm_read "$1" "exit.${_jm_nonce%%\"*}"
+                _jm_note=$_jm_line
                 ;;
         esac
     } 2>/dev/null
@@ -144,7 +168,7 @@ _jm_identify
 # Another directory at this path would say of every attempt that it was never handed in.
 [ -z "$_jm_expected" ] || [ "$_jm_id" = "$_jm_expected" ] || { echo "jobmgr-place: stranger $_jm_id" >&2 && exit 1; }
 case $_jm_verb in
-    look | void | settle)
+    look | examine | void | settle)
         # What is not mounted says nothing.
         [ -d "$_jm_root/control" ] || { echo "$_jm_root/control is not there" >&2 && exit 1; }
         ;;
@@ -219,20 +243,26 @@ EOF
         done
         echo
         ;;
-    look) # Reads PLACE WHEN...: `gate` or `exit`, only if that is there; `note`, with what is not linked; or `now`
-        while read -r _jm_place _jm_when; do
+    look | examine) # Reads PLACE WHEN...: WHEN is `gate` or `exit`, for who is told of only if that is there, or `now`
+        _jm_places=$(
+            while read -r _jm_place _jm_when; do
+                [ "$_jm_when" = now ] || [ -e "$_jm_root/control/$_jm_place/$_jm_when" ] || continue
+                printf '%s/. ' "$_jm_place"
+            done
+        )
+        # shellcheck disable=SC2086  # Names of jobs have no blanks or patterns.
+        [ -z "$_jm_places" ] || _jm_measure $_jm_places
+        for _jm_place in $_jm_places; do
+            _jm_place=${_jm_place%/.}
             _jm_enter "$_jm_place"
-            case $_jm_when in
-                note) _jm_tell "$_jm_place" note ;;
-                now) _jm_tell "$_jm_place" ;;
-                *) [ ! -e "$_jm_control/$_jm_when" ] || _jm_tell "$_jm_place" ;;
-            esac
+            _jm_tell "$_jm_place"
         done
         ;;
     void) # Reads PLACE TOKEN NONCE...
         while read -r _jm_place _jm_token _jm_nonce; do
             _jm_enter "$_jm_place"
             _jm_make && [ ! -e "$_jm_control/gate" ] && _jm_decide void '"reason": "not to run"'
+            _jm_measure "$_jm_place/."
             _jm_tell "$_jm_place"
         done
         ;;
@@ -240,6 +270,7 @@ EOF
         while read -r _jm_place _jm_nonce; do
             _jm_enter "$_jm_place"
             ln "$_jm_control/exit.$_jm_nonce" "$_jm_control/exit" 2>/dev/null
+            _jm_measure "$_jm_place/."
             _jm_tell "$_jm_place"
         done
         ;;

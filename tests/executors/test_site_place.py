@@ -236,6 +236,44 @@ async def test_a_thousand_attempts_are_read_by_one_command(place: Place) -> None
     assert [bool(told[name].token) for name in places] == [True, False] * 500
 
 
+@pytest.mark.parametrize("name", ["gate", "exit", "token", "submission", "exit.77"])
+async def test_large_control_file_keeps_no_other_attempt_waiting(place: Place, name: str) -> None:
+    await submit(place, "true")
+    assert isinstance(await hand_in(place, single(place, OTHER), "true"), Answer)
+    write(place, "gate", RUN)
+    write(place, name, "x" * 20 * 1024**2)
+
+    told = await place.look([PLACE, OTHER])
+    closely = await place.look_closely([PLACE, OTHER])
+    settled = await place.settle([(PLACE, "88")])
+
+    assert told[OTHER] == closely[OTHER] == SIGNED
+    assert told[PLACE] == settled[PLACE] == closely[PLACE]
+    assert told[PLACE].is_decided
+    assert told[PLACE].garbled == {"gate": "gate", "exit": "exit", "token": "gate"}.get(name, "")
+
+
+async def test_control_file_of_64_kib_is_read(place: Place) -> None:
+    await submit(place, "true")
+    for name, content in (("gate", RUN), ("exit", record(3))):
+        write(place, name, json.dumps(content).ljust(2**16))
+
+    assert await look(place) == replace(SIGNED, gate=RUN, record=record(3))
+
+
+async def test_look_that_finds_nothing_new_starts_no_process(place: Place, tmp_path: Path) -> None:
+    await submit(place, "true")
+    for name in ("find", "rm"):
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\necho {name} >>'{tmp_path}/started'\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    pending = await look(place)
+    (tmp_path / "started").unlink()
+
+    assert (await place.look([PLACE], {PLACE: pending}))[PLACE] is pending
+
+    assert not (tmp_path / "started").exists()
+
+
 def array_of(place: Place, *tokens: str) -> Stock:
     attempts = tuple(Placed(f"job-{index}/1", token, "jm-array", index) for index, token in enumerate(tokens))
     home = place.array("array")
