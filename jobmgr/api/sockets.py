@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs
@@ -18,10 +18,11 @@ from jobmgr.api.body import too_slow
 from jobmgr.api.frames import Frames, Message
 from jobmgr.api.guard import SOCKET_PATH, not_known
 from jobmgr.api.idempotency import manager_of
+from jobmgr.api.inbox import Inbox
 from jobmgr.api.keys import CALLER, LIMITS
 from jobmgr.api.listener import Listener, end
 from jobmgr.api.messages import enqueues, message, starts
-from jobmgr.api.packets import packet_logger
+from jobmgr.api.packets import Babble, loads
 from jobmgr.api.problems import Refusal, describe
 from jobmgr.api.pyedb.machine import resources_answer
 from jobmgr.api.refusals import Refusals
@@ -52,6 +53,7 @@ class Sockets:
         self._manager = manager
         self._throttle = throttle
         self._refusals = refusals
+        self._babble = Babble(self._asking)
         # The guard has judged Host, Origin and token before a handshake gets here, so nothing is left to allow.
         self._server = socketio.AsyncServer(
             async_mode="aiohttp",
@@ -59,10 +61,12 @@ class Sockets:
             max_http_buffer_size=_MAX_PACKET_BYTES,
             # What a client asks is done in the order in which it asks, and a flood of it one at a time.
             async_handlers=False,
-            json=SimpleNamespace(dumps=_dumps, loads=json.loads),
-            logger=packet_logger(),
-            engineio_logger=packet_logger(),
+            json=SimpleNamespace(dumps=_dumps, loads=loads),
+            logger=self._babble.library,
+            engineio_logger=self._babble.library,
         )
+        self._arrived = self._server.eio.handlers["connect"]
+        self._server.eio.on("connect", self._arrive)
         self._server.on("connect", self._connect)
         self._server.on("subscribe", self._subscribe)
         self._server.on("disconnect", self._disconnect)
@@ -80,12 +84,12 @@ class Sockets:
         app.cleanup_ctx.append(self._life)
         # Open websockets are open requests, for which aiohttp's shutdown waits: they end first.
         app.on_shutdown.append(self._say_goodbye)
+        app.on_cleanup.append(self._babble.close)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         sid = _sid(request)
         if sid is not None and not self._may_go_on(sid, request[CALLER].principal):
-            # As Engine.IO answers for a session that there is not.
-            return web.Response(status=400, text=json.dumps(f"Invalid session {sid}"))
+            return _no_session(sid)
         task = asyncio.current_task()
         assert task is not None
         self._open[task] = request
@@ -95,6 +99,8 @@ class Sockets:
             with self._upgrading(request):
                 async with asyncio.timeout(wait_s):
                     await _await_body(request)
+                    if self._is_closed(sid):
+                        return _no_session(sid)
                     response: web.StreamResponse = await self._server.handle_request(request)
         except TimeoutError:
             raise too_slow() from None
@@ -114,6 +120,11 @@ class Sockets:
         # Here from before the client is told its session until it ends.
         environ = self._server.environ.get(sid)
         return environ is not None and environ["aiohttp.request"][CALLER].principal == asks
+
+    def _is_closed(self, sid: str | None) -> bool:
+        """Whether this session has ended, which Engine.IO says in an exception to who posts to it."""
+        client = self._server.eio.sockets.get(sid)
+        return client is not None and client.closed
 
     @contextlib.contextmanager
     def _upgrading(self, request: web.Request) -> Iterator[None]:
@@ -145,6 +156,17 @@ class Sockets:
             _abort(request)
         await self._server.shutdown()
 
+    def _asking(self) -> web.Request | None:
+        """The request that this task answers, the whole life of a WebSocket being one."""
+        task = asyncio.current_task()
+        return None if task is None else self._open.get(task)
+
+    async def _arrive(self, sid: str, environ: dict[str, Any]) -> None:
+        """Engine.IO has a new client, which is told nothing yet."""
+        await self._arrived(sid, environ)
+        client, first = self._server.eio.sockets[sid], environ["aiohttp.request"]
+        Inbox(client, first, self._websocket(client, first), self._babble)
+
     async def _connect(self, sid: str, environ: dict[str, Any], auth: object) -> None:
         first: web.Request = environ["aiohttp.request"]
         manager = manager_of(first)
@@ -174,11 +196,10 @@ class Sockets:
         client = self._server.eio.sockets.get(self._server.manager.eio_sid_from_sid(sid, "/"))
         if client is None or client.closed:
             raise socketio.exceptions.ConnectionRefusedError("the connection is gone")
+        return Listener(client, manager, rooms, self._websocket(client, first))
 
-        def websocket() -> web.Request | None:
-            return first if _is_upgrade(first) else self._websockets.get(client.sid)
-
-        return Listener(client, manager, rooms, websocket)
+    def _websocket(self, client: Any, first: web.Request) -> Callable[[], web.Request | None]:
+        return lambda: first if _is_upgrade(first) else self._websockets.get(client.sid)
 
     async def _subscribe(self, sid: str, asked: object = None, *_others: object) -> dict[str, Any]:
         """Tell the client what happens in these rooms, and nothing else; answers what its callback is called with."""
@@ -333,6 +354,11 @@ def _sid(request: web.Request) -> str | None:
     """The Engine.IO session that a request goes on with."""
     # Read as Engine.IO reads it: of an address in which two could be seen this has to be the one that it takes.
     return parse_qs(request.query_string).get("sid", [None])[0]
+
+
+def _no_session(sid: str | None) -> web.Response:
+    # As Engine.IO answers for a session that there is not.
+    return web.Response(status=400, text=json.dumps(f"Invalid session {sid}"))
 
 
 def _is_upgrade(request: web.Request) -> bool:

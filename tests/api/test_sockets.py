@@ -229,6 +229,69 @@ async def test_client_that_gets_its_websocket_meanwhile_misses_nothing(api: Api)
         await listener.client.disconnect()
 
 
+NO_PACKETS = [
+    "zzz",
+    "",
+    "b?",
+    "4" + "[" * 60_000,
+    '42["connect",{}]',
+    '42["disconnect"]',
+    "42[]",
+    "2",
+    "5",
+    "9",
+]
+
+
+@pytest.mark.parametrize("first", [(), ("40",)], ids=["at once", "later"])
+@pytest.mark.parametrize("packet", NO_PACKETS)
+async def test_what_is_no_packet_ends_a_websocket(
+    api: Api, caplog: pytest.LogCaptureFixture, first: tuple[str, ...], packet: str
+) -> None:
+    async with api.session.ws_connect(f"{api.url}/socket.io/?EIO=4&transport=websocket") as websocket:
+        for text in (*first, packet):
+            await websocket.send_str(text)
+        async with asyncio.timeout(TIMEOUT_S):
+            async for _ in websocket:
+                pass
+
+    lines = [record for record in caplog.records if record.name.startswith("jobmgr.api")]
+    assert [record.levelname for record in lines] == ["WARNING"]
+    assert lines[0].exc_info is None
+
+
+@pytest.mark.parametrize("packet", ["zzz", "", "2probe"])
+async def test_what_is_no_upgrade_ends_in_no_error(
+    api: Api, caplog: pytest.LogCaptureFixture, packet: str
+) -> None:
+    sid = json.loads((await api.get("/socket.io/?EIO=4&transport=polling")).body[1:])["sid"]
+    url = f"{api.url}/socket.io/?EIO=4&transport=websocket&sid={sid}"
+    async with api.session.ws_connect(url) as websocket:
+        await websocket.send_str(packet)
+        await websocket.send_str("zzz")
+        async with asyncio.timeout(TIMEOUT_S):
+            async for _ in websocket:
+                pass
+    then = await api.get(f"/socket.io/?EIO=4&transport=polling&sid={sid}")
+
+    assert then.status == 400
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+@pytest.mark.parametrize("packet", ["1", "d=", b"\xff", *NO_PACKETS[:1], *NO_PACKETS[2:]])
+async def test_what_is_no_packet_ends_who_polls(
+    api: Api, caplog: pytest.LogCaptureFixture, packet: str | bytes
+) -> None:
+    polling = "/socket.io/?EIO=4&transport=polling"
+    sid = json.loads((await api.get(polling)).body[1:])["sid"]
+    await api.post(f"{polling}&sid={sid}", data=packet)
+
+    then = await api.post(f"{polling}&sid={sid}", data="40")
+
+    assert then.status == 400
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 async def test_compressed_websocket_is_told_everything(api: Api) -> None:
     url = f"{api.url}/socket.io/?EIO=4&transport=websocket"
     async with api.session.ws_connect(url, compress=15) as websocket:

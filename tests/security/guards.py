@@ -266,6 +266,9 @@ CONNECTIONS = Guard("so many connections", "jobmgr.api.doorway.Doorway.__call__"
 READ_OR_GONE = Guard("messages that are read", "jobmgr.api.listener.Listener.is_behind", instead=False)
 
 
+UNDERSTOOD = Guard("packets that are understood", "jobmgr.api.inbox.understand", _nothing)
+
+
 # --- Files of run directories.
 CHECKED_PATH = Guard("checked paths", "jobmgr.transports.local_directory.checked", _same)
 CONFINED = Guard("files of the run directory only", "jobmgr.transports.local_directory._lies_in", _everything)
