@@ -1,14 +1,26 @@
-"""What one Socket.IO client sends: it is understood, or the connection ends."""
+"""What one Socket.IO client sends: not too much, and understood, and its answers are read, or the connection ends."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
-from jobmgr.api.listener import end
+from jobmgr.api.keys import CALLER
+from jobmgr.api.listener import MAX_BACKLOG, MAX_BACKLOG_BYTES, PATIENCE_S, end
 from jobmgr.api.packets import Babble, understand
+from jobmgr.api.problems import Refusal
+from jobmgr.api.refusals import Refusals
+from jobmgr.api.throttle import Throttle
+
+logger = logging.getLogger(__name__)
+
+# With more answers that it did not read yet a client on a WebSocket is heard no faster than it reads.
+_MOST_UNREAD = 16
 
 
 class Inbox:
@@ -22,12 +34,17 @@ class Inbox:
         client: Any,
         first: web.Request,
         websocket: Callable[[], web.Request | None],
+        throttle: Throttle,
+        refusals: Refusals,
         babble: Babble,
     ) -> None:
         self._client = client
         self._first = first
         self._websocket = websocket
+        self._throttle = throttle
+        self._refusals = refusals
         self._babble = babble
+        self._unanswered = 0
         # Engine.IO makes its clients itself, of one class; these three are all that it asks them to hear.
         self._receive, client.receive = client.receive, self.receive
         self._get, client.handle_get_request = client.handle_get_request, self.get
@@ -39,11 +56,16 @@ class Inbox:
         if self._client.closed:
             return
         try:
+            self._throttle.check_packet(self._first[CALLER].principal)
             understand(packet)
+        except Refusal as error:
+            self._refusals.note(self._first, error)
+            await self._end()
         except ValueError as error:
             await self._refuse(error)
-            return
-        await self._receive(packet)
+        else:
+            await self._receive(packet)
+            await self._let_read(packet)
 
     async def get(self, environ: Any) -> Any:
         """Answer a poll, or hear a WebSocket to its end.
@@ -66,6 +88,21 @@ class Inbox:
     async def _refuse(self, error: Exception) -> None:
         self._babble.note(self._websocket() or self._first, error)
         await self._end()
+
+    async def _let_read(self, packet: Any) -> None:
+        """Go no faster than the answers are read, and end with who lets them gather.
+
+        An answer may be as long as what it answers, so that is what is counted of those that wait.
+        """
+        queue = self._client.queue
+        if self._client.upgraded and queue.qsize() > _MOST_UNREAD:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE_S):
+                    await queue.join()
+        self._unanswered = 0 if queue.empty() else self._unanswered + len(packet.data or "")
+        if not self._client.closed and (queue.qsize() > MAX_BACKLOG or self._unanswered > MAX_BACKLOG_BYTES):
+            logger.warning("a Socket.IO client does not read its answers and is disconnected")
+            await self._end()
 
     async def _end(self) -> None:
         request = self._websocket()

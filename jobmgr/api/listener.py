@@ -15,6 +15,7 @@ from jobmgr.manager.manager import Manager
 # without end.
 MAX_BACKLOG = 2000
 MAX_BACKLOG_BYTES = 1024 * 1024
+PATIENCE_S = 2.0
 
 
 class Listener:

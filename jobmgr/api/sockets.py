@@ -20,7 +20,7 @@ from jobmgr.api.guard import SOCKET_PATH, not_known
 from jobmgr.api.idempotency import manager_of
 from jobmgr.api.inbox import Inbox
 from jobmgr.api.keys import CALLER, LIMITS
-from jobmgr.api.listener import Listener, end
+from jobmgr.api.listener import PATIENCE_S, Listener, end
 from jobmgr.api.messages import enqueues, message, starts
 from jobmgr.api.packets import Babble, loads
 from jobmgr.api.problems import Refusal, describe
@@ -42,7 +42,6 @@ logger = logging.getLogger(__name__)
 
 _RETRY_S = 1.0
 _GOODBYE_S = 0.5
-_PATIENCE_S = 2.0
 _MAX_PACKET_BYTES = 64 * 1024
 
 
@@ -165,7 +164,8 @@ class Sockets:
         """Engine.IO has a new client, which is told nothing yet."""
         await self._arrived(sid, environ)
         client, first = self._server.eio.sockets[sid], environ["aiohttp.request"]
-        Inbox(client, first, self._websocket(client, first), self._babble)
+        websocket = self._websocket(client, first)
+        Inbox(client, first, websocket, self._throttle, self._refusals, self._babble)
 
     async def _connect(self, sid: str, environ: dict[str, Any], auth: object) -> None:
         first: web.Request = environ["aiohttp.request"]
@@ -314,7 +314,7 @@ class Sockets:
         if not behind:
             return
         reading = [asyncio.create_task(listener.catch_up()) for listener in behind]
-        await asyncio.wait(reading, timeout=_PATIENCE_S)
+        await asyncio.wait(reading, timeout=PATIENCE_S)
         for task in reading:
             task.cancel()
         await asyncio.gather(*reading, return_exceptions=True)

@@ -18,20 +18,22 @@ class Throttle:
 
     limits: Limits = field(default_factory=Limits)
     _requests: Rates = field(init=False)
+    _packets: Rates = field(init=False)
     _wrong: Rates = field(init=False)
 
     def __post_init__(self) -> None:
         self._requests = Rates(self.limits.requests_per_s, 10 * self.limits.requests_per_s)
+        # Twice as many, so that who subscribes too often is told so before the connection ends.
+        self._packets = Rates(2 * self.limits.requests_per_s, 20 * self.limits.requests_per_s)
         self._wrong = Rates(self.limits.failures_per_s, 100 * self.limits.failures_per_s)
 
     def check_rate(self, principal: Principal) -> None:
         """Count a request of `principal`. Raises Refusal (429) if that is too many."""
-        if principal.shows_nothing:
-            return
-        who = principal.name, principal.token_id, principal.job_id
-        if wait_s := self._requests.wait_s(who):
-            raise _too_many("this API token is used too often", wait_s)
-        self._requests.spend(who)
+        _spend(self._requests, principal, "this API token is used too often")
+
+    def check_packet(self, principal: Principal) -> None:
+        """Count what `principal` sends over Socket.IO. Raises Refusal (429) if that is too many packets."""
+        _spend(self._packets, principal, "too much comes over Socket.IO with this API token")
 
     def check_guess(self, origin: str) -> None:
         """Raise Refusal (429) if too many wrong tokens came from `origin` to look another one up for it."""
@@ -41,6 +43,15 @@ class Throttle:
     def note_wrong(self, origin: str) -> None:
         """Count a wrong token."""
         self._wrong.spend(network(origin))
+
+
+def _spend(rates: Rates, principal: Principal, reason: str) -> None:
+    if principal.shows_nothing:
+        return
+    who = principal.name, principal.token_id, principal.job_id
+    if wait_s := rates.wait_s(who):
+        raise _too_many(reason, wait_s)
+    rates.spend(who)
 
 
 def network(origin: str) -> str:

@@ -266,6 +266,8 @@ CONNECTIONS = Guard("so many connections", "jobmgr.api.doorway.Doorway.__call__"
 READ_OR_GONE = Guard("messages that are read", "jobmgr.api.listener.Listener.is_behind", instead=False)
 
 
+FEW_PACKETS = Guard("packets per token", "jobmgr.api.throttle.Throttle.check_packet", _nothing)
+READ_ANSWERS = Guard("answers that are read", "jobmgr.api.inbox.Inbox._let_read", _always)
 UNDERSTOOD = Guard("packets that are understood", "jobmgr.api.inbox.understand", _nothing)
 
 

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 import tracemalloc
 from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 
-from tests.api.conftest import Api
-from tests.security.guards import FEW_LINES, UNDERSTOOD, rests_on
+from jobmgr.api.limits import Limits
+from jobmgr.api.server import Server
+from jobmgr.service import JobManager
+from tests.api.conftest import TIMEOUT_S, TOKEN, Api
+from tests.api.test_rooms import with_small_window
+from tests.api.test_users import House, bearer
+from tests.security.guards import FEW_LINES, FEW_PACKETS, READ_ANSWERS, UNDERSTOOD, rests_on
 
 MEBIBYTE = 1024 * 1024
 # How long the service is waited for until it counts as one that goes on.
 PATIENT_S = 2.0
-GONE = (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR)
+# Not all that aiohttp raises when a connection ended is of its own kind.
+GONE = (aiohttp.ClientConnectionError, ConnectionError)
 
 
 @contextlib.asynccontextmanager
@@ -29,11 +37,15 @@ async def joined(api: Api) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
         yield websocket
 
 
-async def is_gone(websocket: aiohttp.ClientWebSocketResponse) -> bool:
+async def ends(websocket: aiohttp.ClientWebSocketResponse) -> bool:
+    """Whether the service ends this connection, whatever it says before."""
     try:
-        return (await websocket.receive(PATIENT_S)).type in GONE
+        async with asyncio.timeout(PATIENT_S):
+            async for _ in websocket:
+                pass
     except TimeoutError:
         return False
+    return True
 
 
 @rests_on(UNDERSTOOD)
@@ -45,7 +57,7 @@ async def test_what_nobody_has_to_send_ends_the_connection(api: Api, packet: str
     async with joined(api) as websocket:
         await websocket.send_str(packet)
 
-        assert await is_gone(websocket)
+        assert await ends(websocket)
 
 
 @rests_on(UNDERSTOOD)
@@ -53,12 +65,12 @@ async def test_attachments_are_not_waited_for(api: Api) -> None:
     async with joined(api) as websocket:
         tracemalloc.start()
         try:
-            with contextlib.suppress(aiohttp.ClientConnectionError):
+            with contextlib.suppress(*GONE):
                 await websocket.send_str('459999999999-["subscribe",{}]')
                 for _ in range(400):
                     # Some 80 bytes on the wire.
                     await websocket.send_bytes(bytes(60_000))
-            await is_gone(websocket)
+            await ends(websocket)
             kept_bytes, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -69,10 +81,10 @@ async def test_attachments_are_not_waited_for(api: Api) -> None:
 @rests_on(UNDERSTOOD)
 async def test_nonsense_over_one_connection_is_one_line(api: Api, caplog: pytest.LogCaptureFixture) -> None:
     async with joined(api) as websocket:
-        with contextlib.suppress(aiohttp.ClientConnectionError):
+        with contextlib.suppress(*GONE):
             for _ in range(500):
                 await websocket.send_str("4x")
-        await is_gone(websocket)
+        await ends(websocket)
 
     assert caplog.text.count("is not understood") == 1
 
@@ -84,6 +96,57 @@ async def test_nonsense_over_many_connections_is_few_lines(
     for _ in range(25):
         async with joined(api) as websocket:
             await websocket.send_str("4x")
-            await is_gone(websocket)
+            await ends(websocket)
 
     assert caplog.text.count("is not understood") < 15
+
+
+@rests_on(FEW_PACKETS)
+@pytest.mark.parametrize("packet", ["3", '42["none"]', '421["subscribe",{"rooms":[]}]'])
+async def test_a_token_is_good_for_so_many_packets(manager: JobManager, packet: str) -> None:
+    async with (
+        Server(manager, host="127.0.0.1", port=0, token=TOKEN, limits=Limits(requests_per_s=1)) as server,
+        aiohttp.ClientSession() as session,
+    ):
+        ann = await House(manager, server.url, session).add("ann")
+        url = f"{server.url}/socket.io/?EIO=4&transport=websocket"
+        async with session.ws_connect(url, headers=bearer(ann)) as websocket:
+            await websocket.send_str("40")
+            with contextlib.suppress(*GONE):
+                for _ in range(60):
+                    await websocket.send_str(packet)
+
+            assert await ends(websocket)
+
+
+LONG = f"40/{'n' * 60_000},"
+
+
+@rests_on(READ_ANSWERS)
+async def test_who_reads_no_answers_is_not_heard_for_long(api: Api) -> None:
+    url = f"{api.url}/socket.io/?EIO=4&transport=websocket"
+    connector = aiohttp.TCPConnector(socket_factory=with_small_window)
+    # Nobody waits for its farewell.
+    impatient = aiohttp.ClientWSTimeout(ws_close=0.1)
+    async with (
+        aiohttp.ClientSession(connector=connector) as session,
+        session.ws_connect(url, timeout=impatient) as deaf,
+    ):
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                for _ in range(400):
+                    await deaf.send_str(LONG)
+        except GONE:
+            return
+        pytest.fail("all of it was taken")
+
+
+@rests_on(READ_ANSWERS)
+async def test_who_posts_and_never_polls_is_not_heard_for_long(api: Api) -> None:
+    polling = "/socket.io/?EIO=4&transport=polling"
+    sid = json.loads((await api.get(polling)).body[1:])["sid"]
+
+    posted = [await api.post(f"{polling}&sid={sid}", data=LONG) for _ in range(30)]
+
+    assert posted[0].status == 200
+    assert posted[-1].status == 400
