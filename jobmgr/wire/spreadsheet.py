@@ -14,8 +14,9 @@ import msgspec
 from jobmgr.wire.answers import AuditEntryAnswer
 
 MEDIA_TYPE = "text/csv"
-# What a cell begins with that a spreadsheet computes. Source: OWASP, "CSV Injection".
-_FORMULA = re.compile(r"[=+\-@\t\r]")
+# Before what a spreadsheet computes. Source: OWASP, "CSV Injection". In many countries it separates cells by `;`, and
+# then neither that nor the end of a line is part of ours, whatever quotes there are.
+_FORMULA = re.compile(r"""\A(?=[=+\-@\t\r])|(?<=[;\t\r\n])(?=[ \xa0"]*[=+\-@\t\r])""")
 
 
 def of_audit(entries: Iterable[AuditEntryAnswer]) -> str:
@@ -38,11 +39,12 @@ def lines(rows: Iterable[Sequence[Any]]) -> str:
 
 
 def cell(value: object) -> str:
-    """`value` as text; what would be taken for a formula gets an apostrophe in front, as spreadsheets write text.
+    """`value` as text; what would be taken for a formula gets an apostrophe in front, as spreadsheets write text,
+    also where one could begin behind another separator.
 
     A number is none, also below zero. A text that looks like one is what somebody wrote.
     """
     text = "" if value is None else str(value)
     if isinstance(value, int | float) and math.isfinite(value):
         return text
-    return f"'{text}" if _FORMULA.match(text) else text
+    return _FORMULA.sub("'", text)

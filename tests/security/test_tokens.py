@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -177,3 +178,13 @@ def test_report_computes_nothing(actor: str) -> None:
     text = spreadsheet.of_audit([entry])
 
     assert not text.split("\r\n", 1)[1].split(",", 2)[2].lstrip('"').startswith(actor[0])
+
+
+@rests_on(PLAIN_CELL)
+@pytest.mark.parametrize("actor", ["x;=1+1;y", 'x;"=1+1";y', "x; =1+1", "x\t=1+1", "x\n=1+1"])
+def test_report_computes_nothing_where_cells_are_separated_otherwise(actor: str) -> None:
+    entry = AuditEntryAnswer(1, "2026-01-31T18:00:00.000000Z", actor, None, "cancelled", "j", {})
+
+    cells = re.split("[;\t\n]", spreadsheet.of_audit([entry]))
+
+    assert not any(cell.lstrip(' "').startswith("=") for cell in cells)

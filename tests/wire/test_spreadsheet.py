@@ -19,7 +19,22 @@ def test_what_would_be_computed_is_text(text: str) -> None:
     assert spreadsheet.cell(text) == f"'{text}"
 
 
-@pytest.mark.parametrize("text", ["", "plain", "a=b", "1-1", "'=1", '{"name": "=1"}'])
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("x;=1+1;y", "x;'=1+1;y"),
+        ("x; +1;  @SUM(1)", "x;' +1;'  @SUM(1)"),
+        ('x;"=1"', 'x;\'"=1"'),
+        ("x\t-1", "x\t'-1"),
+        ("x\n=1", "x\n'=1"),
+        ("=1;=2", "'=1;'=2"),
+    ],
+)
+def test_what_would_be_computed_behind_another_separator_is_text(text: str, plain: str) -> None:
+    assert spreadsheet.cell(text) == plain
+
+
+@pytest.mark.parametrize("text", ["", "plain", "a=b", "1-1", "'=1", '{"name": "=1"}', "a; b;'=1", "a;b=c\n"])
 def test_what_would_not_be_computed_stays_as_it_is(text: str) -> None:
     assert spreadsheet.cell(text) == text
 
