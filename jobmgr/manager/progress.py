@@ -13,7 +13,7 @@ from jobmgr.domain.job import Job
 from jobmgr.domain.site import LOCAL
 from jobmgr.errors import FileMissing
 from jobmgr.hfss.log import LogReader
-from jobmgr.manager.reading import Reading
+from jobmgr.manager.reading import JobKey, Reading
 from jobmgr.manager.simulations import Simulation, Simulations
 from jobmgr.store import listing
 from jobmgr.transports.directory import RunDirectory, Written
@@ -48,7 +48,7 @@ class Progresses(Simulations):
             return None
         if job.site == LOCAL:
             return await self._look(simulation)
-        return await self.parts.readings.lately(job_id, job.v, lambda: self._look(simulation))
+        return await self.parts.readings.lately(_key(job), job.v, lambda: self._look(simulation))
 
     async def _look(self, simulation: Simulation) -> Progress | None:
         try:
@@ -74,7 +74,7 @@ class Progresses(Simulations):
             if _FOLDER.fullmatch(PurePosixPath(file.folder).name.removeprefix(stem)) is None:
                 continue
             path = f"{file.folder}/{file.name}"
-            reading = self.parts.readings.of(job.job_id, job.attempt, path)
+            reading = self.parts.readings.of(_key(job), job.attempt, path)
             try:
                 async with aclosing(await directory.open_written(file)) as opened:
                     # That of another job is not read to its end.
@@ -87,10 +87,14 @@ class Progresses(Simulations):
         return None
 
     async def _stdout(self, job: Job, directory: RunDirectory) -> tuple[str, LogReader]:
-        reading = self.parts.readings.of(job.job_id, job.attempt, "stdout")
+        reading = self.parts.readings.of(_key(job), job.attempt, "stdout")
         async with aclosing(await directory.open("stdout")) as opened:
             await reading.read_on(opened)
         return "stdout", reading.reader
+
+
+def _key(job: Job) -> JobKey:
+    return job.job_id, job.created_at
 
 
 def _is_of(reading: Reading, file: Written, job_id: str) -> bool:

@@ -7,7 +7,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from datetime import datetime
+from typing import Any, TypeAlias, TypeVar
 
 from jobmgr.errors import JobmgrError
 from jobmgr.hfss.log import LogReader, job_named
@@ -20,6 +21,9 @@ _WINDOW_BYTES = 1024**2
 _WINDOWS = 64
 _HEAD_BYTES = 4096
 _MOST_READINGS = 256
+
+# A job's id, and when it was made: an id alone may be that of one that was deleted, and somebody else's.
+JobKey: TypeAlias = tuple[str, datetime]
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -71,19 +75,19 @@ class Readings:
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._readings: OrderedDict[tuple[str, int, str], Reading] = OrderedDict()
-        self._looks: OrderedDict[tuple[str, int], _Look] = OrderedDict()
+        self._readings: OrderedDict[tuple[JobKey, int, str], Reading] = OrderedDict()
+        self._looks: OrderedDict[tuple[JobKey, int], _Look] = OrderedDict()
 
-    def of(self, job_id: str, attempt: int, path: str) -> Reading:
+    def of(self, job: JobKey, attempt: int, path: str) -> Reading:
         """That of a log for an attempt; a new one if it was not asked for lately."""
-        return _kept(self._readings, (job_id, attempt, path), Reading)
+        return _kept(self._readings, (job, attempt, path), Reading)
 
-    async def lately(self, job_id: str, v: int, look: Callable[[], Awaitable[T]]) -> T:
+    async def lately(self, job: JobKey, v: int, look: Callable[[], Awaitable[T]]) -> T:
         """What `look` answers or raises, or did a moment ago: many who watch a site are one question.
 
         `v` is the version of the job: what was seen before its end is not what is seen after it.
         """
-        entry = _kept(self._looks, (job_id, v), _Look)
+        entry = _kept(self._looks, (job, v), _Look)
         async with entry.turn:
             if self._monotonic() >= entry.seen_at + KEEP_S:
                 entry.trouble = None

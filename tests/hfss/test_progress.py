@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.hfss.recorded import DIRECTORY
 from tests.patience import eventually
 
 CONVERGED = (DIRECTORY / "converged.log").read_bytes()
+A, B = (("a", datetime(2026, 1, 1, tzinfo=UTC)), ("b", datetime(2026, 1, 1, tzinfo=UTC)))
 DONE = "converged after 3 passes, 24,000 tetrahedra, delta S 0.04, sweep 3/3"
 
 
@@ -151,6 +153,23 @@ async def test_without_a_log_what_it_prints_is_read(manager: JobManager, tmp_pat
     assert (found.log, found.state["init_mesh"]["tetrahedra"]) == ("stdout", 8123)
 
 
+async def test_a_job_does_not_show_the_log_of_a_deleted_one_of_its_id(
+    manager: JobManager, tmp_path: Path
+) -> None:
+    project = make_project(tmp_path / "antenna.aedt")
+    edt = install(tmp_path / "v252", f'cat "{DIRECTORY / "converged.log"}"')
+    await manager.simulate(config(edt, project, "one"))
+    await done(manager, "one")
+    assert await manager.progress("one") is not None
+    await manager.delete("one")
+    # Longer, so that it is not taken for another log by that.
+    write(Path(edt), b"#!/bin/sh\nhead -c %d /dev/zero | tr '\\0' '\\n'\n" % (2 * len(CONVERGED)))
+    await manager.simulate(config(edt, project, "one"))
+    await done(manager, "one")
+
+    assert await manager.progress("one") is None
+
+
 async def test_what_says_nothing_has_no_progress(manager: JobManager, tmp_path: Path) -> None:
     project = make_project(tmp_path / "antenna.aedt")
     silent = install(tmp_path / "v252", "exit 0")
@@ -218,14 +237,14 @@ async def test_of_a_log_without_end_only_so_much_is_read_at_once(file: Path) -> 
 
 def test_logs_that_nobody_asks_for_are_forgotten() -> None:
     readings = Readings()
-    first = readings.of("a", 1, "log")
+    first = readings.of(A, 1, "log")
     for number in range(255):
-        readings.of("a", 1, str(number))
+        readings.of(A, 1, str(number))
 
-    assert readings.of("a", 1, "log") is first
+    assert readings.of(A, 1, "log") is first
     for number in range(256):
-        readings.of("b", 1, str(number))
-    assert readings.of("a", 1, "log") is not first
+        readings.of(B, 1, str(number))
+    assert readings.of(A, 1, "log") is not first
 
 
 async def test_many_who_ask_a_site_are_one_question() -> None:
@@ -240,15 +259,15 @@ async def test_many_who_ask_a_site_are_one_question() -> None:
         await answer.wait()
         return looks
 
-    first = asyncio.create_task(readings.lately("a", 1, look))
-    second = asyncio.create_task(readings.lately("a", 1, look))
+    first = asyncio.create_task(readings.lately(A, 1, look))
+    second = asyncio.create_task(readings.lately(A, 1, look))
     await asked.wait()
     answer.set()
 
     assert (await first, await second) == (1, 1)
-    assert await readings.lately("a", 2, look) == 2
+    assert await readings.lately(A, 2, look) == 2
     now += 1.0
-    assert await readings.lately("a", 1, look) == 3
+    assert await readings.lately(A, 1, look) == 3
 
 
 async def test_a_site_that_did_not_answer_is_asked_again() -> None:
@@ -262,7 +281,7 @@ async def test_a_site_that_did_not_answer_is_asked_again() -> None:
         return "here"
 
     with pytest.raises(SiteSilent):
-        await readings.lately("a", 1, fails)
+        await readings.lately(A, 1, fails)
     now += KEEP_S
 
-    assert await readings.lately("a", 1, answers) == "here"
+    assert await readings.lately(A, 1, answers) == "here"

@@ -232,6 +232,9 @@ KNOWN_TOKENS = Guard("tokens that are no guess", "jobmgr.manager.core.Core.is_kn
 
 # --- What is left of others, and what is said of what was sent.
 PUT_ASIDE = Guard("run directories put aside", "jobmgr.executors.gate._put_aside", _nothing)
+OWN_LOG = Guard(
+    "logs by when their job was made", "jobmgr.manager.progress._key", lambda job: (job.job_id, None)
+)
 UNQUOTED_LOG = Guard(
     "no quotes of requests in the log", "jobmgr.api.nonsense.unquoted", lambda error: error.message
 )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 
 import pytest
 
 from tests.api.conftest import Api
 from tests.api.test_access import House
-from tests.security.guards import FEW_LINES, PUT_ASIDE, UNQUOTED_ANSWER, UNQUOTED_LOG, rests_on
+from tests.hfss.installed import install, make_project
+from tests.security.guards import FEW_LINES, OWN_LOG, PUT_ASIDE, UNQUOTED_ANSWER, UNQUOTED_LOG, rests_on
 from tests.security.test_users import house  # noqa: F401 -- fixture
 
 # What programs send that read a token of a file with the newlines of another system, and the like.
@@ -35,6 +37,35 @@ async def test_id_of_a_deleted_job_does_not_lead_to_its_files(house: House) -> N
         answer = await house.by("zoe", "GET", f"/api/v1/jobs/again/{path}")
         assert b"HERS" not in answer.body
         assert b"result.txt" not in answer.body or answer.status == 404
+
+
+@rests_on(OWN_LOG)
+async def test_id_of_a_deleted_simulation_does_not_lead_to_its_log(
+    house: House,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    program = install(tmp_path / "v252", "echo Project:HERS, Design:HERS\n")
+    monkeypatch.setenv("ANSYSEM_ROOT252", str(tmp_path / "v252"))
+    project = make_project(tmp_path / "antenna.aedt")
+    asked = {"config": {"ansys_edt_path": program, "project_path": project, "jobid": "again"}}
+    await house.by("ann", "POST", "/jobs/submit", json=asked)
+    await house.manager.wait("again", 30)
+    assert b"HERS" in (await house.by("ann", "GET", "/api/jobs/again/log")).body
+    assert (await house.by("ann", "DELETE", "/api/v1/jobs/again")).status == 204
+    # What is longer cannot be told from what goes on.
+    becomes(program, f"echo {'padding ' * 100}")
+    await house.by("zoe", "POST", "/jobs/submit", json=asked)
+    await house.manager.wait("again", 30)
+
+    for path in ("/api/jobs/again/log", "/api/v1/jobs/again/progress"):
+        answer = await house.by("zoe", "GET", path)
+        assert answer.status < 300
+        assert b"HERS" not in answer.body
+
+
+def becomes(program: str, body: str) -> None:
+    Path(program).write_text(f"#!/bin/sh\n{body}\n")
 
 
 async def say(api: Api, header: bytes) -> bytes:
