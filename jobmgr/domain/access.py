@@ -68,8 +68,8 @@ class Owned(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Whoever asks. `mates` are the users who share a group with it, without itself; what happened before `since` was
-    nothing of this user's, whoever had the name then.
+    """Whoever asks. `mates` are the users who share a group with it, without itself, and when each was made; what
+    happened before that, or before `since`, was nothing of this user's, whoever had the name then.
 
     Of an API token `token_id` is its name and `expires_at` when it ends; `job_id` is the job that it is bound to, if it
     was made for one that runs.
@@ -78,7 +78,7 @@ class Principal:
     name: str
     role: Role
     scopes: frozenset[Scope] = frozenset(Scope)
-    mates: frozenset[str] = frozenset()
+    mates: Mapping[str, datetime | None] = field(default_factory=dict, hash=False)
     job_id: str | None = None
     token_id: str | None = None
     expires_at: datetime | None = None
@@ -196,7 +196,7 @@ def sight(principal: Principal) -> Sight:
     if principal.job_id is not None:
         return Sight(frozenset({principal.name}), principal.job_id)
     if principal.role is Role.USER:
-        return Sight(principal.mates | {principal.name})
+        return Sight(frozenset(principal.mates) | {principal.name})
     return Sight()
 
 
@@ -221,18 +221,21 @@ _COMMON = frozenset({"limits_updated", "queue_updated", "site_updated", "site_re
 class Hearing:
     """What somebody is told of all that happens: everything, or what happens to the jobs that they see and, if they may
     look at those, to queues, limits and sites. Who hears alike is told alike.
+
+    Nothing is told of what happened before `since`, and of `mates` nothing from before each was made.
     """
 
     everything: bool = False
     sight: Sight = field(default_factory=Sight)
     looks: bool = False
     since: datetime | None = None
+    mates: Mapping[str, datetime | None] = field(default_factory=dict, hash=False)
 
     @classmethod
     def of(cls, principal: Principal) -> Hearing:
         """That of `principal`, who may read."""
-        since = principal.since if principal.role is Role.USER else None
-        return cls(may(principal, Verb.GOVERN), sight(principal), may(principal, Verb.LOOK), since)
+        told = may(principal, Verb.GOVERN), sight(principal), may(principal, Verb.LOOK)
+        return cls(*told, principal.since, principal.mates) if principal.role is Role.USER else cls(*told)
 
     def hears(self, event: Event) -> bool:
         """Whether it is told of `event`."""
@@ -242,7 +245,12 @@ class Hearing:
             return False
         if event.job_id is None:
             return self.looks and event.kind in _COMMON
-        return self.sight.shows(event.job_id, event.user)
+        return self.sight.shows(event.job_id, event.user) and not self._is_of_an_earlier(event)
+
+    def _is_of_an_earlier(self, event: Event) -> bool:
+        # Whoever had the name of a mate before may have been in other groups.
+        made_at = self.mates.get(event.user)
+        return made_at is not None and event.at < made_at
 
     def heard(self, events: Sequence[Event]) -> Sequence[Event]:
         """Those of `events`; the very list if it is told of everything."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -63,11 +63,11 @@ def allowed(role: Role) -> frozenset[Scope]:
     return _ALLOWED[role]
 
 
-def mates(name: str, users: Iterable[User]) -> frozenset[str]:
-    """Who shares a group with this user."""
-    known = {user.name: frozenset(user.groups) for user in users}
-    own = known.pop(name, frozenset())
-    return frozenset(other for other, groups in known.items() if own & groups)
+def mates(name: str, users: Iterable[User]) -> Mapping[str, datetime | None]:
+    """Who shares a group with this user, and when they were made."""
+    known = {user.name: user for user in users}
+    own = known.pop(name, User(name)).groups
+    return {other.name: other.created_at for other in known.values() if not set(own).isdisjoint(other.groups)}
 
 
 def write_api_token(token_id: str, secret: str) -> str:

@@ -26,7 +26,7 @@ from tests.api.conftest import TOKEN, Answer, Api, eventually, serving
 
 PRINCIPALS = {
     "ann": Principal("ann", Role.USER),
-    "ben": Principal("ben", Role.USER, mates=frozenset({"ann"})),
+    "ben": Principal("ben", Role.USER, mates={"ann": None}),
     "zoe": Principal("zoe", Role.USER),
     "viewer": Principal("viewer", Role.VIEWER),
     "admin": Principal("root", Role.ADMIN),

@@ -34,7 +34,7 @@ OF_JOBS = (Verb.READ, Verb.REPORT, Verb.CHANGE)
 
 
 def principal(role: Role, *scopes: Scope, job_id: str | None = None) -> Principal:
-    return Principal("ann", role, frozenset(scopes or Scope), frozenset({"ben"}), job_id)
+    return Principal("ann", role, frozenset(scopes or Scope), {"ben": None}, job_id)
 
 
 # What each may do at all, and with which jobs: own, a mate's, a stranger's.
@@ -137,5 +137,9 @@ def test_what_is_heard() -> None:
     early = [replace(events[0], at=datetime.now(UTC) - timedelta(days=1)), events[0]]
     new = replace(principal(Role.USER), since=datetime.now(UTC) - timedelta(hours=1))
     assert Hearing.of(new).heard(early) == [events[0]]
+    of_mate = [replace(events[1], at=early[0].at), events[1]]
+    anew = replace(principal(Role.USER), mates={"ben": new.since})
+    assert Hearing.of(anew).heard(of_mate) == [events[1]]
+    assert Hearing.of(replace(anew, role=Role.VIEWER)).heard(of_mate) == of_mate
     # What a token is good for at most is also the most that its bearer hears.
     assert heard(principal(Role.ADMIN, Scope.READ)) == ["own", "mates", "strange", "queue_updated"]

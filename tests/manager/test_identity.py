@@ -69,11 +69,12 @@ async def test_token_tells_who_shows_it(identity: Identity) -> None:
     found = await shown(identity)
     assert found is not None
     assert found.since is not None
-    assert replace(found, since=None) == Principal(
+    assert found.mates["zoe"] is not None
+    assert replace(found, since=None, mates={"zoe": None}) == Principal(
         "ann",
         Role.USER,
         frozenset({Scope.READ, Scope.SUBMIT}),
-        mates=frozenset({"zoe"}),
+        mates={"zoe": None},
         token_id="a" * 12,
     )
 
@@ -154,6 +155,16 @@ async def test_removed_user_is_nobody(database: Database, identity: Identity) ->
 
     assert await identity.principal(ANN) is None
     assert not identity.is_current(principal)
+
+
+async def test_stream_does_not_go_on_when_a_mate_is_made_anew(database: Database, identity: Identity) -> None:
+    principal = await shown(identity)
+
+    await database.write(users.remove, "zoe")
+    await database.write(users.put, User("zoe", groups=("lab",)))
+
+    await eventually(lambda: not identity.is_current(principal))
+    assert (await shown(identity)).mates.keys() == {"zoe"}
 
 
 async def test_who_shows_no_token_stays_who_they_are(database: Database, identity: Identity) -> None:

@@ -126,6 +126,8 @@ ONE_DECISION = Guard("the one decision", "jobmgr.domain.access.may", _everything
 CONFINED_LISTS = Guard("confined lists", "jobmgr.domain.access.sight", lambda _principal: Sight())
 CONFINED_EVENTS = Guard("confined events", "jobmgr.domain.access.Hearing.hears", _everything)
 
+THIS_MATE = Guard("events of this mate", "jobmgr.domain.access.Hearing._is_of_an_earlier", _never)
+
 
 def _alike(_shown: str) -> str:
     return "the same of all"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -15,13 +16,16 @@ from jobmgr.api.browser import Browsers
 from jobmgr.api.guard import Guard, own_uid
 from jobmgr.api.route import Route
 from jobmgr.api.routes import ROUTES
+from jobmgr.api.server import Server
 from jobmgr.domain.access import Principal, Verb
 from jobmgr.domain.user import User
 from jobmgr.service import JobManager
 from jobmgr.store import users
 from tests.api.conftest import TOKEN, Answer, serving
 from tests.api.test_access import OF_A_JOB, Client, House, by_token, name_of
-from tests.security.guards import CONFINED_EVENTS, CONFINED_LISTS, ONE_DECISION, rests_on
+from tests.api.test_users import House as Office
+from tests.api.test_users import bearer
+from tests.security.guards import CONFINED_EVENTS, CONFINED_LISTS, ONE_DECISION, THIS_MATE, rests_on
 
 
 @pytest_asyncio.fixture
@@ -84,6 +88,40 @@ async def test_socket_does_not_tell_of_it(house: House) -> None:
     await client.client.disconnect()
 
     assert "anns" not in str(client.told)
+
+
+@pytest_asyncio.fixture
+async def office(database_url: str, tmp_path: Path) -> AsyncIterator[Office]:
+    """A service, on each database, with users who show API tokens."""
+    async with (
+        JobManager(database=database_url, work_dir=tmp_path / "work") as manager,
+        Server(manager, host="127.0.0.1", port=0, token=TOKEN) as server,
+        aiohttp.ClientSession() as session,
+    ):
+        yield Office(manager, server.url, session)
+
+
+@rests_on(THIS_MATE)
+async def test_mate_is_not_told_of_who_had_the_name_before(office: Office) -> None:
+    alice = await office.add("alice", groups=["lab"])
+    await office.add("carol", groups=["board"])
+    await office.submit("true", job_id="merger", name="secret", user="carol", draft=True)
+    await office.post("/api/v1/jobs/merger/cancel")
+    for path in ("jobs/merger", "users/carol"):
+        assert (await office.request("DELETE", f"/api/v1/{path}")).status == 204
+    await office.add("carol", groups=["lab"])
+    await office.submit("true", job_id="hers", user="carol", draft=True)
+
+    page = await office.by(alice, "GET", "/api/v1/events")
+    headers = {**bearer(alice), "Accept": "text/event-stream"}
+    async with (
+        asyncio.timeout(30),
+        office.session.get(f"{office.url}/api/v1/events?after=0", headers=headers) as stream,
+    ):
+        streamed = await stream.content.readuntil(b'"hers"')
+
+    assert {event["job_id"] for event in page.json["events"]} == {"hers"}
+    assert b"merger" not in streamed
 
 
 @rests_on(ONE_DECISION)
