@@ -28,8 +28,9 @@ class Limits:
     Of more than `most_connections` the oldest of strangers are ended, then the oldest of whoever has most. A connection
     ends on which no whole head of a request comes for `idle_s`, or nothing is read of what waits to be sent for
     `stall_s`. A body may be waited for `body_s` and what it takes at `body_bytes_per_s`. An API token is good for
-    `requests_per_s` in the long run, and ten seconds' worth at once; from an address may come `failures_per_s` wrong
-    ones, and a hundred seconds' worth at once.
+    `requests_per_s` in the long run, and ten seconds' worth at once, unless `most_waiting` of its own wait for the
+    database: more than one client has at a time, which has a hundred connections. From an address may come
+    `failures_per_s` wrong ones, and a hundred seconds' worth at once.
     """
 
     most_connections: int = field(default_factory=default_most)
@@ -38,4 +39,5 @@ class Limits:
     body_s: float = 30.0
     body_bytes_per_s: int = 4096
     requests_per_s: float = 100.0
+    most_waiting: int = 128
     failures_per_s: float = 1.0

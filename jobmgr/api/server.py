@@ -120,7 +120,7 @@ class Server:
             Principal.owner(self._manager.user),
             self._manager.principal,
             self._manager.is_known,
-            throttle=Throttle(self._limits),
+            throttle=Throttle(self._limits, self._manager.waiting),
         )
 
 

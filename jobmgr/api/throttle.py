@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from jobmgr.api.limits import Limits
@@ -12,11 +13,16 @@ from jobmgr.api.rates import Rates
 from jobmgr.domain.access import Principal
 
 
+def _none(_principal: Principal) -> int:
+    return 0
+
+
 @dataclass(slots=True)
 class Throttle:
-    """Keeps everybody but the service's own user within `limits`."""
+    """Keeps everybody but the service's own user within `limits`. `waiting` tells how many reads of whom wait."""
 
     limits: Limits = field(default_factory=Limits)
+    waiting: Callable[[Principal], int] = _none
     _requests: Rates = field(init=False)
     _packets: Rates = field(init=False)
     _wrong: Rates = field(init=False)
@@ -28,8 +34,11 @@ class Throttle:
         self._wrong = Rates(self.limits.failures_per_s, 100 * self.limits.failures_per_s)
 
     def check_rate(self, principal: Principal) -> None:
-        """Count a request of `principal`. Raises Refusal (429) if that is too many."""
+        """Count a request of `principal`. Raises Refusal (429) if that is too many, or too many of its own wait."""
         _spend(self._requests, principal, "this API token is used too often")
+        # Who goes away while it waits stays in the line: without an end of it a flood would fill the memory.
+        if not principal.shows_nothing and self.waiting(principal) >= self.limits.most_waiting:
+            raise _too_many(f"{self.limits.most_waiting} requests with this API token wait already", 1)
 
     def check_packet(self, principal: Principal) -> None:
         """Count what `principal` sends over Socket.IO. Raises Refusal (429) if that is too many packets."""
@@ -48,7 +57,7 @@ class Throttle:
 def _spend(rates: Rates, principal: Principal, reason: str) -> None:
     if principal.shows_nothing:
         return
-    who = principal.name, principal.token_id, principal.job_id
+    who = principal.bearer
     if wait_s := rates.wait_s(who):
         raise _too_many(reason, wait_s)
     rates.spend(who)

@@ -100,6 +100,11 @@ class Principal:
         return sight(self) == Sight()
 
     @property
+    def bearer(self) -> tuple[str, str | None, str | None]:
+        """What is counted as one who asks: an API token, or that of a running job."""
+        return self.name, self.token_id, self.job_id
+
+    @property
     def keeper_of_keys(self) -> str:
         """Whose the keys of its requests are: a running job's are not its user's."""
         return self.name if self.job_id is None or self.token_id is None else self.token_id

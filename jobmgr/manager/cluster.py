@@ -65,7 +65,7 @@ class Clusters(Core):
 
     async def clusters(self) -> Sequence[Overview]:
         """All sites by name; one that does not tell has `trouble`."""
-        rows = await self.database.read(sites.listing)
+        rows = await self._read(sites.listing)
         return await asyncio.gather(*map(self._overview, rows))
 
     async def cluster(self, name: str) -> Overview:
@@ -144,7 +144,7 @@ class Clusters(Core):
         return await self.parts.recall.told(here, _HERE, f"{what} of {kind}", lambda: ask(cluster))
 
     async def _site(self, name: str) -> Site:
-        return await self.database.read(sites.get, name)
+        return await self._read(sites.get, name)
 
     async def _nodes(self, site: Site) -> Told[tuple[Node, ...]]:
         if site.is_local:

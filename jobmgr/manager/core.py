@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from jobmgr.dispatch.dispatcher import Dispatcher
 from jobmgr.domain import access
@@ -18,11 +18,13 @@ from jobmgr.manager.identity import Identity
 from jobmgr.manager.job_tokens import PREFIX, JobTokens
 from jobmgr.manager.reading import Readings
 from jobmgr.manager.recall import Recall
+from jobmgr.manager.turns import Turns
 from jobmgr.monitor import ResourceMonitor
 from jobmgr.store import listing
 from jobmgr.store.engine import Batch, Database
 from jobmgr.transports.transport import Transport
 
+P = ParamSpec("P")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -43,7 +45,7 @@ class Parts:
     limits_name: str
     user: str
     # Commands of this machine, the way to a site, the state of this machine, what clients may name as ansysedt, what
-    # schedulers told lately, and what logs of simulations said.
+    # schedulers told lately, what logs of simulations said, and whose turn it is to read.
     here: Transport
     way_to: Callable[[Site], Transport]
     monitor: ResourceMonitor
@@ -52,6 +54,7 @@ class Parts:
     job_tokens: JobTokens | None = None
     recall: Recall = field(default_factory=Recall)
     readings: Readings = field(default_factory=Readings)
+    turns: Turns = field(default_factory=Turns)
 
 
 class Core:
@@ -123,6 +126,10 @@ class Core:
             return tokens is not None and tokens.is_ours(shown)
         return await self.identity.is_known(shown)
 
+    def waiting(self, principal: Principal) -> int:
+        """How many of the reads that `principal` asked for wait for their turn."""
+        return self.parts.turns.waiting(principal.bearer)
+
     async def is_current(self) -> bool:
         """Whether who asked may go on listening: still known by the same token, in the same role and groups.
 
@@ -145,8 +152,26 @@ class Core:
         """The same for jobs by their ids, before anything is read of them. Raises JobNotFound."""
         if self.caller is None or self.caller.principal.sees_all:
             return
-        for owned in await self.database.read(listing.owners, job_ids):
+        for owned in await self._read(listing.owners, job_ids):
             self._check(owned)
+
+    async def _read(
+        self, statements: Callable[Concatenate[Any, P], Result], *args: P.args, **kwargs: P.kwargs
+    ) -> Result:
+        """`Database.read`, in turn for all but the service's own user: the others may be many, or one who floods."""
+        if self.caller is None or self.caller.principal.shows_nothing:
+            return await self.database.read(statements, *args, **kwargs)
+        async with self.parts.turns.turn(self.caller.principal.bearer):
+            return await self.database.read(statements, *args, **kwargs)
+
+    async def _ask(
+        self, statement: Callable[Concatenate[Any, P], Result], *args: P.args, **kwargs: P.kwargs
+    ) -> Result:
+        """`Database.ask`, in turn as well."""
+        if self.caller is None or self.caller.principal.shows_nothing:
+            return await self.database.ask(statement, *args, **kwargs)
+        async with self.parts.turns.turn(self.caller.principal.bearer):
+            return await self.database.ask(statement, *args, **kwargs)
 
     async def _write(self, batch: Batch[Item, Result], item: Item) -> Result:
         # The one change of a verb: what is made under a key is made, and answered, by a single transaction.

@@ -36,7 +36,7 @@ class Files(Core):
         return await (await self._run_directory(job_id, attempt)).open(path)
 
     async def _run_directory(self, job_id: str, attempt: int | None) -> RunDirectory:
-        (job,) = await self.database.read(listing.get, [job_id])
+        (job,) = await self._read(listing.get, [job_id])
         self._check(job)
         number = job.attempt if attempt is None else attempt
         if job.attempt == 0:
@@ -50,7 +50,7 @@ class Files(Core):
         if job.site == LOCAL:
             return LocalDirectory(str(self.parts.runs / job.job_id / str(number)))
         # As it was stored: the site may have another work directory by now.
-        path = await self.database.read(listing.run_directory, job_id, number)
+        path = await self._read(listing.run_directory, job_id, number)
         if path is None:
             raise FileMissing(
                 f"attempt {number} of job {job_id!r} has not started yet at {job.site}; `jobmgr why {job_id}` says why"

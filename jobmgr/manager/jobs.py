@@ -93,7 +93,7 @@ class Jobs(Core):
 
     async def get(self, job_id: str) -> Job:
         """One job. Raises JobNotFound."""
-        (job,) = await self.database.read(listing.get, [job_id])
+        (job,) = await self._read(listing.get, [job_id])
         self._check(job)
         return job
 
@@ -112,7 +112,7 @@ class Jobs(Core):
         """
         if not 1 <= limit <= _PAGE_LIMIT:
             raise InvalidRequest("limit", f"{limit} is not between 1 and {_PAGE_LIMIT}")
-        return await self.database.read(
+        return await self._read(
             listing.page, self._confined(wanted or JobFilter()), order, limit, cursor, total=total
         )
 
@@ -122,7 +122,7 @@ class Jobs(Core):
     async def page_answer(self, wanted: JobFilter, query: JobsQuery) -> JobsAnswer:
         """The page of `wanted` that `query` asks for, as it travels: without the jobs that `list` makes."""
         # To count is another statement.
-        read = self.database.read if query.total else self.database.ask
+        read = self._read if query.total else self._ask
         return await read(
             listing.page_answer,
             self._confined(wanted),
@@ -138,12 +138,12 @@ class Jobs(Core):
         Of jobs that it depends on, those that whoever asks may not see have no id.
         """
         await self._see(job_id)
-        return await self.database.read(listing.spec, job_id, self.sight)
+        return await self._read(listing.spec, job_id, self.sight)
 
     async def attempts(self, job_id: str) -> Sequence[Attempt]:
         """All attempts of a job, oldest first."""
         await self._see(job_id)
-        return await self.database.read(listing.attempts, job_id)
+        return await self._read(listing.attempts, job_id)
 
     async def cancel(self, job_id: str) -> Job:
         """End the job, or ask for its end if it is live. An ended job stays as it is."""
@@ -218,23 +218,23 @@ class Jobs(Core):
     async def why(self, job_id: str) -> Sequence[Reason]:
         """Why the job is where it is, best reason first."""
         job = await self.get(job_id)
-        queue = await self.database.read(queues.get, job.queue)
-        unmet = await self.database.read(dependencies.unmet, job_id) if job.status is Status.PENDING else []
+        queue = await self._read(queues.get, job.queue)
+        unmet = await self._read(dependencies.unmet, job_id) if job.status is Status.PENDING else []
         queued = job.status is Status.QUEUED
         is_here = job.site == LOCAL
         waits = job.status in WAITING
-        asked = await self.database.read(listing.asked, job_id) if waits and is_here else (0, 0, 0)
+        asked = await self._read(listing.asked, job_id) if waits and is_here else (0, 0, 0)
         too_much, no_room = self._fit(asked)
         there = None if is_here else self.dispatcher.elsewhere(job.site)
         used = self.dispatcher.roster.occupied.slots
         if there and queued:
-            used = await self.database.read(sites.live, job.site)
-        hold, priority = await self.database.read(listing.untold, job_id) if there else (False, False)
-        since, why = await self.database.read(listing.unreachable, job_id) or (None, "")
+            used = await self._read(sites.live, job.site)
+        hold, priority = await self._read(listing.untold, job_id) if there else (False, False)
+        since, why = await self._read(listing.unreachable, job_id) or (None, "")
         around = Surroundings(
             queue=queue,
             unmet=[self._parent(parent) for parent in unmet],
-            ahead=await self.database.read(listing.ahead, job_id) if queued else 0,
+            ahead=await self._read(listing.ahead, job_id) if queued else 0,
             slots=there.slots if there else self.dispatcher.admission.slots,
             slots_used=used,
             closed=there.closed if there else self.dispatcher.admission.closed,
@@ -282,12 +282,12 @@ class Jobs(Core):
     async def job_events(self, job_id: str, after: int = 0, limit: int = 1000) -> Sequence[Event]:
         """Events of one job after event number `after`."""
         await self._see(job_id)
-        key = await self.database.read(listing.key_of, job_id)
-        return await self.database.read(events.of_job, key, after, limit)
+        key = await self._read(listing.key_of, job_id)
+        return await self._read(events.of_job, key, after, limit)
 
     async def event_position(self) -> EventPosition:
         """The position after the last committed event."""
-        return await self.database.read(events.position)
+        return await self._read(events.position)
 
     async def event_page(self, after: EventPosition | None, limit: int) -> tuple[Sequence[Event], int | None]:
         """Of at most `limit` events after a position those that whoever asks is told of, and the number of the last
@@ -295,7 +295,7 @@ class Jobs(Core):
 
         Raises EventsGone.
         """
-        found = await self.database.read(events.page, after, limit)
+        found = await self._read(events.page, after, limit)
         return self.hearing.heard(found), found[-1].seq if found else None
 
     def follow(
@@ -319,18 +319,18 @@ class Jobs(Core):
             async with asyncio.timeout(timeout_s):
                 await self._until_ended(job_ids)
         except TimeoutError:
-            left = await self.database.read(listing.unfinished, job_ids)
+            left = await self._read(listing.unfinished, job_ids)
             raise WaitTimeout(
                 f"after {timeout_s:g} s {len(left)} of {len(job_ids)} jobs have not ended"
             ) from None
-        return await self.database.read(listing.get, job_ids)
+        return await self._read(listing.get, job_ids)
 
     async def _until_ended(self, job_ids: Sequence[str]) -> None:
         left: set[str] | None = None
         async for batch in self.follow():
             if left is None:
                 # Followed first, read then: no end falls between the two.
-                left = set(await self.database.read(listing.unfinished, job_ids))
+                left = set(await self._read(listing.unfinished, job_ids))
             for event in batch:
                 if event.job_id in left and Status(event.data["status"]).is_terminal:
                     left.discard(event.job_id)
@@ -356,7 +356,7 @@ class Jobs(Core):
     async def _has_unfinished(self) -> bool:
         return any(
             queue.counts[tally]
-            for queue in await self.database.read(queues.listing)
+            for queue in await self._read(queues.listing)
             for tally in (Tally.PENDING, Tally.QUEUED, Tally.LIVE)
         )
 

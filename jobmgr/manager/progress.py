@@ -68,7 +68,7 @@ class Progresses(Simulations):
     ) -> tuple[str, LogReader] | None:
         job, config = simulation.job, simulation.config
         # Where it was when it was submitted.
-        folder = (await self.database.read(listing.spec, job.job_id, self.sight)).cwd or "/"
+        folder = (await self._read(listing.spec, job.job_id, self.sight)).cwd or "/"
         stem = PurePosixPath(config.project_path.replace("\\", "/")).stem
         for file in await directory.written(folder, f"{stem}.aed", ".log"):
             if _FOLDER.fullmatch(PurePosixPath(file.folder).name.removeprefix(stem)) is None:

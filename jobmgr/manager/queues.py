@@ -23,11 +23,11 @@ class Queues(Core):
 
     async def queues(self) -> Sequence[Queue]:
         """All queues with their tallies."""
-        return await self.database.read(queues.listing)
+        return await self._read(queues.listing)
 
     async def backlog(self) -> Backlog:
         """What waits in all queues, by priority, and what runs on this machine."""
-        by_priority = await self.database.read(queues.backlog)
+        by_priority = await self._read(queues.backlog)
         return Backlog(by_priority, self.dispatcher.roster.count(LOCAL), self.dispatcher.admission.slots)
 
     def resources(self) -> Sample:
@@ -69,4 +69,4 @@ class Queues(Core):
 
     async def check_ready(self) -> None:
         """Raise StoreUnavailable if the database does not answer."""
-        await self.database.read(events.position)
+        await self._read(events.position)

@@ -63,7 +63,7 @@ class Simulations(Files, Clusters):
     async def advice(self, job: Job, config: HFSSSimulationConfig) -> Sequence[str]:
         """What is worth telling about a simulation that is stored all the same."""
         project = script.absolute(config).project_path
-        for other, made_of in await self.database.read(simulations.rivals, job):
+        for other, made_of in await self._read(simulations.rivals, job):
             if made_of.get("project_path") == project:
                 return [same_project(config.project_path, other)]
         return []
@@ -74,7 +74,7 @@ class Simulations(Files, Clusters):
         except PathNotFound:
             # Who asks once more for what was stored is answered alike, whatever became of the project.
             try:
-                await self.database.read(listing.key_of, config.jobid)
+                await self._read(listing.key_of, config.jobid)
             except JobNotFound:
                 pass
             else:
@@ -83,12 +83,12 @@ class Simulations(Files, Clusters):
 
     async def simulation(self, job_id: str) -> Simulation:
         """One simulation. Raises JobNotFound, NotASimulation."""
-        (job,) = await self.database.read(listing.get, [job_id])
+        (job,) = await self._read(listing.get, [job_id])
         self._check(job)
         return Simulation(job, await self._config(job_id))
 
     async def _config(self, job_id: str) -> HFSSSimulationConfig:
-        kind, payload = await self.database.read(simulations.payload, job_id)
+        kind, payload = await self._read(simulations.payload, job_id)
         if kind != KIND:
             raise NotASimulation(job_id)
         return configuration(payload)
@@ -99,11 +99,11 @@ class Simulations(Files, Clusters):
 
         And the key of the last one; None: there are no more. Configurations are as they are stored.
         """
-        return await self.database.ask(simulations.page, after, at_most, self.sight)
+        return await self._ask(simulations.page, after, at_most, self.sight)
 
     async def scheduler(self) -> SchedulerType:
         """The scheduler of this service: that of a site, else one that answers on this machine, else NONE."""
-        stored = {site.dialect for site in await self.database.read(sites.listing) if site.is_enabled}
+        stored = {site.dialect for site in await self._read(sites.listing) if site.is_enabled}
         for kinds in (stored, await self.installed()):
             for scheduler in _DETECTED:
                 if scheduler.value in kinds:
@@ -124,7 +124,7 @@ class Simulations(Files, Clusters):
         return (await self.partitions(site.name)).value, (await self.nodes(site.name)).value
 
     async def _site_of(self, kind: str) -> Site | None:
-        there = [site for site in await self.database.read(sites.listing) if site.dialect == kind]
+        there = [site for site in await self._read(sites.listing) if site.dialect == kind]
         return min(there, key=lambda site: (site.name != kind, site.name), default=None)
 
     async def ensure_site(self, scheduler: SchedulerType) -> Site:

@@ -29,7 +29,7 @@ class Sites(Core):
 
     async def sites(self) -> Sequence[Site]:
         """All sites by name."""
-        return await self.database.read(sites.listing)
+        return await self._read(sites.listing)
 
     def site_trouble(self, site: Site) -> str:
         """Why this service does not serve a site, in a sentence; empty if it does."""
@@ -82,7 +82,7 @@ class Sites(Core):
 
         Raises SiteNotFound, and InvalidRequest for `local`.
         """
-        site = await self.database.read(sites.get, name)
+        site = await self._read(sites.get, name)
         if site.is_local:
             raise InvalidRequest("name", "local is this machine; `jobmgr doctor` checks it")
         return await self.dispatcher.try_site(site)

@@ -48,14 +48,14 @@ class Users(Core):
     async def me(self) -> Me:
         """Who asks."""
         try:
-            groups = (await self.database.read(users.get, self._principal.name)).groups
+            groups = (await self._read(users.get, self._principal.name)).groups
         except UserNotFound:
             groups = ()
         return Me(self._principal, groups)
 
     async def users(self) -> Sequence[User]:
         """All users by name, the service's own among them."""
-        known = {each.name: each for each in await self.database.read(users.listing)}
+        known = {each.name: each for each in await self._read(users.listing)}
         owner = known.get(self.parts.user, User(self.parts.user))
         known[owner.name] = replace(owner, role=Role.ADMIN, is_disabled=False)
         return [known[name] for name in sorted(known)]
@@ -106,7 +106,7 @@ class Users(Core):
             if name not in (None, own):
                 check(self._principal, Verb.GOVERN)
             name = own
-        return await self.database.read(api_tokens.listing, name)
+        return await self._read(api_tokens.listing, name)
 
     async def make_api_token(self, asked: TokenAsked) -> Made:
         """Make an API token. Raises UserNotFound, InvalidRequest, Conflict for a user who is disabled, and for one that
@@ -144,7 +144,7 @@ class Users(Core):
         self, wanted: AuditFilter | None = None, *, limit: int = 100, cursor: str | None = None
     ) -> AuditPage:
         """A page of what users did, newest first. Raises InvalidRequest for a cursor that is none."""
-        return await self.database.read(audit.page, wanted or AuditFilter(), limit, cursor)
+        return await self._read(audit.page, wanted or AuditFilter(), limit, cursor)
 
     @property
     def _principal(self) -> Principal:

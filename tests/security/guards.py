@@ -211,10 +211,14 @@ async def _all_of_it(request: web.Request) -> AsyncIterator[bytes]:
         yield piece
 
 
+_MANY = 1000
+
 PATIENCE = Guard("limits of connections", "jobmgr.api.doorway.Doorway._protocol", _patient)
 BODY_IN_TIME = Guard("a body in time", "jobmgr.api.body._pieces", _all_of_it)
 PIECES = Guard("pieces of logs", "jobmgr.api.window.CHUNK_BYTES", 1 << 30)
 RATE = Guard("requests per token", "jobmgr.api.throttle.Throttle.check_rate", _nothing)
+TURNS = Guard("turns of who reads", "jobmgr.manager.turns.AT_ONCE", _MANY)
+WAITING = Guard("an end of the line", "jobmgr.api.throttle.Throttle._check_waiting", _nothing)
 SHARE = Guard("a share of the connections", "jobmgr.api.doorway._oldest_of_most", _nothing)
 OWN_SHARE = Guard(
     "connections of the service's own user", "jobmgr.domain.access.Principal.shows_nothing", property(_never)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import threading
 import tracemalloc
 from collections.abc import AsyncIterator, Sequence
 
@@ -21,7 +23,9 @@ from jobmgr.api.throttle import Throttle
 from jobmgr.domain.access import Principal, Role
 from jobmgr.domain.user import write_api_token
 from jobmgr.manager.job_tokens import JobTokens
+from jobmgr.manager.turns import AT_ONCE
 from jobmgr.service import JobManager
+from jobmgr.store.backend import READERS
 from tests.api.conftest import OWNER, TOKEN, Api, serving
 from tests.api.test_users import House, bearer
 from tests.patience import eventually
@@ -35,6 +39,8 @@ from tests.security.guards import (
     PIECES,
     RATE,
     SHARE,
+    TURNS,
+    WAITING,
     rests_on,
 )
 
@@ -363,3 +369,89 @@ async def test_tokens_of_jobs_are_not_guessed_for_long(manager: JobManager) -> N
 
     assert guesses[:10] == [401] * 10
     assert guesses[-1] == 429
+
+
+class Flood:
+    """Questions of one token that the database does not get done with, until it `may_go_on`."""
+
+    def __init__(self) -> None:
+        self.may_go_on = threading.Event()
+        self.at_work = 0
+        self.answers: list[asyncio.Task[int]] = []
+
+    def look(self, _connection: object, _cursor: object, _text: str, values: object, *_: object) -> None:
+        # In the thread of a reader.
+        if "*slow*" in str(values):
+            self.at_work += 1
+            self.may_go_on.wait(60)
+
+    async def pour(self, api: Api, token: str, requests: int) -> None:
+        """Ask so often, and wait until all that can be at work are."""
+        path = "/api/v1/jobs?name=*slow*&total=true"
+        self.answers = [asyncio.create_task(ask(api, token, path)) for _ in range(requests)]
+        await eventually(lambda: self.at_work >= AT_ONCE)
+        with contextlib.suppress(AssertionError):
+            await eventually(lambda: self.at_work >= READERS, 1.0)
+
+    async def end(self) -> list[int]:
+        self.may_go_on.set()
+        return await asyncio.gather(*self.answers)
+
+
+@pytest_asyncio.fixture
+async def flood() -> AsyncIterator[Flood]:
+    found = Flood()
+    sa.event.listen(sa.Engine, "before_cursor_execute", found.look)
+    yield found
+    await found.end()
+    sa.event.remove(sa.Engine, "before_cursor_execute", found.look)
+
+
+@pytest_asyncio.fixture
+async def asked(manager: JobManager) -> AsyncIterator[tuple[House, str]]:
+    """A service where five questions of a token may wait, and a viewer's token."""
+    limits = Limits(most_waiting=5)
+    async with (
+        Server(manager, host="127.0.0.1", port=0, token=TOKEN, limits=limits) as server,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
+    ):
+        house = House(manager, server.url, session)
+        token = await house.add("guard", role="viewer")
+        assert await ask(house, token) == 200
+        yield house, token
+
+
+@rests_on(TURNS)
+async def test_questions_of_one_token_do_not_keep_the_owner_waiting(
+    asked: tuple[House, str], flood: Flood
+) -> None:
+    house, token = asked
+    await flood.pour(house, token, READERS + 2)
+
+    try:
+        async with asyncio.timeout(PATIENT_S):
+            ready = await ask(house, TOKEN, "/readyz")
+    except TimeoutError:
+        pytest.fail("the owner waits behind the flood")
+
+    assert ready == 200
+    assert flood.at_work == AT_ONCE
+    assert not any(answer.done() for answer in flood.answers)
+    assert await flood.end() == [200] * (READERS + 2)
+
+
+@rests_on(WAITING)
+async def test_only_so_many_questions_of_one_token_wait(asked: tuple[House, str], flood: Flood) -> None:
+    house, token = asked
+
+    await flood.pour(house, token, 20)
+    try:
+        await eventually(
+            lambda: sum(answer.done() for answer in flood.answers) == 20 - AT_ONCE - 5, PATIENT_S
+        )
+    except AssertionError:
+        pytest.fail("more wait")
+
+    assert await ask(house, TOKEN, "/readyz") == 200
+    assert sorted(await flood.end()) == [200] * (AT_ONCE + 5) + [429] * (20 - AT_ONCE - 5)
+    assert await ask(house, token) == 200
