@@ -74,8 +74,7 @@ class Keeper:
             due = self._hold.wake_at()
         else:
             due = None if self._peer is not None else self._alone_since + LINGER_S
-        # Rounded up: waking a moment early would spin.
-        return None if due is None else max(0.0, (due - time.monotonic()) * 1000 + 1)
+        return process.poll_timeout_ms(due)
 
     def _serve(self, descriptor: int) -> None:
         if descriptor == self._wakeup:

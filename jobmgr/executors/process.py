@@ -34,6 +34,8 @@ _LIMIT_OF_LOCKS = b"Max file locks"
 _MARK_BYTES = 7
 _DEAD_STATES = "ZXx"
 _STOPPED_STATES = "Tt"
+# poll(2) takes its milliseconds as a C int, which is less than a month; whoever wakes up too early looks again.
+_LONGEST_POLL_MS = 3_600_000.0
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 # Python ignores these two, and an ignored signal survives exec; the warden gave all others their default.
 _SIGNALS_PYTHON_IGNORES = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -248,6 +250,14 @@ class PrivateText:
 
 
 # Waiting
+
+
+def poll_timeout_ms(due: float | None) -> float | None:
+    """For how long to poll, so as to wake up at `due` (monotonic) or, if that is far away, before; None: for ever."""
+    if due is None:
+        return None
+    # Rounded up: waking a moment early would spin.
+    return min(max(0.0, (due - time.monotonic()) * 1000 + 1), _LONGEST_POLL_MS)
 
 
 def await_child(timeout_s: float) -> None:

@@ -88,7 +88,7 @@ class Warden:
             due.append(self._alone_until)
         if self._is_short:
             due.append(time.monotonic() + _SHORTAGE_S)
-        return max(0.0, (min(due) - time.monotonic()) * 1000 + 1) if due else None
+        return process.poll_timeout_ms(min(due, default=None))
 
     def _serve(self, descriptor: int) -> None:
         if descriptor == self._wakeup:

@@ -108,6 +108,16 @@ async def test_walltime_that_is_not_reached_changes_nothing(site: Site, service:
     assert (record.ended_by, record.exit_code) == ("self", 0)
 
 
+@pytest.mark.parametrize("walltime_s", [30 * 86400.0, 3650 * 86400.0])
+async def test_walltime_longer_than_a_poll_may_last_ends_no_keeper(
+    site: Site, service: Service, walltime_s: float
+) -> None:
+    record = await service.run(site.shell("sleep 0.1", walltime_s=walltime_s))
+
+    assert (record.ended_by, record.exit_code) == ("self", 0)
+    assert (service.work / "keepers.log").read_text() == ""
+
+
 async def test_daemon_is_ended_and_counted(site: Site, service: Service) -> None:
     launch = site.shell(
         "(setsid sh -c 'echo $$; exec sleep 60' &) ; while [ ! -s stdout ]; do :; done; exit 7"

@@ -237,6 +237,20 @@ async def test_warden_keeps_the_time_limit_of_a_dead_keeper(site: Site, service:
     assert (record.ended_by, record.signal) == ("walltime", signal.SIGTERM)
 
 
+async def test_warden_bears_a_walltime_longer_than_a_poll_may_last(site: Site, service: Service) -> None:
+    launch = site.shell(f"{WAIT_FOR_GO}; exit 6", walltime_s=30 * 86400.0)
+    await _running(service, launch)
+    await _kill(service.holder(launch)["pid"])
+
+    # Asked again, it has looked for what is due and lived.
+    await service.executor.recover([launch])
+    await eventually(lambda: len([one for one in service.reports if isinstance(one, Started)]) > 1)
+
+    _go(service, launch)
+    record = await service.record(launch)
+    assert (record.ended_by, record.exit_code) == ("self", 6)
+
+
 async def test_warden_ends_what_the_command_of_a_dead_keeper_left(site: Site, service: Service) -> None:
     launch = site.shell(f"(setsid sh -c 'exec sleep 60' &); {WAIT_FOR_GO}; exit 2")
     await _running(service, launch)
