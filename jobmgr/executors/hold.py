@@ -189,6 +189,8 @@ class Hold:
         if self._kill_at is not None:
             self._kill_at = min(self._kill_at, kill_at)
             self._press_at = min(self._press_at, self._kill_at)
+            if self._note is not None:
+                self._note.pressed(self._ended_by, self._kill_at)
             return
         if self._status is None:
             self._ended_by = ended_by
@@ -197,6 +199,9 @@ class Hold:
                 fault.reach("hold.pressed")
         self._kill_at = kill_at
         self._forget_pause()
+        self._ask_to_end(kill_at)
+
+    def _ask_to_end(self, kill_at: float) -> None:
         # CONT comes second: a stopped process wakes up with TERM pending and cannot run on in between.
         process.send_signals(self._members() or (), signal.SIGTERM, signal.SIGCONT)
         self._press_at = kill_at
@@ -217,9 +222,16 @@ class Hold:
             fault.reach("hold.emptying")
             self.end(self._ended_by, self._assignment.leftover_grace_s)
         if self._kill_at is not None and now >= self._press_at:
-            process.send_signals(self._members() or (), signal.SIGKILL)
-            self._press_at = now + _RESCAN_S
+            self._press(now, self._kill_at)
         return None
+
+    def _press(self, now: float, kill_at: float) -> None:
+        if now < kill_at:
+            # Taken over within the grace: the dead keeper may not have come to it.
+            self._ask_to_end(kill_at)
+            return
+        process.send_signals(self._members() or (), signal.SIGKILL)
+        self._press_at = now + _RESCAN_S
 
     def _keep_stopped(self, now: float) -> None:
         if self._is_still or now < self._stop_at:

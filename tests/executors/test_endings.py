@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -268,3 +269,67 @@ def test_child_that_is_killed_before_it_is_the_command_never_started(
     assert record["signal"] is None
     assert gate.read_exit(control) == record
     assert process.read_stat(child) is None
+
+
+class _Child:
+    """A family of one child, which ends by TERM; its leader."""
+
+    def __init__(self) -> None:
+        self.pid = os.fork()
+        if self.pid == 0:
+            while True:
+                signal.pause()
+
+    def members(self) -> list[process.ProcessStat]:
+        stat = process.read_stat(self.pid)
+        return [] if stat is None else [stat]
+
+    def is_gone(self) -> bool:
+        return not self.members()
+
+    def reap(self) -> int:
+        """The signal that ended it."""
+        return os.WTERMSIG(os.waitpid(self.pid, 0)[1])
+
+
+@pytest.fixture
+def child() -> Iterator[_Child]:
+    child = _Child()
+    yield child
+    if process.read_stat(child.pid) is not None:
+        os.kill(child.pid, signal.SIGKILL)
+        child.reap()
+
+
+def _hold(control: str, child: _Child, note: Note | None) -> Hold:
+    gate.make(control, "token")
+    leader = Leader(child.pid, process.start_ticks(child.pid), time.time_ns(), 0.0)
+    assignment = Assignment(control, "token", "nonce", None, 1.0, 1.0)
+    if note is not None:
+        note.assign(assignment)
+        note.running(leader)
+    return Hold(assignment, leader, child, gate.ExitSpace(control, "nonce"), note)
+
+
+def test_warden_asks_what_a_keeper_had_no_time_to_ask(tmp_path: Path, child: _Child) -> None:
+    note, kill_at = Note(), time.monotonic() + 3600.0
+    note.pressed("cancel", kill_at)
+    hold = _hold(str(tmp_path / "1"), child, None)
+    hold.take_over(note)
+
+    hold.advance()
+
+    assert child.reap() == signal.SIGTERM
+    assert hold.wake_at() == kill_at
+
+
+def test_grace_that_is_shortened_is_noted_for_the_warden(tmp_path: Path, child: _Child) -> None:
+    note = Note()
+    hold = _hold(str(tmp_path / "1"), child, note)
+    hold.end("cancel", 3600.0)
+
+    hold.end("cancel", 10.0)
+
+    ended_by, kill_at = note.press
+    assert ended_by == "cancel"
+    assert kill_at <= time.monotonic() + 10.0

@@ -242,9 +242,7 @@ async def test_warden_bears_a_walltime_longer_than_a_poll_may_last(site: Site, s
     await _running(service, launch)
     await _kill(service.holder(launch)["pid"])
 
-    # Asked again, it has looked for what is due and lived.
-    await service.executor.recover([launch])
-    await eventually(lambda: len([one for one in service.reports if isinstance(one, Started)]) > 1)
+    await _is_told_by_the_warden(service, launch)
 
     _go(service, launch)
     record = await service.record(launch)
@@ -273,6 +271,30 @@ async def test_warden_continues_a_cancel_that_the_keeper_began(site: Site, servi
 
     record = await service.record(launch)
     assert (record.ended_by, record.signal) == ("cancel", signal.SIGKILL)
+
+
+async def test_warden_grants_the_rest_of_the_grace_of_a_dead_keeper(site: Site, service: Service) -> None:
+    launch = site.shell(
+        "trap 'echo termed; while [ ! -e go ]; do sleep 0.02; done; exit 9' TERM; "
+        "echo ready; while :; do sleep 0.02; done"
+    )
+    await _running(service, launch)
+    await service.executor.cancel(launch.token, 3600.0)
+    await eventually(lambda: b"termed" in service.output(launch))
+
+    await _kill(service.holder(launch)["pid"])
+    await _is_told_by_the_warden(service, launch)
+
+    _go(service, launch)
+    record = await service.record(launch)
+    assert (record.ended_by, record.exit_code, record.signal) == ("cancel", 9, None)
+
+
+async def _is_told_by_the_warden(service: Service, launch: Launch) -> None:
+    """Have it tell of an attempt once more: it has looked for what is due by then."""
+    told = len(service.reports)
+    await service.executor.recover([launch])
+    await eventually(lambda: service.reports[told:])
 
 
 async def test_keepers_of_several_commands_die_at_once(site: Site, service: Service) -> None:
