@@ -196,6 +196,7 @@ class Origin:
 
     work_dir: str
     work_id: str
+    host: str
     boot_id: str
     has_started: bool
 

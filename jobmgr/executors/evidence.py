@@ -19,6 +19,7 @@ class Finding(StrEnum):
     """What the control directory of an attempt says."""
 
     UNDECIDED = "undecided"
+    DOUBTFUL = "doubtful"
     VOID = "void"
     ENDED = "ended"
     OPEN = "open"
@@ -32,7 +33,8 @@ class Finding(StrEnum):
 class Sighting:
     """A finding with what belongs to it: the record if ENDED, the gate if OPEN, a sentence otherwise.
 
-    BARE: its start was seen, and its control files are gone.
+    BARE: its start was seen, and its control files are gone. DOUBTFUL: there is no gate, and it may have run all the
+    same; it is over once the gate is void. OTHER_BOOT: it may have run, and is over.
     """
 
     finding: Finding
@@ -49,13 +51,20 @@ def look(control: str, token: str, origin: Origin | None = None) -> Sighting:
     if origin.work_id and gate.work_id(origin.work_dir) != origin.work_id:
         detail = f"its work directory {origin.work_dir} is not there, or another one is in its place"
         return Sighting(Finding.UNREACHABLE, detail=detail)
+    is_of_this_boot = origin.boot_id == process.boot_id()
     if origin.has_started:
-        return Sighting(Finding.BARE, detail=f"it was running, and its control files in {control} are gone")
-    if origin.boot_id != process.boot_id():
-        # Files that nobody synced may be gone with the power: an absent gate proves nothing any more.
-        detail = f"this machine was restarted since it was claimed (boot {origin.boot_id}); it may have run"
-        return Sighting(Finding.OTHER_BOOT, detail=detail)
-    return sighting
+        detail = f"it was running, and its control files in {control} are gone"
+        if is_of_this_boot or origin.host == process.host():
+            return Sighting(Finding.BARE, detail=detail)
+        return Sighting(Finding.UNREACHABLE, detail=f"{detail}; that was on the machine {origin.host}")
+    # Files that nobody synced may be gone with the power: an absent gate proves nothing any more.
+    return sighting if is_of_this_boot else Sighting(Finding.DOUBTFUL, detail=_doubt(origin))
+
+
+def _doubt(origin: Origin) -> str:
+    if origin.host == process.host():
+        return f"this machine was restarted since it was claimed (boot {origin.boot_id}); it may have run"
+    return f"it was claimed on the machine {origin.host} (boot {origin.boot_id}), and may have run there"
 
 
 def _look(control: str, token: str) -> Sighting:
@@ -78,7 +87,7 @@ def _look(control: str, token: str) -> Sighting:
     except (OSError, ValueError) as error:
         return Sighting(Finding.UNREACHABLE, detail=str(error))
     assert decision is not None
-    return Sighting(Finding.VOID) if decision["decision"] == gate.VOID else _open_gate(control, decision)
+    return _void_gate(decision) if decision["decision"] == gate.VOID else _open_gate(control, decision)
 
 
 def _garbled(error: gate.ControlFileGarbled) -> Sighting:
@@ -90,6 +99,11 @@ def _garbled(error: gate.ControlFileGarbled) -> Sighting:
         is_of_another_boot = False
     finding = Finding.OTHER_BOOT if is_of_another_boot else Finding.UNREACHABLE
     return Sighting(finding, detail=str(error))
+
+
+def _void_gate(decision: gate.Content) -> Sighting:
+    doubt = decision.get("doubt")
+    return Sighting(Finding.OTHER_BOOT, detail=doubt) if doubt else Sighting(Finding.VOID)
 
 
 def _open_gate(control: str, decision: gate.Content) -> Sighting:

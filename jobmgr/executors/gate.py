@@ -174,17 +174,19 @@ def pass_gate(control: str, token: str, nonce: str, holder: Content) -> bool:
     return _decide(control, {"v": VERSION, "token": token, "decision": RUN, "nonce": nonce, "holder": holder})
 
 
-def void(control: str, token: str, reason: str) -> bool:
+def void(control: str, token: str, reason: str, *, doubt: str = "") -> bool:
     """Make sure that the attempt never starts; False if it may have started already.
 
-    Makes the directory if need be: a slow service could otherwise still make it and start the attempt.
+    `doubt` says why it may have run before all the same: this gate is no proof of the contrary then. Makes the
+    directory if need be: a slow service could otherwise still make it and start the attempt.
     Raises OtherToken, ControlFileGarbled, OSError (nothing was decided).
     """
     make(control, token)
     gate = read(control)
     if gate is None:
         nonce = os.urandom(8).hex()
-        _decide(control, {"v": VERSION, "token": token, "decision": VOID, "nonce": nonce, "reason": reason})
+        content = {"v": VERSION, "token": token, "decision": VOID, "nonce": nonce, "reason": reason}
+        _decide(control, {**content, "doubt": doubt} if doubt else content)
         gate = read(control)
     return gate is not None and gate["decision"] == VOID
 
@@ -334,6 +336,7 @@ def _is_decision(content: Content) -> bool:
         and _is_text(content.get("token"))
         and _is_nonce(content.get("nonce"))
         and content.get("decision") in (RUN, VOID)
+        and _is_text(content.get("doubt", ""))
     )
 
 

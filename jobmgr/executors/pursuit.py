@@ -94,8 +94,9 @@ class Pursuit:
                 return report
             wait_s = retry_s
             retry_s = min(retry_s * 2, _RETRY_MAX_S)
-            if sighting.finding is Finding.UNDECIDED:
-                await self._void(live)
+            if sighting.finding in (Finding.UNDECIDED, Finding.DOUBTFUL):
+                # Who claimed it may live elsewhere and start it yet. The gate keeps the doubt, should we die now.
+                await self._void(live, sighting.detail)
             elif sighting.finding is Finding.UNREACHABLE:
                 self._report_unreachable(live, sighting.detail)
                 wait_s = _UNREACHABLE_RETRY_S
@@ -117,9 +118,10 @@ class Pursuit:
             await _pause(live, wait_s)
         return None
 
-    async def _void(self, live: Live) -> None:
+    async def _void(self, live: Live, doubt: str) -> None:
+        reason = "recovered before it was started"
         try:
-            await asyncio.to_thread(gate.void, live.control, live.token, "recovered before it was started")
+            await asyncio.to_thread(gate.void, live.control, live.token, reason, doubt=doubt)
         except (OSError, ValueError) as error:
             logger.warning("the gate of attempt %s cannot be voided now: %s", live.token, error)
 

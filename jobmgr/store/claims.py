@@ -349,7 +349,14 @@ def _claimed(row: Any) -> Claimed:
 
 
 _ORIGINS = (
-    sa.select(Attempt.token, Dispatcher.work_dir, Dispatcher.work_id, Dispatcher.boot_id, Attempt.started_at)
+    sa.select(
+        Attempt.token,
+        Dispatcher.work_dir,
+        Dispatcher.work_id,
+        Dispatcher.host,
+        Dispatcher.boot_id,
+        Attempt.started_at,
+    )
     .join(Dispatcher, Dispatcher.id == Attempt.claimed_by)
     .where(Attempt.finished_at.is_(None), Attempt.job.in_(sa.bindparam("jobs", expanding=True)))
 )
@@ -361,5 +368,5 @@ def load_adopted(connection: sa.Connection, jobs: Sequence[int]) -> list[Claimed
     for portion in portions(jobs):
         for row in connection.execute(_ORIGINS, {"jobs": portion}):
             has_started = row.started_at is not None
-            origins[row.token] = Origin(row.work_dir, row.work_id, row.boot_id, has_started)
+            origins[row.token] = Origin(row.work_dir, row.work_id, row.host, row.boot_id, has_started)
     return [replace(claimed, origin=origins.get(claimed.token)) for claimed in load(connection, jobs)]

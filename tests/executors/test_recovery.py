@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from jobmgr.domain.job import Origin
-from jobmgr.executors import gate, process
+from jobmgr.executors import evidence, gate, process
 from jobmgr.executors.protocol import Ended, Launch, Lost, NeverRan, Paused, Started, Unreachable
 
 from .conftest import Service, Site, eventually
@@ -623,7 +623,8 @@ async def test_garbled_gate_starts_nothing(site: Site, service: Service) -> None
 
 def _claimed_before(launch: Launch, work: Path, **changes: Any) -> Launch:
     """The launch as a later service gets it."""
-    known = Origin(str(work), gate.work_id(str(work)) or "", process.boot_id(), has_started=False)
+    work_id = gate.work_id(str(work)) or ""
+    known = Origin(str(work), work_id, process.host(), process.boot_id(), has_started=False)
     return dataclasses.replace(launch, origin=dataclasses.replace(known, **changes))
 
 
@@ -643,7 +644,62 @@ async def test_attempt_without_a_gate_is_lost_after_another_boot(site: Site, ser
     report = await service.final(launch)
     assert isinstance(report, Lost)
     assert "restarted" in report.evidence
-    assert not service.control(launch).exists()
+
+
+_ELSEWHERE = {"host": "elsewhere", "boot_id": "another"}
+
+
+async def test_attempt_without_a_gate_is_not_started_by_another_machine_after_it_was_lost(site: Site) -> None:
+    other, here = await site.service(), await site.service()
+    launch = site.shell("echo ran")
+    await here.executor.recover([_claimed_before(launch, site.work, **_ELSEWHERE)])
+    lost = await here.final(launch)
+
+    await other.executor.launch([launch])
+
+    assert isinstance(lost, Lost)
+    assert "elsewhere" in lost.evidence
+    assert await other.final(launch) == lost
+    assert other.output(launch) == b""
+
+
+async def test_attempt_that_another_machine_starts_before_its_gate_is_void_is_not_lost(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, here = await site.service(), await site.service()
+    launch = site.shell(f"{WAIT_FOR_GO}; exit 3")
+    adopted = _claimed_before(launch, site.work, **_ELSEWHERE)
+    # What is seen first is what there was before it started.
+    seen = evidence.look(str(here.control(launch)), launch.token, adopted.origin)
+    await _running(other, launch)
+    looks = iter([seen, seen])
+    look = evidence.look
+    monkeypatch.setattr(evidence, "look", lambda *arguments: next(looks, None) or look(*arguments))
+
+    await here.executor.recover([adopted])
+
+    await here.started(launch)
+    _go(here, launch)
+    assert (await here.record(launch)).exit_code == 3
+
+
+async def test_doubt_about_an_attempt_outlives_who_voided_its_gate(site: Site, service: Service) -> None:
+    launch = site.shell(":")
+    gate.void(str(service.control(launch)), launch.token, "recovered", doubt="it may have run")
+
+    await service.executor.recover([launch])
+
+    assert await service.final(launch) == Lost(launch.token, "it may have run")
+
+
+async def test_attempt_that_ran_on_another_machine_and_has_no_files_is_not_lost(
+    site: Site, service: Service
+) -> None:
+    launch = site.shell(":")
+
+    await service.executor.recover([_claimed_before(launch, site.work, **_ELSEWHERE, has_started=True)])
+
+    await _is_unreachable(service, launch, "on the machine elsewhere")
 
 
 async def test_attempt_is_looked_for_where_its_service_kept_its_files(tmp_path: Path) -> None:
