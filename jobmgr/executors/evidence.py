@@ -45,7 +45,7 @@ class Sighting:
 
 def look(control: str, token: str, origin: Origin | None = None) -> Sighting:
     """Read the control directory of an attempt. A file that cannot be read or understood decides nothing."""
-    sighting = _look(control, token)
+    sighting = _look(control, token, origin)
     if sighting.finding is not Finding.UNDECIDED or origin is None:
         return sighting
     if origin.work_id and gate.work_id(origin.work_dir) != origin.work_id:
@@ -67,7 +67,7 @@ def _doubt(origin: Origin) -> str:
     return f"it was claimed on the machine {origin.host} (boot {origin.boot_id}), and may have run there"
 
 
-def _look(control: str, token: str) -> Sighting:
+def _look(control: str, token: str, origin: Origin | None) -> Sighting:
     try:
         gate.check_token(control, token)
         record = gate.read_exit(control)
@@ -83,22 +83,26 @@ def _look(control: str, token: str) -> Sighting:
     except gate.OtherToken as error:
         return Sighting(Finding.OTHER_ATTEMPT, detail=str(error))
     except gate.ControlFileGarbled as error:
-        return _garbled(error)
+        is_over = _is_of_an_earlier_boot(error.path, origin)
+        return Sighting(Finding.OTHER_BOOT if is_over else Finding.UNREACHABLE, detail=str(error))
     except (OSError, ValueError) as error:
         return Sighting(Finding.UNREACHABLE, detail=str(error))
     assert decision is not None
     return _void_gate(decision) if decision["decision"] == gate.VOID else _open_gate(control, decision)
 
 
-def _garbled(error: gate.ControlFileGarbled) -> Sighting:
-    # A power cut leaves files without their content. Whoever wrote one before this boot is gone; a file of this
-    # boot was whole when it got its name, so somebody spoilt it and nothing can be concluded.
+def _is_of_an_earlier_boot(path: str, origin: Origin | None) -> bool:
+    """Whether whoever wrote this file is gone with a boot of this machine.
+
+    A power cut leaves files without their content. A file of this boot was whole when it got its name, so somebody
+    spoilt it and nothing can be concluded.
+    """
+    if origin is not None:
+        return origin.host == process.host() and origin.boot_id != process.boot_id()
     try:
-        is_of_another_boot = Path(error.path).lstat().st_ctime < process.booted_at() - _CLOCK_TOLERANCE_S
+        return Path(path).lstat().st_ctime < process.booted_at() - _CLOCK_TOLERANCE_S
     except OSError:
-        is_of_another_boot = False
-    finding = Finding.OTHER_BOOT if is_of_another_boot else Finding.UNREACHABLE
-    return Sighting(finding, detail=str(error))
+        return False
 
 
 def _void_gate(decision: gate.Content) -> Sighting:

@@ -603,6 +603,30 @@ async def test_file_that_a_power_cut_emptied_is_lost(
     await eventually(lambda: any(isinstance(report, Lost) for report in service.reports))
 
 
+@pytest.mark.parametrize("name", ["gate", "exit"])
+@pytest.mark.parametrize(
+    ("changes", "finding"),
+    [
+        pytest.param({"boot_id": "another"}, Lost, id="restarted within a minute"),
+        pytest.param({}, Unreachable, id="not restarted"),
+        pytest.param({"boot_id": "another", "host": "elsewhere"}, Unreachable, id="another machine"),
+    ],
+)
+async def test_emptied_file_is_judged_by_the_boot_of_the_claim(
+    site: Site, name: str, changes: dict[str, str], finding: type
+) -> None:
+    first, second = await site.service(), await site.service()
+    launch = site.shell(":")
+    await first.run(launch)
+    (first.control(launch) / "exit").unlink()
+    (first.control(launch) / name).write_text("")
+
+    await second.executor.recover([_claimed_before(launch, site.work, **changes)])
+
+    (report,) = await eventually(lambda: list(second.reports))
+    assert isinstance(report, finding)
+
+
 @pytest.fixture
 def after_boot(monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine starts an hour from now; the change time of a file cannot be set back."""
