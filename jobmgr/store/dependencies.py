@@ -18,7 +18,7 @@ from jobmgr.store import waiting
 from jobmgr.store.portion import portions
 from jobmgr.store.prepared import Prepared, listed
 from jobmgr.store.tables import Dependency, Job
-from jobmgr.store.transaction import AnyRow, Transaction, about_row
+from jobmgr.store.transaction import AnyRow, Topic, Transaction, about_row
 
 _FAILED = "dependency_failed"
 
@@ -170,6 +170,9 @@ def _count_down(tx: Transaction, fulfilled: Mapping[int, int]) -> None:
             rows = tx.connection.execute(_COUNT_DOWN, {"children": portion, "met_now": count})
             free += [row.id for row in rows if _is_free(row, tx)]
     waiting.queue_waiting(tx, free)
+    if len(free) < len(fulfilled):
+        # Some may wait for their time alone now.
+        tx.topics.add(Topic.TIME)
 
 
 def _is_free(row: AnyRow, tx: Transaction) -> bool:

@@ -167,6 +167,9 @@ def _requeue(tx: Transaction, row: AnyRow, kind: str, **values: Any) -> None:
     status = waiting_status(**columns, now=tx.now)
     if status is Status.QUEUED:
         values["queued_at"] = tx.now
+    else:
+        # It may wait for its time alone now, though it was pending before.
+        tx.topics.add(Topic.TIME)
     change(tx, row, kind, status=status.value, **values)
 
 

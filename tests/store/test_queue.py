@@ -13,7 +13,9 @@ from jobmgr.domain.limits import ResourceLimits
 from jobmgr.domain.status import Status
 from jobmgr.errors import QueueNotFound
 from jobmgr.store import events, queues, waiting
+from jobmgr.store.jobs import execute
 from jobmgr.store.queues import LimitsChange
+from jobmgr.store.transaction import Topic
 from tests.store.worker import Worker, new_job, now
 
 
@@ -128,6 +130,33 @@ async def test_jobs_are_queued_when_they_are_due(worker: Worker) -> None:
         "child": Status.PENDING,
     }
     assert await worker.database.read(waiting.next_due) == future
+
+
+async def test_who_sleeps_until_the_next_due_time_is_woken_when_a_job_waits_for_its_time_alone(
+    worker: Worker,
+) -> None:
+    soon, heard = now() + timedelta(hours=1), set[Topic]()
+    await worker.insert(
+        new_job("parent"),
+        new_job("child", due_at=soon, after=["parent"]),
+        new_job("draft", due_at=soon, draft=True),
+        new_job("held", due_at=soon),
+    )
+    await worker.hold("held")
+    (parent,) = await worker.claim()
+    worker.database.on_commit(heard.update)
+    woken = []
+
+    for free in (
+        lambda: worker.finish(parent),
+        lambda: worker.database.write(execute, "draft"),
+        lambda: worker.unhold("held"),
+    ):
+        heard.clear()
+        await free()
+        woken.append(Topic.TIME in heard)
+
+    assert woken == [True, True, True]
 
 
 async def test_promotion_takes_at_most_what_is_asked(worker: Worker) -> None:
