@@ -36,7 +36,7 @@ _SAMPLE_S = 1.0
 _HAND_OVER_S = 0.25  # Ends are not kept waiting for longer than this.
 _LOOK_BACK_S = 1.0
 _DUE_AT_ONCE = 1000
-_LONGEST_SLEEP_S = 3600.0
+_LONGEST_SLEEP_S = 30.0  # The clock of timers stands still while a machine is suspended, due times do not.
 
 
 @dataclass(frozen=True, slots=True)
