@@ -345,7 +345,7 @@ async def test_run_that_an_earlier_service_saw_did_run_also_without_its_control_
     shutil.rmtree(site.root / "control" / launch.job_id)
     site.reports.clear()
     second = await site.executor()
-    origin = Origin(str(site.root), "", "another boot", has_started=True)
+    origin = Origin(str(site.root), "", "here", "another boot", has_started=True)
     await second.recover([replace(launch, handle=handle, origin=origin)])
     await asyncio.sleep(QUICK.absent_s)  # while it runs on
     assert not site.reports.get(launch.token)
