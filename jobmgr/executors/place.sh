@@ -132,8 +132,10 @@ $1/./$2
 
 # _jm_recall PLACE NAME: as _jm_read; `?` if it is there and has no line. It was whole when it got its name.
 _jm_recall() {
+    _jm_line=
+    [ -e "$_jm_control/$2" ] || return 0
     _jm_read "$1" "$2"
-    [ -n "$_jm_line" ] || [ ! -e "$_jm_control/$2" ] || _jm_line='?'
+    [ -n "$_jm_line" ] || _jm_line='?'
 }
 
 # _jm_tell PLACE: answers one line: PLACE, token, as what it was handed in, gate, record, and if it is to be examined, what

@@ -38,7 +38,9 @@ def test_stranger_or_an_end_of_the_same_id_is_not() -> None:
 def test_holder_is_known_by_its_handle_if_an_earlier_service_saw_its_start() -> None:
     """Of an element whose files are gone nothing else tells in which array it was handed in."""
     launch = Launch("job", 1, "a" * 32, ("true",), handle="100_4")
-    seen, unseen = (Origin("/w", "", "here", "boot", has_started=has_started) for has_started in (True, False))
+    seen, unseen = (
+        Origin("/w", "", "here", "boot", has_started=has_started) for has_started in (True, False)
+    )
 
     assert Live(replace(launch, origin=seen), "jm-b").holder_id == "100_4"
     assert Live(replace(launch, origin=unseen), "jm-b").holder_id == ""
