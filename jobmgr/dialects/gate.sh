@@ -13,7 +13,11 @@ _jm_now() {
 # imagine, the gate itself tells.
 _jm_decide() {
     printf '{"v": 1, "token": "%s", "decision": "%s", "nonce": "%s", %s}' \
-        "$_jm_token" "$1" "$_jm_nonce" "$2" >"$_jm_control/gate.$_jm_nonce" || return 1
+        "$_jm_token" "$1" "$_jm_nonce" "$2" >"$_jm_control/gate.$_jm_nonce" || {
+        # On a full disk each try would leave one behind.
+        rm -f "$_jm_control/gate.$_jm_nonce"
+        return 1
+    }
     _jm_is_mine=
     ln "$_jm_control/gate.$_jm_nonce" "$_jm_control/gate" 2>/dev/null && _jm_is_mine=1
     rm -f "$_jm_control/gate.$_jm_nonce"

@@ -206,6 +206,8 @@ class BatchExecutor:
         live = self._register.get(token)
         if live is None:
             return ""
+        if live.is_cancelled and live.said:
+            return live.said
         if not live.is_handed_in:
             return self._breaker.words or live.said
         waiting = [one.reason or one.word for one in live.standings if one.phase in _EXPLAINED]
@@ -295,7 +297,7 @@ class BatchExecutor:
             )
             if live.is_over:
                 continue
-            live.is_handed_in, live.may_double = True, given.is_doubtful
+            live.is_handed_in, live.may_double, live.said = True, given.is_doubtful, ""
             if live.ids:
                 self._register.waits(live)
         self._errands.add(live for live in lives if live.errand.open)
@@ -322,6 +324,7 @@ class BatchExecutor:
                 self._register.unreachable([live for live, _ in attempts], str(unreachable))
             else:
                 attempts = [one for one in attempts if not self._is_decided(*one, told[one[0].place])]
+                self._explain([(live, told[live.place].complaint) for live, _ in attempts])
             harmless = Trace.FILES
             if not (attempts := self._to_void(attempts, harmless)):
                 return
@@ -329,6 +332,15 @@ class BatchExecutor:
             self._ender.end([id_ for live, _ in attempts if live.is_cancelled for id_ in live.ids])
             await self._breaker.rest(pause_s)
             pause_s = min(pause_s * 2, self._pace.again_max_s)
+
+    def _explain(self, complaints: Sequence[tuple[Live, str]]) -> None:
+        """Why these are not void, though the site answers."""
+        alike: dict[str, list[Live]] = defaultdict(list)
+        for live, words in complaints:
+            if words:
+                alike[words.rsplit(": ", 1)[-1]].append(live)
+        for words, lives in alike.items():
+            self._register.explain(lives, f"its gate cannot be written at the site: {words}")
 
     def _to_void(
         self, attempts: Sequence[tuple[Live, JobError | None]], harmless: Trace
@@ -351,7 +363,7 @@ class BatchExecutor:
             self._never_ran(live, error)
             return True
         if files.is_decided or (files.token and files.token != live.launch.token):
-            live.is_handed_in = True
+            live.is_handed_in, live.said = True, ""
             self._register.progress(live, files)
             self._watch.look_soon()
             return True

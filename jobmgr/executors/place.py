@@ -31,6 +31,8 @@ _TROUBLE = "jobmgr-place: "
 _STRANGER = f"{_TROUBLE}stranger"
 _NOT_THERE = "/control is not there"
 _TABS = 5
+# No place begins like this.
+_COMPLAINT = "! "
 _FILES = 3
 _NO_INDEX = "-"
 _NOW = "now"
@@ -47,7 +49,7 @@ class Files:
 
     `garbled` names files that are there and are not what a holder writes: nothing starts past them, and what ran they
     do not tell. `name` is that of the submission that the attempt was handed in with, `index` its element; not told
-    where nothing was handed in.
+    where nothing was handed in. `complaint` is why the gate could not be voided, if it was to be, in the site's words.
     """
 
     token: str = ""
@@ -57,6 +59,7 @@ class Files:
     garbled: str = ""
     name: str = ""
     index: int | None = None
+    complaint: str = ""
 
     @property
     def is_decided(self) -> bool:
@@ -263,11 +266,15 @@ class Place:
     ) -> Mapping[str, Files]:
         answer = await self._run(verb, [], "".join(f"{' '.join(line)}\n" for line in lines))
         # Not splitlines(): what a job wrote into a file may hold what Python takes for the end of a line.
-        told = dict(read(line) for line in answer.stdout.split("\n") if line.count("\t") >= _TABS)
+        said = answer.stdout.split("\n")
+        told = dict(read(line) for line in said if line.count("\t") >= _TABS and not _is_complaint(line))
+        for place, why in (line.split(" ", 2)[1:] for line in said if _is_complaint(line)):
+            if place in told:
+                told[place] = replace(told[place], complaint=why or "it is not said why")
         missing = [line[0] for line in lines if line[0] not in told and line[0] not in optional]
         if answer.exit_code != 0 or missing:
-            said = answer.stderr.strip() or "it did not answer for all attempts"
-            raise SiteUnreachable(self._transport.host, f"the control directories below {self.root}: {said}")
+            why = answer.stderr.strip() or "it did not answer for all attempts"
+            raise SiteUnreachable(self._transport.host, f"the control directories below {self.root}: {why}")
         return told
 
     async def _run(
@@ -300,6 +307,11 @@ class Place:
             f"{self.root} has no file `id` that says it is {wanted}; mount that one there, "
             f"or, if it is there and only lost that file, write it again: {again}"
         )
+
+
+def _is_complaint(line: str) -> bool:
+    """Whether it says why a gate could not be voided: mark, place, words."""
+    return line.startswith(_COMPLAINT) and line.count(" ") > 1
 
 
 def _news(seen: Files | None) -> str:

@@ -164,6 +164,24 @@ _jm_tell() {
         "$1" "$_jm_found" "$_jm_known" "$_jm_gate" "$_jm_exit" "$_jm_note"
 }
 
+# Whether the gate is decided, by us if nobody else did it, or is another attempt's. Answers why not, if not.
+_jm_void() {
+    if _jm_make; then
+        [ -e "$_jm_control/gate" ] || _jm_decide void '"reason": "not to run"' || [ -e "$_jm_control/gate" ] && return 0
+    else
+        case $_jm_why in other*) return 0 ;; esac
+    fi
+    # Not all shells say why they cannot write; these programs do.
+    _jm_why=$(
+        exec 2>&1
+        [ -d "${_jm_control%/*}" ] || mkdir -m 700 "${_jm_control%/*}"
+        [ -d "$_jm_control" ] || mkdir -m 700 "$_jm_control"
+        printf %4096s . | tee "$_jm_control/gate.$_jm_nonce" >/dev/null
+    )
+    rm -f "$_jm_control/gate.$_jm_nonce"
+    return 1
+}
+
 _jm_verb=$1 _jm_root=$2 _jm_expected=$3
 shift 3
 _jm_identify
@@ -260,10 +278,11 @@ EOF
             _jm_tell "$_jm_place"
         done
         ;;
-    void) # Reads PLACE TOKEN NONCE...
+    void) # Reads PLACE TOKEN NONCE...; answers `! PLACE WHY` first if the gate cannot be written
         while read -r _jm_place _jm_token _jm_nonce; do
             _jm_enter "$_jm_place"
-            _jm_make && [ ! -e "$_jm_control/gate" ] && _jm_decide void '"reason": "not to run"'
+            _jm_void 2>/dev/null || printf '! %s %s\n' "$_jm_place" "${_jm_why%%
+*}"
             _jm_measure "$_jm_place/."
             _jm_tell "$_jm_place"
         done

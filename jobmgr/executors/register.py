@@ -122,12 +122,13 @@ class Register:
     def teller(self, lives: Sequence[Live]) -> Callable[[str], None]:
         """Notes why these are not handed in yet."""
 
-        def tell(why: str) -> None:
-            news = [live for live in lives if live.is_wanted and live.said != why]
-            for live in news:
-                live.said = why
-            if news:
-                others = f" and {counted(len(news) - 1, 'other job')}" if len(news) > 1 else ""
-                logger.warning("job %s%s at %s: %s", news[0].launch.job_id, others, self._site, why)
+        return lambda why: self.explain([live for live in lives if live.is_wanted], why)
 
-        return tell
+    def explain(self, lives: Sequence[Live], why: str) -> None:
+        """Note why these are not where they are to be."""
+        news = [live for live in lives if live.said != why]
+        for live in news:
+            live.said = why
+        if news:
+            others = f" and {counted(len(news) - 1, 'other job')}" if len(news) > 1 else ""
+            logger.warning("job %s%s at %s: %s", news[0].launch.job_id, others, self._site, why)

@@ -98,6 +98,31 @@ async def test_scheduler_is_asked_to_end_what_cannot_be_voided_because_the_disk_
         assert await site.said(launch, NeverRan) == NeverRan(launch.token, None)
 
 
+async def test_what_cannot_be_voided_leaves_nothing_behind_and_is_told_why(
+    disk: SmallDisk, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with lab(disk.path / "site") as (site, road, executor):
+        for program in ("squeue", "sacct", "scancel"):
+            install(site.programs, program, "")
+        launch = one()
+        await executor.launch([launch])
+        await site.said(launch, Scheduled)
+        control = site.root / "control" / launch.place
+        before = sorted(path.name for path in control.iterdir())
+        disk.fill()
+
+        await executor.cancel(launch.token, 1.0)
+
+        why = "its gate cannot be written at the site: No space left on device"
+        await eventually(lambda: executor.reason(launch.token) == why)
+        await eventually(lambda: road.ran["void"] > 3)
+        # A try may be under way.
+        await eventually(lambda: sorted(path.name for path in control.iterdir()) == before)
+        assert caplog.text.count(why) == 1
+        disk.free()
+        await site.said(launch, NeverRan)
+
+
 async def test_what_was_refused_needs_no_room_on_a_full_disk_to_be_over(disk: SmallDisk) -> None:
     async with lab(disk.path / "site") as (site, _, executor):
         words, code = site.kind.full

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -38,6 +39,7 @@ class Road(LocalTransport):
         self.is_open = True
         self.closed_for = self.breaks_for = ""
         self.refused = self.broken = 0
+        self.ran: Counter[str] = Counter()
 
     async def run(self, command: Command, timeout_s: float) -> Answer:
         """As any transport does."""
@@ -47,6 +49,7 @@ class Road(LocalTransport):
         if self.breaks_for and self.breaks_for in command.argv:
             self.broken += 1
             raise RuntimeError("no such road")
+        self.ran.update(command.argv)
         return await super().run(command, timeout_s)
 
 
