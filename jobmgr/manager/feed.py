@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
-from typing import Self
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any, Self
 
 from jobmgr.domain.job import Event, EventPosition
 from jobmgr.errors import EventsGone, StoreUnavailable
@@ -147,20 +147,29 @@ class Feed:
         return self._seq != begun
 
     def follow(
-        self, after: EventPosition | None, *, readers: Callable[[], int] = _one, beat_s: float | None = None
+        self,
+        after: EventPosition | None,
+        *,
+        readers: Callable[[], int] = _one,
+        beat_s: float | None = None,
+        read: Callable[..., Awaitable[Any]] | None = None,
     ) -> Following:
         """All events after `after` (None: after now) in order, in batches, until the following is ended.
 
         The first batch is empty and says that the following has begun: what is read after it misses nothing. Another
         empty one comes after each `beat_s` without events. All who follow get the same lists: they must not be changed.
-        `readers` tells for how many this one follows.
+        `readers` tells for how many this one follows; by `read` the follower reads what was before.
         Raises EventsGone first if `after` cannot be resumed, later if this reader lags too far behind.
         """
         follower = _Follower(readers)
-        return Following(follower, self._batches(follower, after, beat_s))
+        return Following(follower, self._batches(follower, after, beat_s, read or self._database.read))
 
     async def _batches(
-        self, follower: _Follower, after: EventPosition | None, beat_s: float | None
+        self,
+        follower: _Follower,
+        after: EventPosition | None,
+        beat_s: float | None,
+        read: Callable[..., Awaitable[Any]],
     ) -> AsyncGenerator[list[Event], None]:
         joined = await self._join(follower, after)
         try:
@@ -170,7 +179,7 @@ class Feed:
             seq = after.seq
             yield []
             while seq < joined.seq:
-                missed = await self._database.read(events.tail, seq, _PAGE)
+                missed: list[Event] = await read(events.tail, seq, _PAGE)
                 # The rest is in the follower's own queue already.
                 missed = [event for event in missed if event.seq <= joined.seq]
                 if not missed:

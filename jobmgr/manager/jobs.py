@@ -306,7 +306,7 @@ class Jobs(Core):
         beat_s: float | None = None,
     ) -> Following:
         """All events after a position (None: from now on) in batches, as `Feed.follow` says."""
-        return self.feed.follow(after, readers=readers, beat_s=beat_s)
+        return self.feed.follow(after, readers=readers, beat_s=beat_s, read=self._read)
 
     async def wait(self, job_id: str, timeout_s: float | None = None) -> Job:
         """Wait until the job has ended. Raises WaitTimeout."""

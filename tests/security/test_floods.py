@@ -379,16 +379,20 @@ class Flood:
         self.at_work = 0
         self.answers: list[asyncio.Task[int]] = []
 
-    def look(self, _connection: object, _cursor: object, _text: str, values: object, *_: object) -> None:
-        # In the thread of a reader.
-        if "*slow*" in str(values):
+    def look(self, _connection: object, _cursor: object, text: str, values: object, *_: object) -> None:
+        # In the thread of a reader. Of events, who follows them reads so many at a time.
+        if "*slow*" in str(values) or ("events.seq >" in text and "2000" in str(values)):
             self.at_work += 1
             self.may_go_on.wait(60)
 
     async def pour(self, api: Api, token: str, requests: int) -> None:
-        """Ask so often, and wait until all that can be at work are."""
+        """Ask so often."""
         path = "/api/v1/jobs?name=*slow*&total=true"
         self.answers = [asyncio.create_task(ask(api, token, path)) for _ in range(requests)]
+        await self.spread()
+
+    async def spread(self) -> None:
+        """Wait until all that can be at work are."""
         await eventually(lambda: self.at_work >= AT_ONCE)
         with contextlib.suppress(AssertionError):
             await eventually(lambda: self.at_work >= READERS, 1.0)
@@ -438,6 +442,36 @@ async def test_questions_of_one_token_do_not_keep_the_owner_waiting(
     assert flood.at_work == AT_ONCE
     assert not any(answer.done() for answer in flood.answers)
     assert await flood.end() == [200] * (READERS + 2)
+
+
+async def opened(api: Api, path: str, headers: dict[str, str]) -> aiohttp.ClientResponse:
+    return await api.session.get(api.url + path, headers=headers)
+
+
+@rests_on(TURNS)
+async def test_streams_of_old_events_do_not_keep_the_owner_waiting(
+    asked: tuple[House, str], flood: Flood
+) -> None:
+    house, token = asked
+    headers = {"Accept": "text/event-stream", **bearer(token)}
+    await house.submit("true", draft=True)
+
+    # Some have no answer before others are done.
+    path = "/api/v1/events?after=0"
+    streams = [asyncio.create_task(opened(house, path, headers)) for _ in range(READERS + 1)]
+    await flood.spread()
+    try:
+        async with asyncio.timeout(PATIENT_S):
+            ready = await ask(house, TOKEN, "/readyz")
+    except TimeoutError:
+        pytest.fail("the owner waits behind the streams")
+    finally:
+        await flood.end()
+        for stream in await asyncio.gather(*streams):
+            stream.close()
+
+    assert ready == 200
+    assert flood.at_work >= AT_ONCE
 
 
 @rests_on(WAITING)
