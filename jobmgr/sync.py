@@ -84,7 +84,8 @@ class LoopThread(Generic[T]):
             future.cancel()
             raise RuntimeError(f"{self._name} would wait for itself: await the asynchronous verbs here")
         try:
-            return future.result(timeout_s)
+            # No lock can be waited for longer; that is centuries.
+            return future.result(None if timeout_s is None else min(timeout_s, threading.TIMEOUT_MAX))
         except concurrent.futures.CancelledError:
             raise NotRunning(f"{self._name} was stopped meanwhile") from None
         except JobmgrError as error:

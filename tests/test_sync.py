@@ -120,6 +120,15 @@ def test_work_that_takes_too_long_is_given_up(thread: LoopThread[Counter]) -> No
     assert thread.call(itself).was_cancelled
 
 
+@pytest.mark.parametrize("timeout_s", [1e12, float("inf")])
+def test_work_may_take_longer_than_a_lock_can_be_waited_for(
+    thread: LoopThread[Counter], timeout_s: float
+) -> None:
+    thread.start()
+
+    assert thread.call(Counter.up, timeout_s=timeout_s) == 1
+
+
 def test_the_loop_does_not_wait_for_itself(thread: LoopThread[Counter]) -> None:
     thread.start()
 
