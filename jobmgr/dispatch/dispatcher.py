@@ -82,7 +82,7 @@ class Dispatcher:
         self._limits_changed = asyncio.Event()
         self.is_draining = False
         self._claiming = asyncio.Lock()
-        # Whether a claim may have been committed although its answer was lost.
+        # Whether something may be claimed that is in no hands: the answer was lost, or handing over failed.
         self._is_doubtful = False
         self._tasks: asyncio.Task[None] | None = None
         self._cancelled: set[str] = set()
@@ -218,14 +218,12 @@ class Dispatcher:
         ]
         if not wishes or self.is_draining:
             return False
-        try:
-            claimed = await asyncio.gather(*(self._database.write(claims.claim, wish) for wish in wishes))
-        except StoreUnavailable:
-            self._is_doubtful = True
-            raise
+        self._is_doubtful = True
+        claimed = await asyncio.gather(*(self._database.write(claims.claim, wish) for wish in wishes))
         for wish, attempts_there in zip(wishes, claimed, strict=True):
             if attempts_there:
                 await self._launch(wish.site, attempts_there)
+        self._is_doubtful = False
         return any(claimed)
 
     def _wish_here(self) -> Claim:
@@ -244,11 +242,11 @@ class Dispatcher:
 
     async def _launch(self, site: str, claimed: list[Claimed]) -> None:
         for attempt in claimed:
-            self.roster.add(attempt)
             logger.debug("job %s attempt %s claimed", attempt.job_id, attempt.number)
         executor = self._sites.executor(site)
         assert executor is not None, "a site without an executor is not claimed for"
-        await executor.launch([self._sites.launch_of(attempt) for attempt in claimed])
+        with self.roster.handing_over(claimed):
+            await executor.launch([self._sites.launch_of(attempt) for attempt in claimed])
 
     async def _follow_sites(self) -> None:
         await self._site.wait()

@@ -69,7 +69,8 @@ class Recovery:
     async def reconcile(self) -> None:
         """Compare memory with the rows: take up what is ours and unknown, let go of what is somebody else's.
 
-        The former comes from a COMMIT whose answer was lost, the latter from a silence after which others adopted.
+        The former comes from a COMMIT whose answer was lost, or from an executor that failed before it had taken all
+        over; the latter from a silence after which others adopted.
         Not while a claim is under way.
         """
         marked = await self._database.read(ownership.of_dispatcher, self._own.id)
@@ -88,19 +89,20 @@ class Recovery:
             await self._take_up(await self._database.write(ownership.reclaim, (self._own.id, unknown)))
 
     async def _take_up(self, adopted: Sequence[Claimed]) -> None:
-        for claimed in adopted:
-            self._roster.add(claimed)
         if adopted:
             logger.info("taking up %d live attempts", len(adopted))
         by_site: dict[str, list[Claimed]] = defaultdict(list)
         for claimed in adopted:
             by_site[claimed.site].append(claimed)
-        for site, there in by_site.items():
-            await self._recover(site, there)
+        with self._roster.handing_over(adopted):
+            for site, there in by_site.items():
+                await self._recover(site, there)
 
     async def enter(self, site: str) -> None:
         """Hand all attempts at a site to its new executor."""
-        await self._recover(site, [claimed for claimed in self._roster if claimed.site == site])
+        there = [claimed for claimed in self._roster if claimed.site == site]
+        with self._roster.handing_over(there):
+            await self._recover(site, there)
 
     async def _recover(self, site: str, there: Sequence[Claimed]) -> None:
         executor = self._sites.executor(site)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from jobmgr.domain.site import LOCAL
 from jobmgr.store.claims import Claimed, Room
@@ -44,6 +45,21 @@ class Roster:
         self._occupying.add(claimed.token)
         if claimed.site == LOCAL:
             self._empty.clear()
+
+    @contextlib.contextmanager
+    def handing_over(self, claimed: Sequence[Claimed]) -> Iterator[None]:
+        """Take attempts up; if they cannot be handed over, let go of them.
+
+        What is ours by its row and not in memory is taken up anew, so nothing is left in no hands.
+        """
+        for attempt in claimed:
+            self.add(attempt)
+        try:
+            yield
+        except BaseException:
+            for attempt in claimed:
+                self.drop(attempt.token)
+            raise
 
     def get(self, token: str) -> Claimed | None:
         """The attempt with this token, if it is here."""
