@@ -99,7 +99,9 @@ class Inbox:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PATIENCE_S):
                     await queue.join()
-        self._unanswered = 0 if queue.empty() else self._unanswered + len(packet.data or "")
+        # What is no text is the data of a packet that is not answered.
+        asked = len(packet.data) if isinstance(packet.data, str) else 0
+        self._unanswered = 0 if queue.empty() else self._unanswered + asked
         if not self._client.closed and (queue.qsize() > MAX_BACKLOG or self._unanswered > MAX_BACKLOG_BYTES):
             logger.warning("a Socket.IO client does not read its answers and is disconnected")
             await self._end()

@@ -351,9 +351,16 @@ async def _await_body(request: web.Request) -> None:
 
 
 def _sid(request: web.Request) -> str | None:
-    """The Engine.IO session that a request goes on with."""
-    # Read as Engine.IO reads it: of an address in which two could be seen this has to be the one that it takes.
-    return parse_qs(request.query_string).get("sid", [None])[0]
+    """The Engine.IO session that a request goes on with.
+
+    Raises Refusal if that depends on how often the address is decoded: it has to be the one that Engine.IO takes.
+    """
+    found = parse_qs(request.query_string).get("sid", [None])
+    if parse_qs(request.rel_url.raw_query_string).get("sid", [None]) != found:
+        raise Refusal(
+            400, "ambiguous_session", "`sid` is encoded more often than once; send it as it was told"
+        )
+    return found[0]
 
 
 def _no_session(sid: str | None) -> web.Response:

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 import socketio
+from yarl import URL
 
 from jobmgr.api.server import Server
 from jobmgr.service import JobManager
@@ -290,6 +291,21 @@ async def test_what_is_no_packet_ends_who_polls(
 
     assert then.status == 400
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+@pytest.mark.parametrize(
+    "query", ["%2573id=OTHER&sid=OWN", "sid=OWN%2526", "sid=OTHER&%2573id=OWN", "%2573id=OWN"]
+)
+async def test_session_that_can_be_read_in_two_ways_is_refused(api: Api, query: str) -> None:
+    polling = "/socket.io/?EIO=4&transport=polling"
+    own, other = [json.loads((await api.get(polling)).body[1:])["sid"] for _ in range(2)]
+    # As it stands: nothing decodes it on the way.
+    path = f"{polling}&{query.replace('OWN', own).replace('OTHER', other)}"
+
+    async with api.session.post(URL(api.url + path, encoded=True), data="40") as answer:
+        told = await answer.json()
+
+    assert (answer.status, told["code"]) == (400, "ambiguous_session")
 
 
 async def test_compressed_websocket_is_told_everything(api: Api) -> None:

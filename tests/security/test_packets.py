@@ -102,7 +102,7 @@ async def test_nonsense_over_many_connections_is_few_lines(
 
 
 @rests_on(FEW_PACKETS)
-@pytest.mark.parametrize("packet", ["3", '42["none"]', '421["subscribe",{"rooms":[]}]'])
+@pytest.mark.parametrize("packet", ["3", "3true", '42["none"]', '421["subscribe",{"rooms":[]}]'])
 async def test_a_token_is_good_for_so_many_packets(manager: JobManager, packet: str) -> None:
     async with (
         Server(manager, host="127.0.0.1", port=0, token=TOKEN, limits=Limits(requests_per_s=1)) as server,
