@@ -138,6 +138,14 @@ _jm_recall() {
     [ -n "$_jm_line" ] || _jm_line='?'
 }
 
+# _jm_look_anew DIRECTORY: lets it be seen as it is, if it has no record. A client of NFS may remember for a minute that a
+# file was not there, though the node has made it since; when it changes the directory itself it learns that there was
+# another change. Source: nfs(5), `lookupcache`, `acdirmax`, "Directory entry caching". Where nothing can be written, or
+# there is no directory, nothing happens.
+_jm_look_anew() {
+    [ -e "$1/exit" ] || { printf '' >"$1/seen" && rm -f "$1/seen"; } 2>/dev/null
+}
+
 # _jm_tell PLACE: answers one line: PLACE, token, as what it was handed in, gate, record, and if it is to be examined, what
 # the holder wrote of it that is not linked yet. The attempt has been measured.
 _jm_tell() {
@@ -266,6 +274,7 @@ EOF
     look | examine) # Reads PLACE WHEN...: WHEN is `gate` or `exit`, for who is told of only if that is there, or `now`
         _jm_places=$(
             while read -r _jm_place _jm_when; do
+                [ "$_jm_verb" = look ] || _jm_look_anew "$_jm_root/control/$_jm_place"
                 [ "$_jm_when" = now ] || [ -e "$_jm_root/control/$_jm_place/$_jm_when" ] || continue
                 printf '%s/. ' "$_jm_place"
             done

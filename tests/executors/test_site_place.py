@@ -274,6 +274,39 @@ async def test_look_that_finds_nothing_new_starts_no_process(place: Place, tmp_p
     assert not (tmp_path / "started").exists()
 
 
+def changed_at(directory: str) -> int:
+    return Path(directory).stat().st_mtime_ns
+
+
+async def test_close_look_writes_into_a_directory_that_has_no_record_and_leaves_nothing(place: Place) -> None:
+    await submit(place, "true")
+    control = place.control(PLACE)
+    os.utime(control, ns=(1, 1))
+    before = sorted(os.listdir(control))
+
+    await look(place)
+    looked = changed_at(control)
+    told = await place.look_closely([PLACE, OTHER])
+
+    assert looked == 1
+    assert changed_at(control) > 1
+    assert sorted(os.listdir(control)) == before
+    assert told == {PLACE: SIGNED, OTHER: Files()}
+    assert not Path(place.control(OTHER)).exists()  # noqa: ASYNC240
+
+
+async def test_close_look_does_not_write_where_there_is_a_record(place: Place) -> None:
+    await submit(place, "true")
+    write(place, "gate", RUN)
+    write(place, "exit", record(3))
+    os.utime(place.control(PLACE), ns=(1, 1))
+
+    told = await place.look_closely([PLACE])
+
+    assert told[PLACE] == replace(SIGNED, gate=RUN, record=record(3))
+    assert changed_at(place.control(PLACE)) == 1
+
+
 def array_of(place: Place, *tokens: str) -> Stock:
     attempts = tuple(Placed(f"job-{index}/1", token, "jm-array", index) for index, token in enumerate(tokens))
     home = place.array("array")
