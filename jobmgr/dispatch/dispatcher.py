@@ -415,8 +415,8 @@ class Dispatcher:
     async def _beat(self) -> None:
         await asyncio.sleep(self.identity.heartbeat_s * random.uniform(0.8, 1.0))
         await self._database.write(dispatchers.beat, self.identity.id)
-        # A file has one service; on a server others may have adopted what is ours, or fallen silent.
-        if not self._database.is_sqlite:
-            async with self._claiming:
-                await self._recovery.reconcile()
-            await self._recovery.look_after_others()
+        # On a server others may have adopted what is ours, or fallen silent. A file has one service, but what that one
+        # did about its predecessors' attempts may have failed there too.
+        async with self._claiming:
+            await self._recovery.reconcile()
+        await self._recovery.look_after_others()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from jobmgr import settings as settings_module
 from jobmgr.dispatch.admission import choose
@@ -49,6 +53,32 @@ async def test_next_service_takes_up_what_a_lost_machine_had_in_a_queue(
         if not manager.database.is_sqlite:
             await eventually(lambda: manager.why(here))
             assert [reason.code for reason in await manager.why(here)] == ["unreachable"]
+
+
+async def test_adoption_that_the_file_refused_at_first_is_repeated(
+    sqlite_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    work = tmp_path / "work"
+    database = Database(sqlite_url)
+    await database.start()
+    worker = await elsewhere(database)
+    await database.write(sites.put, Site("host", dialect="shell", work_dir=str(work)))
+    there = await worker.add("there", site="host")
+    await database.write(claims.claim, Claim(worker.id, "host", Room.elsewhere(1), choose))
+    await database.close()
+    with contextlib.closing(sqlite3.connect(database.sqlite_file)) as file:
+        file.execute(_REFUSES_ADOPTION)
+
+    flags = {"database": sqlite_url, "work_dir": work, "heartbeat_s": HEARTBEAT_S}
+    async with JobManager(settings=settings_module.load(flags, {})) as manager:
+        await eventually(lambda: "not now" in caplog.text)
+        with contextlib.closing(sqlite3.connect(database.sqlite_file)) as file:
+            file.execute("DROP TRIGGER refuses")
+        assert (await manager.wait(there, 30)).status == "completed"
+
+
+_REFUSES_ADOPTION = """CREATE TRIGGER refuses BEFORE UPDATE OF dispatcher ON attempts
+BEGIN SELECT RAISE(ABORT, 'not now'); END"""
 
 
 async def test_what_lies_in_another_directory_at_the_sites_path_is_left_alone_until_the_right_one_is_there(
