@@ -214,7 +214,7 @@ def _left_there(tx: Transaction, wish: Claim) -> Room:
 
 
 def passed_over(connection: sa.Connection, site: str, room: Room, total: Room) -> Candidate | None:
-    """The best queued job that does not fit into `room` although the machine as a whole (`total`) could run it."""
+    """The best job that its queue lets start and that does not fit into `room`, although `total` is room enough."""
     statement = (
         sa.select(*_CANDIDATE_COLUMNS)
         .join(Queue, Queue.name == Job.queue)
@@ -224,6 +224,8 @@ def passed_over(connection: sa.Connection, site: str, room: Room, total: Room) -
             sa.literal_column(f"({ASKING})"),
             Job.site == site,
             ~Queue.paused,
+            # Room that is kept for what its queue's limit holds back would be kept from all others.
+            sa.or_(Queue.max_running.is_(None), Queue.live < Queue.max_running),
             sa.or_(Job.cpus > room.cpus, Job.memory_bytes > room.memory_bytes, Job.gpus > len(room.gpus)),
             Job.cpus <= total.cpus,
             Job.memory_bytes <= total.memory_bytes,
