@@ -147,8 +147,7 @@ class Completer:
         name = claimed.job_id if claimed else report.token
         tries = self._refused[report] = self._refused.get(report, 0) + 1
         logger.error("what is reported of job %s cannot be written, try %d", name, tries, exc_info=error)
-        pause_s = min(_REPEAT_FIRST_S * 2 ** (tries - 1), _REPEAT_MAX_S)
-        asyncio.get_running_loop().call_later(pause_s, self._take_in, report)
+        asyncio.get_running_loop().call_later(repeat_after_s(tries), self._take_in, report)
 
     def _take_looked(self, report: Ended, missing: tuple[str, ...]) -> None:
         self._missing[report] = missing
@@ -252,6 +251,12 @@ class Completer:
         executor = self._sites.executor(claimed.site)
         assert executor is not None, "only executors report"
         return executor.run_directory(self._sites.launch_of(claimed))
+
+
+def repeat_after_s(tries: int) -> float:
+    """The pause after so many refusals of one report, from 1: twice as long each time, up to a limit."""
+    # The exponent is bounded too: a disk that is full for hours makes for more refusals than a float has powers.
+    return min(_REPEAT_FIRST_S * 2.0 ** min(tries - 1, 30), _REPEAT_MAX_S)
 
 
 def _of(batch: Iterable[Report], kind: type[Kind]) -> list[Kind]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from jobmgr.dispatch.completer import Completer
+from jobmgr.dispatch.completer import Completer, repeat_after_s
 from jobmgr.dispatch.roster import Roster
 from jobmgr.dispatch.sites import Sites
 from jobmgr.domain.job import JobError, JobSpec, Success
@@ -156,6 +156,10 @@ async def test_end_that_stays_unwritable_fails_its_job(desk: Desk) -> None:
     assert job.status is Status.FAILED
     assert job.error is not None
     assert job.error.code == "internal_error"
+
+
+def test_report_is_repeated_however_often_it_was_refused() -> None:
+    assert [repeat_after_s(tries) for tries in (1, 2, 3, 8, 9, 5000)] == [0.25, 0.5, 1.0, 30.0, 30.0, 30.0]
 
 
 async def test_end_refused_for_an_old_lease_keeps_what_was_taken_up_again(desk: Desk) -> None:
