@@ -10,6 +10,7 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import pytest_asyncio
 
@@ -29,6 +30,14 @@ _NUMBERS = itertools.count(1)
 def pytest_configure() -> None:
     # A run in the background is started with SIGINT ignored, and so would be every command that a test interrupts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Always the same examples, but in long campaigns. How long one takes says how busy the machine is.
+    hypothesis.settings.register_profile(
+        "jobmgr",
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
+    hypothesis.settings.load_profile("jobmgr")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
