@@ -233,6 +233,17 @@ def _cancel_dependants(tx: Transaction, children: Sequence[int]) -> list[tuple[i
     return [(row.id, Status.CANCELLED) for row in rows]
 
 
+def has_forgotten(tx: Transaction, child: AnyRow) -> bool:
+    """Whether a parent of a locked job was deleted and had not ended as is required.
+
+    Such a one is still counted on the job's row.
+    """
+    if not child.deps_left:
+        return False
+    statement = sa.select(sa.func.count()).where(Dependency.child == child.id, Dependency.met.is_not(True))
+    return bool(child.deps_left > tx.connection.execute(statement).scalar_one())
+
+
 def reopen(tx: Transaction, child: int) -> tuple[int, list[str]]:
     """Judge the dependencies of a job that is retried by where its parents are now.
 
@@ -267,10 +278,18 @@ def reopen(tx: Transaction, child: int) -> tuple[int, list[str]]:
     return open_count, failed
 
 
-def forget(tx: Transaction, job: int) -> None:
-    """Drop the dependencies of a deleted job. Nothing waits for it: all was settled when it ended, and a retry since
-    then waits only for jobs that run again.
+def forget(tx: Transaction, job: int, status: Status) -> None:
+    """Drop the dependencies of a deleted job, which has ended so.
+
+    Nothing waits for it: all was settled when it ended, and a retry since then waits only for jobs that run again.
+    What never came to be as its dependants require stays counted on their rows, so that no retry takes it for met.
     """
+    enough = [when.value for when in When if when.is_met_by(status)]
+    # It may have been retried after it had kept them from running.
+    met_since = sa.select(Dependency.child).where(
+        Dependency.parent == job, Dependency.met.is_(False), Dependency.condition.in_(enough)
+    )
+    _count_down(tx, dict.fromkeys(tx.connection.execute(met_since).scalars(), 1))
     tx.connection.execute(
         sa.delete(Dependency).where(sa.or_(Dependency.child == job, Dependency.parent == job))
     )

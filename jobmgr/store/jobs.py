@@ -128,7 +128,7 @@ def _resume(tx: Transaction, row: AnyRow) -> None:
 
 def retry(tx: Transaction, job_ids: Sequence[str]) -> list[JobView]:
     """Put ended jobs back in their queues for a new attempt. Raises IllegalTransition if one has not ended,
-    or depends on a job that ended otherwise than it requires.
+    or depends on a job that ended otherwise than it requires, be it deleted since.
     """
     return _each(_retry, tx, job_ids)
 
@@ -136,6 +136,9 @@ def retry(tx: Transaction, job_ids: Sequence[str]) -> list[JobView]:
 def _retry(tx: Transaction, row: AnyRow) -> None:
     if not Status(row.status).is_terminal:
         raise IllegalTransition(row.job_id, row.status, "retried before it has ended")
+    if dependencies.has_forgotten(tx, row):
+        what = "retried: a job that it depends on ended otherwise than is required and was deleted; submit it anew"
+        raise IllegalTransition(row.job_id, row.status, what)
     deps_left, failed = dependencies.reopen(tx, row.id)
     if failed:
         what = f"retried: it depends on {', and on '.join(failed[:5])}; retry that first"
@@ -285,7 +288,7 @@ def _delete(tx: Transaction, row: AnyRow) -> dict[int, str]:
     tokens = {attempt.number: attempt.token for attempt in tx.connection.execute(tried)}
     for table in (Spec, Attempt, JobTag):
         tx.connection.execute(sa.delete(table).where(table.job == row.id))
-    dependencies.forget(tx, row.id)
+    dependencies.forget(tx, row.id, Status(row.status))
     tx.connection.execute(sa.delete(Job).where(Job.id == row.id))
     tx.move(row.queue, row.status, None)
     tx.record("deleted", about_row(row, row.v + 1), status=row.status)

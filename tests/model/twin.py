@@ -264,7 +264,9 @@ class Twin:
         self._requeue("retrying", job)
 
     def _refuse_hopeless(self, job: JobState) -> None:
-        """Raise if the job would wait for ever for one that has ended otherwise than it requires."""
+        """Raise if the job requires another end of one that has ended, be it deleted since."""
+        if job.deps_left > sum(met is not True for _, met in job.conditions.values()):
+            raise IllegalTransition(job.job_id, job.status, "retried: what it requires was deleted")
         failed = [
             parent.job_id
             for parent in self._ordered()
@@ -309,7 +311,9 @@ class Twin:
         self._allow(job, job.has_ended)
         del self.jobs[job_id]
         for child in self.jobs.values():
-            child.conditions.pop(job_id, None)
+            when, met = child.conditions.pop(job_id, (When.ANY, True))
+            # What was never met stays counted.
+            child.deps_left -= met is False and _meets(job.status, when)
         self._change("deleted", job)
 
     def promote_due(self) -> int:

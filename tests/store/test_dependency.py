@@ -290,6 +290,38 @@ async def test_retried_dependant_of_a_parent_that_completed_is_free(worker: Work
     assert await worker.status("child") is FREED
 
 
+async def test_deletion_of_a_parent_meets_no_condition(worker: Worker) -> None:
+    await worker.insert(new_job("good"), new_job("bad"), new_job("child", after=["good", "bad"]))
+    await worker.run("good")
+    await worker.run("bad", exit_code=1)
+    before = await worker.get("child")
+    for parent in ("bad", "good"):
+        await worker.database.write(jobs.delete, parent)
+
+    with pytest.raises(IllegalTransition, match="was deleted; submit it anew"):
+        await worker.retry("child")
+
+    assert await worker.get("child") == before
+
+
+@pytest.mark.parametrize("exit_codes", [[0], [1, 0]], ids=["at once", "when it was retried"])
+async def test_parent_that_ended_as_is_required_may_be_deleted_before_a_retry(
+    worker: Worker, exit_codes: list[int]
+) -> None:
+    await worker.insert(new_job("parent"), new_job("child", after=["parent"]))
+    await worker.run("parent", exit_codes[0])
+    for exit_code in exit_codes[1:]:
+        await worker.retry("parent")
+        await worker.run("parent", exit_code)
+    if await worker.status("child") is FREED:
+        await worker.run("child", exit_code=1)
+    await worker.database.write(jobs.delete, "parent")
+
+    await worker.retry("child")
+
+    assert await worker.status("child") is FREED
+
+
 async def test_parent_that_ends_while_its_dependant_is_retried_is_not_missed(
     postgresql_url: str,
 ) -> None:
