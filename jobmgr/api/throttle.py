@@ -36,8 +36,12 @@ class Throttle:
     def check_rate(self, principal: Principal) -> None:
         """Count a request of `principal`. Raises Refusal (429) if that is too many, or too many of its own wait."""
         _spend(self._requests, principal, "this API token is used too often")
+        if not principal.shows_nothing:
+            self._check_waiting(principal)
+
+    def _check_waiting(self, principal: Principal) -> None:
         # Who goes away while it waits stays in the line: without an end of it a flood would fill the memory.
-        if not principal.shows_nothing and self.waiting(principal) >= self.limits.most_waiting:
+        if self.waiting(principal) >= self.limits.most_waiting:
             raise _too_many(f"{self.limits.most_waiting} requests with this API token wait already", 1)
 
     def check_packet(self, principal: Principal) -> None:

@@ -18,7 +18,7 @@ from yarl import URL
 
 from jobmgr.client import Client
 from jobmgr.errors import LoginRefused
-from jobmgr.hfss import HFSSSimulationConfig
+from jobmgr.hfss import HFSSSimulationConfig, SchedulerOptions
 from jobmgr.hfss.job import new_job
 from jobmgr.store import sites
 from tests.api.conftest import TOKEN, Api, eventually
@@ -116,7 +116,11 @@ async def test_window_larger_than_a_command_answers_is_whole(far: Api) -> None:
 async def test_progress_is_read_from_the_log_of_a_run_there(far: Api, client: Client, tmp_path: Path) -> None:
     edt = install_solver(tmp_path / "v252")
     project = make_project(tmp_path / "my study" / "antenna.aedt")
-    config = HFSSSimulationConfig(ansys_edt_path=edt, project_path=project, jobid="one")
+    # A plain host limits no times.
+    options = SchedulerOptions(time="unlimited")
+    config = HFSSSimulationConfig(
+        ansys_edt_path=edt, project_path=project, jobid="one", scheduler_options=options
+    )
     await far.manager.store_jobs([replace(new_job(config, user="ann"), site="far")])
     assert (await client.wait("one", 60)).exit_code == 0
     (log_of(project).parent.parent / "antenna.aedb.batchinfo.9").mkdir()

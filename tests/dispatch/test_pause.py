@@ -85,15 +85,18 @@ async def test_only_live_jobs_are_paused(manager: JobManager) -> None:
 
 
 async def test_a_pause_lasts_over_a_restart(database_url: str, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+
     def service() -> JobManager:
         limits = ResourceLimits(max_concurrent_jobs=2)
         return JobManager(limits, database=database_url, work_dir=tmp_path / "work")
 
     async with service() as manager:
-        job_id = await running(manager, "sleep 0.5; exit 3")
+        job_id = await running(manager, f"while [ ! -e {go} ]; do sleep 0.02; done; exit 3")
         await manager.pause(job_id)
         await eventually(lambda: is_now(manager, job_id, Status.PAUSED))
 
+    go.touch()
     async with service() as manager:
         between = await manager.get(job_id)
         await manager.resume(job_id)

@@ -27,6 +27,9 @@ from tests.model.stage import Forgetful
 from tests.model.world import Command, Order, World
 from tests.store.worker import PLENTY
 
+# There is no gate, so it is voided before anything is said.
+_OPEN = frozenset({Finding.UNDECIDED, Finding.DOUBTFUL})
+
 
 class Hands:
     """An Executor whose keepers are those of the world. Each effect of a launch is a step of its own."""
@@ -103,13 +106,13 @@ class Hands:
             return
         control = self._world.control(launch)
         sighting = evidence.look(control, token, launch.origin)
-        if sighting.finding is Finding.UNDECIDED:
+        if sighting.finding in _OPEN:
             with contextlib.suppress(OSError):
-                gate.void(control, token, "recovered before it was started")
+                gate.void(control, token, "recovered before it was started", doubt=sighting.detail)
             sighting = evidence.look(control, token, launch.origin)
         if sighting.finding is Finding.UNREACHABLE:
             self._report(Unreachable(token, sighting.detail))
-        elif sighting.finding is not Finding.UNDECIDED:
+        elif sighting.finding not in _OPEN:
             self._report(settled(token, sighting) or self._ask_holder(launch))
 
     def _ask_holder(self, launch: Launch) -> Report:
