@@ -12,7 +12,7 @@ from tests.crash.ledger import Plan
 from tests.crash.site import Site
 from tests.patience import eventually
 
-_SOON_S = 0.1
+_SOON_S = 3.0
 
 
 class Scenario:
@@ -82,10 +82,11 @@ class Repeated(Ordinary):
 
 
 class Due(Ordinary):
-    """A job that may not start before a moment that is near."""
+    """A job that may not start before a moment that is near, but not over when it is stored."""
 
-    def make(self, job_id: str) -> Plan:
-        return self.site.ledger.due(job_id, exit_code=0, delay_s=_SOON_S)
+    async def act(self) -> None:
+        self.plan = self.site.ledger.due(self.plan.job_id, exit_code=0, delay_s=_SOON_S)
+        await super().act()
 
 
 class Crowded(Ordinary):

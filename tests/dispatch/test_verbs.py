@@ -51,18 +51,28 @@ VERBS: Mapping[str, Callable[[Manager, str], Awaitable[Job]]] = {
 @dataclass(frozen=True, slots=True)
 class Pair:
     """What comes of a verb in a state: what the job says then, with which reasons; what it is when all is well again;
-    and which attempts run. A verb that is refused changes nothing.
+    which attempts run, and which one does or does not. A verb that is refused changes nothing.
     """
 
     status: str
     why: frozenset[str]
     later: str
     ran: tuple[int, ...] = (1,)
+    may_run: int | None = None
     is_refused: bool = False
 
+    def sure(self, ran: list[int]) -> tuple[int, ...]:
+        """Of the attempts that ran, those beside the one that may have."""
+        others = list(ran)
+        if self.may_run in others:
+            others.remove(self.may_run)
+        return tuple(others)
 
-def says(status: str, *why: str, later: str = "running", ran: tuple[int, ...] = (1,)) -> Pair:
-    return Pair(status, frozenset(why or (status,)), later, ran)
+
+def says(
+    status: str, *why: str, later: str = "running", ran: tuple[int, ...] = (1,), may_run: int | None = None
+) -> Pair:
+    return Pair(status, frozenset(why or (status,)), later, ran, may_run)
 
 
 def refused(status: str, *why: str, later: str = "running") -> Pair:
@@ -220,7 +230,8 @@ STATES: Mapping[str, State] = {
             # What is taken for dead may run all the same, each attempt once.
             "dead": says("claimed", ran=TWICE),
             "dead, cancel": says("cancelled", later="cancelled"),
-            "cancel, dead": says("claimed", ran=TWICE),
+            # Whether the cancel is on its way to the scheduler when the attempt is given up, nobody knows.
+            "cancel, dead": says("claimed", ran=(2,), may_run=1),
         },
         queue="stopq",
     ),
@@ -306,8 +317,8 @@ async def let_go(yard: Yard) -> None:
         await asyncio.sleep(0.1)
 
 
-def has_run(yard: Yard, job_id: str, times: int) -> bool:
-    return len(yard.ran(job_id)) >= times
+def has_run(yard: Yard, job_id: str, pair: Pair) -> bool:
+    return len(pair.sure(yard.ran(job_id))) >= len(pair.ran)
 
 
 async def ended(yard: Yard, jobs: Mapping[str, str], state: State) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -318,5 +329,7 @@ async def ended(yard: Yard, jobs: Mapping[str, str], state: State) -> dict[str, 
     ends = {verb: await yard.manager.wait(job_id, 30) for verb, job_id in jobs.items()}
     # What a user took for dead is nobody's any more, and may still run.
     for verb, job_id in jobs.items():
-        await eventually(partial(has_run, yard, job_id, len(state.pairs[verb].ran)))
-    return {verb: (job.status.value, tuple(yard.ran(job.job_id))) for verb, job in ends.items()}
+        await eventually(partial(has_run, yard, job_id, state.pairs[verb]))
+    return {
+        verb: (job.status.value, state.pairs[verb].sure(yard.ran(job.job_id))) for verb, job in ends.items()
+    }
