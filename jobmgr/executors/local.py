@@ -23,6 +23,7 @@ from jobmgr.executors.crew import Crew
 from jobmgr.executors.links import Link
 from jobmgr.executors.messages import Message
 from jobmgr.executors.protocol import (
+    RAN_BEFORE,
     Ended,
     Final,
     JobToken,
@@ -253,7 +254,7 @@ class LocalExecutor:
             elif isinstance(error, gate.ControlFileGarbled):
                 await self._give_back(live, None)
             else:
-                self._finish(live, Lost(live.token, "ran_before_restore"))
+                self._finish(live, Lost(live.token, RAN_BEFORE))
         return ready
 
     async def _with_secrets(self, lives: list[Live]) -> tuple[list[Live], Mapping[str, Secrets]]:

@@ -161,6 +161,11 @@ class Lost:
     evidence: str
 
 
+RAN_BEFORE = (
+    "ran_before_restore: an attempt of this id and number ran there already, for a database of which an older copy was "
+    "restored since, or for a job that was deleted; look at what it left, then `jobmgr retry` runs this one"
+)
+
 Turn = Paused | Resumed
 Final = Ended | NeverRan | Lost
 Report = Scheduled | Told | Started | Turn | Unreachable | Final

@@ -17,7 +17,17 @@ from jobmgr.executors import evidence, gate, process
 from jobmgr.executors.evidence import Finding, Sighting
 from jobmgr.executors.links import Link, connect
 from jobmgr.executors.messages import Message
-from jobmgr.executors.protocol import Ended, Final, Launch, Lost, NeverRan, Paused, Resumed, Started
+from jobmgr.executors.protocol import (
+    RAN_BEFORE,
+    Ended,
+    Final,
+    Launch,
+    Lost,
+    NeverRan,
+    Paused,
+    Resumed,
+    Started,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -217,7 +227,7 @@ def settled(token: str, sighting: Sighting) -> Final | None:
     if sighting.finding is Finding.OTHER_BOOT:
         return Lost(token, sighting.detail)
     if sighting.finding is Finding.OTHER_ATTEMPT:
-        return Lost(token, "ran_before_restore")
+        return Lost(token, RAN_BEFORE)
     return None
 
 

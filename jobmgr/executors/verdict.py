@@ -18,7 +18,7 @@ from jobmgr.executors import gate
 from jobmgr.executors.evidence import exit_record
 from jobmgr.executors.pace import Pace
 from jobmgr.executors.place import Files
-from jobmgr.executors.protocol import Ended, ExitRecord, Final, Lost, NeverRan
+from jobmgr.executors.protocol import RAN_BEFORE, Ended, ExitRecord, Final, Lost, NeverRan
 from jobmgr.failure import Failure
 
 # A job may have written its record itself.
@@ -107,7 +107,7 @@ def judge(
     `standings` are the jobs of its name; they are all if it is `complete`, and all that wait or run if it `has_queue`.
     """
     if files.token and files.token != known.token:
-        return Lost(known.token, "ran_before_restore")
+        return Lost(known.token, RAN_BEFORE)
     # Accounting may never learn of the end of what the queue does not know any more.
     listed = [one for one in standings if one.phase is not Phase.MISSING]
     complete, standings = complete and len(listed) == len(standings), listed

@@ -209,7 +209,11 @@ class Jobs(Core):
         return await self._write(jobs.update, Change(job_id, values, tags))
 
     async def delete(self, job_id: str) -> None:
-        """Forget an ended job, and that its attempts ran: its id may be used again. What it wrote stays where it is."""
+        """Forget an ended job; what it wrote stays where it is.
+
+        Its id may be used again. Where only another machine or a site knows that its attempts ran, a new job of this id
+        is `lost: ran_before_restore` there, until a user has it tried again.
+        """
         tokens = await self._write(jobs.delete, job_id)
         control = self.parts.runs.parent / "control" / job_id
         for number, token in tokens.items():

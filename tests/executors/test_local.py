@@ -19,7 +19,7 @@ from jobmgr.credential import Reference, Source
 from jobmgr.errors import ExecutorUnavailable
 from jobmgr.executors import gate, process
 from jobmgr.executors.links import Link
-from jobmgr.executors.protocol import Launch, Lost, NeverRan, Started
+from jobmgr.executors.protocol import RAN_BEFORE, Launch, Lost, NeverRan, Started
 from tests.disk import SmallDisk, mounted
 
 from .conftest import Service, Site, eventually
@@ -392,7 +392,7 @@ async def test_attempt_of_another_database_is_not_run(site: Site, service: Servi
 
     await service.executor.launch([again])
 
-    assert await service.final(again) == Lost(again.token, "ran_before_restore")
+    assert await service.final(again) == Lost(again.token, RAN_BEFORE)
     assert service.output(ran) == b"first\n"
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from jobmgr.domain.job import Origin
 from jobmgr.executors import evidence, gate, process
-from jobmgr.executors.protocol import Ended, Launch, Lost, NeverRan, Paused, Started, Unreachable
+from jobmgr.executors.protocol import RAN_BEFORE, Ended, Launch, Lost, NeverRan, Paused, Started, Unreachable
 
 from .conftest import Service, Site, eventually
 
@@ -795,7 +795,7 @@ async def test_other_token_is_an_older_database(site: Site, service: Service) ->
 
     await service.executor.recover([restored])
 
-    assert await service.final(restored) == Lost("another", "ran_before_restore")
+    assert await service.final(restored) == Lost("another", RAN_BEFORE)
 
 
 async def test_record_is_told_although_the_control_directory_was_deleted(

@@ -10,7 +10,7 @@ from jobmgr.dialects.dialect import Cause, Phase, Standing
 from jobmgr.executors import gate
 from jobmgr.executors.pace import Pace
 from jobmgr.executors.place import Files
-from jobmgr.executors.protocol import Ended, Lost, NeverRan
+from jobmgr.executors.protocol import RAN_BEFORE, Ended, Lost, NeverRan
 from jobmgr.executors.verdict import Known, ToSettle, ToVoid, Vanished, Verdict, Wait, is_put_back, judge
 from jobmgr.failure import Failure
 
@@ -394,4 +394,4 @@ def test_undecided_attempt_nobody_knows_is_released() -> None:
 
 
 def test_directory_of_another_attempt_was_there_before_the_database() -> None:
-    assert verdict(Files("b" * 32, None)) == Lost(TOKEN, "ran_before_restore")
+    assert verdict(Files("b" * 32, None)) == Lost(TOKEN, RAN_BEFORE)
