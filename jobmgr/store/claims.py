@@ -214,7 +214,11 @@ def _left_there(tx: Transaction, wish: Claim) -> Room:
 
 
 def passed_over(connection: sa.Connection, site: str, room: Room, total: Room) -> Candidate | None:
-    """The best job that its queue lets start and that does not fit into `room`, although `total` is room enough."""
+    """The best job that does not fit into `room`, although `total` is room enough.
+
+    One that the limit of its queue holds back only if there is no other: room that is kept for it may be kept from all
+    others for long. But a queue is full at every look if the next jobs are claimed with the ends of those before.
+    """
     statement = (
         sa.select(*_CANDIDATE_COLUMNS)
         .join(Queue, Queue.name == Job.queue)
@@ -224,8 +228,6 @@ def passed_over(connection: sa.Connection, site: str, room: Room, total: Room) -
             sa.literal_column(f"({ASKING})"),
             Job.site == site,
             ~Queue.paused,
-            # Room that is kept for what its queue's limit holds back would be kept from all others.
-            sa.or_(Queue.max_running.is_(None), Queue.live < Queue.max_running),
             sa.or_(Job.cpus > room.cpus, Job.memory_bytes > room.memory_bytes, Job.gpus > len(room.gpus)),
             Job.cpus <= total.cpus,
             Job.memory_bytes <= total.memory_bytes,
@@ -234,8 +236,12 @@ def passed_over(connection: sa.Connection, site: str, room: Room, total: Room) -
         .order_by(Job.priority.desc(), Job.id)
         .limit(1)
     )
-    row = connection.execute(statement).one_or_none()
-    return None if row is None else Candidate(*row)
+    may_start = sa.or_(Queue.max_running.is_(None), Queue.live < Queue.max_running)
+    for best in (statement.where(may_start), statement):
+        row = connection.execute(best).one_or_none()
+        if row is not None:
+            return Candidate(*row)
+    return None
 
 
 _TAKE = Prepared(
