@@ -141,9 +141,9 @@ _jm_recall() {
 # _jm_look_anew DIRECTORY: lets it be seen as it is, if it has no record. A client of NFS may remember for a minute that a
 # file was not there, though the node has made it since; when it changes the directory itself it learns that there was
 # another change. Source: nfs(5), `lookupcache`, `acdirmax`, "Directory entry caching". Where nothing can be written, or
-# there is no directory, nothing happens.
+# there is no directory, nothing happens. A file would not do: a job may have put a link or a FIFO in its place.
 _jm_look_anew() {
-    [ -e "$1/exit" ] || { printf '' >"$1/seen" && rm -f "$1/seen"; } 2>/dev/null
+    [ -e "$1/exit" ] || { mkdir "$1/seen"; rmdir "$1/seen"; } 2>/dev/null
 }
 
 # _jm_tell PLACE: answers one line: PLACE, token, as what it was handed in, gate, record, and if it is to be examined, what

@@ -295,6 +295,28 @@ async def test_close_look_writes_into_a_directory_that_has_no_record_and_leaves_
     assert not Path(place.control(OTHER)).exists()  # noqa: ASYNC240
 
 
+@pytest.mark.parametrize("kind", ["fifo", "link", "directory"])
+async def test_close_look_does_not_write_into_what_a_job_left_there(
+    place: Place, tmp_path: Path, kind: str
+) -> None:
+    await submit(place, "true")
+    left, precious = Path(place.control(PLACE)) / "seen", tmp_path / "precious"
+    precious.write_text("a result")
+    match kind:
+        case "fifo":
+            os.mkfifo(left)
+        case "link":
+            left.symlink_to(precious)
+        case _:
+            left.mkdir()
+            (left / "file").touch()
+
+    told = await place.look_closely([PLACE])
+
+    assert told == {PLACE: SIGNED}
+    assert precious.read_text() == "a result"
+
+
 async def test_close_look_does_not_write_where_there_is_a_record(place: Place) -> None:
     await submit(place, "true")
     write(place, "gate", RUN)
