@@ -152,6 +152,9 @@ class LocalExecutor:
         live.cancel_grace_s = grace_s
         if not live.is_handed_over:
             return  # launch() sees the wish before it hands the attempt over.
+        live.kick.set()
+        if live.link is None:
+            return  # Whoever looks for it voids its gate, which may have to keep a doubt.
         try:
             is_void = await asyncio.to_thread(gate.void, live.control, token, "cancelled")
         except (OSError, ValueError) as error:
@@ -161,7 +164,6 @@ class LocalExecutor:
         # If the gate is void its keeper will say so, or whoever looks for it sees it.
         if live.link is not None and not is_void:
             live.link.send({"op": "cancel", "token": token, "grace_s": grace_s})
-        live.kick.set()
 
     async def pause(self, token: str) -> None:
         """See Executor."""

@@ -670,6 +670,17 @@ async def test_attempt_without_a_gate_is_lost_after_another_boot(site: Site, ser
     assert "restarted" in report.evidence
 
 
+async def test_cancel_does_not_take_the_doubt_for_a_proof(site: Site, service: Service) -> None:
+    launch = site.shell(":")
+    await service.executor.recover([_claimed_before(launch, site.work, boot_id="another")])
+
+    await service.executor.cancel(launch.token, 1.0)
+
+    report = await service.final(launch)
+    assert isinstance(report, Lost)
+    assert "restarted" in report.evidence
+
+
 _ELSEWHERE = {"host": "elsewhere", "boot_id": "another"}
 
 
