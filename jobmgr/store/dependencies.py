@@ -233,33 +233,32 @@ def _cancel_dependants(tx: Transaction, children: Sequence[int]) -> list[tuple[i
     return [(row.id, Status.CANCELLED) for row in rows]
 
 
-def has_forgotten(tx: Transaction, child: AnyRow) -> bool:
-    """Whether a parent of a locked job was deleted and had not ended as is required.
-
-    Such a one is still counted on the job's row.
+class Reopened(NamedTuple):
+    """How many dependencies of a job are open again; in words which parents ended otherwise than is required, so that
+    it would wait for ever; and whether one of those was deleted.
     """
-    if not child.deps_left:
-        return False
-    statement = sa.select(sa.func.count()).where(Dependency.child == child.id, Dependency.met.is_not(True))
-    return bool(child.deps_left > tx.connection.execute(statement).scalar_one())
+
+    open_count: int
+    failed: Sequence[str]
+    has_forgotten: bool
 
 
-def reopen(tx: Transaction, child: int) -> tuple[int, list[str]]:
-    """Judge the dependencies of a job that is retried by where its parents are now.
+def reopen(tx: Transaction, child: AnyRow) -> Reopened:
+    """Judge the dependencies of a locked job that is retried by where its parents are now.
 
-    Answers how many are open, and in words which parents ended otherwise than is required: the job would wait for
-    those for ever. Parents are locked, so that none ends between the look and the commit.
+    Parents are locked, so that none ends or is deleted between the look and the commit.
     """
     statement = (
-        sa.select(Dependency.parent, Dependency.condition, Job.job_id, Job.user, Job.status)
+        sa.select(Dependency.parent, Dependency.condition, Dependency.met, Job.job_id, Job.user, Job.status)
         .join(Job, Job.id == Dependency.parent)
-        .where(Dependency.child == child)
+        .where(Dependency.child == child.id)
         .order_by(Job.id)
     )
     if tx.is_postgresql:
         statement = statement.with_for_update(of=Job)
     open_count, failed = 0, []
-    for row in tx.connection.execute(statement).all():
+    parents = tx.connection.execute(statement).all()
+    for row in parents:
         status = Status(row.status)
         met = True if status.is_terminal and When(row.condition).is_met_by(status) else None
         open_count += met is None
@@ -272,10 +271,12 @@ def reopen(tx: Transaction, child: int) -> tuple[int, list[str]]:
             failed.append(f"the {row.condition} of {which}")
         tx.connection.execute(
             sa.update(Dependency)
-            .where(Dependency.child == child, Dependency.parent == row.parent)
+            .where(Dependency.child == child.id, Dependency.parent == row.parent)
             .values(met=met)
         )
-    return open_count, failed
+    # Who was deleted and had not ended as is required is still counted on the job's row.
+    has_forgotten = child.deps_left > sum(not row.met for row in parents)
+    return Reopened(open_count, failed, has_forgotten)
 
 
 def forget(tx: Transaction, job: int, status: Status) -> None:

@@ -136,18 +136,18 @@ def retry(tx: Transaction, job_ids: Sequence[str]) -> list[JobView]:
 def _retry(tx: Transaction, row: AnyRow) -> None:
     if not Status(row.status).is_terminal:
         raise IllegalTransition(row.job_id, row.status, "retried before it has ended")
-    if dependencies.has_forgotten(tx, row):
+    reopened = dependencies.reopen(tx, row)
+    if reopened.has_forgotten:
         what = "retried: a job that it depends on ended otherwise than is required and was deleted; submit it anew"
         raise IllegalTransition(row.job_id, row.status, what)
-    deps_left, failed = dependencies.reopen(tx, row.id)
-    if failed:
-        what = f"retried: it depends on {', and on '.join(failed[:5])}; retry that first"
+    if reopened.failed:
+        what = f"retried: it depends on {', and on '.join(reopened.failed[:5])}; retry that first"
         raise IllegalTransition(row.job_id, row.status, what)
     _requeue(
         tx,
         row,
         "retrying",
-        deps_left=deps_left,
+        deps_left=reopened.open_count,
         draft=False,
         held_at=None,
         due_at=None,

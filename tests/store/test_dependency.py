@@ -352,3 +352,33 @@ async def test_parent_that_ends_while_its_dependant_is_retried_is_not_missed(
     await first.close()
     await second.close()
     assert status is FREED
+
+
+async def test_parent_that_is_deleted_while_its_dependant_is_retried_meets_no_condition(
+    postgresql_url: str,
+) -> None:
+    """Two services: one deletes a failed parent, the other retries the dependant before that is committed."""
+    first, second = Database(postgresql_url), Database(postgresql_url)
+    await first.start()
+    await second.start()
+    worker = await Worker.register(first)
+    await worker.insert(new_job("parent"), new_job("child", after=["parent"]))
+    await worker.run("parent", exit_code=1)
+    is_gone = asyncio.Event()
+
+    def delete_slowly(tx: Transaction, job_ids: Sequence[str]) -> Sequence[object]:
+        answers = jobs.delete(tx, job_ids)
+        is_gone.set()
+        tx.connection.execute(sa.select(sa.func.pg_sleep(0.5)))
+        return answers
+
+    deleting = asyncio.create_task(second.write(delete_slowly, "parent"))
+    await is_gone.wait()
+    with pytest.raises(IllegalTransition, match="was deleted; submit it anew"):
+        await worker.retry("child")
+    await deleting
+
+    status = await worker.status("child")
+    await first.close()
+    await second.close()
+    assert status is Status.CANCELLED
