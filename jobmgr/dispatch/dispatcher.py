@@ -191,11 +191,14 @@ class Dispatcher:
                 await step()
             except StoreUnavailable:
                 await self._database.pause()
-                self.notice(frozenset(Topic))
             except Exception:  # boundary: a bug in one step must not end the others
                 logger.exception("a step of the dispatcher failed and will be repeated")
                 await asyncio.sleep(1.0)
-                self.notice(frozenset(Topic))
+            else:
+                continue
+            # What it was to take up occupies what nothing may be claimed for.
+            self._is_doubtful = True
+            self.notice(frozenset(Topic))
 
     async def _claim_when_woken(self) -> None:
         await self._work.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -94,13 +95,19 @@ class Recovery:
         by_site: dict[str, list[Claimed]] = defaultdict(list)
         for claimed in adopted:
             by_site[claimed.site].append(claimed)
-        with self._roster.handing_over(adopted):
-            for site, there in by_site.items():
-                await self._recover(site, there)
+        # What goes wrong at one site does not keep the attempts at others in no hands.
+        handed_over = await asyncio.gather(
+            *(self._hand_over(site, there) for site, there in by_site.items()), return_exceptions=True
+        )
+        for failure in handed_over:
+            if failure is not None:
+                raise failure
 
     async def enter(self, site: str) -> None:
         """Hand all attempts at a site to its new executor."""
-        there = [claimed for claimed in self._roster if claimed.site == site]
+        await self._hand_over(site, [claimed for claimed in self._roster if claimed.site == site])
+
+    async def _hand_over(self, site: str, there: Sequence[Claimed]) -> None:
         with self._roster.handing_over(there):
             await self._recover(site, there)
 
