@@ -34,7 +34,10 @@ def test_run_without_a_scheduler_is_a_job_of_this_machine() -> None:
     assert new.spec.cwd == "/shared"
 
 
-@pytest.mark.parametrize(("time", "walltime_s"), [(None, 86_400), ("30", 1800), ("unlimited", None)])
+@pytest.mark.parametrize(
+    ("time", "walltime_s"),
+    [(None, 86_400), ("30", 1800), ("unlimited", None), ("0", None), ("00:00:00", None)],
+)
 def test_run_without_a_scheduler_has_the_time_limit_of_its_options(
     time: str | None, walltime_s: float | None
 ) -> None:
