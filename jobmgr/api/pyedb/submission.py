@@ -72,7 +72,7 @@ def wants_scheduler(asked: SimulationAsked, config: HFSSSimulationConfig) -> boo
 
     In their configurations `none` says nothing. Beside one, where they say nothing, it is what is meant.
     """
-    is_open = asked.scheduler_type is None and config.scheduler_type is SchedulerType.NONE
+    is_open = not asked.scheduler_type and config.scheduler_type is SchedulerType.NONE
     return is_open and config.scheduler_options != SchedulerOptions()
 
 

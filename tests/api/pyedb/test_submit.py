@@ -229,13 +229,14 @@ async def test_program_is_looked_for_beside_the_loop(lab: Lab, monkeypatch: pyte
     assert threading.current_thread() not in looking
 
 
+@pytest.mark.parametrize("beside", [{}, {"scheduler_type": None}, {"scheduler_type": ""}], ids=str)
 async def test_options_of_a_scheduler_without_its_name_are_for_the_services(
-    programs: Found, lab: Lab
+    programs: Found, lab: Lab, beside: dict[str, Any]
 ) -> None:
     become_slurm(programs)
     await lab.close()
 
-    await lab.submit(scheduler_options={"queue": "debug", "nodes": 2})
+    await lab.submit(beside=beside, scheduler_options={"queue": "debug", "nodes": 2})
     await lab.submit(jobid="plain")
 
     job, plain = await lab.shown(), await lab.shown("plain")
