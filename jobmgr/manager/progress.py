@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -46,14 +47,19 @@ class Progresses(Simulations):
         job = simulation.job
         if job.started_at is None:
             return None
-        if job.site == LOCAL:
-            return await self._look(simulation)
-        return await self.parts.readings.lately(_key(job), job.v, lambda: self._look(simulation))
-
-    async def _look(self, simulation: Simulation) -> Progress | None:
+        # What its callers read waits for their own turn; in a look that others share it would be all of them that wait.
         try:
-            directory = await self._run_directory(simulation.job.job_id, None)
-            path, reader = await self._project_log(simulation, directory) or await self._stdout(
+            directory = await self._run_directory(job_id, None)
+        except FileMissing:
+            return None
+        # Where it was when it was submitted.
+        folder = (await self._read(listing.spec, job_id, self.sight)).cwd or "/"
+        look = partial(self._look, simulation, directory, folder)
+        return await (look() if job.site == LOCAL else self.parts.readings.lately(_key(job), job.v, look))
+
+    async def _look(self, simulation: Simulation, directory: RunDirectory, folder: str) -> Progress | None:
+        try:
+            path, reader = await self._project_log(simulation, directory, folder) or await self._stdout(
                 simulation.job, directory
             )
         except FileMissing:
@@ -64,11 +70,9 @@ class Progresses(Simulations):
         return Progress(state, reader.progress(), path)
 
     async def _project_log(
-        self, simulation: Simulation, directory: RunDirectory
+        self, simulation: Simulation, directory: RunDirectory, folder: str
     ) -> tuple[str, LogReader] | None:
         job, config = simulation.job, simulation.config
-        # Where it was when it was submitted.
-        folder = (await self._read(listing.spec, job.job_id, self.sight)).cwd or "/"
         stem = PurePosixPath(config.project_path.replace("\\", "/")).stem
         for file in await directory.written(folder, f"{stem}.aed", ".log"):
             if _FOLDER.fullmatch(PurePosixPath(file.folder).name.removeprefix(stem)) is None:

@@ -8,6 +8,8 @@ import socket
 import threading
 import tracemalloc
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -22,12 +24,16 @@ from jobmgr.api.server import Server
 from jobmgr.api.throttle import Throttle
 from jobmgr.domain.access import Principal, Role
 from jobmgr.domain.user import write_api_token
+from jobmgr.hfss import HFSSSimulationConfig
+from jobmgr.manager import progress
 from jobmgr.manager.job_tokens import JobTokens
+from jobmgr.manager.reading import Readings
 from jobmgr.manager.turns import AT_ONCE
 from jobmgr.service import JobManager
 from jobmgr.store.backend import READERS
 from tests.api.conftest import OWNER, TOKEN, Api, serving
 from tests.api.test_users import House, bearer
+from tests.hfss.installed import install, make_project
 from tests.patience import eventually
 from tests.security.guards import (
     BODY_IN_TIME,
@@ -404,15 +410,15 @@ class Flood:
 
 @pytest_asyncio.fixture
 async def flood() -> AsyncIterator[Flood]:
+    # No engine runs before, or after.
     found = Flood()
     sa.event.listen(sa.Engine, "before_cursor_execute", found.look)
     yield found
-    await found.end()
     sa.event.remove(sa.Engine, "before_cursor_execute", found.look)
 
 
 @pytest_asyncio.fixture
-async def asked(manager: JobManager) -> AsyncIterator[tuple[House, str]]:
+async def asked(flood: Flood, manager: JobManager) -> AsyncIterator[tuple[House, str]]:
     """A service where five questions of a token may wait, and a viewer's token."""
     limits = Limits(most_waiting=5)
     async with (
@@ -423,6 +429,7 @@ async def asked(manager: JobManager) -> AsyncIterator[tuple[House, str]]:
         token = await house.add("guard", role="viewer")
         assert await ask(house, token) == 200
         yield house, token
+        await flood.end()
 
 
 @rests_on(TURNS)
@@ -472,6 +479,43 @@ async def test_streams_of_old_events_do_not_keep_the_owner_waiting(
 
     assert ready == 200
     assert flood.at_work >= AT_ONCE
+
+
+async def test_who_watches_a_simulation_does_not_wait_for_others_who_do(
+    asked: tuple[House, str], flood: Flood, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house, token = asked
+    program, project = install(tmp_path / "v252", "exit 0"), make_project(tmp_path / "antenna.aedt")
+    await house.manager.simulate(
+        HFSSSimulationConfig(ansys_edt_path=program, project_path=project, jobid="J1")
+    )
+
+    async def has_ended() -> bool:
+        return (await house.manager.get("J1")).status.is_terminal
+
+    await eventually(has_ended)
+    monkeypatch.setattr(progress, "LOCAL", "elsewhere")  # Of a site's job all have the same look.
+    lately, is_first = Readings.lately, iter([True])
+
+    async def looking(*arguments: Any) -> Any:
+        if next(is_first, False):
+            await flood.pour(house, token, READERS + 2)
+        return await lately(*arguments)
+
+    monkeypatch.setattr(Readings, "lately", looking)
+    path = "/api/v1/jobs/J1/progress"
+    watching = asyncio.create_task(ask(house, token, path))
+    await eventually(lambda: flood.at_work >= AT_ONCE)
+    await flood.spread()
+
+    try:
+        async with asyncio.timeout(PATIENT_S):
+            found = await ask(house, TOKEN, path)
+    except TimeoutError:
+        pytest.fail("the owner waits behind whoever watches the same simulation")
+    await flood.end()
+
+    assert (found, await watching) == (200, 200)
 
 
 @rests_on(WAITING)
