@@ -15,7 +15,7 @@ from aiohttp import web
 
 from jobmgr.api import peer
 from jobmgr.api.browser import Browsers
-from jobmgr.api.keys import CALLER
+from jobmgr.api.keys import CALLER, ORIGIN
 from jobmgr.api.problems import Refusal
 from jobmgr.api.throttle import Throttle
 from jobmgr.domain.access import Caller, Principal
@@ -164,9 +164,12 @@ def _unknown(code: str, detail: str) -> Refusal:
 
 
 def origin(request: web.Request) -> str:
-    """Where a request comes from: an address, or `unix`."""
-    end = None if request.transport is None else request.transport.get_extra_info("peername")
-    return str(end[0]) if isinstance(end, tuple) else "unix"
+    """Where a request comes from: an address, or `unix`; also when the connection that brought it is over."""
+    known = request.get(ORIGIN)
+    if known is None:
+        end = None if request.transport is None else request.transport.get_extra_info("peername")
+        known = request[ORIGIN] = str(end[0]) if isinstance(end, tuple) else "unix"
+    return known
 
 
 def _through(origin: str, principal: Principal) -> str:

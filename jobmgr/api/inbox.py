@@ -19,8 +19,9 @@ from jobmgr.api.throttle import Throttle
 
 logger = logging.getLogger(__name__)
 
-# With more answers that it did not read yet a client on a WebSocket is heard no faster than it reads.
+# With more messages that it did not read yet a client is heard no faster than it reads. Who polls gets all at once.
 _MOST_UNREAD = 16
+_MOST_UNREAD_POLLING = MAX_BACKLOG
 
 
 class Inbox:
@@ -95,7 +96,7 @@ class Inbox:
         An answer may be as long as what it answers, so that is what is counted of those that wait.
         """
         queue = self._client.queue
-        if self._client.upgraded and queue.qsize() > _MOST_UNREAD:
+        if queue.qsize() > (_MOST_UNREAD if self._client.upgraded else _MOST_UNREAD_POLLING):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PATIENCE_S):
                     await queue.join()
@@ -103,7 +104,7 @@ class Inbox:
         asked = len(packet.data) if isinstance(packet.data, str) else 0
         self._unanswered = 0 if queue.empty() else self._unanswered + asked
         if not self._client.closed and (queue.qsize() > MAX_BACKLOG or self._unanswered > MAX_BACKLOG_BYTES):
-            logger.warning("a Socket.IO client does not read its answers and is disconnected")
+            logger.warning("a Socket.IO client does not read what it is sent and is disconnected")
             await self._end()
 
     async def _end(self) -> None:

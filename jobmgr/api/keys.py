@@ -19,3 +19,5 @@ DOCUMENTS: web.AppKey[Documents] = web.AppKey("documents")
 LIMITS: web.AppKey[Limits] = web.AppKey("limits")
 # In the request: who asks. Only what is open to everybody has none.
 CALLER: web.RequestKey[Caller] = web.RequestKey("caller")
+# Where it comes from, once somebody has wanted to know.
+ORIGIN: web.RequestKey[str] = web.RequestKey("origin")

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs
 
+import engineio
 import socketio
 from aiohttp import web
 
@@ -43,6 +44,8 @@ logger = logging.getLogger(__name__)
 _RETRY_S = 1.0
 _GOODBYE_S = 0.5
 _MAX_PACKET_BYTES = 64 * 1024
+# In one turn of polling; who polls sends all that gathered while the turn before was under way. The library takes 16.
+_MAX_PACKETS = 4000
 
 
 class Sockets:
@@ -64,6 +67,7 @@ class Sockets:
             logger=self._babble.library,
             engineio_logger=self._babble.library,
         )
+        engineio.payload.Payload.max_decode_packets = _MAX_PACKETS
         self._arrived = self._server.eio.handlers["connect"]
         self._server.eio.on("connect", self._arrive)
         self._server.on("connect", self._connect)

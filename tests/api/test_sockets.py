@@ -293,6 +293,38 @@ async def test_what_is_no_packet_ends_who_polls(
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
+async def test_who_polls_may_send_much_at_once(api: Api) -> None:
+    """Clients put all that gathered into one turn."""
+    client = socketio.AsyncClient(reconnection=False)
+    await client.connect(api.url, transports=["polling"])
+    answered: list[int] = []
+
+    for number in range(60):
+        await client.emit(
+            "subscribe", {"rooms": ["events"]}, callback=lambda _, number=number: answered.append(number)
+        )
+
+    async def all_answered() -> bool:
+        return len(answered) == 60
+
+    await eventually(all_answered)
+    await client.disconnect()
+
+    assert sorted(answered) == list(range(60))
+
+
+async def test_log_tells_where_a_client_is_whose_first_connection_is_over(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    polling = f"{api.url}/socket.io/?EIO=4&transport=polling"
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
+        first = await session.get(polling)
+        sid = json.loads((await first.read())[1:])["sid"]
+        await session.post(f"{polling}&sid={sid}", data="zzz")
+
+    assert "a Socket.IO client at 127.0.0.1 is not understood" in caplog.text
+
+
 @pytest.mark.parametrize(
     "query", ["%2573id=OTHER&sid=OWN", "sid=OWN%2526", "sid=OTHER&%2573id=OWN", "%2573id=OWN"]
 )

@@ -21,7 +21,7 @@ from tests.security.guards import FEW_LINES, FEW_PACKETS, READ_ANSWERS, UNDERSTO
 
 MEBIBYTE = 1024 * 1024
 # How long the service is waited for until it counts as one that goes on.
-PATIENT_S = 2.0
+PATIENT_S = 5.0
 # Not all that aiohttp raises when a connection ended is of its own kind.
 GONE = (aiohttp.ClientConnectionError, ConnectionError)
 
