@@ -173,9 +173,9 @@ handler.start_service()
 forked, forks = os.pipe()
 child = os.fork()
 if child == 0:
-    os.write(forks, b".")
+    os.write(forks, b"%d" % len(handler.manager.jobs))
     signal.pause()
-os.read(forked, 1)
+assert os.read(forked, 1) == b"0"
 where = urlsplit(handler.url)
 try:
     handler.close()

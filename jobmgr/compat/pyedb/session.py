@@ -21,12 +21,8 @@ class Session:
 
     def __init__(self, choose: Callable[[], Settings]) -> None:
         self._thread = LoopThread(lambda: Desk(choose), "jobmgr-pyedb")
-        self._was_started = False
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether it was started before, and is stopped."""
-        return self._was_started and not self.is_running
+        # Whether it was started before, and is stopped; a forked process is not told of either.
+        self.is_closed = False
 
     @property
     def is_running(self) -> bool:
@@ -41,10 +37,11 @@ class Session:
     def start(self) -> None:
         """Return when the service answers. Raises what is wrong: AddressUnavailable, DatabaseInUse, StoreError, …"""
         self._thread.start()
-        self._was_started = True
+        self.is_closed = False
 
     def stop(self, *, wait: bool = False) -> None:
         """Let go: what runs runs on, what waits is stored. With `wait` start nothing more and wait for what runs."""
+        self.is_closed = self.is_closed or self.is_running
         try:
             if wait and self.is_running:
                 self._thread.call(_drained)
