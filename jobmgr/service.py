@@ -105,13 +105,14 @@ class JobManager(Manager):
     ) -> None:
         await self.stop(self._drain)
 
-    async def start(self) -> None:
+    async def start(self, before_claims: Callable[[], None] = lambda: None) -> None:
         """Open the database, take up what an earlier service left, and run what is due.
 
-        Raises DatabaseInUse, SchemaMissing (PostgreSQL), SchemaTooNew, NotADatabase, StoreError, StoreUnavailable.
+        `before_claims` is called when the database is ours and nothing is started yet; what it raises is raised. Raises
+        DatabaseInUse, SchemaMissing (PostgreSQL), SchemaTooNew, NotADatabase, StoreError, StoreUnavailable.
         """
         async with contextlib.AsyncExitStack() as running:
-            await running.enter_async_context(self._run())
+            await running.enter_async_context(self._run(before_claims))
             self._running = running.pop_all()
 
     async def stop(self, drain: Drain = "leave") -> None:
@@ -133,7 +134,7 @@ class JobManager(Manager):
             self._lock.tell(None)
 
     @contextlib.asynccontextmanager
-    async def _run(self) -> AsyncIterator[None]:
+    async def _run(self, before_claims: Callable[[], None]) -> AsyncIterator[None]:
         # In the order of teardown from below: claims stop first, then followers, the database and the lock last.
         settings = self.settings
         runs = settings.work_dir / "runs"
@@ -184,6 +185,7 @@ class JobManager(Manager):
             await stack.enter_async_context(
                 _background(feed.run, callers.run, lambda: database.notice_others(settings.poll_s))
             )
+            before_claims()
             try:
                 await dispatcher.start()
                 logger.info("started; limits: %s", _said(await self.limits()))
@@ -406,24 +408,32 @@ async def serving(
     )
     token = await asyncio.to_thread(_owner_token, settings)
     key = await asyncio.to_thread(_job_key, settings)
-    async with manager:
-        manager.parts.job_tokens = JobTokens(manager.database, key)
-        server = Server(
-            manager,
-            host=settings.host,
-            port=settings.port,
-            token=token,
-            socket_path=settings.socket,
-            allowed_hosts=settings.allowed_hosts,
-            allowed_origins=settings.allowed_origins,
-            require_token=settings.require_token,
-            limits=Limits(requests_per_s=settings.max_requests_per_s),
-        )
-        async with server:
-            _make_private(settings.home)
-            announcement = announced(settings.home, server.url, settings.socket, _doors(settings))
-            with manager.answering(server.url), announcement:
-                yield manager
+    server = Server(
+        manager,
+        host=settings.host,
+        port=settings.port,
+        token=token,
+        socket_path=settings.socket,
+        allowed_hosts=settings.allowed_hosts,
+        allowed_origins=settings.allowed_origins,
+        require_token=settings.require_token,
+        limits=Limits(requests_per_s=settings.max_requests_per_s),
+    )
+    async with contextlib.AsyncExitStack() as stack:
+
+        def take_address() -> None:
+            # Nothing is started by a service that nobody could reach; all that is started may say something of itself.
+            server.bind(stack)
+            manager.url = server.url
+            manager.parts.job_tokens = JobTokens(manager.database, key)
+
+        await manager.start(take_address)
+        stack.push_async_callback(manager.stop)
+        await stack.enter_async_context(server)
+        _make_private(settings.home)
+        announcement = announced(settings.home, server.url, settings.socket, _doors(settings))
+        with manager.answering(server.url), announcement:
+            yield manager
 
 
 def _on_signal(act: Callable[[], object]) -> None:

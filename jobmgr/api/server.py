@@ -64,7 +64,21 @@ class Server:
         self._uid = None if require_token else own_uid()
         self._limits = limits or Limits()
         self._running = contextlib.AsyncExitStack()
+        self._listener: socket.socket | None = None
+        self._file: socket.socket | None = None
         self.url = ""
+
+    def bind(self, until: contextlib.ExitStack | contextlib.AsyncExitStack) -> None:
+        """Take the address and the socket's path, before anybody is answered there; they are given back with `until`.
+
+        Raises AddressUnavailable, and what `socket_file.listening` raises.
+        """
+        self._listener = until.enter_context(_bind(self._host, self._port))
+        self.url = f"http://{url_host(self._host)}:{self._listener.getsockname()[1]}"
+        _leave_to_parent(self._listener)
+        if self._socket_path is not None:
+            self._file = until.enter_context(listening(self._socket_path))
+            _leave_to_parent(self._file)
 
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as running:
@@ -79,10 +93,10 @@ class Server:
 
     async def _start(self, running: contextlib.AsyncExitStack) -> None:
         # Bound first: the guard must know the port, and nobody is answered before it does.
-        listener = running.enter_context(_bind(self._host, self._port))
-        port = listener.getsockname()[1]
-        self.url = f"http://{url_host(self._host)}:{port}"
-        guard = self._guard(port)
+        if self._listener is None:
+            self.bind(running)
+        assert self._listener is not None
+        guard = self._guard(self._listener.getsockname()[1])
         # Compressed bodies are refused, so nobody has to be let in for what they would become.
         options: dict[str, Any] = {
             "access_log": None,
@@ -98,13 +112,10 @@ class Server:
         assert runner.server is not None
         doorway = Doorway(runner.server, guard.admitted, self._limits, **options)
         loop = asyncio.get_running_loop()
-        _leave_to_parent(listener)
-        served = await loop.create_server(doorway, sock=listener, backlog=_BACKLOG)
+        served = await loop.create_server(doorway, sock=self._listener, backlog=_BACKLOG)
         running.callback(served.close)
-        if self._socket_path is not None:
-            file = running.enter_context(listening(self._socket_path))
-            _leave_to_parent(file)
-            beside = await loop.create_unix_server(doorway, sock=file, backlog=_BACKLOG)
+        if self._file is not None:
+            beside = await loop.create_unix_server(doorway, sock=self._file, backlog=_BACKLOG)
             running.callback(beside.close)
 
     def _guard(self, port: int) -> Guard:
