@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 
 import click
 
 from jobmgr.cli import output
 from jobmgr.cli.session import with_client
 from jobmgr.client import Client
+from jobmgr.client.logs import last_lines
 
 _PIECE_BYTES = 4 * 1024 * 1024
 
@@ -41,13 +43,9 @@ async def logs(
 async def _read(
     client: Client, job_id: str, stream: str, tail: int | None, attempt: int | None
 ) -> AsyncGenerator[bytes, None]:
-    if tail is not None:
-        yield (await client.log(job_id, stream, tail=tail, limit=_PIECE_BYTES, attempt=attempt)).data
-        return
-    offset = 0
-    while True:
-        window = await client.log(job_id, stream, offset=offset, limit=_PIECE_BYTES, attempt=attempt)
+    window_of = partial(client.log, job_id, stream, attempt=attempt)
+    window = await (window_of(limit=_PIECE_BYTES) if tail is None else last_lines(window_of, tail))
+    yield window.data
+    while window.data and window.end < window.size_bytes:
+        window = await window_of(offset=window.end, limit=_PIECE_BYTES)
         yield window.data
-        offset = window.end
-        if not window.data or offset >= window.size_bytes:
-            return

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 
 from jobmgr.client.connection import Connection, path
 from jobmgr.client.following import follow as follow_events
@@ -31,6 +32,7 @@ LONGEST_PAUSE_S = 2.0
 # At a site each look is a command on a machine that is shared with many.
 FIRST_PAUSE_AT_SITE_S = 1.0
 LONGEST_PAUSE_AT_SITE_S = 5.0
+_PIECE_BYTES = 4 * 1024 * 1024
 
 
 async def read(
@@ -50,6 +52,27 @@ async def read(
         data = await response.read()
         start = int(response.headers.get("X-Log-Offset", offset or 0))
         return Window(data, start, int(response.headers.get("X-Log-Size", start + len(data))))
+
+
+async def last_lines(read_window: Callable[..., Awaitable[Window]], lines: int) -> Window:
+    """The last so many lines, however long they are; of more than 4 MiB the first part.
+
+    `read_window` is `read` or `Client.log` for one log.
+    """
+    window = await read_window(tail=lines, limit=_PIECE_BYTES)
+    if window.offset == 0 or len(window.data) < _PIECE_BYTES:
+        return window
+    # A newline at the end ends the last line.
+    left, end = lines, window.end - 1
+    while True:
+        begin = max(0, end - _PIECE_BYTES)
+        data = (await read_window(offset=begin, limit=end - begin)).data
+        at = len(data)
+        while left and (at := data.rfind(b"\n", 0, at)) >= 0:
+            left -= 1
+        if not left or not begin:
+            return await read_window(offset=begin + at + 1 if not left else 0, limit=_PIECE_BYTES)
+        end = begin
 
 
 async def follow(
@@ -124,12 +147,13 @@ class _Reader:
                     yield piece
 
     async def _rest(self) -> AsyncGenerator[bytes, None]:
+        window_of = partial(read, self._connection, self._job_id, self._stream, attempt=self._attempt)
         while True:
-            begin = {"offset": self._offset} if self._tail is None else {"tail": self._tail}
             try:
-                window = await read(
-                    self._connection, self._job_id, self._stream, attempt=self._attempt, **begin
-                )
+                if self._tail is None:
+                    window = await window_of(offset=self._offset)
+                else:
+                    window = await last_lines(window_of, self._tail)
             except FileMissing:
                 return
             self._tail = None

@@ -35,6 +35,10 @@ def test_logs_larger_than_a_window_are_whole(service: Commands, tmp_path: Path) 
 
     lines = (tmp_path / "log").read_text().splitlines()
     assert (len(lines), lines[-1]) == (700_000, "line    699999")
+    for follow in ([], ["--follow"]):
+        told = service.run("logs", "--tail", "600000", *follow, job_id).out.splitlines()
+        assert (len(told), told[0], told[-1]) == (600_000, "line    100000", "line    699999")
+    assert service.run("logs", "--tail", "900000", job_id).out.count("\n") == 700_000
     assert service.run("logs", "--tail", "2", job_id).out == "line    699998\nline    699999\n"
 
 
