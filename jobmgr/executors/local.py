@@ -306,6 +306,8 @@ class LocalExecutor:
         """What the command sees beside the base environment."""
         launch = live.launch
         return {
+            # That of the service would be another directory.
+            "PWD": launch.cwd or live.run,
             **launch.env,
             **secrets,
             **({GPU_VARIABLE: ",".join(launch.gpus)} if launch.gpus else {}),

@@ -123,6 +123,7 @@ async def test_environment_is_base_then_job_then_ours(site: Site) -> None:
         "JOBMGR_RUN_DIR": str(service.run_dir(launch)),
         "JOBMGR_URL": "http://here",
         "JOBMGR_ATTEMPT_TOKEN": launch.token,
+        "PWD": str(service.run_dir(launch)),
     }
 
 
