@@ -345,6 +345,8 @@ def _from_file(path: Path) -> dict[str, Any]:
     # ValueError is also that of bytes that are not UTF-8, and of a number with 5,000 digits.
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(CONFIG_FILE, f"{path} is not valid TOML: {error}") from error
+    except OSError as error:
+        raise InvalidRequest(CONFIG_FILE, f"{path} cannot be read: {error.strerror}") from error
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -168,3 +168,10 @@ def test_nobody_is_warned_of_a_variable_that_is_ours() -> None:
 
     assert "JOBMGR_RUN_DIR" in ours
     assert unknown == []
+
+
+def test_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "jobmgr.toml").mkdir()
+
+    with pytest.raises(InvalidRequest, match=r"jobmgr.toml cannot be read: Is a directory"):
+        load({}, {}, tmp_path)

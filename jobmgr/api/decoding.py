@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from itertools import islice
@@ -112,7 +113,11 @@ def _malformed(raw: bytes, error: msgspec.DecodeError | UnicodeDecodeError, at: 
         return Refusal(400, "malformed_body", f"{subject} is empty; JSON is expected", where)
     if isinstance(error, UnicodeDecodeError):
         return Refusal(400, "malformed_body", f"{subject} is not UTF-8: {error.reason}", where)
-    return Refusal(400, "malformed_body", f"{subject} is not valid JSON: {error}", where)
+    if raw.startswith(codecs.BOM_UTF8):
+        detail = f"{subject} begins with a byte order mark; save it as UTF-8 without one"
+        return Refusal(400, "malformed_body", detail, where)
+    hint = "; each line holds one whole object" if where else ""
+    return Refusal(400, "malformed_body", f"{subject} is not valid JSON: {error}{hint}", where)
 
 
 def _too_deep(at: str) -> Refusal:

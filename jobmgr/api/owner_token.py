@@ -14,7 +14,7 @@ import stat
 from pathlib import Path
 
 from jobmgr.domain.user import TOKEN_ID
-from jobmgr.errors import InvalidRequest, UnsafeFile
+from jobmgr.errors import InvalidRequest, StoreError, UnsafeFile
 from jobmgr.manager.job_tokens import PREFIX
 
 _RANDOM_BYTES = 32
@@ -26,10 +26,14 @@ _OTHERS = re.compile(rf"jm_{TOKEN_ID}_|{PREFIX}")
 def read(path: Path) -> str:
     """The token in the file at `path`, which is made if it is missing.
 
-    Raises UnsafeFile if others may know it or have put it there, or if it is none. A link is not followed: whoever may
-    make one could choose the token by it.
+    Raises UnsafeFile if others may know it or have put it there, or if it is none, and StoreError if it has no place. A
+    link is not followed: whoever may make one could choose the token by it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        where = f"the state directory {path.parent} cannot be made: {error.strerror}"
+        raise StoreError(f"{where}; choose another with JOBMGR_HOME") from error
     try:
         descriptor = _open(path)
     except FileNotFoundError:

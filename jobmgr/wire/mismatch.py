@@ -29,6 +29,8 @@ def invalid(error: msgspec.ValidationError, kind: Any, at: str = "") -> InvalidR
         return InvalidRequest(_join(at, path, unknown["name"][:100]), f"is not a field; known ones: {known}")
     if missing := _MISSING.fullmatch(what):
         return InvalidRequest(_join(at, path, missing["name"]), "is required")
+    if "matching regex" in what and (described := _description_at(kind, path)):
+        return InvalidRequest(_join(at, path), f"is not written as it has to be: {described}")
     known = _values_at(kind, path) if what.startswith("Invalid enum value") else ""
     return InvalidRequest(_join(at, path), what[:1].lower() + what[1:] + known)
 
@@ -50,6 +52,15 @@ def _values_at(kind: Any, path: str) -> str:
     values = [str(value) for enum in _alternatives(node, msgspec.inspect.EnumType) for value in enum.cls]
     values += [str(value) for one in _alternatives(node, msgspec.inspect.LiteralType) for value in one.values]
     return f"; known ones: {', '.join(values)}"
+
+
+def _description_at(kind: Any, path: str) -> str:
+    """What the document says of the text that may stand at `path` of a `kind`, or in the list there; may be empty."""
+    node = _node_at(kind, path)
+    node = _item_of(node) or node
+    options = node.types if isinstance(node, msgspec.inspect.UnionType) else (node,)
+    schemas = (one.extra_json_schema or {} for one in options if isinstance(one, msgspec.inspect.Metadata))
+    return next((str(schema["description"]) for schema in schemas if "description" in schema), "")
 
 
 def _node_at(kind: Any, path: str) -> msgspec.inspect.Type:

@@ -40,7 +40,7 @@ MEBIBYTE = 1024 * 1024
         (b'{"command": ["true"], "priority": NaN}', "not valid JSON"),
         (b'{"command": ["true"], "priority": Infinity}', "not valid JSON"),
         (b'{"command": ["\xff"]}', "not UTF-8"),
-        (b'\xef\xbb\xbf{"command": ["true"]}', "not valid JSON"),
+        (b'\xef\xbb\xbf{"command": ["true"]}', "byte order mark; save it as UTF-8 without one"),
         (b'{"command": ["true"], "extended_properties": {"a": ' + b"[" * 40_000, "deep"),
         (b'{"command": ["true"], "extended_properties": {"a": ' + b"[" * 300 + b"]" * 300 + b"}}", "deep"),
         (b"[" * 1_000_000, "object"),

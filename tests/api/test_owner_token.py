@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobmgr.api import owner_token
-from jobmgr.errors import UnsafeFile
+from jobmgr.errors import StoreError, UnsafeFile
 
 
 def readable_by_all(path: Path) -> None:
@@ -117,3 +117,10 @@ def test_token_that_others_may_know_is_refused_and_left_as_it_is(
         before.st_mode,
         before.st_mtime_ns,
     )
+
+
+def test_token_that_has_no_place_is_told_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(StoreError, match=r"the state directory .* cannot be made: .*JOBMGR_HOME"):
+        owner_token.read(tmp_path / "file" / "home" / "token")

@@ -41,6 +41,10 @@ def test_jobs_of_a_file_may_depend_on_each_other(service: Commands) -> None:
         (b'{"command": ["true"], "name": "a", "name": "b"}', "line 4: name: stands twice"),
         (b'{"command": ["true"], "job_id": null, "cwd": "x"}', "line 4: cwd: 'x' is relative"),
         (b'{"command": ["true"]', "line 4: is not valid JSON"),
+        (
+            b'{"command":\n  ["true"]}',
+            "line 4: is not valid JSON: Input data was truncated; each line holds one",
+        ),
         (b'["true"]', "line 4"),
         (b"\xff\xfe", "line 4"),
         (b'{"command": ["a\\u0000b"]}', "line 4: command[0]"),

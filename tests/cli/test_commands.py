@@ -258,7 +258,11 @@ def test_a_reader_that_goes_away_is_no_error(service: Commands) -> None:
         (("submit", "--after", "x:sometimes", "--", "true"), 2, "'sometimes' is not one of"),
         (("submit", "--after", "no-such-job", "--", "true"), 2, "no-such-job"),
         (("submit", "--not-before", "tomorrow", "--", "true"), 2, "'tomorrow' is not a time"),
-        (("submit", "--job-id", "a/b", "--", "true"), 2, "job_id"),
+        (
+            ("submit", "--job-id", "a/b", "--", "true"),
+            2,
+            "job_id: is not written as it has to be: letters, digits",
+        ),
         (("submit", "--name", "a\nb", "--", "true"), 2, "control character"),
         (("submit", "--name", b"\xff", "--", "true"), 2, "not UTF-8"),
         (("submit", "--from", "-", "--name", "x"), 2, "--from takes the jobs as they are"),
