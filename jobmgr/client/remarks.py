@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
@@ -28,9 +29,9 @@ _UNSAID = frozenset({"next", "due", "claimed", "running", *(status.value for sta
 class Remarks:
     """A context around the waiting for `job_ids`: meanwhile, each thing is said once.
 
-    `say(level, text)` gets why the first of them does not start, as WARNING, or as INFO if that ends in the ordinary
-    course, which is told of a single job only: one of many waits for the others. With `of_progress` it gets also how
-    far simulations are, whenever that changes, and at the end once more.
+    `say(level, text)` gets why they do not start, one after the other and the first first, as WARNING, or as INFO if
+    that ends in the ordinary course, which is told of a single job only: one of many waits for the others. With
+    `of_progress` it gets also how far simulations are, whenever that changes, and at the end once more.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Remarks:
         self._left = dict.fromkeys(job_ids)
         self._are_many = len(self._left) > 1
         self._reasons: set[str] = set()
+        self._times_asked: Counter[str] = Counter()
         self._lines: dict[str, str] = {}
 
     async def __aenter__(self) -> Self:
@@ -74,7 +76,10 @@ class Remarks:
                     self._left.pop(job.job_id, None)
             held_up = [job for job in jobs if job.status in _HELD_UP]
             if held_up:
-                await self._tell_why(max(held_up, key=lambda job: job.priority))
+                # One question per look; what holds the first one up may be nothing to that which can never run.
+                job = min(held_up, key=lambda job: (self._times_asked[job.job_id], -job.priority))
+                self._times_asked[job.job_id] += 1
+                await self._tell_why(job)
 
     async def _tell_progress(self, job: Job) -> None:
         with suppress(JobmgrError):
