@@ -36,8 +36,8 @@ STEPS: Final = (
     "gate.written", "gate.linked",
     # The keeper.
     "keeper.assigned", "keeper.reserved", "keeper.opened", "keeper.passed", "keeper.spawned", "keeper.noted",
-    "keeper.told_start", "hold.stopping", "hold.pressed", "hold.left", "hold.reaped", "hold.emptying",
-    "exit.written", "exit.linked", "keeper.told_end",
+    "keeper.told_start", "hold.stopping", "hold.continuing", "hold.pressed", "hold.left", "hold.reaped",
+    "hold.emptying", "exit.written", "exit.linked", "keeper.told_end",
     # The warden.
     "warden.forked", "warden.bereaved", "warden.took_over",
 )  # fmt: skip

@@ -164,6 +164,10 @@ class Hold:
     def _resume(self) -> None:
         if self._status is not None:
             return
+        # Before it is noted: who holds it after our death stops what was noted as paused, and says so. And also if no
+        # pause is known, which may be for the same reason.
+        process.send_signals(self._members() or (), signal.SIGCONT)
+        fault.reach("hold.continuing")
         if self._paused_since is not None:
             if self._leader.deadline:
                 deadline = self._leader.deadline + time.monotonic() - self._paused_since
@@ -171,7 +175,6 @@ class Hold:
                 if self._note is not None:
                     self._note.running(self._leader)
             self._forget_pause()
-            process.send_signals(self._members() or (), signal.SIGCONT)
         # Also when there was nothing to do: the service does not know.
         self._news = {"op": "resumed", "token": self.token}
 

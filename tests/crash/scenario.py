@@ -271,6 +271,7 @@ _WAYS: tuple[tuple[Role, tuple[str, ...], tuple[type[Scenario], ...]], ...] = (
     (_KEEPER, ("keeper.spawned", "keeper.noted"), (Lasting, Limited, Ordinary)),
     (_KEEPER, ("keeper.told_start",), (Lasting, Limited)),
     (_KEEPER, ("hold.stopping",), (Paused,)),
+    (_KEEPER, ("hold.continuing",), (Resumed,)),
     (_KEEPER, ("hold.pressed",), (Cancelled, StubbornlyCancelled, Limited)),
     (_KEEPER, ("hold.left", "hold.reaped"), (Ordinary, Lasting, Untidy)),
     (_KEEPER, ("hold.emptying",), (Untidy,)),
