@@ -29,7 +29,7 @@ from jobmgr.api.protocol import Protocol
 from jobmgr.api.server import Server
 from jobmgr.domain.access import Sight
 from jobmgr.executors.messages import Message, pack
-from jobmgr.store import attempts, prepared
+from jobmgr.store import attempts, listing, prepared
 from jobmgr.store.tables import Attempt, Job
 
 MARK = "rests_on"
@@ -211,6 +211,10 @@ async def _all_of_it(request: web.Request) -> AsyncIterator[bytes]:
         yield piece
 
 
+async def _look_in_line(self: Any, simulation: Any, *_: Any) -> None:
+    await self._read(listing.spec, simulation.job.job_id, self.sight)
+
+
 _MANY = 1000
 
 PATIENCE = Guard("limits of connections", "jobmgr.api.doorway.Doorway._protocol", _patient)
@@ -218,6 +222,9 @@ BODY_IN_TIME = Guard("a body in time", "jobmgr.api.body._pieces", _all_of_it)
 PIECES = Guard("pieces of logs", "jobmgr.api.window.CHUNK_BYTES", 1 << 30)
 RATE = Guard("requests per token", "jobmgr.api.throttle.Throttle.check_rate", _nothing)
 TURNS = Guard("turns of who reads", "jobmgr.manager.turns.AT_ONCE", _MANY)
+OWN_LINE = Guard(
+    "shared looks that wait in nobody's line", "jobmgr.manager.progress.Progresses._look", _look_in_line
+)
 WAITING = Guard("an end of the line", "jobmgr.api.throttle.Throttle._check_waiting", _nothing)
 SHARE = Guard("a share of the connections", "jobmgr.api.doorway._oldest_of_most", _nothing)
 OWN_SHARE = Guard(
