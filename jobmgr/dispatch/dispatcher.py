@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -191,14 +191,19 @@ class Dispatcher:
                 await step()
             except StoreUnavailable:
                 await self._database.pause()
+                self.notice(frozenset(Topic))
             except Exception:  # boundary: a bug in one step must not end the others
                 logger.exception("a step of the dispatcher failed and will be repeated")
                 await asyncio.sleep(1.0)
-            else:
-                continue
-            # What it was to take up occupies what nothing may be claimed for.
-            self._is_doubtful = True
-            self.notice(frozenset(Topic))
+                self.notice(frozenset(Topic))
+
+    @contextlib.asynccontextmanager
+    async def _taking_up(self) -> AsyncIterator[None]:
+        """Nothing is claimed meanwhile; after a failure not before what is ours was looked for: it occupies room."""
+        async with self._claiming:
+            was_doubtful, self._is_doubtful = self._is_doubtful, True
+            yield
+            self._is_doubtful = was_doubtful
 
     async def _claim_when_woken(self) -> None:
         await self._work.wait()
@@ -257,7 +262,7 @@ class Dispatcher:
         await self._refresh_sites()
 
     async def _refresh_sites(self) -> None:
-        async with self._claiming:
+        async with self._taking_up():
             opened = await self._sites.refresh(await self._database.read(sites.listing))
             for name in opened:
                 await self._recovery.enter(name)
@@ -266,7 +271,7 @@ class Dispatcher:
         self._work.set()
 
     async def _looked_at_sites(self) -> None:
-        async with self._claiming:
+        async with self._taking_up():
             await self._recovery.inherit()
         self._work.set()
 
@@ -276,7 +281,7 @@ class Dispatcher:
         self._owner.clear()
         # On a server each commit of others wakes this; there the beat lets go.
         if self._database.is_sqlite:
-            async with self._claiming:
+            async with self._taking_up():
                 await self._recovery.reconcile()
             self._work.set()
 
@@ -420,6 +425,6 @@ class Dispatcher:
         await self._database.write(dispatchers.beat, self.identity.id)
         # On a server others may have adopted what is ours, or fallen silent. A file has one service, but what that one
         # did about its predecessors' attempts may have failed there too.
-        async with self._claiming:
+        async with self._taking_up():
             await self._recovery.reconcile()
-        await self._recovery.look_after_others()
+            await self._recovery.look_after_others()

@@ -17,6 +17,7 @@ from jobmgr.executors import process
 from jobmgr.executors.local import LocalExecutor
 from jobmgr.executors.protocol import Launch, Report
 from jobmgr.monitor import ResourceMonitor, machine
+from jobmgr.store import dispatchers
 from jobmgr.store.dispatchers import Identity
 from jobmgr.store.engine import Database
 from tests.dispatch.nowhere import no_other
@@ -32,11 +33,13 @@ class Short(LocalExecutor):
         super().__init__(work, self._tell, base_env={"PATH": "/usr/bin:/bin"})
         self.dispatcher: Dispatcher
         self.fails: list[str] = []
+        self.handed_over: list[str] = []
 
     def _tell(self, report: Report) -> None:
         self.dispatcher.report(report)
 
     def _reach(self, step: str) -> None:
+        self.handed_over.append(step)
         if self.fails and self.fails[0] == step:
             del self.fails[0]
             raise RuntimeError("can't start new thread")
@@ -79,6 +82,28 @@ async def test_attempts_that_could_not_be_handed_over_are_taken_up_again(
     assert sorted(signatures(ledger)) == sorted(job_ids)
     assert short.fails == []
     await short.dispatcher.roster.wait_until_empty()
+
+
+async def test_nothing_is_claimed_before_what_could_not_be_taken_over_was_looked_for(
+    database: Database, short: Short, tmp_path: Path
+) -> None:
+    """It occupies all there is room for."""
+    worker, ledger = Worker(database, "gone"), tmp_path / "ledger"
+    short.dispatcher.is_draining = True
+    await database.write(
+        dispatchers.register, Identity(worker.id, "host", process.boot_id(), "namespace", 1, 1)
+    )
+    job_ids = [await worker.add(spec=JobSpec(command=tuple(signing(ledger)))) for _ in range(3)]
+    await worker.claim(slots=2)
+    short.fails = ["recover"]
+    short.dispatcher.is_draining = False
+
+    await eventually(lambda: not short.fails, timeout_s=30)
+    short.dispatcher.expect_work()
+
+    await eventually(lambda: _have_completed(worker), timeout_s=30)
+    assert sorted(signatures(ledger)) == sorted(job_ids)
+    assert short.handed_over[:2] == ["recover", "recover"]
 
 
 async def _have_completed(worker: Worker) -> bool:
