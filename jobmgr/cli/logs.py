@@ -11,9 +11,7 @@ import click
 from jobmgr.cli import output
 from jobmgr.cli.session import with_client
 from jobmgr.client import Client
-from jobmgr.client.logs import last_lines
-
-_PIECE_BYTES = 4 * 1024 * 1024
+from jobmgr.client.logs import PIECE_BYTES, last_lines
 
 
 @click.command()
@@ -44,8 +42,8 @@ async def _read(
     client: Client, job_id: str, stream: str, tail: int | None, attempt: int | None
 ) -> AsyncGenerator[bytes, None]:
     window_of = partial(client.log, job_id, stream, attempt=attempt)
-    window = await (window_of(limit=_PIECE_BYTES) if tail is None else last_lines(window_of, tail))
+    window = await (window_of(limit=PIECE_BYTES) if tail is None else last_lines(window_of, tail))
     yield window.data
     while window.data and window.end < window.size_bytes:
-        window = await window_of(offset=window.end, limit=_PIECE_BYTES)
+        window = await window_of(offset=window.end, limit=PIECE_BYTES)
         yield window.data

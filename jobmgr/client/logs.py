@@ -32,7 +32,7 @@ LONGEST_PAUSE_S = 2.0
 # At a site each look is a command on a machine that is shared with many.
 FIRST_PAUSE_AT_SITE_S = 1.0
 LONGEST_PAUSE_AT_SITE_S = 5.0
-_PIECE_BYTES = 4 * 1024 * 1024
+PIECE_BYTES = 4 * 1024 * 1024
 
 
 async def read(
@@ -59,19 +59,19 @@ async def last_lines(read_window: Callable[..., Awaitable[Window]], lines: int) 
 
     `read_window` is `read` or `Client.log` for one log.
     """
-    window = await read_window(tail=lines, limit=_PIECE_BYTES)
-    if window.offset == 0 or len(window.data) < _PIECE_BYTES:
+    window = await read_window(tail=lines, limit=PIECE_BYTES)
+    if window.offset == 0 or len(window.data) < PIECE_BYTES:
         return window
     # A newline at the end ends the last line.
     left, end = lines, window.end - 1
     while True:
-        begin = max(0, end - _PIECE_BYTES)
+        begin = max(0, end - PIECE_BYTES)
         data = (await read_window(offset=begin, limit=end - begin)).data
         at = len(data)
         while left and (at := data.rfind(b"\n", 0, at)) >= 0:
             left -= 1
         if not left or not begin:
-            return await read_window(offset=begin + at + 1 if not left else 0, limit=_PIECE_BYTES)
+            return await read_window(offset=begin + at + 1 if not left else 0, limit=PIECE_BYTES)
         end = begin
 
 
