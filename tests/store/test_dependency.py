@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
 import pytest
+import pytest_asyncio
 import sqlalchemy as sa
 
 from jobmgr.domain.access import Sight
@@ -322,13 +324,22 @@ async def test_parent_that_ended_as_is_required_may_be_deleted_before_a_retry(
     assert await worker.status("child") is FREED
 
 
+@pytest_asyncio.fixture
+async def services(postgresql_url: str) -> AsyncIterator[tuple[Database, Database]]:
+    """The databases of two services."""
+    async with contextlib.AsyncExitStack() as stack:
+        pair = Database(postgresql_url), Database(postgresql_url)
+        for database in pair:
+            await database.start()
+            stack.push_async_callback(database.close)
+        yield pair
+
+
 async def test_parent_that_ends_while_its_dependant_is_retried_is_not_missed(
-    postgresql_url: str,
+    services: tuple[Database, Database],
 ) -> None:
     """Two services: one retries the dependant, the other ends the parent before that is committed."""
-    first, second = Database(postgresql_url), Database(postgresql_url)
-    await first.start()
-    await second.start()
+    first, second = services
     worker = await Worker.register(first)
     finisher = await Worker.register(second, "finisher")
     await worker.insert(new_job("parent"), new_job("child", after=["parent"]))
@@ -348,19 +359,14 @@ async def test_parent_that_ends_while_its_dependant_is_retried_is_not_missed(
     await finisher.finish(running)
     await retrying
 
-    status = await worker.status("child")
-    await first.close()
-    await second.close()
-    assert status is FREED
+    assert await worker.status("child") is FREED
 
 
 async def test_parent_that_is_deleted_while_its_dependant_is_retried_meets_no_condition(
-    postgresql_url: str,
+    services: tuple[Database, Database],
 ) -> None:
     """Two services: one deletes a failed parent, the other retries the dependant before that is committed."""
-    first, second = Database(postgresql_url), Database(postgresql_url)
-    await first.start()
-    await second.start()
+    first, second = services
     worker = await Worker.register(first)
     await worker.insert(new_job("parent"), new_job("child", after=["parent"]))
     await worker.run("parent", exit_code=1)
@@ -378,7 +384,4 @@ async def test_parent_that_is_deleted_while_its_dependant_is_retried_meets_no_co
         await worker.retry("child")
     await deleting
 
-    status = await worker.status("child")
-    await first.close()
-    await second.close()
-    assert status is Status.CANCELLED
+    assert await worker.status("child") is Status.CANCELLED
