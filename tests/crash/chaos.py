@@ -31,6 +31,8 @@ SLOTS = 6
 _BACKLOG = 40
 _BATCH_MAX = 20
 _ALL_ENDED_WITHIN_S = 180.0
+# Through several lives of the service, each of which may take its time to start.
+_SUBMITTED_WITHIN_S = 180.0
 _NOT_ENDED = (queue.Tally.PENDING, queue.Tally.QUEUED, queue.Tally.LIVE)
 
 
@@ -122,7 +124,7 @@ class Campaign:
                 continue
             plans = [self._workload.draw() for _ in range(min(left, self._random.randint(1, _BATCH_MAX)))]
             # As a careful client does: after a lost answer the same jobs once more, under the same ids.
-            await eventually(partial(self._site.submit, *plans))
+            await eventually(partial(self._site.submit, *plans), timeout_s=_SUBMITTED_WITHIN_S)
             left -= len(plans)
 
     async def _backlog(self) -> int:
