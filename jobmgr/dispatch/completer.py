@@ -32,6 +32,7 @@ from jobmgr.executors.protocol import (
     Started,
     Told,
     Unreachable,
+    Waiting,
 )
 from jobmgr.store import attempts, ownership
 from jobmgr.store.attempts import Finish, Schedule, Start, Turn
@@ -168,6 +169,7 @@ class Completer:
         # All go into one commit, in this order. Writing any of them twice changes nothing, so each may be repeated.
         results = await asyncio.gather(
             self._write_each(attempts.schedule, _of(batch, Scheduled), _schedule),
+            self._write_each(attempts.explain, _of(batch, Waiting), _reason),
             self._write_each(attempts.tell, _of(batch, Told), _told),
             self._write_each(attempts.start, starts, self._start),
             self._write_each(ownership.unreachable, _of(batch, Unreachable), _unreachable),
@@ -265,6 +267,10 @@ def _of(batch: Iterable[Report], kind: type[Kind]) -> list[Kind]:
 
 def _schedule(claimed: Claimed, report: Scheduled) -> Schedule:
     return Schedule(key_of(claimed), report.handle)
+
+
+def _reason(claimed: Claimed, report: Waiting) -> attempts.Reason:
+    return attempts.Reason(key_of(claimed), _storable(report.reason))
 
 
 def _told(claimed: Claimed, report: Told) -> attempts.Told:

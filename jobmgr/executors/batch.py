@@ -42,8 +42,6 @@ from jobmgr.transports.transport import Transport
 
 logger = logging.getLogger(__name__)
 
-_EXPLAINED = frozenset({Phase.PENDING, Phase.HELD, Phase.SUSPENDED})
-
 
 class BatchExecutor:
     """One site's queue. See Executor."""
@@ -210,9 +208,7 @@ class BatchExecutor:
             return live.said
         if not live.is_handed_in:
             return self._breaker.words or live.said
-        waiting = [one.reason or one.word for one in live.standings if one.phase in _EXPLAINED]
-        silence = self._watch.words
-        return "; before that it said: ".join([silence, *waiting[:1]] if silence else waiting[:1])
+        return "; before that it said: ".join(filter(None, [self._watch.words, live.reason]))
 
     async def trial(self) -> Sequence[Step]:
         """See ForeignExecutor."""

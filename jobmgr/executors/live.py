@@ -13,6 +13,8 @@ from jobmgr.executors.errand import Errand
 from jobmgr.executors.place import Files
 from jobmgr.executors.protocol import Launch
 
+_EXPLAINED = frozenset({Phase.PENDING, Phase.HELD, Phase.SUSPENDED})
+
 
 class Trace(IntEnum):
     """What there may be of an attempt at its site. More is assumed before anything is sent, less has to be proven."""
@@ -49,6 +51,7 @@ class Live:
     waits_s: float = 0.0
     recorded_at: float | None = None
     said: str = ""
+    reported: str = ""  # of its reason, what was reported last
     files: Files | None = None
     standings: Sequence[Standing] = ()
     complete: bool = False
@@ -79,6 +82,11 @@ class Live:
     def _had_started(self) -> bool:
         origin = self.launch.origin
         return origin is not None and origin.has_started
+
+    @property
+    def reason(self) -> str:
+        """Why the scheduler lets it wait, or suspended it, in its own words; empty if it does not."""
+        return next((one.reason or one.word for one in self.standings if one.phase in _EXPLAINED), "")
 
     @property
     def is_wanted(self) -> bool:

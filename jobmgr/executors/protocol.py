@@ -93,6 +93,14 @@ class Scheduled:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """Why a foreign queue lets the attempt wait, or suspended it, in that one's words; another reason than before."""
+
+    token: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """The foreign queue where the attempt waits took what it was told of it."""
 
@@ -168,7 +176,7 @@ RAN_BEFORE = (
 
 Turn = Paused | Resumed
 Final = Ended | NeverRan | Lost
-Report = Scheduled | Told | Started | Turn | Unreachable | Final
+Report = Scheduled | Waiting | Told | Started | Turn | Unreachable | Final
 
 
 class Executor(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
@@ -22,10 +23,12 @@ from jobmgr.executors.protocol import (
     Scheduled,
     Started,
     Unreachable,
+    Waiting,
 )
 
 logger = logging.getLogger(__name__)
 
+_NUMBER = re.compile(r"\d+")
 _TURNS = frozenset({Phase.RUNNING, Phase.SUSPENDED})
 _WAITS = frozenset({Phase.PENDING, Phase.HELD})
 
@@ -96,6 +99,7 @@ class Register:
         elif is_back:
             live.is_unreachable = False
             self.waits(live)
+        self._explain(live)
         turns = [one.phase for one in live.standings if one.phase in _TURNS]
         is_paused = Phase.SUSPENDED in turns
         # What is not listed now has not therefore gone on.
@@ -104,6 +108,12 @@ class Register:
             if is_paused:
                 live.errand.undone(Pause(is_paused=False))
             self._report(Paused(token) if is_paused else Resumed(token))
+
+    def _explain(self, live: Live) -> None:
+        # Some count in their reasons what is free or missing, and say another number each time.
+        if live.reason and _NUMBER.sub("", live.reason) != _NUMBER.sub("", live.reported):
+            live.reported = live.reason
+            self._report(Waiting(live.launch.token, live.reason))
 
     def unreachable(self, lives: Sequence[Live], why: str) -> None:
         """Report that nothing can be said of them now."""

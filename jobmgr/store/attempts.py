@@ -196,6 +196,38 @@ def schedule(tx: Transaction, items: Sequence[Schedule]) -> list[bool]:
 
 
 @dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a foreign queue lets an attempt wait, or suspended it."""
+
+    key: Key
+    reason: str
+
+
+_EXPLAIN = Prepared(
+    sa.update(Attempt)
+    .where(Attempt.job == sa.bindparam("of_job"), Attempt.number == sa.bindparam("of_number"))
+    .values(reason=sa.bindparam("why"))
+)
+
+
+def explain(tx: Transaction, items: Sequence[Reason]) -> list[bool]:
+    """Keep what foreign queues say; no event, because some say something else every minute.
+
+    False: the attempt is not the caller's any more, nothing was written.
+    """
+    held = fenced(tx, [item.key for item in items])
+    _EXPLAIN.run(
+        tx.connection,
+        [
+            {"of_job": item.key.job, "of_number": item.key.number, "why": item.reason}
+            for item in items
+            if item.key in held
+        ],
+    )
+    return [item.key in held for item in items]
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """The processes of an attempt were seen stopped, or going on again."""
 

@@ -258,6 +258,16 @@ def untold(connection: sa.Connection, job_id: str) -> tuple[bool, bool]:
     return row.hold_untold is not None, row.priority_untold is not None
 
 
+def reason(connection: sa.Connection, job_id: str) -> str:
+    """Why a foreign queue lets the live attempt of a job wait, in its words; empty if none is known."""
+    statement = (
+        sa.select(Attempt.reason)
+        .join(Job, Job.id == Attempt.job)
+        .where(Job.job_id == job_id, Attempt.finished_at.is_(None))
+    )
+    return connection.execute(statement).scalar() or ""
+
+
 def unreachable(connection: sa.Connection, job_id: str) -> tuple[datetime, str] | None:
     """Since when the live attempt of a job cannot be reached, and why; None if it can, or there is none."""
     statement = (

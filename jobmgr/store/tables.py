@@ -205,6 +205,8 @@ class Attempt(Base):
     counted: Mapped[bool] = mapped_column(sa.Boolean)
     outcome: Mapped[str | None] = mapped_column(sa.Text)
     handle: Mapped[str | None] = mapped_column(sa.Text)
+    # Why a foreign queue let it wait, or suspended it, when it last said another one.
+    reason: Mapped[str | None] = mapped_column(sa.Text)
     work_dir: Mapped[str | None] = mapped_column(sa.Text)
     claimed_at: Mapped[datetime] = mapped_column(Moment)
     started_at: Mapped[datetime | None] = mapped_column(Moment)

@@ -142,6 +142,28 @@ async def test_service_that_sees_another_directory_leaves_a_site_alone_until_it_
     assert await is_served(second)
 
 
+async def test_each_service_tells_why_a_scheduler_lets_a_job_wait(
+    node: MakeNode, scheduler: Environment, tmp_path: Path, errand: Errand
+) -> None:
+    first, second = node("a", env=scheduler), node("b", env=scheduler)
+    await first.start()
+    await put_site(first, tmp_path / "site")
+    await second.start()
+    await eventually(lambda: is_served(second))
+    job_id = await submit(first, errand.command, site="lab", resources={"partition": "stopq"})
+
+    for each in (first, second):
+
+        async def explains(each: Node = each) -> bool:
+            return "Queue not started" in await why(each, job_id)
+
+        await eventually(explains)
+
+    async with second.client as client:
+        await client.cancel(job_id)
+    assert (await ended(second, job_id)).status is Status.CANCELLED
+
+
 async def test_services_share_a_site_and_do_not_overshoot_its_limit(
     node: MakeNode, scheduler: Environment, tmp_path: Path, errand: Errand
 ) -> None:

@@ -420,6 +420,26 @@ async def test_scheduled_attempt_that_was_unreachable_is_reached_again(worker: W
     assert await worker.database.read(listing.unreachable, "a") is None
 
 
+async def test_what_a_foreign_queue_says_of_a_waiting_attempt_is_kept_until_its_end(
+    worker: Worker, other: Worker
+) -> None:
+    await worker.add("a")
+    claimed = await worker.claim_one()
+    await worker.database.write(attempts.schedule, scheduled(claimed))
+    v = (await worker.get("a")).v
+
+    assert await worker.database.read(listing.reason, "a") == ""
+    for why in ("Priority", "Resources"):
+        assert await worker.database.write(attempts.explain, attempts.Reason(key_of(claimed), why)) is True
+        assert await worker.database.read(listing.reason, "a") == why
+
+    # It is no change of the job, and only whose attempt it is may write it.
+    assert (await worker.get("a")).v == v
+    await other.database.write(ownership.adopt, ownership.Adoption(other.id, [worker.id]))
+    assert await worker.database.write(attempts.explain, attempts.Reason(key_of(claimed), "Nodes")) is False
+    assert await worker.database.read(listing.reason, "a") == "Resources"
+
+
 async def test_attempt_of_another_is_not_scheduled(worker: Worker, other: Worker) -> None:
     await worker.add("a")
     claimed = await worker.claim_one()
