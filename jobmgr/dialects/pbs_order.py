@@ -17,6 +17,21 @@ _RESERVED = (
     "jobmgr sets name, output, array and environment itself; of qsub's options -a -c -l -p -P -u -W are left"
 )
 _OPTIONS = frozenset({"-a", "-c", "-l", "-p", "-P", "-u", "-W"})
+# What `-W` may set. Any other attribute qsub hands on by its name, also one that has an option of its own: Rerunable,
+# Job_Name, Output_Path. Source: qsub(1B), OpenPBS 23.06, "-W".
+_ATTRIBUTES = frozenset(
+    {
+        "depend",
+        "group_list",
+        "release_nodes_on_stageout",
+        "sandbox",
+        "stagein",
+        "stageout",
+        "tolerate_node_failures",
+        "umask",
+    }
+)
+_UMASK = re.compile(r"0{0,2}[0-7]{1,2}")
 _CONSTRAINT = re.compile(r"[A-Za-z_]\w*=[\w.-]+(?::[A-Za-z_]\w*=[\w.-]+)*")
 _OF_CHUNK = frozenset({"ncpus", "mpiprocs", "mem", "ngpus"})
 _TAKEN = _OF_CHUNK | {"select", "place", "walltime", "nodes"}
@@ -159,9 +174,39 @@ def options(texts: Iterable[str]) -> list[str]:
 def _option(text: str) -> str:
     option, value = request.option(text, _OPTIONS, _RESERVED)
     argument = request.argument(value, "resources.directives")
-    if option == "-W" and argument.lower().startswith(("block", "interactive")):
-        raise InvalidRequest("resources.directives", "qsub would wait for the job's end; leave -W block out")
+    if option == "-W":
+        _check_attributes(argument)
     return f"{option} {argument}"
+
+
+def _check_attributes(argument: str) -> None:
+    """Raise InvalidRequest for what `-W` may not set. Source: parse_equal_string() and qsub of OpenPBS 23.06.
+
+    What has an equals sign begins an attribute; what stands between commas without one belongs to the value before.
+    """
+    field = "resources.directives"
+    values: list[tuple[str, str]] = []
+    for part in argument.split(","):
+        name, sign, value = part.partition("=")
+        if sign and name and "=" not in value:
+            values.append((name, value))
+        elif values and not sign:
+            values[-1] = (values[-1][0], f"{values[-1][1]},{part}")
+        else:
+            raise InvalidRequest(
+                field, f"'-W {argument[:100]}': write it as attribute=value[,attribute=value]"
+            )
+    for name, value in values:
+        if name not in _ATTRIBUTES:
+            raise InvalidRequest(
+                field,
+                f"'-W {name[:40]}' cannot be set here; of its attributes {' '.join(sorted(_ATTRIBUTES))} are left",
+            )
+        if name == "umask" and _UMASK.fullmatch(value) is None:
+            # Gate and record are written with this mask, and read afterwards.
+            raise InvalidRequest(
+                field, f"'-W umask={value[:40]}' takes rights from the owner; write it as 027 or 077"
+            )
 
 
 def torque_options(order: Order) -> tuple[str, ...]:

@@ -161,6 +161,14 @@ _HPC_OPTIONS = [
     "stdout", "taskexecutionfailureretrylimit", "type", "user", "validexitcodes", "workdir",
 ]  # fmt: skip
 
+# Source: qsub(1B), "-W", and pbs_job_attributes(7B), OpenPBS 23.06; of those that have options of their own some.
+_PBS_ATTRIBUTES = [
+    "Account_Name", "block", "create_resv_from_job", "cred", "depend", "Error_Path", "Execution_Time", "group_list",
+    "Hold_Types", "interactive", "Job_Name", "Join_Path", "Keep_Files", "max_run_subjobs", "no_stdio_sockets",
+    "Output_Path", "pwd", "release_nodes_on_stageout", "Rerunable", "run_count", "sandbox", "Shell_Path_List",
+    "stagein", "stageout", "tolerate_node_failures", "umask", "Variable_List",
+]  # fmt: skip
+
 
 def _candidates(key: str) -> Iterator[tuple[str, str]]:
     """Options, and each with a value."""
@@ -168,6 +176,7 @@ def _candidates(key: str) -> Iterator[tuple[str, str]]:
         yield from ((f"/{word}", f"/{word}:x") for word in _HPC_OPTIONS)
     else:
         yield from ((f"-{word}", f"-{word} x") for word in [*_WORDS, *_LONG_WORDS])
+        yield from ((f"-W {name}=", f"-W {name}=22") for name in _PBS_ATTRIBUTES if key == "pbs")
 
 
 def _is_said(dialect: Dialect, text: str) -> bool:

@@ -669,6 +669,19 @@ def test_mail_is_asked_for_on_what_is_wished() -> None:
         ("directives", {"directives": ("-V",)}),
         ("directives", {"directives": ("-Wblock=true",)}),
         ("directives", {"directives": ("-W block=true",)}),
+        ("directives", {"directives": ("-W interactive=true",)}),
+        ("directives", {"directives": ("-W umask=022,block=true",)}),
+        ("directives", {"directives": ("-W Rerunable=y",)}),
+        ("directives", {"directives": ("-W depend=afterok:7,rerunable=y",)}),
+        ("directives", {"directives": ("-W Job_Name=other",)}),
+        ("directives", {"directives": ("-W Output_Path=/tmp/x",)}),
+        ("directives", {"directives": ("-W Umask=022",)}),
+        ("directives", {"directives": ("-W umask=0777",)}),
+        ("directives", {"directives": ("-W umask=022,0",)}),
+        ("directives", {"directives": ("-W stagein=a@h:b=c",)}),
+        ("directives", {"directives": ("-W block",)}),
+        ("directives", {"directives": ("-W x,umask=022",)}),
+        ("directives", {"directives": ("-W =x",)}),
         ("directives", {"directives": ("-p 1 -V",)}),
         ("directives", {"directives": ("-p -V",)}),
         ("directives", {"directives": ("-p",)}),
@@ -679,6 +692,29 @@ def test_what_pbs_cannot_say_is_refused_with_the_field(field: str, resources: di
         asking(**resources)
 
     assert refused.value.field == f"resources.{field}"
+
+
+def test_what_dash_w_may_not_set_is_named_with_what_it_may() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        asking(directives=("-W umask=022,Rerunable=y",))
+
+    assert refused.value.message == (
+        "'-W Rerunable' cannot be set here; of its attributes depend group_list release_nodes_on_stageout sandbox"
+        " stagein stageout tolerate_node_failures umask are left"
+    )
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "-W depend=afterok:12.server:13.server,beforeany:14",
+        "-W umask=77",
+        "-W group_list=lab@n1,staff,umask=0027",
+        "-W stagein=a@h:/b,c@h:/d,stageout=e@h:/f,sandbox=PRIVATE",
+    ],
+)
+def test_attributes_that_change_nothing_of_ours_are_passed_on(option: str) -> None:
+    assert asking(directives=(option,)) == [option]
 
 
 @pytest.mark.parametrize(
