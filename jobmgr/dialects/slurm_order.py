@@ -15,7 +15,7 @@ from jobmgr.errors import InvalidRequest
 _OURS = (
     "job-name", "array", "output", "error", "chdir", "hold", "no-requeue", "requeue", "export", "export-file",
     "open-mode", "propagate", "get-user-env", "parsable", "wrap", "wait", "test-only", "clusters", "uid", "gid", "help",
-    "usage", "version", "input",
+    "usage", "version", "input", "quiet",
 )  # fmt: skip
 # Source: sbatch(1), `--nice`: "+/- 2147483645".
 _MOST_NICE = 2**31 - 3

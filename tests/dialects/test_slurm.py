@@ -558,6 +558,7 @@ def test_script_is_directives_and_body() -> None:
         (Resources(directives=("--reque",)), "resources.directives"),
         (Resources(directives=("--arr=1-5",)), "resources.directives"),
         (Resources(directives=("--wait",)), "resources.directives"),
+        (Resources(directives=("--quiet",)), "resources.directives"),
         (Resources(directives=("--export=ALL",)), "resources.directives"),
         (Resources(directives=("--nice=1 --requeue",)), "resources.directives"),
     ],
