@@ -38,7 +38,6 @@ _IBM_OPTIONS = _CLASSIC_OPTIONS | {
     "-R",
     "-sla",
     "-T",
-    "-ti",
     "-U",
     "-v",
 }

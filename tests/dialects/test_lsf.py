@@ -598,6 +598,7 @@ def test_resources_are_said_as_the_manual_has_it(
         ("directives", {"directives": ('-Jd a" -H "b',)}),
         ("directives", {"directives": ("-Jd -H",)}),
         ("directives", {"directives": ("-Jd",)}),
+        ("directives", {"directives": ("-ti sleep 100",)}),
     ],
 )
 def test_what_lsf_cannot_say_is_refused_with_the_field(field: str, resources: dict[str, Any]) -> None:

@@ -146,6 +146,7 @@ _LONG_WORDS = [
     "pack",
     "rnc",
     "sla",
+    "ti",
     "tty",
     "wa",
     "wt",
