@@ -91,6 +91,8 @@ class Register:
         if holder is not None and holder["id"] not in live.ids:
             # One command may have handed in several; which of them holds the attempt only the gate knows.
             live.ids = (*live.ids, holder["id"])
+        if holder is not None and not live.has_started:
+            # It was not asked about, or what was said of its job is older than this run.
             live.complete = live.has_whole_queue = False
         is_back = live.is_unreachable and not live.has_vanished
         if holder is not None and (not live.has_started or is_back):
