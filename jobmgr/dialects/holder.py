@@ -14,7 +14,7 @@ from importlib import resources
 from jobmgr.dialects import quoting
 from jobmgr.domain.environment import Environment
 
-# How the script of a run ends that was not let through the gate: never the outcome of a job.
+# How the script of a run ends that was not let through the gate, and no other script.
 REFUSED = 119
 # An element that is not to run: what describes it ends the run that reads it.
 WITHDRAWN = f"exit {REFUSED}\n"

@@ -121,4 +121,6 @@ times >"$_jm_control/times.$_jm_nonce"
 { read -r _; read -r _jm_times; } <"$_jm_control/times.$_jm_nonce"
 rm -f "$_jm_control/times.$_jm_nonce"
 _jm_record "\"exit_code\": $_jm_code, \"signal\": null, \"error\": null" "$_jm_times"
+# A run that was refused ends with that code, and no other: a command's own is in the record.
+[ "$_jm_code" -ne "$_jm_refused" ] || exit 1
 exit "$_jm_code"

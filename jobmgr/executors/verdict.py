@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from jobmgr.dialects.dialect import Cause, Phase, Standing
+from jobmgr.dialects.holder import REFUSED
 from jobmgr.domain.job import JobError
 from jobmgr.executors import gate
 from jobmgr.executors.evidence import exit_record
@@ -195,8 +196,11 @@ def _held(
     # Requeued by somebody: the run that holds the attempt is over, and the next one is refused. One answer that its job
     # waits may be older than its start.
     has_waited = known.waits_s >= known.pace.record_comes_s
-    is_requeued = has_waited or any(
-        one.id == holder["id"] and (one.restarts or 0) > holder["restarts"] for one in standings
+    was_refused = run is not None and _was_refused(run)
+    is_requeued = (
+        has_waited
+        or was_refused
+        or any(one.id == holder["id"] and (one.restarts or 0) > holder["restarts"] for one in standings)
     )
     if run is not None and run.phase is not Phase.ENDED and not is_requeued:
         return Wait()
@@ -209,7 +213,15 @@ def _held(
         return ToSettle(files.gate["nonce"])
     if run is None and not is_requeued:
         return _absent(known, f"{holder['id']} at {holder['site']} left no record", complete=complete)
-    return _ended_as(known, holder, run if run is not None and run.phase is Phase.ENDED else None)
+    has_ended = run is not None and run.phase is Phase.ENDED and not was_refused
+    return _ended_as(known, holder, run if has_ended else None)
+
+
+def _was_refused(run: Standing) -> bool:
+    """Whether it is a later run of the same job that ended so; a scheduler that counts restarts tells them apart."""
+    return (
+        run.phase is Phase.ENDED and run.restarts is None and run.exit_code == REFUSED and run.cause in _PLAIN
+    )
 
 
 def _absent(known: Known, left: str, *, complete: bool) -> Final | Vanished:

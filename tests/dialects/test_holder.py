@@ -203,6 +203,20 @@ def test_what_cannot_be_started_is_recorded_as_that(
     assert (record["exit_code"], record["signal"]) == (None, None)
 
 
+@pytest.mark.parametrize("code", [holder.REFUSED - 1, holder.REFUSED])
+@pytest.mark.parametrize("is_purged", [False, True])
+def test_command_that_ends_as_a_refusal_does_is_not_taken_for_one(
+    site: Site, code: int, *, is_purged: bool
+) -> None:
+    """Where its record was lost the scheduler's word is all that is left of its end."""
+    purge = f"rm -r {site.control}; " if is_purged else ""
+
+    ended = site.run("sh", "-c", f"{purge}exit {code}")
+
+    assert ended.returncode != holder.REFUSED
+    assert is_purged or site.record()["exit_code"] == code
+
+
 @pytest.mark.parametrize("code", [0, 1, 126, 127, 137, 255])
 def test_exit_code_is_the_commands_own(site: Site, code: int) -> None:
     site.run("sh", "-c", f"exit {code}")

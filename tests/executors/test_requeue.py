@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from jobmgr.dialects import holder
 from jobmgr.executors.pace import Pace
 from jobmgr.executors.protocol import Ended, Final, Report, Scheduled, Started
 from jobmgr.failure import Failure
@@ -84,6 +85,18 @@ async def test_first_run_after_a_node_that_was_down_is_no_second_one(tmp_path: P
 async def test_run_whose_job_waits_again_is_over(tmp_path: Path) -> None:
     async with started(tmp_path) as lab:
         lab.calls("Q", run_count=1)
+
+        end = await lab.site.said(lab.launch, Ended)
+
+        assert isinstance(end, Ended)
+        assert end.record.error is not None
+        assert end.record.error.code == Failure.PREEMPTED
+
+
+async def test_run_whose_job_was_run_again_between_two_looks_is_over(tmp_path: Path) -> None:
+    """All that can be seen of it is how the next run ended: refused."""
+    async with started(tmp_path) as lab:
+        lab.calls("F", run_count=2, Exit_status=holder.REFUSED)
 
         end = await lab.site.said(lab.launch, Ended)
 

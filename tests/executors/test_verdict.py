@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from jobmgr.dialects import holder
 from jobmgr.dialects.dialect import Cause, Phase, Standing
 from jobmgr.executors import gate
 from jobmgr.executors.pace import Pace
@@ -284,6 +285,43 @@ def test_requeued_run_is_over_also_where_restarts_are_not_counted() -> None:
     assert found.record.error is not None
     assert found.record.error.code == Failure.PREEMPTED
     assert settled == ToSettle("77")
+
+
+def refused(**fields: Any) -> Standing:
+    return standing(
+        Phase.ENDED, **{"cause": Cause.FAILED, "exit_code": holder.REFUSED, "restarts": None, **fields}
+    )
+
+
+def test_run_that_was_refused_under_the_holders_id_tells_of_a_requeue() -> None:
+    """Whoever puts a job back may be quicker than a look that would see it wait."""
+    early = verdict(HELD, refused(), gone_s=RECORD_COMES_S - 1)
+    found = verdict(HELD, refused(), gone_s=RECORD_COMES_S)
+    settled = verdict(Files(TOKEN, RUN, note=record(3)), refused(), gone_s=RECORD_COMES_S)
+    recorded = verdict(Files(TOKEN, RUN, record(3)), refused())
+
+    assert isinstance(early, Wait)
+    assert isinstance(found, Ended)
+    assert found.record.error is not None
+    assert found.record.error.code == Failure.PREEMPTED
+    assert found.record.error.message == "12 was requeued"
+    assert settled == ToSettle("77")
+    assert isinstance(recorded, Ended)
+    assert recorded.record.exit_code == 3
+
+
+def test_refusal_that_is_nobodys_requeue_is_told_as_before() -> None:
+    """Where restarts are counted a requeue is told by them."""
+    counted = verdict(HELD, refused(restarts=0), gone_s=RECORD_COMES_S)
+    another = verdict(HELD, refused(exit_code=118), gone_s=RECORD_COMES_S)
+    cancelled = verdict(HELD, refused(cause=Cause.CANCELLED), gone_s=RECORD_COMES_S)
+    undecided = verdict(UNDECIDED, refused(), gone_s=RECORD_COMES_S)
+
+    assert isinstance(counted, Lost)
+    assert isinstance(another, Lost)
+    assert isinstance(cancelled, Ended)
+    assert cancelled.record.ended_by == "cancel"
+    assert isinstance(undecided, ToVoid)
 
 
 @pytest.mark.parametrize("phase", [Phase.PENDING, Phase.HELD])
