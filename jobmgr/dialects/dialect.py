@@ -55,7 +55,6 @@ class Order:
     directives: tuple[str, ...] = ()
     is_held: bool = False
     elements: int | None = None
-    elements_at_once: int | None = None
     priority: int = 0
 
 

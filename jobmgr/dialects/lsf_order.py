@@ -87,8 +87,7 @@ def _name(order: Order, max_array_size: int) -> str:
         raise InvalidRequest(
             "elements", f"{order.elements} is not from 2 to {max_array_size}, what this LSF allows"
         )
-    at_once = "" if order.elements_at_once is None else f"%{order.elements_at_once}"
-    return f"{name}[1-{order.elements}]{at_once}"
+    return f"{name}[1-{order.elements}]"
 
 
 def _path(path: str, field: str) -> str:

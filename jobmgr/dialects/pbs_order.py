@@ -95,8 +95,7 @@ def _path(path: str, field: str) -> str:
 def _array(order: Order) -> str:
     if order.elements is None or order.elements < 2:
         raise InvalidRequest("elements", "PBS has no arrays of less than two elements; submit the job alone")
-    at_once = "" if order.elements_at_once is None else f"%{order.elements_at_once}"
-    return f"0-{order.elements - 1}{at_once}"
+    return f"0-{order.elements - 1}"
 
 
 def _queue(resources: Resources) -> list[str]:

@@ -147,8 +147,7 @@ def _own_options(order: Order) -> list[str]:
         "--propagate=NONE",
     ]
     if order.elements is not None:
-        at_once = "" if order.elements_at_once is None else f"%{order.elements_at_once}"
-        options.append(f"--array=0-{order.elements - 1}{at_once}")
+        options.append(f"--array=0-{order.elements - 1}")
     if order.is_held:
         options.append("--hold")
     return options

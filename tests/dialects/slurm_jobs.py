@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,25 +27,32 @@ def order(slurm: Slurm, body: str = "true\n", **fields: object) -> Order:
     return Order(**{**values, **fields})  # type: ignore[arg-type]
 
 
-def write(slurm: Slurm, wanted: Order, *, may_requeue: bool = False) -> Path:
-    """The script, in a file. With `may_requeue` SLURM may do what the dialect tells it not to."""
+def write(slurm: Slurm, wanted: Order, *, may_requeue: bool = False, at_once: int | None = None) -> Path:
+    """The script, in a file. With `may_requeue` SLURM may do what the dialect tells it not to.
+
+    Of an array only `at_once` elements run together, so that others wait.
+    """
     script = DIALECT.script(wanted)
     if may_requeue:
         script = script.replace("#SBATCH --no-requeue\n", "#SBATCH --requeue\n")
+    if at_once is not None:
+        script = re.sub("(?m)^#SBATCH --array=.*", rf"\g<0>%{at_once}", script)
     path = slurm.directory / f"script-{next(_NUMBERS)}.sh"
     path.write_text(script)
     return path
 
 
-def submit(slurm: Slurm, wanted: Order, *, may_requeue: bool = False) -> Submission:
+def submit(
+    slurm: Slurm, wanted: Order, *, may_requeue: bool = False, at_once: int | None = None
+) -> Submission:
     """Hand it in and understand the answer."""
-    path = write(slurm, wanted, may_requeue=may_requeue)
+    path = write(slurm, wanted, may_requeue=may_requeue, at_once=at_once)
     return DIALECT.submitted(slurm.answer(DIALECT.submit(str(path), wanted)))
 
 
-def accepted(slurm: Slurm, wanted: Order, *, may_requeue: bool = False) -> str:
+def accepted(slurm: Slurm, wanted: Order, *, may_requeue: bool = False, at_once: int | None = None) -> str:
     """The id of a job that SLURM has to take."""
-    submission = submit(slurm, wanted, may_requeue=may_requeue)
+    submission = submit(slurm, wanted, may_requeue=may_requeue, at_once=at_once)
     assert isinstance(submission, Submitted), submission
     return submission.id
 
@@ -98,7 +106,7 @@ def fill_zoo(slurm: Slurm) -> Zoo:
         held=accepted(slurm, order(slurm, is_held=True)),
         later=accepted(slurm, order(slurm, directives=("--begin=now+1hour",))),
         no_output=accepted(slurm, order(slurm, stdout=f"{slurm.directory}/nowhere/out")),
-        array=accepted(slurm, order(slurm, SLEEP, elements=6, elements_at_once=1)),
+        array=accepted(slurm, order(slurm, SLEEP, elements=6), at_once=1),
         unfit=unfit.name,
     )
     assert not isinstance(submit(slurm, unfit), Submitted | Doubtful)

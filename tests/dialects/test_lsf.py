@@ -504,9 +504,9 @@ def test_options_that_older_commands_misread_are_not_said_to_them() -> None:
 
 
 def test_a_held_array_is_said_with_indices_from_one() -> None:
-    lines = directives(IBM.script(replace(ORDER, is_held=True, elements=100, elements_at_once=5)))
+    lines = directives(IBM.script(replace(ORDER, is_held=True, elements=100)))
 
-    assert {'-J "jm-0123abcd[1-100]%5"', '-o "/w/j 1/out.%I"', "-H"} <= set(lines)
+    assert {'-J "jm-0123abcd[1-100]"', '-o "/w/j 1/out.%I"', "-H"} <= set(lines)
 
 
 @pytest.mark.parametrize("name", ["bsub_array_too_large", "bsub_bad_array", "bsub_env_option_none"])

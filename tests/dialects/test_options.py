@@ -37,7 +37,7 @@ ORDER = Order("TOKEN", "", "/w/out", "/w/err", "/w/run")
 SUBMISSIONS: dict[str, dict[str, Any]] = {
     "every job": {},
     "held at first": {"is_held": True},
-    "array of 8, 2 at once": {"elements": 8, "elements_at_once": 2},
+    "array of 8": {"elements": 8},
 }
 _PREFIX = re.compile(r"#(?:SBATCH|PBS|BSUB) (.+)")
 _CODE = re.compile(r"`([^`]+)`")

@@ -594,9 +594,9 @@ def test_a_priority_is_said_unless_the_job_says_another(
 
 
 def test_a_held_array_is_said() -> None:
-    script = PBS.script(replace(ORDER, is_held=True, elements=100, elements_at_once=5))
+    script = PBS.script(replace(ORDER, is_held=True, elements=100))
 
-    assert {"-h", "-J 0-99%5", "-o /w/j1/out.^array_index^"} <= set(directives(script))
+    assert {"-h", "-J 0-99", "-o /w/j1/out.^array_index^"} <= set(directives(script))
 
 
 @pytest.mark.parametrize("elements", [0, 1])

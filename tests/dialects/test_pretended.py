@@ -178,12 +178,3 @@ async def test_waiting_element_is_cancelled_and_no_other(site: Site) -> None:
         1: Phase.ENDED,
         2: Phase.PENDING,
     }
-
-
-async def test_as_many_elements_run_at_once_as_may(site: Site) -> None:
-    body = f'echo x >> now; wc -l < now >> "{site.folder}/counts"; sleep 0.2; sed -i 1d now; exit 0\n'
-    id_ = await site.submit(site.order(body, elements=4, elements_at_once=1))
-
-    await site.ended(id_)
-
-    assert (site.folder / "counts").read_text().split() == ["1"] * 4

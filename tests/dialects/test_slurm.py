@@ -532,15 +532,13 @@ def test_priority_is_said_as_far_as_everybody_may(priority: int, said: list[str]
 def test_script_is_directives_and_body() -> None:
     resources = Resources(cpus=4, partition="debug", exclusive=True, directives=("--nice=5",))
 
-    script = DIALECT.script(
-        replace(ORDER, body="echo hi\n", resources=resources, elements=10, elements_at_once=2)
-    )
+    script = DIALECT.script(replace(ORDER, body="echo hi\n", resources=resources, elements=10))
 
     assert script == (
         "#!/bin/sh\n#SBATCH --nice=5\n#SBATCH --cpus-per-task=4\n#SBATCH --partition=debug\n#SBATCH --exclusive\n"
         '#SBATCH --job-name=jm-1\n#SBATCH --output="/c/out"\n#SBATCH --error="/c/err"\n#SBATCH --open-mode=append\n'
         '#SBATCH --chdir="/c"\n#SBATCH --no-requeue\n#SBATCH --export=NONE\n#SBATCH --propagate=NONE\n'
-        "#SBATCH --array=0-9%2\n"
+        "#SBATCH --array=0-9\n"
         "export SLURM_EXPORT_ENV=ALL\necho hi\n"
     )
 

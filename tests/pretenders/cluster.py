@@ -24,7 +24,7 @@ _HEARD = frozenset({signal.SIGTERM, signal.SIGALRM})
 
 @dataclass
 class Job:
-    """A job, or an element of an array: those have the same number, and run `at_once` if not all together may.
+    """A job, or an element of an array: those have the same number.
 
     `status` is that of its top process, as `waitpid` has it; `why` is what ended it, if somebody did.
     """
@@ -37,7 +37,6 @@ class Job:
     stderr: str
     submitted_at: float
     index: int | None = None
-    at_once: int | None = None
     argv: Sequence[str] = ()
     stdin: str = ""
     cwd: str = "/"
@@ -126,10 +125,7 @@ class Cluster:
     def schedule(self, jobs: Jobs) -> None:
         """Start what waits and may run."""
         for job in jobs.values():
-            if job.state != WAITING or job.is_held or job.queue == self._closed_queue:
-                continue
-            running = [one for one in jobs.values() if one.number == job.number and one.state == RUNNING]
-            if job.at_once is None or len(running) < job.at_once:
+            if job.state == WAITING and not job.is_held and job.queue != self._closed_queue:
                 self._start(job)
 
     def end(self, job: Job, why: str) -> None:

@@ -102,13 +102,12 @@ class _Batch:
 
     def _take(self, text: str, told: Mapping[str, str], queue: str) -> int:
         with self._cluster.jobs() as jobs:
-            name, indices, at_once = _array(told["-J"])
+            name, indices = _array(told["-J"])
             new = self._cluster.submit(
                 jobs,
                 text,
                 indices,
                 name=name,
-                at_once=at_once,
                 queue=queue,
                 stdout=told["-o"],
                 stderr=told["-e"],
@@ -213,12 +212,12 @@ def _directives(text: str) -> Mapping[str, str]:
     return told
 
 
-def _array(specification: str) -> tuple[str, Sequence[int] | None, int | None]:
-    """The name, the indices, and how many of them may run at once: of `name[1-5]%2`."""
-    match = re.fullmatch(r"(.*)\[1-(\d+)\](?:%(\d+))?", specification)
+def _array(specification: str) -> tuple[str, Sequence[int] | None]:
+    """The name and the indices: of `name[1-5]`."""
+    match = re.fullmatch(r"(.*)\[1-(\d+)\]", specification)
     if match is None:
-        return specification, None, None
-    return match[1], range(1, int(match[2]) + 1), int(match[3]) if match[3] else None
+        return specification, None
+    return match[1], range(1, int(match[2]) + 1)
 
 
 def _environment(job: Job, specification: str) -> Mapping[str, str]:

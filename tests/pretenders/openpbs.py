@@ -102,12 +102,11 @@ class _Server:
 
     def _take(self, text: str, told: Mapping[str, str], queue: str, home: Path) -> str:
         with self._cluster.jobs() as jobs:
-            indices, at_once = _array(told.get("-J"))
+            indices = _array(told.get("-J"))
             new = self._cluster.submit(
                 jobs,
                 text,
                 indices,
-                at_once=at_once,
                 name=told["-N"],
                 queue=queue,
                 stdout=told["-o"],
@@ -263,13 +262,12 @@ def _of_element(job: Job) -> Mapping[str, str]:
     return {"PBS_ARRAY_INDEX": str(job.index), "PBS_ARRAY_ID": _parent_id(job)}
 
 
-def _array(told: str | None) -> tuple[Sequence[int] | None, int | None]:
-    """The indices and how many of them may run at once: of `0-4%2`."""
+def _array(told: str | None) -> Sequence[int] | None:
+    """The indices: of `0-4`."""
     if told is None:
-        return None, None
-    indices, _, at_once = told.partition("%")
-    first, last = map(int, indices.split("-"))
-    return range(first, last + 1), int(at_once) if at_once else None
+        return None
+    first, last = map(int, told.split("-"))
+    return range(first, last + 1)
 
 
 def _id(job: Job) -> str:
