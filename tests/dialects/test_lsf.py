@@ -275,6 +275,21 @@ def test_silence_and_complaints_are_no_listing(dialect: Dialect, answer: Answer)
     assert listing.why
 
 
+@pytest.mark.parametrize("name", ["bjobs_l_finished_while_sbatchd_down", "bjobs_o_badfield"])
+@BOTH
+def test_answer_in_another_form_than_was_asked_for_says_nothing_of_any_job(
+    dialect: Dialect, name: str
+) -> None:
+    """Not that the first one's job ended, which it calls EXIT, nor that there is none."""
+    by_id = dialect.seen([recorded(name)])
+    by_name = dialect.found(["rerun"], [recorded(name), recorded(name)])
+
+    for listing in (by_id, by_name):
+        assert (listing.jobs, listing.complete, listing.has_whole_queue) == ((), False, False)
+        assert recorded(name).stderr.strip() in listing.why
+        assert listing.why
+
+
 @pytest.mark.parametrize(
     ("name", "id", "phase"),
     [
