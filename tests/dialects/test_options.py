@@ -213,4 +213,5 @@ def test_options_of_sbatch_are_passed_on_except_those_of_the_document() -> None:
 
 def test_every_kind_of_site_has_its_dialect() -> None:
     assert {registry.dialect(kind).name for kind in get_args(Kind)} == set(get_args(Kind))
+    assert {*registry.schedulers(), "shell"} == set(get_args(Kind))
     assert {dialect.name for dialect in DIALECTS.values()} == set(get_args(Kind))
