@@ -65,6 +65,7 @@ class Watch:
         self._wake = asyncio.Event()
         self._ask_s = pace.ask_first_s
         self._ask_at = 0.0
+        self._rested_at = 0.0
         self._ghosts: Sequence[Ghost] = ()
         self._trouble = ""  # what the scheduler last said of why it did not list everything
         # Apart from that of those who wish something: who does not take jobs may well tell of those it has.
@@ -79,7 +80,9 @@ class Watch:
         """Something is expected to change."""
         if not self._silence.is_long:
             self._ask_s = self._pace.ask_first_s
-            self._ask_at = min(self._ask_at, self._monotonic() + self._pace.files_s)
+            # In a campaign something is expected all the time: a scheduler that takes long has its rest first.
+            soon = max(self._monotonic() + self._pace.files_s, self._rested_at)
+            self._ask_at = min(self._ask_at, soon)
         self._wake.set()
 
     async def run(self) -> None:
@@ -178,6 +181,7 @@ class Watch:
         """Say when, after a question that was asked then."""
         now = self._monotonic()
         rest_s = min((now - began) * self._pace.rest, self._pace.ask_max_s)
+        self._rested_at = now + rest_s
         self._ask_at = now + max(self._ask_s, rest_s, self._silence.pause_s(self._pace))
 
     def _lay_to_rest(self, listing: Listing) -> None:

@@ -141,6 +141,14 @@ def test_scheduler_rests_for_some_times_as_long_as_it_took_to_answer() -> None:
     assert watched(13.0, {"squeue": 0.75}).pauses("squeue") == [4.0, 4.0]
 
 
+def test_scheduler_has_its_rest_though_something_is_expected_to_change() -> None:
+    site = Site({"squeue": 0.75})
+
+    _run(site, 13.0, 1.0, Watch.look_soon)
+
+    assert site.pauses("squeue") == [4.0, 4.0]
+
+
 def test_scheduler_that_takes_its_time_is_asked_as_often_as_any_at_last() -> None:
     assert watched(33.0, {"squeue": 5.0}).pauses("squeue") == [8.0, 8.0]
 
