@@ -10,15 +10,16 @@ import contextlib
 import os
 import secrets
 import shutil
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 import pytest_asyncio
 
+from jobmgr.dialects.dialect import Command
 from jobmgr.dialects.slurm import Slurm as Dialect
 from jobmgr.domain.job import Origin
 from jobmgr.domain.resources import Resources
@@ -37,6 +38,7 @@ from jobmgr.executors.protocol import (
 )
 from jobmgr.failure import Failure
 from jobmgr.transports.local import LocalTransport
+from tests.executors.contract.subject import Heard
 from tests.patience import eventually
 from tests.slurm import Slurm
 
@@ -65,6 +67,7 @@ class Site:
     root: Path
     reports: dict[str, list[Report]] = field(default_factory=dict)
     open: list[BatchExecutor] = field(default_factory=list)
+    commands_sent: list[Command] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         (self.root / "faults").mkdir(parents=True)
@@ -74,7 +77,7 @@ class Site:
     async def executor(self, pace: Pace = QUICK) -> BatchExecutor:
         environment = self.slurm.environment
         environment["PATH"] = f"{self.root}/faults:{environment['PATH']}"
-        transport = LocalTransport(environment)
+        transport = Heard(LocalTransport(environment), self.commands_sent)
         executor = BatchExecutor("lab", Dialect(), transport, str(self.root), self._take, pace=pace)
         await executor.start()
         self.open.append(executor)
@@ -104,6 +107,13 @@ class Site:
         )
         unfinished.chmod(0o755)
         unfinished.rename(path)
+
+    def programs(self, start: int) -> list[str]:
+        """What was run at the site, from that command on: a program of SLURM, or a shell that sees to files."""
+        return [
+            next((name for name in ("squeue", "sacct") if name in command.argv), command.argv[0])
+            for command in self.commands_sent[start:]
+        ]
 
     def mend(self) -> None:
         """Take all faults away."""
@@ -468,26 +478,31 @@ async def test_requeued_run_is_preempted_and_the_next_one_is_refused(site: Site)
     assert site.ran(launch) == 1
 
 
-async def test_one_query_per_look_however_many_attempts(site: Site) -> None:
-    site.fault("squeue", 'echo >> "$here/asked"; exec "$real" "$@"')
+IN_SHUT = Resources(partition="shut", memory_bytes=2**20)
+
+
+async def test_one_query_per_look_however_many_submissions(site: Site) -> None:
     executor = await site.executor()
-    launches = [
-        site.once("true", resources=Resources(partition="shut", memory_bytes=2**20)) for _ in range(20)
-    ]
+    # No array, because no two of them are alike.
+    launches = [site.once("true", resources=IN_SHUT, priority=number) for number in range(20)]
     await executor.launch(launches)
-    for launch in launches:
-        await site.wait(launch, Scheduled)
-    before, began = executor.asked["look"], time.monotonic()
-    await eventually(lambda: executor.asked["look"] >= before + 10, timeout_s=60)
-    # Twenty queries for one look would come without a pause between them.
-    assert time.monotonic() - began >= 9 * QUICK.files_s
-    assert len((site.root / "asked").read_text()) <= executor.asked["look"]
+    handles = {(await site.wait(launch, Scheduled)).handle for launch in launches}
+    before = len(site.commands_sent)
+    await eventually(lambda: len(_queries(site.programs(before))) > 10, timeout_s=60)
+
+    # The first and the last may not be whole.
+    assert _queries(site.programs(before))[1:10] == [["squeue", "sacct"]] * 9
+    last = next(command for command in reversed(site.commands_sent) if "sacct" in command.argv)
+    assert f"--jobs={','.join(sorted(handles))}" in last.argv
+    assert (executor.asked["submit"], len(handles)) == (20, 20)
     for launch in launches:
         await executor.cancel(launch.token, 1.0)
         assert await site.end(launch) == NeverRan(launch.token, None)
 
 
-IN_SHUT = Resources(partition="shut", memory_bytes=2**20)
+def _queries(programs: Sequence[str]) -> list[list[str]]:
+    """What was asked between two looks at files, of which the watch has one each time."""
+    return [list(asked) for is_of_files, asked in groupby(programs, key="sh".__eq__) if not is_of_files]
 
 
 async def test_array_of_sixty_ends_as_each_element_did(site: Site) -> None:
