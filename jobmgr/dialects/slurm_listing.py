@@ -169,12 +169,14 @@ class _Record:
 def read_accounting(answer: Answer) -> tuple[dict[tuple[str, str], list[Standing]], bool]:
     """The runs by id and name, oldest first; and whether this is all of it.
 
-    An id can have been another job's in former times, hence the name. Steps follow the run that they are of.
+    An id can have been another job's in former times, hence the name. Steps follow the run that they are of. A line
+    that comes again is no other run: no two of a job begin and end at the same time.
     """
     runs: dict[tuple[str, str], list[Standing]] = {}
     is_whole = answer.exit_code == 0
     current: list[list[Standing]] = []
     names: dict[str, str] = {}
+    told: set[_Record] = set()
     for line in answer.stdout.split("\n")[:-1]:
         fields = line.split(FIELD_END)
         if len(fields) != len(ACCOUNT_FIELDS):
@@ -186,6 +188,9 @@ def read_accounting(answer: Answer) -> tuple[dict[tuple[str, str], list[Standing
                 known[-1] = _with_step(known[-1], record)
             continue
         current = []
+        if record in told:
+            continue
+        told.add(record)
         for id_ in _expanded(record.id):
             name = names.get(id_, _NAMELESS) if record.name == _NAMELESS else record.name
             names[id_] = name

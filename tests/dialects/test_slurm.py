@@ -167,6 +167,14 @@ def test_listing_that_was_cut_off_is_not_complete(name: str) -> None:
             assert not listing.complete
 
 
+def test_answer_that_is_printed_twice_says_what_it_says_once() -> None:
+    queue, accounting = slurm_answer("all-squeue"), slurm_answer("all-sacct")
+    queue_twice, accounting_twice = (replace(each, stdout=each.stdout * 2) for each in (queue, accounting))
+
+    assert DIALECT.seen([queue_twice, accounting_twice]) == DIALECT.seen([queue, accounting])
+    assert DIALECT.seen([Answer(1), accounting_twice]) == DIALECT.seen([Answer(1), accounting])
+
+
 def test_commands_that_did_not_answer_decide_nothing() -> None:
     assert not DIALECT.seen([Answer(None), slurm_answer("all-sacct")]).complete
     assert not DIALECT.seen([slurm_answer("all-squeue"), Answer(None)]).complete
