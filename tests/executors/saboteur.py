@@ -30,9 +30,10 @@ _NUMBER = re.compile(rb"[0-9]+")
 
 # What may happen to a call. These do not reach the scheduler.
 _UNREACHED = ("empty", "wordless", "garbage", "hung")
-ANSWERS = (*_UNREACHED, "stranger", "slow")
+ANSWERS = (*_UNREACHED, "stranger", "doubled", "slow")
 SUBMISSIONS = (
-    "late", "hung", "mute", "garbled", "wordless", "silent", "contradictory", "twice", "afterwards", "anothers", "slow",
+    "late", "hung", "mute", "garbled", "wordless", "silent", "contradictory", "twice", "doubled", "afterwards",
+    "anothers", "slow",
 )  # fmt: skip
 WISHES = ("empty", "wordless", "hung", "late", "slow")
 # An accounting that was not told yet, and a queue that forgets what has ended.
@@ -123,6 +124,8 @@ def _spoilt(fault: str, said: bytes) -> bytes:
             return said.translate(bytes.maketrans(b"0123456789", b"abcdefghij"))
         case "stranger":
             return _NAME.sub(b"jm-" + b"0" * 32, said)
+        case "doubled":
+            return said + said
         case "anothers":
             return _NUMBER.sub(b"1", said)
         case _:
