@@ -13,7 +13,7 @@ from tests.dialects import recording
 
 # What scripts of ours call at a site; nothing else of this machine is found there.
 _TOOLS = ("sh", "env", "sed", "cat", "true", "uname", "getconf")
-_SLURM = Path(__file__).parent / "data" / "slurm"
+_DATA = Path(__file__).parent / "data"
 
 
 @dataclass
@@ -69,7 +69,7 @@ class Programs:
 
 def recorded_slurm(name: str) -> Answer:
     """What a real SLURM answered."""
-    kept = json.loads((_SLURM / f"{name}.json").read_text())
+    kept = json.loads((_DATA / "slurm" / f"{name}.json").read_text())
     return Answer(kept["exit_code"], kept["stdout"], kept["stderr"])
 
 
@@ -98,3 +98,10 @@ def become_lsf(programs: Programs) -> None:
     programs.answer("bqueues", recording.answer("lsf", "bqueues_w"))
     programs.answer("bparams", recording.answer("lsf", "bparams_l"))
     programs.answer("bhosts", recording.answer("lsf", "bhosts_w"))
+
+
+def become_ibm_lsf(programs: Programs) -> None:
+    """Answer as the same, where bjobs is IBM's; its jobs are as in IBM's documents."""
+    become_lsf(programs)
+    programs.answer("bjobs", Answer(0, "", "IBM Spectrum LSF Standard 10.1.0.0, Apr 01 2016\n"), "-V")
+    programs.answer("bjobs", Answer(0, (_DATA / "lsf" / "ibm_bjobs.json").read_text()), "-json")

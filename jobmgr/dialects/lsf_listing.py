@@ -60,8 +60,9 @@ _HOST = re.compile(r"(?:(\d{1,9})\*)?([^:\s]+)")
 _INDEX = re.compile(r"\[(\d{1,18})\]$")
 _REASON = re.compile(r"TERM_\w+")
 _SECONDS = re.compile(r"(\d{1,15}(?:\.\d{1,9})?) second")
-_BYTES = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT]?)bytes")
-_FACTOR = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+# `6.5 Mbytes` in bjobs, `251.8G` in what LSF says of machines; a number alone has a unit that is not told.
+_BYTES = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*(?:([KMGTP])(?:bytes|B)?|bytes)")
+_FACTOR = {None: 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4, "P": 1024**5}
 _DOWN = ("unavail", "unreach", "unlicensed", "closed_Adm", "closed_LIM", "closed_Lock")
 
 
@@ -202,7 +203,6 @@ def _record(record: Mapping[str, Any]) -> Standing:
     code = number(str(record.get("EXIT_CODE", "")))
     phase = _PHASES.get(word, Phase.UNKNOWN)
     cpu = _SECONDS.search(str(record.get("CPU_USED", "")))
-    memory = _BYTES.search(str(record.get("MAX_MEM", "")))
     slots = _slots(str(record.get("EXEC_HOST", "")))
     id_ = f"{record['JOBID']}[{index}]" if (number(index) or 0) > 0 else _id(str(record["JOBID"]), name)
     return Standing(
@@ -215,13 +215,19 @@ def _record(record: Mapping[str, Any]) -> Standing:
         exit_code=code if word == "EXIT" else None,
         nodes=",".join(slots),
         cpu_s=float(cpu[1]) if cpu is not None else None,
-        peak_memory_bytes=int(float(memory[1]) * _FACTOR[memory[2]]) if memory is not None else None,
+        peak_memory_bytes=_size_bytes(str(record.get("MAX_MEM", ""))),
         index=_index(id_),
         user=str(record.get("USER", "")),
         partition=str(record.get("QUEUE", "")),
         node_count=len(slots) or None,
         cpus=sum(slots.values()) or None,
     )
+
+
+def _size_bytes(text: str) -> int | None:
+    """What is not told is a dash, or empty."""
+    match = _BYTES.fullmatch(text.strip())
+    return None if match is None else int(float(match[1]) * _FACTOR[match[2]])
 
 
 def _slots(hosts: str) -> dict[str, int]:

@@ -7,13 +7,10 @@ from pathlib import Path
 import pytest
 
 from jobmgr.compat.pyedb import SchedulerManager, SchedulerType
-from jobmgr.dialects.dialect import Answer
 from jobmgr.errors import ClusterUnavailable
 from tests.patience import eventually
-from tests.programs import Programs, become_lsf
+from tests.programs import Programs, become_ibm_lsf
 from tests.slurm import Slurm
-
-IBM_JOBS = Path(__file__).parent.parent / "data" / "lsf" / "ibm_bjobs.json"
 
 PARTITION = {
     "name", "nodes_total", "nodes_used", "cores_total", "cores_used", "memory_total_gb", "memory_used_gb",
@@ -48,9 +45,7 @@ async def _is_gone(manager: SchedulerManager, id_: str) -> bool:
 
 async def test_lsf_tells_what_jobs_have_that_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     programs = Programs(tmp_path / "programs")
-    become_lsf(programs)
-    programs.answer("bjobs", Answer(0, "", "IBM Spectrum LSF Standard 10.1.0.0, Apr 01 2016\n"), "-V")
-    programs.answer("bjobs", Answer(0, IBM_JOBS.read_text()), "-json")
+    become_ibm_lsf(programs)
     monkeypatch.setenv("PATH", str(programs.directory))
 
     jobs = {job["job_id"]: job for job in await SchedulerManager(SchedulerType.LSF).get_jobs()}

@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
+from jobmgr.compat.pyedb import SchedulerManager, SchedulerType
 from jobmgr.dialects.dialect import Answer
-from jobmgr.dialects.lsf import Lsf
 from tests.api.conftest import Api
 from tests.patience import eventually
 from tests.peers.asking import RAN, kinds, run, shown, submit, until
 from tests.peers.conftest import project
+from tests.programs import Programs, become_ibm_lsf
 from tests.slurm import Slurm
 
 # A job of a partition that is down stands in the queue of its scheduler.
@@ -41,6 +42,15 @@ def at_slurm(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> Slurm:
     for name in ("PATH", "SLURM_CONF"):
         monkeypatch.setenv(name, slurm.environment[name])
     return slurm
+
+
+@pytest.fixture
+def lsf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
+    """The programs of IBM's LSF; what is started after this sees no others."""
+    programs = Programs(tmp_path / "programs")
+    become_ibm_lsf(programs)
+    monkeypatch.setenv("PATH", str(programs.directory))
+    return programs
 
 
 @pytest.fixture
@@ -188,10 +198,14 @@ async def when(service: Api, job_id: str, kind: str) -> float:
     return next((float(event["seq"]) for event in events if event["kind"] == kind), math.inf)
 
 
-def test_23_memory_is_read_as_lsf_writes_it_and_a_dash_is_unknown() -> None:
-    written = {"251.8 Gbytes": int(251.8 * 2**30), "251.8G": None, "-": None}
+async def test_23_memory_is_read_as_lsf_writes_it_and_a_dash_is_unknown(lsf: Programs) -> None:
+    written = {"251.8 Gbytes": 251.8, "251.8G": 251.8, "-": None}
+    records = [
+        {"JOBID": str(number), "STAT": "RUN", "JOB_NAME": "a", "MAX_MEM": memory}
+        for number, memory in enumerate(written, 1)
+    ]
+    lsf.answer("bjobs", Answer(0, json.dumps({"RECORDS": records})), "-json")
 
-    for memory, expected in written.items():
-        record = {"JOBID": "7", "STAT": "DONE", "JOB_NAME": "jm-1", "MAX_MEM": memory}
-        (job,) = Lsf().seen([Answer(0, json.dumps({"RECORDS": [record]}))]).jobs
-        assert (job.id, job.peak_memory_bytes) == ("7", expected)
+    jobs = await SchedulerManager(SchedulerType.LSF).get_jobs()
+
+    assert [job["memory_gb"] for job in jobs] == pytest.approx(list(written.values()))
