@@ -98,6 +98,7 @@ def become_lsf(programs: Programs) -> None:
     programs.answer("bqueues", recording.answer("lsf", "bqueues_w"))
     programs.answer("bparams", recording.answer("lsf", "bparams_l"))
     programs.answer("bhosts", recording.answer("lsf", "bhosts_w"))
+    programs.answer("lshosts", recording.answer("lsf", "lshosts_w"))
 
 
 def become_ibm_lsf(programs: Programs) -> None:

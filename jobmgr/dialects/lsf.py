@@ -205,14 +205,16 @@ class Lsf:
         return tuple(lsf_listing.partition(row, default[1] if default else None) for row in rows)
 
     def nodes(self) -> Command:
-        """See Dialect."""
-        return _query("bhosts", "-w")
+        """See Dialect. Only lshosts tells their memory; a table ends at an empty line."""
+        return _query("sh", "-c", "bhosts -w && echo && lshosts -w")
 
     def read_nodes(self, answer: Answer) -> tuple[Node, ...]:
         """See Dialect."""
         rows = list(lsf_listing.rows(answer.stdout, lsf_listing.HOST_HEADINGS))
         _insist(answer, has_rows=bool(rows))
-        return tuple(map(lsf_listing.node, rows))
+        machines = lsf_listing.rows(answer.stdout, lsf_listing.MEMORY_HEADINGS)
+        memory = {row["HOST_NAME"]: row["maxmem"] for row in machines}
+        return tuple(lsf_listing.node(row, memory.get(row["HOST_NAME"], "")) for row in rows)
 
     def everything(self) -> Command:
         """See Dialect."""

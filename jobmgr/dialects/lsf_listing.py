@@ -1,4 +1,4 @@
-"""What bjobs, bhist, bqueues and bhosts print. Exit codes differ by version and by configuration: texts decide."""
+"""What LSF's listings print: bjobs, bhist, bqueues, bhosts, lshosts. Exit codes differ by version: texts decide."""
 
 from __future__ import annotations
 
@@ -116,6 +116,7 @@ def past(answer: Answer) -> Listing:
 
 QUEUE_HEADINGS = ("QUEUE_NAME", "STATUS", "MAX", "PEND", "RUN")
 HOST_HEADINGS = ("HOST_NAME", "STATUS", "MAX", "NJOBS")
+MEMORY_HEADINGS = ("HOST_NAME", "maxmem")
 
 
 def rows(text: str, headings: tuple[str, ...]) -> Iterator[dict[str, str]]:
@@ -147,15 +148,15 @@ def partition(row: Mapping[str, str], default: str | None) -> Partition:
     )
 
 
-def node(row: Mapping[str, str]) -> Node:
-    """A row of bhosts, whose cpus are slots. Memory and GPUs are told elsewhere."""
+def node(row: Mapping[str, str], memory: str) -> Node:
+    """A row of bhosts, whose cpus are slots, with `maxmem` of lshosts. GPUs are told elsewhere, queues nowhere."""
     return Node(
         name=row["HOST_NAME"],
         state=row["STATUS"],
         is_up=not row["STATUS"].startswith(_DOWN),
         cpus=number(row["MAX"]),
         cpus_used=number(row["NJOBS"]),
-        memory_bytes=None,
+        memory_bytes=_size_bytes(memory),
         gpus=None,
         partitions=(),
     )

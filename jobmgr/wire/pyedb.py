@@ -145,17 +145,17 @@ class QueueStatistics(Struct):
 
 
 class PyedbPartition(Struct):
-    """A partition or queue of a scheduler. `used` is what cannot be had now; GB are 2**30 bytes."""
+    """A partition or queue of a scheduler. `used` is what cannot be had now; GB are 2**30 bytes; null: not told."""
 
     name: str
     nodes_total: int
-    nodes_used: int
-    cores_total: int
-    cores_used: int
-    memory_total_gb: float
-    memory_used_gb: float
-    mem_total_gb: float
-    mem_used_gb: float
+    nodes_used: int | None
+    cores_total: int | None
+    cores_used: int | None
+    memory_total_gb: float | None
+    memory_used_gb: float | None
+    mem_total_gb: float | None
+    mem_used_gb: float | None
 
 
 class SchedulerTypeAnswer(Struct):

@@ -462,6 +462,17 @@ def test_machines_are_read() -> None:
     assert (away.state, away.is_up) == ("unreach", False)
 
 
+def test_memory_of_machines_is_read_beside_them() -> None:
+    both = recorded("bhosts_w").stdout + "\n" + recorded("lshosts_w").stdout
+
+    (told,) = CLASSIC.read_nodes(Answer(0, both))
+    (dashed,) = CLASSIC.read_nodes(Answer(0, both.replace("24105M", "-")))
+    (alone,) = CLASSIC.read_nodes(Answer(255, recorded("bhosts_w").stdout, "lshosts: LIM is down; try later"))
+
+    assert (told.name, told.cpus, told.memory_bytes) == ("vm", 4, 24105 * 2**20)
+    assert dashed.memory_bytes is alone.memory_bytes is None
+
+
 def test_a_number_beyond_all_bounds_is_not_told() -> None:
     answer = recorded("bhosts_w")
 

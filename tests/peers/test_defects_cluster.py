@@ -9,6 +9,7 @@ import json
 import math
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from jobmgr.compat.pyedb import SchedulerManager, SchedulerType
 from jobmgr.dialects.dialect import Answer
 from tests.api.conftest import Api
+from tests.dialects import recording
 from tests.patience import eventually
 from tests.peers.asking import RAN, kinds, run, shown, submit, until
 from tests.peers.conftest import project
@@ -205,7 +207,19 @@ async def test_23_memory_is_read_as_lsf_writes_it_and_a_dash_is_unknown(lsf: Pro
         for number, memory in enumerate(written, 1)
     ]
     lsf.answer("bjobs", Answer(0, json.dumps({"RECORDS": records})), "-json")
+    manager = SchedulerManager(SchedulerType.LSF)
 
-    jobs = await SchedulerManager(SchedulerType.LSF).get_jobs()
+    jobs = await manager.get_jobs()
+    machines = [await machine_told(lsf, manager, memory) for memory in ("251.8G", "-")]
 
     assert [job["memory_gb"] for job in jobs] == pytest.approx(list(written.values()))
+    assert machines == pytest.approx([251.8, None])
+
+
+async def machine_told(lsf: Programs, manager: SchedulerManager, memory: str) -> float | None:
+    """How much memory each queue has, if LSF writes that of its machine so."""
+    host = recording.answer("lsf", "lshosts_w")
+    lsf.answer("lshosts", replace(host, stdout=host.stdout.replace("24105M", memory)))
+    memory_gb: float | None
+    (memory_gb,) = {queue["mem_total_gb"] for queue in await manager.get_partitions()}
+    return memory_gb

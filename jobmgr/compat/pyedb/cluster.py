@@ -31,13 +31,13 @@ class SchedulerManager:
         self.scheduler_type = SchedulerType(scheduler_type)
 
     async def get_partitions(self) -> list[dict[str, Any]]:
-        """The partitions with what they have and what of it is used, as `GET /scheduler/partitions` has them."""
+        """The partitions with what they have and what of it is used, as `GET /scheduler/partitions` has them.
+
+        What is not told is None.
+        """
         async with self._scheduler() as (_, cluster):
             partitions, nodes = await cluster.partitions(), await cluster.nodes()
-        return [
-            structs.asdict(partition_shown(one, [node for node in nodes if one.name in node.partitions]))
-            for one in partitions
-        ]
+        return [structs.asdict(partition_shown(one, nodes)) for one in partitions]
 
     async def get_jobs(self) -> list[dict[str, Any]]:
         """The jobs of all users that have not ended; `state` is the scheduler's own word.

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
 
+from jobmgr.api.pyedb.cluster import partition_shown
+from jobmgr.dialects.dialect import Node, Partition
 from tests.api.conftest import Api
 from tests.api.pyedb.conftest import Lab, refused
-from tests.programs import Programs, become_slurm
+from tests.dialects import recording
+from tests.programs import Programs, become_lsf, become_pbs, become_slurm
 
+WORKQ = Partition("workq", is_default=True, is_up=True, max_walltime_s=None, nodes=None, cpus=None)
+MACHINE = Node("n1", "free", is_up=True, cpus=8, cpus_used=5, memory_bytes=2**30, gpus=None, partitions=())
 RESOURCES = {
     "cpu_percent",
     "memory_percent",
@@ -117,6 +124,62 @@ async def test_scheduler_of_this_machine_is_found_and_tells_its_partitions(
     assert debug["memory_total_gb"] == debug["mem_total_gb"] >= debug["memory_used_gb"] > 0
     assert (await api.get("/api/scheduler_type")).json == {"scheduler_type": "slurm"}
     assert (await api.get("/system/status")).json["mode"] == "slurm"
+
+
+def become_busy_pbs(programs: Programs) -> None:
+    become_pbs(programs)
+    programs.answer("pbsnodes", recording.answer("pbs", "pbsnodes_a_busy"))
+
+
+@pytest.mark.parametrize(
+    ("become", "partition", "cores_total", "cores_used", "memory_bytes"),
+    [(become_lsf, "normal", 4, 1, 24105 * 2**20), (become_busy_pbs, "workq", 8, 5, 24684084 * 2**10)],
+)
+async def test_machines_that_are_bound_to_no_queue_count_for_each(
+    programs: Programs,
+    api: Api,
+    become: Callable[[Programs], None],
+    partition: str,
+    cores_total: int,
+    cores_used: int,
+    memory_bytes: int,
+) -> None:
+    become(programs)
+
+    told = (await api.get("/scheduler/partitions")).json
+
+    (found,) = [each for each in told if each["name"] == partition]
+    memory_gb = memory_bytes / 2**30
+    assert found == {
+        "name": partition,
+        "nodes_total": 1,
+        "nodes_used": 1,
+        "cores_total": cores_total,
+        "cores_used": cores_used,
+        "memory_total_gb": memory_gb,
+        "memory_used_gb": memory_gb,
+        "mem_total_gb": memory_gb,
+        "mem_used_gb": memory_gb,
+    }
+    assert len(told) == 6
+    assert all({**each, "name": partition} == found for each in told)
+
+
+def test_what_no_machine_tells_is_null() -> None:
+    told = partition_shown(WORKQ, [replace(MACHINE, cpus_used=None, memory_bytes=None)])
+
+    assert (told.nodes_total, told.cores_total) == (1, 8)
+    assert (told.nodes_used, told.cores_used, told.memory_total_gb, told.memory_used_gb) == (None,) * 4
+
+
+def test_machines_that_are_bound_to_a_queue_are_those_of_that_queue() -> None:
+    bound = replace(MACHINE, cpus=2, cpus_used=0, partitions=("workq",))
+
+    shown = [partition_shown(each, [MACHINE, bound]) for each in (WORKQ, replace(WORKQ, name="small"))]
+    left = partition_shown(replace(WORKQ, name="small"), [bound])
+
+    assert [(each.nodes_total, each.cores_total, each.cores_used) for each in shown] == [(1, 2, 0), (1, 8, 5)]
+    assert (left.nodes_total, left.nodes_used, left.memory_total_gb, left.memory_used_gb) == (0, 0, 0, 0)
 
 
 async def test_who_jobs_belong_to_is_told(api: Api) -> None:
