@@ -53,10 +53,10 @@ async def permit_work() -> None:
 
 
 def generous(slurm: Slurm, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this process see a SLURM where the 16 cores and 4 GB of the example fit on a node, which has 4 of each."""
+    """Let this process see a SLURM where the 16 cores of the example fit on a node, which has 4."""
     sbatch = shutil.which("sbatch", path=slurm.environment["PATH"])
     folder.mkdir()
-    (folder / "sbatch").write_text(f'#!/bin/sh\nexec {sbatch} --overcommit --mem=100M "$@"\n')
+    (folder / "sbatch").write_text(f'#!/bin/sh\nexec {sbatch} --overcommit "$@"\n')
     (folder / "sbatch").chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{slurm.environment['PATH']}")
     monkeypatch.setenv("SLURM_CONF", slurm.environment["SLURM_CONF"])

@@ -376,6 +376,15 @@ def test_cores_reach_a_scheduler(handler: Handler, tmp_path: Path) -> None:
     assert "--ntasks=16" in config.generate_slurm_script()
 
 
+@pytest.mark.parametrize("scheduler", ["slurm", "lsf", "pbs"])
+def test_a_scheduler_is_asked_for_no_memory(handler: Handler, scheduler: str) -> None:
+    config = handler().create_simulation_config("/there/antenna.aedt", scheduler_type=scheduler, cpu_cores=16)
+
+    directives = [line for line in config.generate_scheduler_script().splitlines() if line.startswith("#")]
+    assert [line for line in directives if "16" in line]
+    assert [line for line in directives if "mem" in line.lower() or " -M " in line] == []
+
+
 def test_the_scheduler_of_this_machine_is_taken_if_none_is_named(
     home: Path, edt: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -137,7 +137,7 @@ class JobManagerHandler:
         cpu_cores: int = 1,
         user: str = "unknown",
     ) -> HFSSSimulationConfig:
-        """A simulation of a project with `cpu_cores`: here, or on one node of a scheduler.
+        """A simulation of a project with `cpu_cores`: here, or on one node of a scheduler, asked for no memory there.
 
         What is left out: the ansysedt of this handler, an id made of the project's name, the scheduler of this machine.
         Raises InvalidConfig, a ValueError; PathNotFound if this machine is to run it and has no such project.
@@ -156,7 +156,7 @@ class JobManagerHandler:
             ansys_edt_path=ansys_edt_path or self.ansys_path,
             machine_nodes=nodes,
             scheduler_type=scheduler,
-            scheduler_options=None if here else SchedulerOptions(cores_per_node=cpu_cores),
+            scheduler_options=None if here else SchedulerOptions(cores_per_node=cpu_cores, memory=""),
             user=user,
         )
 
