@@ -73,8 +73,8 @@ def configuration(kept: Mapping[str, Any]) -> HFSSSimulationConfig:
 def _resources(config: HFSSSimulationConfig) -> Resources:
     scheduler = config.scheduler_type
     if scheduler is SchedulerType.NONE:
-        # The only one of these options that means something without a scheduler; zero is no limit, as for sbatch(1).
-        return Resources(walltime_s=config.scheduler_options.walltime_s or None)
+        # The only one of these options that means something without a scheduler.
+        return Resources(walltime_s=config.scheduler_options.walltime_s)
     return replace(script.resources(config.scheduler_options, scheduler), setup=script.setup(scheduler))
 
 

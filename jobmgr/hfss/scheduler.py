@@ -62,10 +62,10 @@ class SchedulerType(StrEnum):
 class SchedulerOptions(Value):
     """Resources, and who pays for them.
 
-    `time` is `H:MM:SS`, `D-HH:MM:SS`, `D.HH:MM:SS`, a number of minutes, `90s`, `30m`, `2h`, `1d`, or `unlimited`.
-    `memory` is that of a node (`4GB`, in powers of 1024; empty: not asked for), `gpus` those of the whole job.
-    Each node runs `cores_per_node` processes of one core, or, if that is 0, `tasks_per_node`. The queue `default` is
-    the one that the scheduler takes if none is named.
+    `time` is `H:MM:SS`, `D-HH:MM:SS`, `D.HH:MM:SS`, a number of minutes, `90s`, `30m`, `2h`, `1d`, or for none
+    `unlimited` or 0. `memory` is that of a node (`4GB`, in powers of 1024; empty: not asked for), `gpus` those of the
+    whole job. Each node runs `cores_per_node` processes of one core, or, if that is 0, `tasks_per_node`. The queue
+    `default` is the one that the scheduler takes if none is named.
     """
 
     queue: str = _DEFAULT_QUEUE
@@ -101,16 +101,17 @@ class SchedulerOptions(Value):
         text = self.time.strip().lower()
         if text in _UNLIMITED:
             return None
-        if _MINUTES.fullmatch(text) is not None:
-            return int(text) * 60.0
         try:
-            return parse_duration(text, "time")
+            is_minutes = _MINUTES.fullmatch(text) is not None
+            seconds = int(text) * 60.0 if is_minutes else parse_duration(text, "time")
         except InvalidRequest as error:
             raise InvalidConfig(
                 "time",
                 f"{self.time[:100]!r} is no time limit; write it as 24:00:00, 1-00:00:00, a number of minutes, 2h or"
                 " unlimited",
             ) from error
+        # Zero is no limit, as for sbatch(1); the shortest one that can be said would end the job at once.
+        return seconds or None
 
     @property
     def memory_bytes(self) -> int | None:

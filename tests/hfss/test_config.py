@@ -240,6 +240,8 @@ def test_a_keyword_that_is_no_field_is_named() -> None:
         ("unlimited", None),
         ("UNLIMITED", None),
         ("", None),
+        ("0", None),
+        ("0:00:00", None),
     ],
 )
 def test_a_time_limit_is_understood_in_all_the_ways_it_is_written(

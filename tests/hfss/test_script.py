@@ -106,11 +106,12 @@ def test_gpus_of_the_job_are_spread_over_its_nodes_with_their_type() -> None:
         config(SchedulerType.SLURM, gpus=3, nodes=2).generate_scheduler_script()
 
 
+@pytest.mark.parametrize("time", ["unlimited", "0"])
 @pytest.mark.parametrize("scheduler", POSIX)
-def test_what_is_not_asked_for_is_left_to_the_scheduler(scheduler: SchedulerType) -> None:
+def test_what_is_not_asked_for_is_left_to_the_scheduler(scheduler: SchedulerType, time: str) -> None:
     options = {
         "queue": "default",
-        "time": "unlimited",
+        "time": time,
         "memory": "",
         "gpu_type": "a100",
         "priority": "Normal",
