@@ -188,12 +188,13 @@ class LocalPool(Struct):
 
 
 class SystemStatus(Struct):
-    """All of it together."""
+    """All of it together. `limits` is what pyedb's document has besides, and its service had not."""
 
     scheduler_detection: SchedulerDetection
     resource_monitoring: ResourceMonitoring
     mode: str
     local_pool: LocalPool
+    limits: LimitsAnswer
 
 
 class MeAnswer(Struct):

@@ -9,7 +9,6 @@ from jobmgr.api.idempotency import manager_of
 from jobmgr.api.reply import reply
 from jobmgr.domain.queue import Backlog
 from jobmgr.errors import InvalidRequest
-from jobmgr.hfss.scheduler import SchedulerType
 from jobmgr.manager.manager import Manager
 from jobmgr.monitor import Sample
 from jobmgr.wire.pyedb import (
@@ -87,19 +86,18 @@ async def change_limits(request: web.Request, body: LimitsChange) -> web.Respons
 
 
 async def status(request: web.Request) -> web.Response:
-    """Scheduler, machine and queue together."""
+    """Scheduler, machine, queue and limits together."""
     manager = manager_of(request)
+    machine, backlog = resources_answer(manager.resources()), await manager.backlog()
+    scheduler = await manager.scheduler()
     return reply(
-        _status(await manager.scheduler(), resources_answer(manager.resources()), await manager.backlog())
-    )
-
-
-def _status(scheduler: SchedulerType, machine: ResourcesAnswer, backlog: Backlog) -> SystemStatus:
-    return SystemStatus(
-        SchedulerDetection(scheduler.name, "JobManager", backend_available=True),
-        ResourceMonitoring(**msgspec.structs.asdict(machine), active=True, last_update=machine.timestamp),
-        scheduler.value,
-        LocalPool(backlog.running, backlog.queued, backlog.slots),
+        SystemStatus(
+            SchedulerDetection(scheduler.name, "JobManager", backend_available=True),
+            ResourceMonitoring(**msgspec.structs.asdict(machine), active=True, last_update=machine.timestamp),
+            scheduler.value,
+            LocalPool(backlog.running, backlog.queued, backlog.slots),
+            limits_answer(await manager.limits()),
+        )
     )
 
 

@@ -179,7 +179,7 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         "/system/status",
         machine.status,
-        "Scheduler, machine and queue together",
+        "Scheduler, machine, queue and limits together",
         SystemStatus,
         verb=Verb.LOOK,
     ),

@@ -182,6 +182,16 @@ def test_machines_that_are_bound_to_a_queue_are_those_of_that_queue() -> None:
     assert (left.nodes_total, left.nodes_used, left.memory_total_gb, left.memory_used_gb) == (0, 0, 0, 0)
 
 
+async def test_status_has_the_limits_too(api: Api) -> None:
+    changed = {"max_concurrent_jobs": 3, "max_cpu_percent": 75.0, "min_memory_gb": 4.0, "min_disk_gb": 20.0}
+    await api.request("PUT", "/pool/limits", json=changed)
+
+    told = (await api.get("/system/status")).json
+
+    assert told["limits"] == changed
+    assert told["local_pool"]["max_concurrent"] == 3
+
+
 async def test_who_jobs_belong_to_is_told(api: Api) -> None:
     assert (await api.get("/api/me")).json == {"username": api.manager.user}
 
