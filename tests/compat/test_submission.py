@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from jobmgr.compat.pyedb import JobManager, ResourceLimits, submit_job_to_manager
-from jobmgr.errors import AnswerLost, InvalidRequest, ServiceUnreachable, SimulationFailed
+from jobmgr.errors import AnswerLost, InvalidRequest, NobodyListens, ServiceUnreachable, SimulationFailed
 from tests.compat.conftest import Make
 
 _HOST = re.compile(rb"\r\nHost: [^\r]*")
@@ -36,12 +36,16 @@ def nowhere() -> str:
 
 
 class Cutter:
-    """Stands between a client and a service, whose answers get lost, the first `count` of them, after a while."""
+    """Stands between a client and a service, whose answers get lost, the first `count` of them, after a while.
 
-    def __init__(self, count: int, a_while: Callable[[], Awaitable[None]]) -> None:
+    If it `dies` with the last of them, nobody listens there any more.
+    """
+
+    def __init__(self, count: int, a_while: Callable[[], Awaitable[None]], *, dies: bool = False) -> None:
         self.lost = 0
         self.count = count
         self.a_while = a_while
+        self.dies = dies
 
     @asynccontextmanager
     async def before(self, url: str) -> AsyncIterator[str]:
@@ -57,6 +61,8 @@ class Cutter:
             if self.lost < self.count:
                 self.lost += 1
                 await self.a_while()
+                if self.dies and self.lost == self.count:
+                    server.close()
                 writer.transport.abort()
             else:
                 writer.write(answer)
@@ -106,6 +112,22 @@ async def test_an_answer_that_stays_lost_is_an_error_and_nothing_runs_here(
         await manager.wait_until_all_done()
 
     assert manager.jobs["patch_1"].status == "completed"
+    assert len(list((home / "work/runs/patch_1").iterdir())) == 1
+    # Of a run by this program there would be another log beside the project.
+    assert len(list((home.parent / "projects").glob("*.batchinfo.*"))) == 1
+
+
+async def test_an_answer_that_is_lost_with_its_service_is_an_error_and_nothing_runs_here(
+    manager: JobManager, make: Make, home: Path
+) -> None:
+    # A connection that is refused says that nobody is there now, and nothing of what was sent before.
+    cutter = Cutter(1, manager.wait_until_all_done, dies=True)
+    async with cutter.before(manager.session.url) as url:
+        with pytest.raises(AnswerLost, match="unknown whether") as raised:
+            await submit_job_to_manager(make("patch_1"), manager_url=url, patience_s=0.2)
+
+    assert cutter.lost == 1
+    assert isinstance(raised.value.__cause__, NobodyListens)
     assert len(list((home / "work/runs/patch_1").iterdir())) == 1
     # Of a run by this program there would be another log beside the project.
     assert len(list((home.parent / "projects").glob("*.batchinfo.*"))) == 1
