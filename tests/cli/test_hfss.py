@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -428,6 +429,26 @@ def test_an_interrupt_says_what_was_submitted(solving: Solving, folder: Path) ->
     assert (process.returncode, out) == (130, b"")
     assert err.strip() == b"1 of 2 projects were submitted"
     assert solving.run("wait", first[0]).code == 0
+
+
+def test_so_many_are_submitted_in_each_pause_as_is_said(solving: Solving, folder: Path) -> None:
+    # The pause is so long that none is submitted after one.
+    with solving.start(
+        *("hfss", "submit-batch", "--root-dir", str(folder), "--recursive"),
+        *("--max-concurrent", "2", "--delay-ms", "600000"),
+    ) as process:
+        assert process.stdout is not None
+        impatience = threading.Timer(TIMEOUT_S, process.send_signal, [signal.SIGINT])
+        impatience.start()
+        lines = [process.stdout.readline().decode() for _ in range(2)]
+        impatience.cancel()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=TIMEOUT_S)
+
+    assert [line.rstrip().rpartition("/")[2] for line in lines] == ["a.aedt", "b.aedb"], err
+    assert (process.returncode, out) == (130, b"")
+    assert err.strip() == b"2 of 3 projects were submitted"
+    assert solving.run("wait", *(line.split()[0] for line in lines)).code == 0
 
 
 def test_an_interrupt_names_what_nobody_answered(solving: Solving, folder: Path) -> None:
