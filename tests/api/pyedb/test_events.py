@@ -39,6 +39,16 @@ async def test_run_is_told_as_in_pyedb(lab: Lab, listener: Listener) -> None:
     assert started["start_time"].endswith("+00:00")
 
 
+async def test_place_in_the_queue_is_how_many_wait_there(lab: Lab, listener: Listener) -> None:
+    await lab.close()
+    for job_id in ("J1", "J2", "J3"):
+        await lab.submit(jobid=job_id)
+
+    ((_, last),) = await listener.of("J3", "job_queued")
+
+    assert last["queue_position"] == 3
+
+
 async def test_cancelled_run_is_told_to_be_ending_and_cancelled(lab: Lab, listener: Listener) -> None:
     lab.becomes("exec sleep 1000")
     await lab.submit()
