@@ -8,7 +8,7 @@ import os
 import socket
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -69,22 +69,26 @@ def hfss() -> None:
               help="Start none while less memory is available, in GB.")  # fmt: skip
 @click.option("--max-cpu-percent", type=float, default=MAX_CPU_PERCENT, show_default=True,
               help="Start none while the machine is busier than this.")  # fmt: skip
+@serve.drain_option
 def start(
     *,
     host: str | None,
     port: int | None,
     max_concurrent_jobs: int | None,
     max_concurrent: int | None,
+    drain: Literal["leave", "wait"],
     **guarded: float,
 ) -> None:
     """Run the service until Ctrl-C or SIGTERM, as `jobmgr serve` does, with limits for one workstation.
 
-    Simulations that run are left to run on; the next start takes them up, and keeps limits that were changed meanwhile.
+    Simulations that run are left to run on, unless --drain says otherwise; the next start takes them up, and keeps
+    limits that were changed meanwhile.
     """
     at_once = max_concurrent_jobs or max_concurrent
     given = {name: value for name, value in guarded.items() if _is_given(name)}
     serve.run(
         {"host": host, "port": port, "max_concurrent_jobs": at_once, **given},
+        drain=drain,
         limits_name=f"{socket.gethostname()} hfss",
         first_limits=ResourceLimits(MAX_CONCURRENT_JOBS, **guarded),
         remark=_remark,

@@ -21,6 +21,14 @@ from jobmgr.settings import Settings, load, url_host, warnings
 logger = logging.getLogger(__name__)
 
 _LEVELS = ("debug", "info", "warning", "error")
+# Of each command that runs a service.
+drain_option = click.option(
+    "--drain",
+    type=click.Choice(["leave", "wait"]),
+    default="leave",
+    show_default=True,
+    help="At the end: leave running jobs to run on, or wait for them.",
+)
 
 
 @click.command()
@@ -33,8 +41,7 @@ _LEVELS = ("debug", "info", "warning", "error")
 @click.option("--max-cpu-percent", type=float, help="Start no job while the machine is busier than this.")
 @click.option("--min-memory-gb", type=float, help="Start no job while less memory is available.")
 @click.option("--min-disk-gb", type=float, help="Start no job while less disk space is free.")
-@click.option("--drain", type=click.Choice(["leave", "wait"]), default="leave", show_default=True,
-              help="At the end: leave running jobs to run on, or wait for them.")  # fmt: skip
+@drain_option
 @click.option(
     "--log-level", type=click.Choice(_LEVELS), default="info", show_default=True, help="What is logged."
 )

@@ -561,6 +561,35 @@ def test_a_service_starts_with_the_limits_of_a_workstation(
     assert process.returncode == 0
 
 
+def test_a_workstations_service_waits_at_its_end_for_what_runs(tmp_path: Path) -> None:
+    commands = Solving(tmp_path)
+    go = tmp_path / "go"
+    command = [sys.executable, "-m", "jobmgr.compat.pyedb.start_service", "--port", "0", "--drain", "wait"]
+    free = ("--max-cpu-percent", "100", "--min-memory", "0", "--min-disk", "0")
+    with subprocess.Popen(
+        [*command, *free],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        env=commands.environment,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        job_id = commands.submit("--", "sh", "-c", f"echo on; until [ -e {go} ]; do sleep 0.05; done")
+        with commands.start("logs", "--follow", job_id) as followed:
+            assert followed.stdout is not None
+            began = followed.stdout.readline()
+            followed.terminate()
+        process.send_signal(signal.SIGTERM)
+        told_until(process, "draining: 1 running")
+        go.touch()
+        process.communicate(timeout=TIMEOUT_S)
+
+    assert (began, process.returncode) == (b"on\n", 0)
+    with serving(commands):
+        assert commands.run("show", "--json", job_id).json["status"] == "completed"
+
+
 def test_limits_of_a_workstation_are_first_ones_and_its_own(tmp_path: Path) -> None:
     commands = Solving(tmp_path)
     start = ("hfss", "start", "--port", "0")
