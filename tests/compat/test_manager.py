@@ -471,6 +471,39 @@ async def test_telemetry_has_the_keys_of_pyedb(home: Path) -> None:
     assert set(alone) == set(asked) == USAGE
 
 
+class Counting:
+    """Who knows how busy a machine is, and was asked so often."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self) -> dict[str, int]:
+        self.count += 1
+        return {"cpu_percent": self.count}
+
+
+@pytest.mark.parametrize(("interval_s", "told"), [(3600, [1, 1, 1]), (0, [1, 2, 3])])
+def test_telemetry_is_as_old_as_its_interval_at_most(interval_s: float, told: list[int]) -> None:
+    monitor = ResourceMonitor(interval_s, Counting())
+
+    assert [monitor.current_usage["cpu_percent"] for _ in told] == told
+
+
+async def test_who_monitors_looks_again_at_the_interval_that_is_named() -> None:
+    asked = Counting()
+    monitor = ResourceMonitor(0, asked)
+
+    monitoring = asyncio.create_task(monitor.monitor_resources())
+
+    # So often within the patience of a test: the pause is the one that was named.
+    await eventually(lambda: asked.count >= 100)
+    monitor.update_interval = 3600
+    assert monitor.current_usage["cpu_percent"] >= 99
+    monitoring.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await monitoring
+
+
 async def test_a_manager_leaves_logging_as_it_is(home: Path) -> None:
     root = logging.getLogger()
     before = (list(root.handlers), root.level)
