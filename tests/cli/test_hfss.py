@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from tests.ansysedt import GREETING
 from tests.cli.conftest import TIMEOUT_S, Commands, Finished, serving, told_until
 from tests.cli.test_terminal import on_terminal
 from tests.hfss.installed import install_solver, make_project
+from tests.port import free
 from tests.slurm import Slurm
 
 DONE = "converged after 3 passes, 24,000 tetrahedra, delta S 0.04, sweep 3/3\n"
@@ -46,7 +47,7 @@ class Solving(Commands):
         """Where the service is, as the old programs are told."""
         return ["--host", "127.0.0.1", "--port", self.url.rpartition(":")[2]]
 
-    def program(self, name: str, *arguments: str) -> Finished:
+    def program(self, name: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Finished:
         """One of the old programs, to its end."""
         done = subprocess.run(
             [sys.executable, "-m", f"jobmgr.compat.pyedb.{name}", *arguments],
@@ -55,7 +56,7 @@ class Solving(Commands):
             timeout=TIMEOUT_S,
             check=False,
             cwd=self.home,
-            env=self.environment,
+            env=self.environment | dict(environment or {}),
         )
         return Finished(done.returncode, done.stdout, done.stderr)
 
@@ -473,7 +474,9 @@ def test_an_interrupt_names_what_nobody_answered(solving: Solving, folder: Path)
 
 def test_the_old_programs_take_their_old_flags(solving: Solving, folder: Path) -> None:
     one = solving.program(
-        "submit_local_job", *solving.service, "--project-path", str(folder / "a.aedt"), "--num-cores", "2"
+        *("submit_local_job", *solving.service, "--project-path", str(folder / "a.aedt"), "--num-cores", "2"),
+        # Flags count more.
+        environment={"PYEDB_JOB_MANAGER_HOST": "127.0.0.2", "PYEDB_JOB_MANAGER_PORT": "1"},
     )
     many = solving.program(
         *("submit_batch_jobs", *solving.service, "--root-dir", str(folder), "--num-cores", "2"),
@@ -485,6 +488,28 @@ def test_the_old_programs_take_their_old_flags(solving: Solving, folder: Path) -
     assert len(many.out.splitlines()) == 2
     ids = [one.out.strip(), *(line.split()[0] for line in many.out.splitlines())]
     assert solving.run("wait", *ids).code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "flag"),
+    [
+        ("submit_local_job", "--project-path"),
+        ("submit_job_on_scheduler", "--project-path"),
+        ("submit_batch_jobs", "--root-dir"),
+    ],
+)
+def test_the_variables_of_the_old_programs_name_the_service(
+    solving: Solving, tmp_path: Path, name: str, flag: str
+) -> None:
+    project = make_project(tmp_path / "antenna.aedt")
+    named = project if flag == "--project-path" else str(tmp_path)
+    (port,) = free(1)
+    elsewhere = {"PYEDB_JOB_MANAGER_HOST": "127.0.0.2", "PYEDB_JOB_MANAGER_PORT": str(port)}
+
+    done = solving.program(name, flag, named, environment=elsewhere)
+
+    assert (done.code, done.out) == (5, "")
+    assert f"no jobmgr service answers at http://127.0.0.2:{port} " in done.err
 
 
 @pytest.mark.parametrize(
