@@ -150,11 +150,16 @@ def may(principal: Principal, verb: Verb, job: Owned | None = None) -> bool:
     return verb is Verb.READ and sight(principal).shows(job.job_id, job.user)
 
 
+def sees(principal: Principal, job: Owned) -> bool:
+    """Whether there is this job for `principal`: who may change it is told of it, also without the scope to look."""
+    return may(principal, Verb.READ, job) or may(principal, Verb.CHANGE, job)
+
+
 def check(principal: Principal, verb: Verb, job: Owned | None = None) -> None:
-    """Raise AccessDenied unless `principal` may do this; JobNotFound for a job that it may not even see."""
+    """Raise AccessDenied unless `principal` may do this; JobNotFound for a job that it does not even see."""
     if may(principal, verb, job):
         return
-    if job is not None and not may(principal, Verb.READ, job):
+    if job is not None and not sees(principal, job):
         raise JobNotFound(job.job_id)
     raise AccessDenied(_reason(principal, verb, job))
 

@@ -9,9 +9,10 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from jobmgr.dispatch.dispatcher import Dispatcher
 from jobmgr.domain import access
-from jobmgr.domain.access import Caller, Hearing, Owned, Principal, Sight, Verb
+from jobmgr.domain.access import Caller, Hearing, Owned, Principal, Sight
 from jobmgr.domain.once import Once
 from jobmgr.domain.site import Site
+from jobmgr.errors import JobNotFound
 from jobmgr.hfss.program import Programs
 from jobmgr.manager.feed import Feed
 from jobmgr.manager.identity import Identity
@@ -144,9 +145,9 @@ class Core:
         return self.identity.is_current(principal)
 
     def _check(self, job: Owned) -> None:
-        """Raise JobNotFound for a job that whoever asks may not see."""
-        if self.caller is not None:
-            access.check(self.caller.principal, Verb.READ, job)
+        """Raise JobNotFound for a job that whoever asks does not see; what it takes to look is the route's to check."""
+        if self.caller is not None and not access.sees(self.caller.principal, job):
+            raise JobNotFound(job.job_id)
 
     async def _see(self, *job_ids: str) -> None:
         """The same for jobs by their ids, before anything is read of them. Raises JobNotFound."""

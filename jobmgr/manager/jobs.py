@@ -262,7 +262,7 @@ class Jobs(Core):
 
     def _parent(self, unmet: dependencies.Unmet) -> Parent:
         # Groups change, and an admin submits for others: who sees a job need not see what it waits for.
-        if self.caller is None or access.may(self.caller.principal, Verb.READ, unmet):
+        if self.caller is None or access.sees(self.caller.principal, unmet):
             return Parent(unmet.when, unmet.job_id, unmet.status)
         return Parent(unmet.when)
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
 from jobmgr.domain import access
-from jobmgr.domain.access import Sight, Verb
+from jobmgr.domain.access import Sight
 from jobmgr.domain.job import Dependency as DependencyView
 from jobmgr.domain.job import NewJob, When
 from jobmgr.domain.status import Status, waiting_status
@@ -62,7 +62,7 @@ def _lock_parents(tx: Transaction, children: Sequence[tuple[int, NewJob]]) -> di
 
 
 def _is_seen(tx: Transaction, row: AnyRow) -> bool:
-    return tx.caller is None or access.may(tx.caller.principal, Verb.READ, row)
+    return tx.caller is None or access.sees(tx.caller.principal, row)
 
 
 def _check_acyclic(jobs: Sequence[NewJob]) -> None:

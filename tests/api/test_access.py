@@ -31,6 +31,7 @@ PRINCIPALS = {
     "viewer": Principal("viewer", Role.VIEWER),
     "admin": Principal("root", Role.ADMIN),
     "reader": Principal("ann", Role.ADMIN, frozenset({Scope.READ})),
+    "submitter": Principal("ann", Role.USER, frozenset({Scope.SUBMIT}), mates={"ben": None}),
     "bound": Principal("ann", Role.USER, job_id="anns", token_id="jmj_anns.1"),
 }
 # All others are to read, if they only tell something, or to change.
@@ -350,6 +351,51 @@ async def test_spec_names_a_parent_to_who_sees_it(house: House) -> None:
     assert await parents("ben", "bens") == [{"job_id": "anns", "when": "success", "met": None}]
     assert await parents("zoe", "zoes") == [{"job_id": None, "when": "success", "met": None}]
     assert await parents("viewer", "zoes") == [{"job_id": "anns", "when": "success", "met": None}]
+
+
+async def test_without_the_scope_to_read_only_own_jobs_are_there(anns: House) -> None:
+    await anns.submitted("ben", job_id="bens", draft=True)
+
+    for route in OF_A_JOB:
+        others, unknown = [await anns.ask("submitter", route, job_id) for job_id in ("bens", "none")]
+        assert others.status == unknown.status, name_of(route)
+        assert others.body.replace(b"bens", b"none") == unknown.body, name_of(route)
+        if route.method == "GET":
+            own = await anns.ask("submitter", route, "anns")
+            assert own.status == 403, name_of(route)
+            assert b"this API token lacks the scope read" in own.body, name_of(route)
+
+
+async def test_who_may_change_a_job_is_answered_with_it(house: House) -> None:
+    assert (await house.submitted("submitter", job_id="anns", draft=True)).status == 201
+    changes: list[tuple[str, str, Any]] = [
+        ("PATCH", "", {}),
+        ("PATCH", "", {"name": "new"}),
+        ("POST", "/priority", {"priority": 3}),
+        ("POST", "/hold", None),
+        ("POST", "/release", None),
+        ("POST", "/cancel", None),
+    ]
+
+    answers = [
+        await house.by(
+            "submitter", method, f"/api/v1/jobs/anns{verb}", **({} if body is None else {"json": body})
+        )
+        for method, verb, body in changes
+    ]
+
+    assert {(answer.status, answer.json.get("job_id")) for answer in answers} == {(200, "anns")}
+
+
+async def test_scope_to_submit_is_enough_to_wait_for_own_jobs(house: House) -> None:
+    for user in ("ann", "ben"):
+        await house.submitted(user, job_id=f"{user}s", draft=True)
+
+    own = await house.submitted("submitter", depends_on=[{"job_id": "anns"}])
+    mates = await house.submitted("submitter", depends_on=[{"job_id": "bens"}])
+
+    assert own.status == 201
+    assert "there is no job" in mates.problem(422, "invalid_request", "depends_on[0]")
 
 
 async def test_token_of_a_job_tells_of_that_job_only(anns: House) -> None:

@@ -94,9 +94,12 @@ def test_what_is_not_seen_is_not_there_and_what_is_seen_is_refused() -> None:
         check(principal(Role.USER, job_id="own"), Verb.CHANGE, OWN)
     with pytest.raises(AccessDenied, match="lacks the scope submit"):
         check(principal(Role.USER, Scope.READ), Verb.CHANGE, OWN)
-    # Who may not read is not told whether there is such a job.
+    # Who may change a job knows that there is one; of others' it takes `read` to be told of them.
+    submitter = principal(Role.USER, Scope.SUBMIT)
+    with pytest.raises(AccessDenied, match="lacks the scope read"):
+        check(submitter, Verb.READ, OWN)
     with pytest.raises(JobNotFound):
-        check(principal(Role.USER, Scope.SUBMIT), Verb.READ, OWN)
+        check(submitter, Verb.CHANGE, OF_A_MATE)
 
 
 def test_listings_are_confined_to_what_is_seen() -> None:
