@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +23,15 @@ from tests.api.conftest import TOKEN
 from tests.security.guards import FORWARDED, PEER, REQUIRED_TOKEN, SOCKET_MODE, UNIX_PEER, rests_on
 
 STRANGER_UID = 12345
-# Sends the request on its standard input to host and port, or to a path, as another user, and prints the answer's head.
-STRANGER = """
+# Becomes the user of its first argument, if there is one, sends the request on its standard input to host and port, or
+# to a path, and prints the answer's head.
+_CLIENT = """
 import os, socket, sys
-os.setgid(int(sys.argv[1])); os.setuid(int(sys.argv[1]))
-client = socket.socket(socket.AF_UNIX) if len(sys.argv) == 3 else socket.socket()
-client.connect(sys.argv[2] if len(sys.argv) == 3 else (sys.argv[2], int(sys.argv[3])))
+_, uid, *where = sys.argv
+if uid:
+    os.setgid(int(uid)); os.setuid(int(uid))
+client = socket.socket(socket.AF_UNIX) if len(where) == 1 else socket.socket()
+client.connect(where[0] if len(where) == 1 else (where[0], int(where[1])))
 client.sendall(sys.stdin.buffer.read())
 print(client.recv(12).decode())
 """
@@ -100,6 +103,21 @@ async def server(manager: JobManager, path: Path) -> AsyncIterator[Server]:
         yield server
 
 
+@pytest_asyncio.fixture
+async def strict(manager: JobManager, path: Path) -> AsyncIterator[Server]:
+    """One that requires tokens."""
+    async with Server(
+        manager,
+        host="127.0.0.1",
+        port=0,
+        token=TOKEN,
+        socket_path=path,
+        allowed_hosts=["localhost"],
+        require_token=True,
+    ) as server:
+        yield server
+
+
 @pytest.fixture(params=["ipv4", "ipv6 mapped", "unix"])
 def door(request: pytest.FixtureRequest, server: Server, path: Path) -> Door:
     port = int(server.url.rsplit(":", 1)[1])
@@ -136,12 +154,17 @@ async def test_what_comes_through_a_proxy_at_the_ipv6_loopback_is_nobody(manager
 
 
 async def stranger(*where: str) -> str:
-    """The first bytes of what another user of this machine is answered there, or why there are none."""
+    """What another user of this machine is answered there."""
+    return await answered(*where, uid=str(STRANGER_UID))
+
+
+async def answered(*where: str, uid: str = "", within: Sequence[str] = ()) -> str:
+    """The first bytes of what a client is answered there, or why there are none; it is started by `within`."""
     # The interpreter of a virtual environment may lie where strangers cannot read.
     python = shutil.which("python3", path="/usr/bin:/bin") or sys.executable
     done = await asyncio.to_thread(
         subprocess.run,
-        [python, "-I", "-c", STRANGER, str(STRANGER_UID), *where],
+        [*within, python, "-I", "-c", _CLIENT, uid, *where],
         input=request(),
         capture_output=True,
         timeout=30,
@@ -177,21 +200,32 @@ async def test_another_user_of_this_machine_does_not_even_reach_the_socket(
 
 @rests_on(REQUIRED_TOKEN)
 async def test_where_tokens_are_required_a_connection_of_the_own_user_is_nobody(
-    manager: JobManager, path: Path
+    strict: Server, path: Path
 ) -> None:
-    async with Server(
-        manager,
-        host="127.0.0.1",
-        port=0,
-        token=TOKEN,
-        socket_path=path,
-        allowed_hosts=["localhost"],
-        require_token=True,
-    ) as server:
-        port = Door(socket.AF_INET, ("127.0.0.1", int(server.url.rsplit(":", 1)[1])))
-        file = Door(socket.AF_UNIX, str(path))
-        answers = [await port.status(), await file.status()]
-        shown = await port.status(f"Authorization: Bearer {TOKEN}")
+    port = Door(socket.AF_INET, ("127.0.0.1", int(strict.url.rsplit(":", 1)[1])))
+    file = Door(socket.AF_UNIX, str(path))
 
-    assert answers == [401, 401]
-    assert shown == 200
+    assert [await port.status(), await file.status()] == [401, 401]
+    assert await port.status(f"Authorization: Bearer {TOKEN}") == 200
+
+
+@pytest.fixture(params=["unmapped", "--map-root-user", "--map-user=1000"])
+def namespace(request: pytest.FixtureRequest) -> list[str]:
+    """A command that runs another one in a user namespace of its own, where its user is called otherwise."""
+    unshare = ["unshare", "--user", *([] if request.param == "unmapped" else [request.param])]
+    try:
+        subprocess.run([*unshare, "true"], capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"this machine makes no such user namespace: {error}")
+    return unshare
+
+
+# Without the guard it is let in: what the document says of those whose setting this is not.
+@rests_on(REQUIRED_TOKEN)
+@pytest.mark.parametrize("way", ["port", "socket"])
+async def test_where_tokens_are_required_the_own_user_in_a_user_namespace_is_nobody(
+    strict: Server, path: Path, namespace: list[str], way: str
+) -> None:
+    where = ["127.0.0.1", strict.url.rsplit(":", 1)[1]] if way == "port" else [str(path)]
+
+    assert await answered(*where, within=namespace) == "HTTP/1.1 401"
