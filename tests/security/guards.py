@@ -107,6 +107,17 @@ PLAIN_REQUEST = Guard("plain words of a request", "jobmgr.dialects.request.direc
 PLAIN_DIRECTIVE = Guard("plain directives", "jobmgr.dialects.quoting.directive", _same)
 
 
+def _between_quotes(text: str, _field: str) -> str:
+    return f'"{text}"'
+
+
+BSUB_ARGUMENT = Guard("one argument of bsub", "jobmgr.dialects.lsf_order.bsub_argument", _between_quotes)
+WINDOWS_ARGUMENT = Guard(
+    "one argument on Windows", "jobmgr.dialects.windows_hpc.windows_argument", _between_quotes
+)
+XML_TEXT = Guard("text in XML", "jobmgr.dialects.windows_hpc_order.ET._escape_attrib", _same)
+
+
 async def _always(*_arguments: Any) -> bool:
     return True
 
@@ -292,6 +303,39 @@ CHECKED_PATH = Guard("checked paths", "jobmgr.transports.local_directory.checked
 CONFINED = Guard("files of the run directory only", "jobmgr.transports.local_directory._lies_in", _everything)
 OPENED = Guard(
     "what was opened counts", "jobmgr.transports.local_directory._opened", lambda _file, path: path
+)
+
+LOOKED_AT = Guard("a look before it is opened", "jobmgr.transports.local_directory.Path.is_file", _everything)
+REGULAR = Guard("regular files only", "jobmgr.transports.local_directory.stat.S_ISREG", _everything)
+
+# --- What a job may write where others rely on it.
+WHOLE_DECISION = Guard("whole decisions of gates", "jobmgr.executors.gate._is_decision", _everything)
+WHOLE_HOLDER = Guard("whole holders in gates", "jobmgr.executors.gate._is_holder", _everything)
+WHOLE_RECORD = Guard("whole exit records", "jobmgr.executors.gate.is_exit", _everything)
+WHOLE_NOTE = Guard("whole notes", "jobmgr.executors.gate.is_note", _everything)
+NO_LINKS = Guard(
+    "control files that are no links", "jobmgr.executors.gate._SAFE", os.O_CLOEXEC | os.O_NONBLOCK
+)
+
+
+def _warden_with(change: str) -> str:
+    """What a warden runs, which forks the keepers, with this change."""
+    return (
+        "import os, sys; sys.path.append(sys.argv.pop(1));"
+        f"from jobmgr.executors import messages, process, warden; {change}; warden.main()"
+    )
+
+
+# --- What keepers and services tell each other. They are processes of their own.
+PEER_OF_HOLDERS = Guard(
+    "whose a connection to a holder is",
+    "jobmgr.executors.crew._WARDEN_CODE",
+    _warden_with("process.peer_uid = lambda _connection: os.getuid()"),
+)
+WHOLE_MESSAGES = Guard(
+    "whole messages",
+    "jobmgr.executors.crew._WARDEN_CODE",
+    _warden_with("messages._is_whole = lambda _message: True"),
 )
 
 # --- The way of a job to its process.

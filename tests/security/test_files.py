@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from yarl import URL
 
-from jobmgr.errors import FileMissing
+from jobmgr.errors import FileMissing, InvalidRequest
 from jobmgr.transports.local_directory import LocalDirectory
 from tests.api.conftest import Api
-from tests.security.guards import CHECKED_PATH, CONFINED, OPENED, rests_on
+from tests.security.guards import CHECKED_PATH, CONFINED, LOOKED_AT, OPENED, REGULAR, rests_on
 
 SECRET = "the secret of the house"
 
@@ -101,3 +104,59 @@ async def test_a_directory_that_becomes_a_link_while_it_is_opened_leads_nowhere(
     monkeypatch.setattr(Path, "is_file", look_and_swap)
     with pytest.raises(FileMissing, match="leads out of the run directory"):
         await (await LocalDirectory(str(run)).open("folder/file")).aclose()
+
+
+@rests_on(CHECKED_PATH)
+async def test_a_path_does_not_end_before_its_end(tmp_path: Path) -> None:
+    (tmp_path / "seen").write_text("harmless")
+    try:
+        await (await LocalDirectory(str(tmp_path)).open("seen\0unseen")).aclose()
+    except InvalidRequest as refused:
+        assert refused.field == "path"
+    except ValueError as error:
+        pytest.fail(f"{error}: this would be a bug of the service")
+
+
+def make_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def make_device(path: Path) -> None:
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 5))
+        path.open("rb").close()
+    except PermissionError:
+        pytest.skip("only root makes devices, and not everywhere")
+
+
+SPECIAL = pytest.mark.parametrize("make", [make_pipe, make_device])
+
+
+@rests_on(LOOKED_AT, REGULAR)
+@SPECIAL
+async def test_what_is_no_file_is_not_read(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "special")
+
+    with pytest.raises(FileMissing):
+        await (await LocalDirectory(str(tmp_path)).open("special")).aclose()
+
+
+@rests_on(REGULAR)
+@SPECIAL
+async def test_a_file_that_becomes_none_while_it_is_opened_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / "special")
+    # The worst moment: a file was looked at, which is none when it is opened.
+    monkeypatch.setattr(Path, "is_file", lambda _path: True)
+
+    with pytest.raises(FileMissing, match="is not a regular file"):
+        await (await LocalDirectory(str(tmp_path)).open("special")).aclose()
+
+
+@rests_on(REGULAR)
+@SPECIAL
+async def test_what_is_no_file_is_not_listed(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "special")
+
+    assert await LocalDirectory(str(tmp_path)).listing() == []

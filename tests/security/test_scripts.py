@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
 from jobmgr.dialects import holder
 from jobmgr.dialects.dialect import Order
 from jobmgr.dialects.registry import dialect
+from jobmgr.dialects.windows_hpc_order import job_file
 from jobmgr.domain.resources import Resources
 from jobmgr.errors import InvalidRequest
 from jobmgr.executors import gate
-from tests.security.guards import PLAIN_DIRECTIVE, PLAIN_REQUEST, QUOTED_WORD, SHELL_NAMES, rests_on
+from tests.security.guards import (
+    BSUB_ARGUMENT,
+    PLAIN_DIRECTIVE,
+    PLAIN_REQUEST,
+    QUOTED_WORD,
+    SHELL_NAMES,
+    WINDOWS_ARGUMENT,
+    XML_TEXT,
+    rests_on,
+)
 
 TOKEN = "0123456789abcdef"
 TRAPS = ("$(touch canary)", "`touch canary`", "x & touch canary", ">canary")
@@ -78,11 +89,42 @@ def test_a_request_adds_no_directive_of_pbs() -> None:
     assert "-u root" not in _script("pbs", "long\n#PBS -u root")
 
 
+@rests_on(BSUB_ARGUMENT)
+@pytest.mark.parametrize("trap", ['lab" -u "root', "lab' -u 'root", "lab`id`", "lab\\"])
+def test_a_request_adds_no_option_of_lsf(trap: str) -> None:
+    script = _handed_in("lsf", Resources(directives=(f"-P {trap}",)), "resources.directives")
+
+    assert trap not in script
+
+
+@rests_on(XML_TEXT)
+@pytest.mark.parametrize("trap", ['lab" UserName="root', "lab&#x22;"])
+def test_a_request_adds_nothing_to_the_job_file_of_windows(trap: str) -> None:
+    order = Order("jm-1", "true\n", "/o", "/e", "/", resources=Resources(account=trap))
+
+    job = ET.fromstring(job_file(order, "true"))
+
+    assert (job.get("Project"), job.get("UserName")) == (trap, None)
+
+
+@rests_on(WINDOWS_ARGUMENT)
+@pytest.mark.parametrize("trap", ['/w" & calc & "', "/w%PATH%", "/w\\", "/w|calc", "//h/w:calc"])
+def test_a_path_is_one_argument_on_windows(trap: str) -> None:
+    order = Order("jm-1", "true\n", "/o", "/e", "/")
+
+    with pytest.raises(InvalidRequest, match="is no absolute path, or has one of"):
+        dialect("windows_hpc").submit(f"{trap}/script", order)
+
+
 def _script(kind: str, account: str) -> str:
     """What is handed in for an order of this account; nothing if it is refused."""
-    asked = Resources(account=account)
+    return _handed_in(kind, Resources(account=account), "resources.account")
+
+
+def _handed_in(kind: str, asked: Resources, field: str) -> str:
+    """What is handed in for such an order; nothing if this field of it is refused."""
     try:
         return dialect(kind).script(Order("jm-1", "true\n", "/dev/null", "/dev/null", "/", resources=asked))
     except InvalidRequest as refused:
-        assert refused.field == "resources.account"
+        assert refused.field == field
         return ""
