@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from jobmgr.api import problems
-from jobmgr.api.body import MAX_BODY_BYTES
+from jobmgr.api.body import MAX_BODY_BYTES, expect_later
 from jobmgr.api.guard import Guard
 from jobmgr.api.headers import harden
 from jobmgr.api.keys import DOCUMENTS, LIMITS, MANAGER, STREAMS
@@ -44,9 +44,11 @@ def make_app(
     for route in ROUTES:
         if route.method == "GET":
             # A stream has no length that HEAD could tell.
-            app.router.add_get(route.path, route.endpoint(), allow_head=not route.streams)
+            app.router.add_get(
+                route.path, route.endpoint(), allow_head=not route.streams, expect_handler=expect_later
+            )
         else:
-            app.router.add_route(route.method, route.path, route.endpoint())
+            app.router.add_route(route.method, route.path, route.endpoint(), expect_handler=expect_later)
     app.on_response_prepare.append(_finish(guard))
     app.on_shutdown.append(app[STREAMS].close)
     app.on_cleanup.append(refusals.close)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import msgspec
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from jobmgr.api import idempotency
 from jobmgr.api.decoding import LARGE_BYTES, check_keys, decode, decode_types
@@ -39,6 +39,22 @@ class _RawBulk(msgspec.Struct, forbid_unknown_fields=True):
 _SUBMISSION = msgspec.json.Decoder(JobSubmission)
 _BULK = msgspec.json.Decoder(_RawBulk)
 _JOBS_KEY = re.compile(rb'"jobs"\s*:')
+
+
+async def expect_later(_request: web.Request) -> None:
+    """aiohttp's handler of `Expect`, asked before the guard: nothing is promised there, and nobody is refused."""
+
+
+async def invite(request: web.Request) -> None:
+    """Tell a client that holds its body back that it is wanted now. Other expectations are none of ours.
+
+    Source: RFC 9110, 10.1.1; of 1.0 it is ignored.
+    """
+    is_held_back = request.headers.get("Expect", "").lower() == "100-continue"
+    if is_held_back and request.version >= HttpVersion11 and not request.content.at_eof():
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # The answer itself has not begun.
+        request.writer.output_size = 0
 
 
 async def read_struct(request: web.Request, decoder: msgspec.json.Decoder[T]) -> T:
@@ -139,6 +155,7 @@ async def _read(request: web.Request) -> bytes:
 
 async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
     """The body as it comes. Raises Refusal (408) if it is waited for too long."""
+    await invite(request)
     limits, loop = request.app[LIMITS], asyncio.get_running_loop()
     # What is done between the pieces is our own time.
     waited_s, size = 0.0, 0

@@ -15,7 +15,7 @@ import engineio
 import socketio
 from aiohttp import web
 
-from jobmgr.api.body import too_slow
+from jobmgr.api.body import expect_later, invite, too_slow
 from jobmgr.api.frames import Frames, Message
 from jobmgr.api.guard import SOCKET_PATH, not_known
 from jobmgr.api.idempotency import manager_of
@@ -82,8 +82,8 @@ class Sockets:
 
     def attach(self, app: web.Application) -> None:
         """Serve at the usual path, from the application's start to its shutdown."""
-        app.router.add_get(SOCKET_PATH, self._handle, allow_head=False)
-        app.router.add_post(SOCKET_PATH, self._handle)
+        app.router.add_get(SOCKET_PATH, self._handle, allow_head=False, expect_handler=expect_later)
+        app.router.add_post(SOCKET_PATH, self._handle, expect_handler=expect_later)
         app.cleanup_ctx.append(self._life)
         # Open websockets are open requests, for which aiohttp's shutdown waits: they end first.
         app.on_shutdown.append(self._say_goodbye)
@@ -351,6 +351,7 @@ async def _await_body(request: web.Request) -> None:
     if request.method != "GET":
         if (request.content_length or 0) > _MAX_PACKET_BYTES:
             raise Refusal(413, "body_too_large", f"more than {_MAX_PACKET_BYTES // 1024} KiB in one turn")
+        await invite(request)
         await request.content.wait_eof()
 
 
