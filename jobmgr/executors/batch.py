@@ -298,7 +298,7 @@ class BatchExecutor:
                 self._register.waits(live)
         self._errands.add(live for live in lives if live.errand.open)
         # Who was cancelled meanwhile is void already, or runs.
-        self._ender.end([id_ for live in lives if live.is_cancelled for id_ in live.ids])
+        self._ender.end([id_ for live in lives if live.is_cancelled for id_ in live.own_ids])
 
     async def _void(self, attempts: Sequence[tuple[Live, JobError | None]]) -> None:
         """Make sure that these attempts never start, and tell so, with why; who has started is watched.
@@ -325,7 +325,7 @@ class BatchExecutor:
             if not (attempts := self._to_void(attempts, harmless)):
                 return
             # Where nothing can be written now a scheduler may well be asked.
-            self._ender.end([id_ for live, _ in attempts if live.is_cancelled for id_ in live.ids])
+            self._ender.end([id_ for live, _ in attempts if live.is_cancelled for id_ in live.own_ids])
             await self._breaker.rest(pause_s)
             pause_s = min(pause_s * 2, self._pace.again_max_s)
 
@@ -350,7 +350,7 @@ class BatchExecutor:
     def _never_ran(self, live: Live, error: JobError | None) -> None:
         self._register.end(live, NeverRan(live.launch.token, None if live.is_cancelled else error))
         if live.is_cancelled:
-            self._ender.end(live.ids)
+            self._ender.end(live.own_ids)
         if live.trace is Trace.JOB:
             self._leavings.add([live])
 
@@ -371,7 +371,7 @@ class BatchExecutor:
         # Whose start was seen has a gate; if his files are gone a new one must not say that he never ran.
         await self._void([(live, None) for live in lives if not live.is_known_to_start])
         # Who is over was seen to when it was voided, or is not ours any more.
-        self._ender.end([id_ for live in lives if not live.is_over for id_ in live.ids])
+        self._ender.end([id_ for live in lives if not live.is_over for id_ in live.own_ids])
         self._watch.look_soon()
 
     def _hear(self, token: str, wished: Wished, is_taken: bool) -> None:  # noqa: FBT001 -- see Answered
@@ -395,9 +395,9 @@ class BatchExecutor:
         await asyncio.sleep(self._pace.in_doubt_s)
         while not all(live.is_over or live.has_started for live in lives):
             found = await self._desk.listing([name])
-            listed = Listed(found)
+            listed = Listed(found, self._register)
             for live in lives:
-                self._register.meet(live, listed.of(live.name, live.index, live.holder_id))
+                self._register.meet(live, listed.of(live))
             if found.has_whole_queue:
                 return
             await self._breaker.rest(self._pace.again_max_s)

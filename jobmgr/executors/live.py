@@ -30,13 +30,14 @@ class Live:
 
     `name` is that of the submission that it was handed in with, `index` its element if that is an array. Of one that
     another service had in hand there may be anything at the site. It `may_double` if a command that was given up may
-    hand in another job for it.
+    hand in another job for it. `strange_ids` are those of its ids that were given to other attempts since.
     """
 
     launch: Launch
     name: str
     index: int | None = None
     ids: tuple[str, ...] = ()
+    strange_ids: frozenset[str] = frozenset()
     trace: Trace = Trace.JOB
     is_handed_in: bool = False
     may_double: bool = False
@@ -74,6 +75,11 @@ class Live:
         return str(self.files.gate["holder"]["id"])
 
     @property
+    def own_ids(self) -> Sequence[str]:
+        """The ids under which a scheduler may be told something about it."""
+        return [id_ for id_ in self.ids if id_ not in self.strange_ids]
+
+    @property
     def is_known_to_start(self) -> bool:
         """Whether its start was seen, by this service or an earlier one."""
         return self.has_started or self._had_started
@@ -98,11 +104,11 @@ class Live:
         if self.is_over or not self.is_handed_in:
             return ()
         if isinstance(wished, Pause):
-            return [self.holder_id] if self.holder_id else ()
+            return [self.holder_id] if self.holder_id and self.holder_id not in self.strange_ids else ()
         if self.has_started:
             return ()
         ended = {one.id for one in self.standings if one.phase is Phase.ENDED}
-        return [id_ for id_ in self.ids if id_ not in ended]
+        return [id_ for id_ in self.own_ids if id_ not in ended]
 
     @property
     def has_ended(self) -> bool:

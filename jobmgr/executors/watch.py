@@ -148,10 +148,11 @@ class Watch:
             self._ask_again(began)
             raise
         self._hear_of(listing)
-        listed = Listed(listing)
+        listed = Listed(listing, self._register)
         has_changed = False
         for live in watched:
-            seen = listed.of(live.name, live.index, live.holder_id)
+            seen = listed.of(live)
+            live.strange_ids |= listed.strange(live)
             has_changed |= [one.word for one in seen] != [one.word for one in live.standings]
             live.standings = seen
             self._register.meet(live, seen)
@@ -161,7 +162,7 @@ class Watch:
         # Asked again each time: that it was taken does not say that it will be done.
         stubborn = [live for live in watched if live.is_cancelled and not live.has_ended]
         if stubborn:
-            self._hands.cancel([id_ for live in stubborn for id_ in live.ids])
+            self._hands.cancel([id_ for live in stubborn for id_ in live.own_ids])
         self._lay_to_rest(listing)
         if not listing.complete and listing.why != self._trouble:
             logger.warning("the scheduler of %s did not list everything: %s", self._site, listing.why)

@@ -6,14 +6,16 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from jobmgr.dialects import holder
 from jobmgr.executors.pace import Pace
-from jobmgr.executors.protocol import Ended, Final, Report, Scheduled, Started
+from jobmgr.executors.protocol import Ended, Final, Lost, Report, Scheduled, Started
 from jobmgr.failure import Failure
 from tests.dialects.shell import install
 from tests.executors.test_array import KINDS, SHELLS, Site, launches
+from tests.patience import eventually
 
 SERVER = r"printf 'Server: pbs\n    job_history_enable = True\n'"
 QUICK = Pace(files_s=0.05, gather_s=0.05, ask_first_s=0.1, ask_max_s=0.1, record_comes_s=0.5)
@@ -22,11 +24,13 @@ QUICK = Pace(files_s=0.05, gather_s=0.05, ask_first_s=0.1, ask_max_s=0.1, record
 class Lab:
     """A PBS that has taken one job, and a node that runs it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, pace: Pace) -> None:
         self.site = Site(folder, SHELLS[0], KINDS["pbs"])
         self.site.answers("echo 12.pbs")
         (self.launch,) = launches(f"while [ ! -e '{folder}/may-end' ]; do sleep 0.05; done; exit 3")
         self.calls("Q")
+        install(self.site.programs, "qdel", f"echo $* >>'{folder}/deleted'")
+        self.executor = self.site.executor(pace)
 
     def calls(self, state: str, **facts: object) -> None:
         """Let qstat say this of the job."""
@@ -42,17 +46,22 @@ class Lab:
     def may_end(self) -> None:
         (self.site.root / "may-end").touch()
 
+    @property
+    def deleted(self) -> str:
+        """What qdel was asked to end."""
+        path = self.site.root / "deleted"
+        return path.read_text() if path.exists() else ""
+
     def finals(self) -> list[Report]:
         return [one for one in self.site.reports[self.launch.token] if isinstance(one, Final)]
 
 
 @asynccontextmanager
-async def started(folder: Path) -> AsyncIterator[Lab]:
+async def started(folder: Path, pace: Pace = QUICK) -> AsyncIterator[Lab]:
     """A job that runs."""
-    lab = Lab(folder)
-    executor = lab.site.executor(QUICK)
-    await executor.start()
-    await executor.launch([lab.launch])
+    lab = Lab(folder, pace)
+    await lab.executor.start()
+    await lab.executor.launch([lab.launch])
     await lab.site.said(lab.launch, Scheduled)
     node = await asyncio.create_subprocess_exec(
         str(lab.site.programs / "sh"),
@@ -63,7 +72,7 @@ async def started(folder: Path) -> AsyncIterator[Lab]:
         await lab.site.said(lab.launch, Started)
         yield lab
     finally:
-        await executor.stop()
+        await lab.executor.stop()
         lab.may_end()
         with suppress(ProcessLookupError):
             await asyncio.wait_for(node.wait(), 30)
@@ -113,3 +122,24 @@ async def test_answer_that_is_older_than_the_start_ends_nothing(tmp_path: Path) 
         await asyncio.sleep(2 * QUICK.record_comes_s)
 
         assert lab.finals() == []
+
+
+async def test_job_of_another_attempt_that_got_the_same_id_is_neither_waited_for_nor_ended(
+    tmp_path: Path,
+) -> None:
+    """A PBS that was installed anew counts from the beginning."""
+    async with started(tmp_path, replace(QUICK, absent_s=1.0)) as lab:
+        lab.calls("R")
+        later = replace(lab.launch, job_id="job-later", token="f" * 32)
+        await lab.executor.launch([later])
+        await lab.site.said(later, Scheduled)
+        lab.calls("R", Job_Name=f"jm-{later.token}")
+        looks = lab.executor.asked["look"]
+        await eventually(lambda: lab.executor.asked["look"] >= looks + 2)
+
+        await lab.executor.cancel(lab.launch.token, 1.0)
+
+        await lab.site.said(lab.launch, Lost)
+        assert lab.deleted == ""
+        await lab.executor.cancel(later.token, 1.0)
+        await eventually(lambda: "12.pbs" in lab.deleted)
