@@ -108,7 +108,7 @@ def _rows(peer: Address, ours: Address) -> list[tuple[int, str]]:
 
 def _read(table: Path) -> str:
     try:
-        return table.read_text(encoding="ascii")
+        return table.read_text(encoding="ascii", errors="replace")
     except OSError:
         return ""
 
@@ -117,8 +117,12 @@ def _find(text: str, row: str) -> int | None:
     start = text.find(row)
     if start < 0:
         return None
-    columns = text[start + len(row) : text.find("\n", start)].split()
-    # st, queues, timer, retransmits, uid, timeout, inode. A socket whose process has closed it or is gone is
-    # shown with inode 0 and uid 0, which must not pass for root.
-    uid, inode = int(columns[4]), int(columns[6])
+    end = text.find("\n", start)
+    columns = text[start + len(row) : end if end >= 0 else None].split()
+    try:
+        # st, queues, timer, retransmits, uid, timeout, inode.
+        uid, inode = int(columns[4]), int(columns[6])
+    except (IndexError, ValueError):
+        return None
+    # A socket whose process has closed it or is gone is shown with inode 0 and uid 0, which must not pass for root.
     return uid if inode and uid != OVERFLOW_UID else None

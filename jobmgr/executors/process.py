@@ -319,16 +319,24 @@ def read_stat(pid: int) -> ProcessStat | None:
         text = _read_short(f"/proc/{pid}/stat")
     except (FileNotFoundError, ProcessLookupError):
         return None
+    return stat_of(pid, text)
+
+
+def stat_of(pid: int, text: bytes) -> ProcessStat:
+    """What /proc/PID/stat says of a process. Raises OSError as `read_stat` for what is not whole."""
     # The name may hold blanks and brackets; the fields after its last bracket are numbered from 3 in proc(5).
     fields = text[text.rfind(b")") + 2 :].split()
-    return ProcessStat(
-        pid=pid,
-        state=fields[0].decode(),
-        parent=int(fields[1]),
-        session=int(fields[3]),
-        has_executed=not int(fields[6]) & _PF_FORKNOEXEC,
-        start_ticks=int(fields[19]),
-    )
+    try:
+        return ProcessStat(
+            pid=pid,
+            state=fields[0].decode(),
+            parent=int(fields[1]),
+            session=int(fields[3]),
+            has_executed=not int(fields[6]) & _PF_FORKNOEXEC,
+            start_ticks=int(fields[19]),
+        )
+    except (IndexError, ValueError) as error:
+        raise OSError(errno.EIO, f"/proc/{pid}/stat cannot be understood") from error
 
 
 def start_ticks(pid: int) -> int:

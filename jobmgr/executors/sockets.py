@@ -22,18 +22,24 @@ class Listener(NamedTuple):
     connections: int
 
 
-def listeners() -> dict[str, Listener]:
-    """The sockets with a path that processes of this network namespace listen on, by path."""
+def listeners(table: Path = _TABLE) -> dict[str, Listener]:
+    """The sockets with a path that processes of this network namespace listen on, by path.
+
+    Anybody's socket may have line ends in its path, and with them lines of its own: they can say what is not so, and
+    what cannot be understood is left out.
+    """
     listening: dict[str, int] = {}
     connected: dict[str, int] = {}
-    for line in _lines()[1:]:
+    for line in _lines(table)[1:]:
         # Source: proc_pid_net(5): Num RefCount Protocol Flags Type St Inode Path.
         fields = line.split(maxsplit=7)
-        if len(fields) < 8:
+        try:
+            path = os.fsdecode(fields[7])
+            flags, inode = int(fields[3], 16), int(fields[6])
+        except (IndexError, ValueError):
             continue
-        path = os.fsdecode(fields[7])
-        if int(fields[3], 16) & _SO_ACCEPTCON:
-            listening[path] = int(fields[6])
+        if flags & _SO_ACCEPTCON:
+            listening[path] = inode
         else:
             connected[path] = connected.get(path, 0) + 1
     return {path: Listener(inode, connected.get(path, 0)) for path, inode in listening.items()}
@@ -53,8 +59,8 @@ def opened_by(pid: int) -> set[int]:
     return found
 
 
-def _lines() -> list[bytes]:
+def _lines(table: Path) -> list[bytes]:
     try:
-        return _TABLE.read_bytes().splitlines()
+        return table.read_bytes().splitlines()
     except OSError:
         return []

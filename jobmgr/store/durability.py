@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -41,13 +42,17 @@ def is_network(kind: str | None) -> bool:
 def file_system(path: Path, mounts: Path = _MOUNTS) -> str | None:
     """The type of the file system that holds this absolute `path`; None where the system does not tell."""
     try:
-        lines = mounts.read_text(errors="replace").splitlines()
+        lines = os.fsdecode(mounts.read_bytes()).split("\n")
     except OSError:
         return None
     holder: tuple[int, str] | None = None
     for line in lines:
-        _, point, kind, *_ = line.split(" ")
-        directory = Path(point.replace("\\040", " "))
+        # Source: proc_pid_mounts(5). The kernel writes blanks and \n as octal numbers, and all else that ends lines for
+        # Python as it is: whoever may mount something chooses the name.
+        fields = line.split(" ")
+        if len(fields) < 3:
+            continue
+        directory, kind = Path(fields[1].replace("\\040", " ")), fields[2]
         # Of two on the same point the later one is on top.
         if path.is_relative_to(directory) and (holder is None or len(directory.parts) >= holder[0]):
             holder = len(directory.parts), kind
