@@ -19,7 +19,7 @@ from jobmgr.api.browser import Browsers
 from jobmgr.api.guard import Guard
 from jobmgr.api.limits import Limits
 from jobmgr.api.throttle import Throttle
-from jobmgr.domain.access import Principal
+from jobmgr.domain.access import Principal, Role
 from jobmgr.service import JobManager
 from tests.api.conftest import end_all, serving
 from tests.hfss.installed import install
@@ -54,9 +54,21 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, st
 @pytest_asyncio.fixture
 async def url(environment: Mapping[str, str], manager: JobManager) -> AsyncIterator[str]:
     """A service that lets nobody in without a token."""
+    async with house(manager, Principal.owner(manager.user)) as url:
+        yield url
+
+
+@contextlib.asynccontextmanager
+async def house(manager: JobManager, bearer: Principal) -> AsyncIterator[str]:
+    """A service that lets in whoever shows the token, as `bearer`."""
+
+    async def by_token(shown: str) -> Principal | None:
+        return bearer if shown == TOKEN else None
+
     # Wrong tokens are tried on every route, in vain.
     throttle = Throttle(Limits(failures_per_s=1000))
-    guard = Guard(TOKEN, None, False, Browsers(), Principal.owner(manager.user), throttle=throttle)
+    owner = Principal.owner(manager.user)
+    guard = Guard("", None, False, Browsers(), owner, by_token, throttle=throttle)
     async with serving(make_app(manager, guard)) as url:
         yield url
         await end_all(manager)
@@ -80,14 +92,42 @@ async def run(url: str, environment: Mapping[str, str], report: Path, *options: 
     return found
 
 
-async def test_answers_are_as_described(url: str, environment: Mapping[str, str], tmp_path: Path) -> None:
+async def run_briefly(url: str, environment: Mapping[str, str], folder: Path) -> None:
+    """A few requests of every route, and some that go on with what answers told."""
+    told = folder / "events.ndjson"
     report = await run(
-        url, environment, tmp_path / "report.json",
+        url, environment, folder / "report.json", "--report-ndjson-path", str(told),
         "--seed", "1", "--generation-deterministic", "--max-examples", "2", "--phases", "fuzzing,stateful",
     )  # fmt: skip
 
     assert report["operations"]["tested"] == report["operations"]["total"]
     assert report["test_cases"]["generated"] > 100
+    assert stateful_requests(await asyncio.to_thread(told.read_bytes)) > 5
+
+
+def stateful_requests(told: bytes) -> int:
+    """How many requests of the stateful phase schemathesis tells of."""
+    events = map(json.loads, told.splitlines())
+    ends = (event["ScenarioFinished"] for event in events if "ScenarioFinished" in event)
+    return sum(len(end["recorder"].get("interactions", ())) for end in ends if end["phase"] == "stateful")
+
+
+async def test_answers_are_as_described(url: str, environment: Mapping[str, str], tmp_path: Path) -> None:
+    await run_briefly(url, environment, tmp_path)
+
+
+async def test_answers_to_a_user_among_others_are_as_described(
+    sqlite_url: str, environment: Mapping[str, str], tmp_path: Path
+) -> None:
+    ann = Principal("ann", Role.USER, mates={"ben": None})
+    async with JobManager(database=sqlite_url, work_dir=tmp_path / "work") as manager:
+        for user in ("ann", "ben", "zoe"):
+            await manager.submit(["true"], user=user, job_id=f"{user}s", draft=True)
+
+        async with house(manager, ann) as url:
+            await run_briefly(url, environment, tmp_path)
+
+        assert [(await manager.get(job_id)).v for job_id in ("bens", "zoes")] == [1, 1]
 
 
 @pytest.mark.slow
