@@ -156,7 +156,7 @@ def _written(config: HFSSSimulationConfig, text: str, script_path: str | None) -
     if script_path is None:
         # Of a new and unguessable name: in a shared directory nobody can have put something in its place.
         own = tempfile.mkdtemp(prefix=f"{config.jobid}_{config.scheduler_type}_", dir=directory)
-        file = Path(own) / f"{config.jobid}_{config.scheduler_type}.sh"
+        file = Path(own) / script.file_name(config)
     else:
         file = directory / script_path
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o700)

@@ -268,6 +268,13 @@ class Dialect(Protocol):
         """The whole batch script. Raises InvalidRequest, naming the field, for what it cannot say."""
         ...
 
+    def handed_in(self, path: str, order: Order) -> str:
+        """What the scheduler itself reads of the job whose script lies at `path`: this script, or a file that names it.
+
+        Raises InvalidRequest as `script` does, and, naming `work_dir`, for a path that it cannot say.
+        """
+        ...
+
     def submit(self, path: str, order: Order) -> Command:
         """Hand in the script that lies at `path`."""
         ...

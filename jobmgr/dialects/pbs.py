@@ -151,6 +151,10 @@ class Pbs:
                 assert_never(never)
         return f"#!/bin/sh\n{lines}cd -- {word(order.cwd)} || exit 1\n{order.body}"
 
+    def handed_in(self, path: str, order: Order) -> str:  # noqa: ARG002 - it is the script itself
+        """See Dialect."""
+        return self.script(order)
+
     def submit(self, path: str, order: Order) -> Command:
         """See Dialect. `-f`: else qsub leaves a process behind which may hand in the job after qsub was killed."""
         if self.flavour is Flavour.OPENPBS:

@@ -11,7 +11,7 @@ from jobmgr.domain.environment import Environment
 from jobmgr.errors import InvalidRequest
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_WINDOWS_PATH = re.compile(r"""/[^\\:"%!^&|<>*?]*""")
+_WINDOWS_PATH = re.compile(r"""(?:[A-Za-z]:)?/[^\\:"%!^&|<>*?]*""")
 
 
 def word(text: str) -> str:
@@ -75,7 +75,7 @@ def bare_environment(kept: Iterable[str]) -> str:
 
 
 def windows_argument(path: str, field: str) -> str:
-    """An absolute path, as a POSIX shell has it, as one argument on a command line of Windows.
+    """An absolute path, as a POSIX shell on Windows has it (also `C:/a`), as one argument on a command line of Windows.
 
     What starts the program, or the runtime of that shell, would take these characters for something else; the names
     of files on Windows have few of them.

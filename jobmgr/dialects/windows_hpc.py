@@ -122,9 +122,13 @@ class WindowsHpc:
         output = f"exec >>{word(order.stdout)} 2>>{word(order.stderr)} || exit 1\n"
         return f"#!/bin/sh\n{output}cd -- {word(order.cwd)} || exit 1\n{_AS_IT_IS}{order.body}"
 
+    def handed_in(self, path: str, order: Order) -> str:
+        """See Dialect. The job file, in XML."""
+        return job_file(order, f"sh {windows_argument(path, 'work_dir')}")
+
     def submit(self, path: str, order: Order) -> Command:
         """See Dialect. The job file lies beside the script."""
-        return _command(_SUBMIT, path, job_file(order, f"sh {windows_argument(path, 'work_dir')}"))
+        return _command(_SUBMIT, path, self.handed_in(path, order))
 
     def submitted(self, answer: Answer) -> Submission:
         """See Dialect. Refusals are taken for such by their words; other failures are doubtful."""

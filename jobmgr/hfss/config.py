@@ -121,8 +121,12 @@ class HFSSSimulationConfig(Value):
         return self.generate_command_string()
 
     def generate_scheduler_script(self) -> str:
-        """The batch script for `scheduler_type`. Raises InvalidConfig for what that scheduler cannot be told."""
-        return script.text(self, script.dialect(self.scheduler_type))
+        """The batch script for `scheduler_type`; for Windows HPC the job file, in XML.
+
+        That runs `JOBID_windows_hpc.sh` beside the project: `submit_to_scheduler` of this name writes it there, with
+        the job file. Raises InvalidConfig for what the scheduler cannot be told.
+        """
+        return script.handed_in(self)
 
     def generate_slurm_script(self) -> str:
         """The batch script for SLURM, whatever `scheduler_type` says."""

@@ -52,6 +52,7 @@ _FIELDS = {
     "stderr": "project_path",
     "cwd": "project_path",
     "command": "project_path",
+    "work_dir": "project_path",
     "resources.partition": "scheduler_options.queue",
     "resources.walltime": "scheduler_options.time",
     "resources.tasks": "scheduler_options.tasks_per_node",
@@ -80,6 +81,23 @@ def text(config: HFSSSimulationConfig, language: Dialect) -> str:
         return language.script(order(config, SchedulerType(language.name)))
     except InvalidRequest as error:
         raise renamed(error) from error
+
+
+def handed_in(config: HFSSSimulationConfig) -> str:
+    """What its scheduler reads: the batch script; HPC Pack's job file, for a script `file_name` beside the project.
+
+    Raises InvalidConfig for what this scheduler cannot be told.
+    """
+    language = dialect(config.scheduler_type)
+    try:
+        return language.handed_in(_place(config), order(config, config.scheduler_type))
+    except InvalidRequest as error:
+        raise renamed(error) from error
+
+
+def file_name(config: HFSSSimulationConfig) -> str:
+    """What a script of it is called."""
+    return f"{config.jobid}_{config.scheduler_type}.sh"
 
 
 def order(config: HFSSSimulationConfig, scheduler: SchedulerType) -> Order:
@@ -120,6 +138,13 @@ def _paths(path: str) -> ModuleType:
 def _absolute(path: str) -> str:
     is_absolute = path.startswith("/") or _OF_WINDOWS.match(path) is not None
     return path if is_absolute else str(Path(path).absolute())
+
+
+def _place(config: HFSSSimulationConfig) -> str:
+    """Where its script is beside the project, as a POSIX shell has it, on Windows, too."""
+    folder = directory(absolute(config).project_path)
+    shown = folder.replace("\\", "/") if _OF_WINDOWS.match(folder) is not None else folder
+    return posixpath.join(shown, file_name(config))
 
 
 def _name(jobid: str, scheduler: SchedulerType) -> str:

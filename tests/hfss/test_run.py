@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from jobmgr.dialects.lsf_order import Variant
 from jobmgr.errors import InvalidConfig, PathNotFound, SubmitDoubtful, SubmitRefused
 from jobmgr.hfss import HFSSSimulationConfig, SchedulerOptions, SchedulerType, create_hfss_config, script
 from tests.hfss.installed import install
+from tests.hpcpack import HpcPack
 from tests.patience import eventually
 from tests.slurm import Slurm
 
@@ -237,6 +239,52 @@ def test_pbs_answers_in_its_own_form(project: Path, monkeypatch: pytest.MonkeyPa
     config = structs.replace(make(project, scheduler_type=SchedulerType.PBS), project_path=str(plain))
 
     assert config.run_simulation() == "pbs_job_123"
+
+
+@pytest.fixture
+def hpc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HpcPack]:
+    """A played HPC Pack, whose commands are on the PATH."""
+    played = HpcPack(tmp_path / "hpc")
+    played.install()
+    monkeypatch.setenv("PATH", f"{played.programs}:/bin")
+    yield played
+    played.remove()
+
+
+async def test_a_job_runs_in_windows_hpc_with_all_that_was_asked_for(project: Path, hpc: HpcPack) -> None:
+    config = make(
+        project,
+        scheduler_type=SchedulerType.WINDOWS_HPC,
+        scheduler_options=structs.replace(OPTIONS, queue="ComputeNodes", account="lab", priority="Low"),
+    )
+
+    assert config.run_simulation() == "windows_hpc_job_35"
+    await eventually(lambda: hpc.jobs()[0]["State"] == "Finished", timeout_s=60)
+
+    (job,) = hpc.jobs("patch-1")
+    asked = {
+        "NodeGroups": "ComputeNodes",
+        "RuntimeSeconds": "300",
+        "MinMemory": "200",
+        "MinNodes": "2",
+        "Project": "lab",
+        "Priority": "Lowest",
+    }
+    assert asked.items() <= job.items()
+    said = (project.parent / "patch_1.out").read_text().splitlines()
+    assert said[:5] == ["-jobid", "patch_1", "-distributed", "-machinelist", "numcores=4"]
+    assert said[-1] == str(project)
+
+
+def test_the_job_file_of_windows_hpc_is_the_one_that_is_handed_in(project: Path, hpc: HpcPack) -> None:
+    config = make(project, "exit 0", scheduler_type=SchedulerType.WINDOWS_HPC)
+
+    answer = config.submit_to_scheduler("patch_1_windows_hpc.sh")
+
+    assert answer.returncode == 0, answer.stderr
+    assert (project.parent / "job.xml").read_text() == f"{config.generate_scheduler_script()}\n"
+    assert scripts(project) == [project.parent / "patch_1_windows_hpc.sh"]
+    assert len(hpc.jobs()) == 1
 
 
 @pytest.mark.parametrize("answer", ["exit 0", "echo 'Socket timed out' >&2; exit 1"])

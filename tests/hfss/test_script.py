@@ -48,6 +48,11 @@ def names(text: str) -> list[str]:
     return [re.split(r"[= ]", line)[0] for line in directives(text)]
 
 
+def for_a_shell(made: HFSSSimulationConfig) -> str:
+    """The script that its job runs."""
+    return script.text(made, script.dialect(made.scheduler_type))
+
+
 def check_syntax(text: str) -> None:
     for shell in ("bash", "dash"):
         checked = subprocess.run([shell, "-n"], input=text, text=True, capture_output=True, check=False)
@@ -132,7 +137,7 @@ def test_what_is_not_asked_for_is_left_to_the_scheduler(scheduler: SchedulerType
         "--mail-user",
     }
     assert not unsaid & set(names(text))
-    assert not re.search(r"mem=|ngpus|walltime", text)
+    assert not re.search(r"mem=|ngpus|walltime|RuntimeSeconds|MinMemory|NodeGroups", text)
 
 
 @pytest.mark.parametrize("scheduler", POSIX)
@@ -220,8 +225,8 @@ def test_no_text_of_an_option_becomes_another_directive(
     safe = {"time": "1:00:00", "memory": "1GB", "constraints": "a=b", "email_notification": "a@x.org"}
     try:
         benign = config(scheduler, gpus=1, **{field: safe.get(field, "x")})
-        expected = names(benign.generate_scheduler_script())
-        found = config(scheduler, gpus=1, **{field: text}).generate_scheduler_script()
+        expected = names(for_a_shell(benign))
+        found = for_a_shell(config(scheduler, gpus=1, **{field: text}))
     except InvalidConfig:
         return
 
@@ -254,11 +259,11 @@ def test_no_text_of_the_command_becomes_syntax(
             ansys_edt_path=f"/opt/{program}/ansysedt",
             layout_options={"remote_spawn_command": spawn},
         )
-        text = made.generate_scheduler_script()
+        text = for_a_shell(made)
     except InvalidConfig:
         return
 
-    assert names(text) == names(config(scheduler).generate_scheduler_script())
+    assert names(text) == names(for_a_shell(config(scheduler)))
     is_slurm = scheduler is SchedulerType.SLURM
     expected = command.in_step(made) if is_slurm else shlex.split(command.as_text(made, scheduler))
     assert expected[-1] == made.project_path
@@ -283,16 +288,25 @@ def test_windows_hpc_is_asked_for_all_of_it_too() -> None:
         ),
         project_path=r"C:\my work\a.aedt",
     )
-    language, order = script.dialect(SchedulerType.WINDOWS_HPC), script.order(made, SchedulerType.WINDOWS_HPC)
 
-    said = " ".join(language.submit("/c/my work/s", order).argv)
+    said = made.generate_scheduler_script()
 
-    assert order.cwd == r"C:\my work"
-    for part in ("fast", "25:00|90000", "2", "4", "4096", "lab", "true", "Highest", "a@x.org", "patch-1"):
-        assert re.search(rf"\b(?:{part})\b", said), part
-    line = made.generate_scheduler_script().splitlines()[-1]
+    for part in ("fast", "90000", "2", "4", "4096", "lab", "true", "Highest", "a@x.org", "patch-1"):
+        assert re.search(rf'="{part}"', said), part
+    assert 'CommandLine="sh &quot;C:/my work/patch_1_windows_hpc.sh&quot;"' in said
+    assert script.order(made, SchedulerType.WINDOWS_HPC).cwd == r"C:\my work"
+    line = for_a_shell(made).splitlines()[-1]
     assert line == command.as_text(made, SchedulerType.WINDOWS_HPC)
     assert line.startswith(
         "/opt/ansys/v252/Linux64/ansysedt -jobid patch_1 -distributed -machinelist numcores=8"
     )
     assert line.endswith(r"-batchsolve 'C:\my work\a.aedt'")
+
+
+def test_windows_hpc_is_told_of_no_place_that_it_cannot_name() -> None:
+    made = structs.replace(config(SchedulerType.WINDOWS_HPC), project_path="/50%/a.aedt")
+
+    with pytest.raises(
+        InvalidConfig, match=r"^project_path: '/50%/patch_1_windows_hpc\.sh' is no absolute path"
+    ):
+        made.generate_scheduler_script()

@@ -23,7 +23,7 @@ import socketio
 
 from benchmarks.service import peak_mb
 from jobmgr.executors import process
-from jobmgr.hfss import HFSSSimulationConfig, SchedulerOptions, SchedulerType, script
+from jobmgr.hfss import HFSSSimulationConfig, SchedulerOptions, SchedulerType
 from jobmgr.monitor import ResourceMonitor
 from tests.api.conftest import TIMEOUT_S, Api
 from tests.cli.conftest import Commands, serving
@@ -252,17 +252,28 @@ def is_shell(text: str) -> bool:
 
 def test_11_pbs_and_windows_hpc_have_scripts() -> None:
     pbs = config_for(SchedulerType.PBS).generate_scheduler_script()
-    windows = config_for(SchedulerType.WINDOWS_HPC)
-    order = script.order(windows, SchedulerType.WINDOWS_HPC)
+    windows = config_for(
+        SchedulerType.WINDOWS_HPC, account="ann", exclusive=True, email_notification="a@x.org"
+    )
 
-    job = ET.fromstring(script.dialect(SchedulerType.WINDOWS_HPC).submit("/shared/script.sh", order).argv[-1])
+    job = ET.fromstring(windows.generate_scheduler_script())
 
     assert is_shell(pbs)
-    assert is_shell(windows.generate_scheduler_script())
     for part in ("-q compute", "walltime=8:00:00", "select=2:ncpus=4:"):
         assert re.search(rf"^#PBS .*{part}", pbs, re.MULTILINE), (part, pbs)
-    asked = {"NodeGroups": "compute", "RuntimeSeconds": "28800", "MinMemory": "65536", "MinNodes": "2"}
+    asked = {
+        "NodeGroups": "compute",
+        "RuntimeSeconds": "28800",
+        "MinMemory": "65536",
+        "MinNodes": "2",
+        "Project": "ann",
+        "IsExclusive": "true",
+        "EmailAddress": "a@x.org",
+    }
     assert asked.items() <= job.attrib.items()
+    assert [task.attrib["CommandLine"] for task in job.iter() if task.tag.endswith("Task")] == [
+        'sh "/shared/array_1_windows_hpc.sh"'
+    ]
 
 
 def test_12_a_script_for_lsf_is_a_shell_script_with_all_options() -> None:
