@@ -38,6 +38,10 @@ USAGE = {
 }  # fmt: skip
 
 
+# For what would never come.
+PATIENCE_S = 60.0
+
+
 def free(jobs: int = 2) -> ResourceLimits:
     """Limits that whatever else runs on this machine does not reach."""
     return ResourceLimits(max_concurrent_jobs=jobs, max_cpu_percent=100, min_memory_gb=0, min_disk_gb=0)
@@ -81,6 +85,26 @@ async def test_a_manager_starts_itself_and_runs_what_is_submitted(make: Make) ->
     assert info.start_time <= info.end_time
     assert log_of(config.project_path).exists()
     manager.close()
+
+
+async def test_all_are_done_though_some_wait_for_somebody(make: Make) -> None:
+    async with JobManager(free()) as manager, Client() as client:
+        draft = await client.submit(["true"], draft=True)
+        held = await client.submit(["true"], draft=True)
+        await client.hold(held)
+        await client.execute(held)
+        below = await client.submit(["true"], depends_on=[{"job_id": draft}])
+        # Its parent's end lets it go; it is waited for.
+        parent = await manager.submit_job(make("patch_1"))
+        child = await client.submit(["true"], depends_on=[{"job_id": parent}])
+
+        async with asyncio.timeout(PATIENCE_S):
+            await manager.wait_until_all_done()
+
+        ends = {
+            job_id: (await client.get(job_id)).status.value for job_id in (draft, held, below, parent, child)
+        }
+        assert list(ends.values()) == ["pending", "pending", "pending", "completed", "completed"]
 
 
 async def test_a_manager_is_a_context(make: Make) -> None:

@@ -124,7 +124,7 @@ class JobManagerHandler:
         return JobStatus.of(job.status)
 
     def wait_until_all_done(self, poll_every: float = 2.0) -> None:
-        """Wait until no stored job is left that has not ended, whoever submitted it; log why one does not start."""
+        """As `JobManager.wait_until_all_done`."""
         del poll_every
         self._call(lambda desk: all_done(desk.client))
 

@@ -28,7 +28,7 @@ from jobmgr.compat.pyedb.usage import ResourceMonitor
 from jobmgr.domain.job import Job
 from jobmgr.domain.limits import ResourceLimits as Effective
 from jobmgr.domain.once import Once
-from jobmgr.domain.status import TERMINAL, Status
+from jobmgr.domain.status import TERMINAL, WAITING, Status
 from jobmgr.errors import JobNotFound, WaitTimeout
 from jobmgr.hfss import HFSSSimulationConfig, SchedulerType
 from jobmgr.settings import Settings
@@ -137,7 +137,10 @@ class JobManager:
         return await self.session.ask(cancelling(job_id))
 
     async def wait_until_all_done(self) -> None:
-        """Wait until no stored job is left that has not ended, whoever submitted it; log why one does not start."""
+        """Wait until no stored job is left that has not ended, whoever submitted it; log why one does not start.
+
+        But for drafts, held jobs, and what depends on them: those wait for somebody.
+        """
         await self._start()
         await self.session.ask(lambda desk: all_done(desk.client))
 
@@ -199,13 +202,19 @@ async def ended(client: Client, job_ids: Sequence[str]) -> Sequence[Job]:
 
 
 async def all_done(client: Client) -> None:
-    """Wait until no stored job is left that has not ended."""
+    """Wait until no stored job is left that has not ended, but drafts, held ones, and what depends on them."""
     unfinished = [status for status in Status if status not in TERMINAL]
-    while job_ids := [job.job_id async for job in client.list(status=unfinished)]:
+    while job_ids := [job.job_id async for job in client.list(status=unfinished) if _goes_on(job)]:
         try:
             await ended(client, job_ids)
         except JobNotFound:
             continue  # One was deleted meanwhile: look again.
+
+
+def _goes_on(job: Job) -> bool:
+    """Whether nobody has to let it go, and no job has to end first: whoever waits looks again at a parent's end."""
+    is_let = not job.draft and job.held_at is None and not job.deps_left
+    return is_let or job.status not in {*WAITING, Status.SCHEDULED}
 
 
 def cancelling(job_id: str) -> Work[bool]:
