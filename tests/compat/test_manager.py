@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,14 @@ from jobmgr import service, settings
 from jobmgr.client import Client
 from jobmgr.compat.pyedb import JobManager, JobStatus, ResourceLimits, ResourceMonitor, SchedulerType
 from jobmgr.compat.pyedb.desk import Desk
+from jobmgr.compat.pyedb.entry import main
 from jobmgr.compat.pyedb.info import OUTPUT_LIMIT_BYTES
 from jobmgr.compat.pyedb.shelf import Shelf
 from jobmgr.errors import (
     AddressUnavailable,
     DatabaseInUse,
     InvalidRequest,
+    JobmgrError,
     JobNotFound,
     NotRunning,
     SimulationExists,
@@ -116,6 +119,29 @@ async def test_a_manager_is_a_context(make: Make) -> None:
     for ask in (lambda: manager.jobs[job_id], lambda: len(manager.jobs), lambda: list(manager.jobs)):
         with pytest.raises(NotRunning, match=r"ask before close\(\), or start\(\) it again"):
             ask()
+
+
+async def test_main_is_a_manager_until_it_is_cancelled(home: Path) -> None:
+    running = asyncio.create_task(main())
+    async with Client() as client:
+        await eventually(partial(_answers, client))
+        await client.submit(["true"], draft=True)
+
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    # What is left of it is for the fixture to see.
+    async with Client() as client:
+        assert not await _answers(client)
+
+
+async def _answers(client: Client) -> bool:
+    try:
+        await client.limits()
+    except JobmgrError:
+        return False
+    return True
 
 
 def test_a_manager_is_used_from_one_loop_after_the_other(make: Make) -> None:

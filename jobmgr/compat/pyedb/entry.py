@@ -1,10 +1,16 @@
-"""The entry point that pyedb's module `service` had."""
+"""What pyedb's module `service` ran."""
 
 from __future__ import annotations
 
+import asyncio
 
-def main() -> None:
-    """Run the service until SIGTERM or SIGINT, with the command line of this process: see `start_service`."""
-    from jobmgr.compat.pyedb import programs  # noqa: PLC0415 -- the command line, which scripts need not
+from jobmgr.compat.pyedb.manager import JobManager
 
-    programs.main("start_service")
+
+async def main() -> None:
+    """Run a job manager until this is cancelled, as Ctrl-C does in `asyncio.run`; `start_service` is the program.
+
+    It listens on a free port of this machine, and is found by the home, as every manager.
+    """
+    async with JobManager():
+        await asyncio.Event().wait()

@@ -35,4 +35,6 @@ logger = logging.getLogger("jobmgr.compat.pyedb")
 
 
 if __name__ == "__main__":
-    main()
+    from jobmgr.compat.pyedb import programs
+
+    programs.main("start_service")
