@@ -23,6 +23,7 @@ from jobmgr.service import JobManager
 from tests.compat.conftest import Make
 from tests.hfss.installed import make_project
 from tests.patience import eventually
+from tests.port import free
 from tests.test_sync import ends_in_order
 
 Handler = Callable[[], JobManagerHandler]
@@ -283,6 +284,17 @@ def test_host_and_port_are_those_of_the_service_that_has_the_jobs(handler: Handl
 
     assert f"http://{host}:{port}" == first.url
     assert (first.port, second.port) == (port, 4711)
+
+
+def test_host_and_port_may_be_set_before_the_start(handler: Handler) -> None:
+    service = handler()
+    (port,) = free(1)
+
+    service.host, service.port = "127.0.0.1", port
+    before = service.url
+    service.start_service()
+
+    assert before == service.url == f"http://127.0.0.1:{port}"
 
 
 def test_limits_are_changed_by_a_script_without_a_loop(handler: Handler) -> None:

@@ -48,7 +48,6 @@ class JobManagerHandler:
     def __init__(
         self, edb: Any = None, version: str | None = None, host: str = "localhost", port: int = 8080
     ) -> None:
-        self._asked = host, port
         self.ansys_path = _ansys_path(edb, version)
         self.scheduler_type = simulation.scheduler_here()
         self.manager = JobManager(ResourceLimits(), self.scheduler_type, host=host, port=port)
@@ -72,19 +71,26 @@ class JobManagerHandler:
     def url(self) -> str:
         """Where its service answers; that is another place than was asked for if one ran already."""
         if not self.started:
-            host, port = self._asked
-            return f"http://{url_host(host)}:{port}"
+            return f"http://{url_host(self.manager.host)}:{self.manager.port}"
         return self.manager.session.url
 
     @property
     def host(self) -> str:
-        """That of `url`."""
+        """That of `url`. Another one counts at the next start."""
         return urlsplit(self.url).hostname or ""
+
+    @host.setter
+    def host(self, found: str) -> None:
+        self.manager.host = found
 
     @property
     def port(self) -> int:
-        """That of `url`: before the start what was asked for, which may be 0 for any."""
+        """That of `url`: before the start what was asked for, which may be 0 for any. As `host`."""
         return urlsplit(self.url).port or 0
+
+    @port.setter
+    def port(self, found: int) -> None:
+        self.manager.port = found
 
     def start_service(self) -> None:
         """Return when the service answers; nothing happens if it does. Raises what is wrong: AddressUnavailable, …"""

@@ -69,9 +69,9 @@ class JobManager:
         limits.check(asdict(self._limits))
         self.scheduler_type = SchedulerType.of(scheduler_type)
         self.ansys_path: str | None = None
+        # Where its service is to listen: that of the next start.
+        self.host, self.port = host, port
         self._flags = {
-            "host": host,
-            "port": port,
             "database": database,
             "work_dir": None if work_dir is None else os.fspath(work_dir),
         }
@@ -96,7 +96,8 @@ class JobManager:
         self._limits = self.job_pool.resource_limits = found
 
     def _settings(self) -> Settings:
-        return settings.load({**self._flags, **asdict(self.resource_limits)}, os.environ)
+        asked = {"host": self.host, "port": self.port, **self._flags, **asdict(self.resource_limits)}
+        return settings.load(asked, os.environ)
 
     async def __aenter__(self) -> Self:
         await self._start()
