@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from jobmgr.dialects import holder
 from jobmgr.dialects.dialect import Dialect, Order
 from jobmgr.domain.resources import Resources
 from jobmgr.errors import InvalidRequest
+from jobmgr.executors import gate
 from tests.dialects import shell
 from tests.dialects.everyone import DIALECTS
 
+_TOKEN = "0123456789abcdef"
 ORDER = Order("jm-0123abcd", "echo body\n", "/dev/null", "/dev/null", "/")
 
 _PLAIN: dict[str, Any] = {
@@ -40,6 +43,7 @@ _NASTY = st.sampled_from(_TRAPS) | st.text(
 )
 _ARGUMENTS = _NASTY.map(lambda text: text.replace("\0", ""))
 _TEXTS = ("partition", "account", "qos", "reservation", "constraint", "mail_to", "gpu_type")
+_DIRECTED = (*_TEXTS, "licenses")
 _LISTS = ("licenses", "directives", "modules", "setup")
 
 
@@ -97,7 +101,7 @@ def test_shells_can_read_the_whole_script(name: str, data: st.DataObject) -> Non
         site="lab",
         control=f"/w/{data.draw(_ARGUMENTS)}",
         run="/w/r",
-        token="0123456789abcdef",
+        token=_TOKEN,
         command=tuple(data.draw(nasty.filter(bool))),
         env={"A": data.draw(_ARGUMENTS), "B_1": data.draw(_ARGUMENTS)},
         cwd=data.draw(st.none() | _ARGUMENTS),
@@ -113,6 +117,98 @@ def test_shells_can_read_the_whole_script(name: str, data: st.DataObject) -> Non
         return
 
     shell.insist_on_syntax(script)
+
+
+_FILE_NAMES = _ARGUMENTS.filter(lambda text: text.strip(".") != "" and "/" not in text)
+# Writes down what it was given; a NUL byte is in no argument.
+_SHOW = ("/bin/sh", "-c", 'printf "%s\\0" "$A" "$@" >given')
+_MODULE = """module() { printf '%s\\0' "$@" >>'{here}/loaded'; }\n"""
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+# Each example runs an attempt; without shrinking, because what it was made of is printed.
+@settings(deadline=None, max_examples=25, phases=[Phase.generate])
+@given(data=st.data())
+def test_shells_run_the_whole_script_and_nothing_that_is_only_named_in_it(
+    name: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    here = tmp_path_factory.mktemp("attempt")
+    work = here / data.draw(_FILE_NAMES)
+    gate.make_with_run(str(work / "control"), str(work / "run"), _TOKEN)
+    modules, arguments = (
+        data.draw(st.lists(_ARGUMENTS, max_size=2)),
+        data.draw(st.lists(_ARGUMENTS, max_size=2)),
+    )
+    value = data.draw(_ARGUMENTS)
+    element = holder.Element(
+        site="lab",
+        control=str(work / "control"),
+        run=str(work / "run"),
+        token=_TOKEN,
+        command=(*_SHOW, "sh", *arguments),
+        env={"A": value},
+        modules=tuple(modules),
+    )
+    script = _whole_script(name, element, here, data)
+    if script is None:
+        return
+
+    done = _run(data.draw(st.sampled_from(shell.SHELLS)), script, here)
+
+    record = gate.read_exit(str(work / "control"))
+    assert record is not None, done
+    assert (done.returncode, record["exit_code"], done.stdout, done.stderr) == (0, 0, b"", b"")
+    assert _texts(work / "run" / "given") == [value, *arguments]
+    assert _texts(here / "loaded") == [text for module in modules for text in ("load", module)]
+    assert not [*here.rglob("canary")]
+
+
+def _whole_script(name: str, element: holder.Element, here: Path, data: st.DataObject) -> str | None:
+    """With directives that nobody should follow, if they are not refused; None if the body is."""
+    dialect = DIALECTS[name]
+    words = {"id_word": dialect.id_word, "restarts_word": dialect.restarts_word}
+    body = holder.body(holder.describe(element), **words)
+    plain = replace(ORDER, body=body, stdout=str(here / "out"), stderr=str(here / "err"), cwd=str(here))
+    nasty = _nasty(name, plain, data)
+    for order in (nasty, plain):
+        try:
+            return dialect.script(order)
+        except InvalidRequest as refused:
+            assert refused.field
+    return None
+
+
+def _nasty(name: str, order: Order, data: st.DataObject) -> Order:
+    """With a text that nobody should follow in one of the places where this scheduler is told of one."""
+    field = data.draw(st.sampled_from(["name", *(text for text in _DIRECTED if text in _SAYABLE[name])]))
+    # What comes behind the end of its line is no comment for a shell.
+    text = data.draw(_NASTY | _NASTY.map("x\n{}".format))
+    if field == "name":
+        return replace(order, name=text)
+    value: Any = (text,) if field in _LISTS else text
+    return replace(order, resources=replace(_asked([field]), **{field: value}))
+
+
+def _run(program: str, script: str, here: Path) -> subprocess.CompletedProcess[bytes]:
+    """As a node does, where a file of the site says what `module` is."""
+    (here / "init").mkdir()
+    (here / "init" / "sh").write_text(_MODULE.replace("{here}", str(here)))
+    (here / "script").write_bytes(script.encode())
+    environment = {"PATH": os.environ["PATH"], "MODULESHOME": str(here)}
+    return subprocess.run(
+        [program, str(here / "script")],
+        cwd=here,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def _texts(file: Path) -> list[str]:
+    """What was noted there, each with a NUL byte behind it."""
+    return file.read_bytes().decode().split("\0")[:-1] if file.exists() else []
 
 
 def _trapped(name: str, here: Path) -> Iterator[Order]:
