@@ -30,7 +30,8 @@ JOB = frozenset({
 TASK = frozenset({
     "Version", "CommandLine", "IsRerunnable", "UnitType", "MinCores", "MaxCores", "MinNodes", "MaxNodes",
 })  # fmt: skip
-GROUPS = ("ComputeNodes", "Head Nodes")
+# Of the second no node is online: its jobs are queued.
+GROUPS = ("ComputeNodes", "Drained", "Head Nodes")
 _ENDED = ("Finished", "Failed", "Canceled")
 _PROGRAMS = ("job", "node", "cluscfg", "powershell")
 
@@ -84,16 +85,19 @@ class HpcPack:
         if len(line) > 480:
             raise Said("The command line is not valid.")
         id_ = self._new()
-        self._write(id_, {"State": "Running", **document.attrib, "Task": tasks[0].attrib})
-        self._start(id_)
+        state = "Queued" if document.get("NodeGroups") == "Drained" else "Running"
+        self._write(id_, {"State": state, **document.attrib, "Task": tasks[0].attrib})
+        if state == "Running":
+            self._start(id_)
         return id_
 
     def run(self, id_: int) -> None:
         """Run the task of a job to its end, as the service on a node does."""
-        line = self._facts(id_)["Task"]["CommandLine"]
+        facts = self._facts(id_)
+        line = facts["Task"]["CommandLine"]
         environment = {
             "PATH": os.environ["PATH"], "HOME": str(self.directory), "CCP_JOBID": str(id_), "CCP_TASKID": "1",
-            "CCP_RETRY_COUNT": "0",
+            "CCP_JOBNAME": facts["Name"], "CCP_RETRY_COUNT": "0",
         }  # fmt: skip
         node = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         # A program of Windows splits its command line itself; with quotes only it does as this.

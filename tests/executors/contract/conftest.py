@@ -20,6 +20,7 @@ from jobmgr.transports.local import LocalTransport
 from jobmgr.transports.transport import Transport
 from tests import pretenders
 from tests.executors.contract.subject import Front, Keepers, Moods, Queue, Refused, Subject, Ways
+from tests.hpcpack import HpcPack
 from tests.slurm import Slurm
 from tests.transports.sshd import SshServer, find_program, make_key
 
@@ -258,6 +259,37 @@ def plain_host(tmp_path: Path) -> Subject:
     )
 
 
+@pytest.fixture
+def windows_hpc(tmp_path: Path) -> Subject:
+    """HPC Pack, as Microsoft documents it."""
+    hpc = HpcPack(tmp_path / "hpc")
+    hpc.install()
+    front = Front(tmp_path / "front", {"job": (1, "Could not connect to the scheduler.")})
+    environment = {**os.environ, "PATH": f"{front.directory}:{hpc.programs}:{os.environ['PATH']}"}
+    real = f"{hpc.programs}/job"
+    return Queue(
+        # Two slashes are the beginning of a share's name.
+        Path(f"/{tmp_path}/work"),
+        Ways(
+            waiting=Resources(partition="Drained"),
+            refused=Refused(Resources(partition="Nowhere"), "The node group 'Nowhere' does not exist."),
+            pause="it has no word for that",
+            walltime="it does not tell which limit ended a job, and who plays it limits none",
+            tells_who_cancelled=True,
+            warns="who plays it kills at once what is cancelled",
+        ),
+        registry.dialect("windows_hpc"),
+        lambda: LocalTransport(environment),
+        Moods(
+            away=front.put_up,
+            back=front.take_down,
+            stutter=partial(front.repeat, "job", real, "submit"),
+            swallow=partial(front.swallow, "job", real, "submit"),
+        ),
+        tidy=hpc.remove,
+    )
+
+
 def _nothing() -> None:
     """What cannot be brought about there."""
 
@@ -272,7 +304,7 @@ KINDS = (
     "ibm_lsf",
     "classic_lsf",
     "plain_host",
-    # Here goes the fixture of Windows HPC, once its jobs have a holder.
+    "windows_hpc",
 )
 
 # What they consist of runs whole in other kinds: the short form takes every third test of theirs, each another third.

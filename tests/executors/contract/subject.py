@@ -46,7 +46,10 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """How a kind is brought to do what only some can; a text says instead why it cannot."""
+    """How a kind is brought to do what only some can; a text says instead why it cannot.
+
+    `warns`: of what is cancelled the command hears before it is killed.
+    """
 
     waiting: Resources | str
     refused: Refused | str
@@ -56,6 +59,7 @@ class Ways:
     away: bool | str = True
     stutter: bool | str = True
     lost: bool | str = True
+    warns: bool | str = True
     small: Resources = field(default_factory=Resources)
 
 
@@ -327,13 +331,13 @@ class Front:
         for program, (code, said) in self._words.items():
             self._put(program, f"cat >&2 <<'END'\n{said}\nEND\nexit {code}")
 
-    def repeat(self, program: str, real: str) -> None:
-        """Let the real one be run twice, and nobody hear of it."""
-        self._put(program, f'for _ in 1 2; do {real} "$@" >/dev/null; done\nkill -9 $$')
+    def repeat(self, program: str, real: str, verb: str = "") -> None:
+        """Let the real one be run twice, and nobody hear of it; if it has verbs, for this one only."""
+        self._put(program, f'{_pass(real, verb)}for _ in 1 2; do {real} "$@" >/dev/null; done\nkill -9 $$')
 
-    def swallow(self, program: str) -> None:
-        """Let the next call do nothing and say nothing."""
-        self._put(program, 'rm -f "$0"; kill -9 $$')
+    def swallow(self, program: str, real: str = "", verb: str = "") -> None:
+        """Let the next call do nothing and say nothing; verbs as above."""
+        self._put(program, f'{_pass(real, verb)}rm -f "$0"; kill -9 $$')
 
     def take_down(self) -> None:
         """Let the real ones be reached again."""
@@ -345,3 +349,7 @@ class Front:
         file.write_text(f"#!/bin/sh\n{script}\n")
         file.chmod(0o755)
         file.rename(self.directory / program)
+
+
+def _pass(real: str, verb: str) -> str:
+    return f'[ "$1" = {verb} ] || exec {real} "$@"\n' if verb else ""

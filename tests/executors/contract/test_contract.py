@@ -213,6 +213,7 @@ async def test_cancel_ends_the_running_command(subject: Subject) -> None:
 
 
 async def test_cancelled_command_that_then_ends_well_is_cancelled(subject: Subject) -> None:
+    needed(subject.ways.warns)
     life = await subject.life()
     noted = f"echo ran >> '{subject.root}'/ran-$JOBMGR_JOB_ID"
     launch = subject.launch("sh", "-c", f"trap 'exit 0' TERM; {noted}; sleep 600 & wait")
