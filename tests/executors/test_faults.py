@@ -309,6 +309,12 @@ def test_what_answers_later_than_it_may_is_done_once(slurm: Slurm) -> None:
     _walk(slurm, _EACH, Weather(_SLOW))
 
 
+@pytest.mark.timeout(120)
+def test_what_is_answered_twice_is_done_once(slurm: Slurm) -> None:
+    always = ["doubled"] * 100
+    _walk(slurm, _EACH, Weather({"sbatch": always, "squeue": always, "sacct": always}))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_what_answers_after_thirty_seconds_is_done_once(slurm: Slurm) -> None:
