@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +79,14 @@ async def both(urls: tuple[str, str], ansys: Path, tmp_path: Path) -> AsyncItera
             answers = await asked.ask("POST", "/jobs/submit", json=body)
             assert_like(answers, "POST /jobs/submit")
 
-        async def ended() -> bool:
-            jobs = [job for _, answer in await asked.ask("GET", "/jobs") for job in answer]
-            return len(jobs) == 2 and all(job["status"] in ENDED for job in jobs)
-
-        await eventually(ended)
+        await eventually(partial(_are, asked, JOB, ENDED))
         yield asked
+
+
+async def statuses(both: Both, job_id: str) -> list[str]:
+    """Where the job is, in each of them that has it."""
+    answers = await both.ask("GET", "/jobs")
+    return [job["status"] for _, jobs in answers for job in jobs if job["id"] == job_id]
 
 
 def assert_like(answers: list[tuple[int, Any]], asked: str) -> None:
@@ -161,6 +164,37 @@ async def test_what_is_changed_is_answered_in_the_shape_of_the_original(
     answers = await both.ask(method, path, json=body)
 
     assert_like(answers, f"{method} {path} {body}")
+
+
+async def test_what_waits_is_changed_and_answered_in_the_shape_of_the_original(
+    both: Both, ansys: Path, tmp_path: Path
+) -> None:
+    def config(job_id: str, body: str = "") -> dict[str, Any]:
+        file = project(tmp_path / f"{job_id}.aedt", body)
+        program = str(ansys / "ansysedt")
+        return {"project_path": str(file), "jobid": job_id, "user": "ann", "ansys_edt_path": program}
+
+    # There is nothing on the path of either.
+    waits = f"until [ -e {tmp_path}/go ]; do /bin/sleep 0.05; done\n"
+    await both.ask("PUT", "/pool/limits", json={"max_concurrent_jobs": 1})
+    await both.ask("POST", "/jobs/submit", json={"config": config("shape_first", waits)})
+    await eventually(partial(_are, both, "shape_first", frozenset({"running"})))
+
+    submitted = await both.ask("POST", "/api/submit", json={"config": config("shape_next"), "user": "ann"})
+    waiting = await statuses(both, "shape_next")
+    changed = await both.ask("POST", "/jobs/shape_next/priority", json={"priority": 5})
+
+    (tmp_path / "go").touch()
+    await eventually(partial(_are, both, "shape_next", ENDED))
+    assert_like(submitted, "POST /api/submit")
+    assert waiting == ["queued"] * 2
+    assert_like(changed, "POST /jobs/shape_next/priority")
+    assert [status for status, _ in (*submitted, *changed)] == [200] * 4
+
+
+async def _are(both: Both, job_id: str, wanted: frozenset[str]) -> bool:
+    found = await statuses(both, job_id)
+    return len(found) == 2 and wanted.issuperset(found)
 
 
 def test_a_lack_would_be_seen() -> None:
