@@ -211,13 +211,13 @@ def _responses(route: Route, links: Mapping[str, Any]) -> dict[str, Any]:
         responses["204"] = {"description": "Nothing yet"}
     if route.is_ranged:
         responses["206"] = {"description": "The part that was asked for", "content": good["content"]}
-    for status, code in sorted(_refusals(route)):
+    for status, code in sorted(refusals(route)):
         _add(responses.setdefault(str(status), {}), status, code, route.manner)
     _add_unreadable(responses.setdefault("400", {}))
     return responses
 
 
-def _refusals(route: Route) -> set[tuple[int, str]]:
+def refusals(route: Route) -> set[tuple[int, str]]:
     """Status and code of everything that a route may answer instead of what it is for."""
     every: set[type[JobmgrError]] = {*route.errors, InvalidRequest}
     found: set[tuple[int, str]] = {(500, "internal_error")}

@@ -203,14 +203,65 @@ class MeAnswer(Struct):
     username: str
 
 
-class SimulationLog(Struct):
-    """What the log of a run says: see `jobmgr.hfss.log.LogReader.state`."""
+class LoggedProject(Struct):
+    """Whose run it is; empty is what was not said (yet)."""
 
-    project: dict[str, Any]
-    init_mesh: dict[str, Any] | None
-    adaptive: list[dict[str, Any]]
-    sweep: dict[str, Any] | None
-    log_parser: dict[str, Any]
+    name: str
+    file: str
+    design: str
+    user: str
+    cmd_line: str
+
+
+class LoggedMesh(Struct):
+    """The first mesh."""
+
+    tetrahedra: int
+    memory_mb: float
+    real_time_sec: int
+    cpu_time_sec: int
+
+
+class LoggedPass(Struct):
+    """An adaptive pass. 0 and null are what was not said (yet)."""
+
+    pass_nr: int
+    freq_hz: float
+    tetrahedra: int
+    matrix_size: int
+    memory_mb: float
+    delta_s: float | None
+    converged: bool
+    elapsed_sec: int
+
+
+class LoggedSweep(Struct):
+    """The sweep; `frequencies` is how many there are, `solved` which of them are done, in Hz."""
+
+    type: str
+    frequencies: int
+    solved: list[float]
+    elapsed_sec: int
+
+
+class LogSummary(Struct):
+    """How far the run is. `errors` are the first lines that tell of one."""
+
+    is_converged: bool
+    is_completed: bool
+    stage: str
+    current_pass: LoggedPass | None
+    errors: list[str]
+
+
+class SimulationLog(Struct):
+    """What the log of a run says: see `jobmgr.hfss.log.LogReader.state`. Null is what has not begun."""
+
+    project: LoggedProject
+    init_mesh: LoggedMesh | None
+    adaptive: list[LoggedPass]
+    sweep: LoggedSweep | None
+    log_parser: LogSummary
 
 
 class PyedbProblem(Struct):

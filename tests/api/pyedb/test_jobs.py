@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from jobmgr.api.pyedb import jobs
 from jobmgr.hfss import HFSSSimulationConfig
 from jobmgr.hfss.job import new_job
+from jobmgr.hfss.log import LogReader
 from tests.api.conftest import Api
 from tests.api.pyedb.conftest import Lab, refused
 from tests.patience import eventually
@@ -197,6 +199,22 @@ async def test_priority_of_an_ended_job_runs_nothing(lab: Lab) -> None:
 
     refused(answer, 400, "illegal_transition")
     assert await lab.shown() == before
+
+
+@pytest.mark.parametrize("name", ["adapting.log", "converged.log"])
+async def test_all_that_is_read_of_a_log_is_told(lab: Lab, name: str) -> None:
+    log = Path(__file__).parents[2] / "data" / "pyedb" / name
+    folder = lab.project.parent / "a.aedb.batchinfo.1"
+    folder.mkdir()
+    lab.becomes(f"cat {log} >{folder}/a.log")
+    await lab.submit(jobid="patch_1")
+    await lab.ended("patch_1")
+    reader = LogReader()
+    reader.feed(log.read_bytes())
+
+    answer = await lab.api.get("/api/jobs/patch_1/log")
+
+    assert answer.json == reader.state()
 
 
 async def test_log_is_told_as_far_as_there_is_one(lab: Lab) -> None:
