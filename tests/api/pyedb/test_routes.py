@@ -97,6 +97,45 @@ async def test_answers_are_as_described(lab: Lab, document: dict[str, Any]) -> N
         conforms(document, answer.json, paths[path]["post"], "404")
 
 
+async def test_changes_are_answered_as_described(lab: Lab, document: dict[str, Any]) -> None:
+    await lab.close()
+    for job_id in ("J1", "J2"):
+        await lab.submit(jobid=job_id)
+    bodies = {
+        "/jobs/submit": {"config": lab.config(jobid="J3")},
+        "/api/submit": {"config": lab.config(jobid="J4")},
+        "/jobs/{job_id}/priority": {"priority": 3},
+        "/pool/limits": {"max_concurrent_jobs": 3},
+    }
+    # Two ways to cancel, and each is asked for a job that waits.
+    ids = {"/api/cancel/{job_id}": "J2"}
+
+    for route in sorted(ROUTES, key=lambda route: "cancel" in route.path):
+        if route.method != "GET":
+            path = route.path.format(job_id=ids.get(route.path, "J1"))
+            answer = await lab.api.request(route.method, path, json=bodies.get(route.path))
+            assert (answer.status, answer.json.get("success")) == (200, True), (path, answer)
+            conforms(document, answer.json, document["paths"][route.path][route.method.lower()], "200")
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/jobs/submit"), ("PUT", "/pool/limits")])
+async def test_what_every_change_may_be_refused_for_is_described(
+    lab: Lab, document: dict[str, Any], method: str, path: str
+) -> None:
+    key = {"Idempotency-Key": "of another change"}
+    await lab.api.post("/jobs/submit", json={"config": lab.config()}, headers=key)
+
+    malformed = await lab.api.request(method, path, data=b"{", headers={"Content-Type": "application/json"})
+    other = {"config": lab.config(jobid="J2")} if path == "/jobs/submit" else {"max_concurrent_jobs": 3}
+    reused = await lab.api.request(method, path, json=other, headers=key)
+
+    operation = document["paths"][path][method.lower()]
+    for answer, code in ((malformed, "malformed_body"), (reused, "key_reused")):
+        assert (answer.status, answer.json["code"]) == (400, code)
+        assert f"`{code}`" in operation["responses"]["400"]["description"]
+        conforms(document, answer.json, operation, "400")
+
+
 async def test_strangers_are_met_by_the_same_guard_in_the_manner_of_the_routes(lab: Lab) -> None:
     for route in ROUTES:
         answer = await lab.api.request(
