@@ -54,7 +54,7 @@ def test_run_of_another_attempt_that_got_the_id_of_its_holder_is_not(other: Live
 
     assert of_listing(OWN, HOLDER, others=(other,)) == [OWN]
     assert of_listing(OWN, HOLDER, others=(live("jm-a", 5), live("jm-a"))) == [OWN, HOLDER]
-    assert (listed.strange(own), listed.strange(other)) == ({"100_4"}, frozenset())
+    assert (set(listed.strange(own)), set(listed.strange(other))) == ({"100_4"}, set())
     assert listed.of(other) == [HOLDER]
 
 
