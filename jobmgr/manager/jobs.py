@@ -235,10 +235,8 @@ class Jobs(Core):
         if there and queued:
             used = await self._read(sites.live, job.site)
         hold, priority = await self._read(listing.untold, job_id) if there else (False, False)
-        said_there = "" if is_here else self.dispatcher.reason(job_id)
-        if job.status in _LET_WAIT and not said_there:
-            # Another service has it in hand, or this one has not looked at it yet.
-            said_there = await self._read(listing.reason, job_id)
+        # Where another service has it in hand, or this one has not looked at it yet.
+        known = await self._read(listing.reason, job_id) if job.status in _LET_WAIT else ""
         since, why = await self._read(listing.unreachable, job_id) or (None, "")
         around = Surroundings(
             queue=queue,
@@ -252,7 +250,7 @@ class Jobs(Core):
             unreachable_at=since,
             unreachable_why=_with(there.trouble, why) if there else why,
             is_draining=self.dispatcher.is_draining,
-            said_there=said_there,
+            said_there="" if is_here else self.dispatcher.reason(job_id) or known,
             expected_start=None if is_here else self.dispatcher.expected_start(job_id),
             untold_hold=self._untold(job_id, Hold, is_stored=hold),
             untold_priority=self._untold(job_id, Rank, is_stored=priority),
