@@ -104,6 +104,9 @@ class Value(Struct, kw_only=True, forbid_unknown_fields=True):
             return msgspec.convert(_said(given), cls, strict=False)
         except msgspec.ValidationError as error:
             raise _invalid(error, cls, "") from error
+        except UnicodeEncodeError as error:
+            # Half a surrogate pair, as Python has it for a byte that is not UTF-8.
+            raise InvalidConfig("config", f"{error.object[:100]!r} is no text") from error
 
 
 @functools.cache

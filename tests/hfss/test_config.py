@@ -183,6 +183,8 @@ def test_a_short_dictionary_has_the_defaults_of_the_class() -> None:
         ({"design_name": "a:b"}, r"^design_name: 'a:b' has a colon"),
         ({"setup_name": "-x"}, r"^setup_name: "),
         ({"auto": "perhaps"}, r"^auto: expected `bool`"),
+        ({"\udcff": True}, r"^config: '\\udcff' is no text"),
+        ({"scheduler_type": "\udcff"}, r"^config: '\\udcff' is no text"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_field_and_a_remedy(fields: dict[str, Any], said: str) -> None:
