@@ -18,7 +18,7 @@ from jobmgr.domain.job import Job
 from jobmgr.executors import process
 from jobmgr.executors.pace import Pace
 from tests.crash.service import Service
-from tests.slurm import Slurm
+from tests.slurm import NODES, Slurm
 
 SEED = 20261121
 _POLL_S = 0.5
@@ -26,6 +26,9 @@ _LOOK_AT_ONCE = 50
 _ASKED = {"memory": "10MB"}
 # Longer than what nobody lists is waited for.
 _OUTAGE_S = Pace().absent_s + 15.0
+# For 20 s (BatchStartTimeout and MessageTimeout) a controller that was restarted does not believe a node that does
+# not list a job.
+_NODES_BELIEVED_AFTER_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,21 @@ class Campaign:
         await self._outage()
         await asyncio.to_thread(self.slurm.start_slurmdbd)
 
+    async def mend_nodes(self) -> None:
+        """What an admin does after slurmctld was killed: it forgot what it was told in its last seconds.
+
+        Jobs whose ends these were hold their cores until it asks their nodes, every 33 minutes or when a node starts;
+        and it gives ids of jobs that run to others, for which it drains the node ("Duplicate jobid").
+        """
+        await asyncio.sleep(_NODES_BELIEVED_AFTER_S)
+        for node in NODES:
+            self.slurm.stop_slurmd(node)
+            await asyncio.to_thread(self.slurm.start_slurmd, node)
+            # Refused if it is not drained.
+            await asyncio.to_thread(
+                self.slurm.run, ["scontrol", "update", f"NodeName={node}", "State=RESUME"]
+            )
+
     async def _outage(self) -> None:
         """The service is killed in the middle, and then sees nothing for long."""
         await self.kill_and_start()
@@ -172,6 +190,7 @@ async def test_service_killed_while_two_thousand_elements_are_in_the_queue(
             await campaign.kill_and_start()
             if number == 2:
                 await campaign.without_slurmctld()
+        await campaign.mend_nodes()
         jobs = await campaign.finish(1800)
         campaign.judge(jobs)
         arrays = Counter((job.handle or "").partition("_")[0] for job in jobs)
@@ -194,4 +213,5 @@ async def test_service_and_daemons_that_go_and_come_in_a_long_campaign(
                 await campaign.without_slurmctld()
             if number == 5 and slurm.has_accounting:
                 await campaign.without_slurmdbd()
+        await campaign.mend_nodes()
         campaign.judge(await campaign.finish(1200))
