@@ -39,10 +39,17 @@ _LOST = re.compile(r"LSF library call|timed? ?out|not responding|cannot connect|
 _PLAIN = re.compile(r"Job not submitted|Request aborted by esub|^Usage: bsub", re.MULTILINE)
 
 _TAKEN = re.compile(r"is being (?:terminated|signaled|stopped|resumed)")
+_CHANGED = re.compile(r"^Parameters of job <.*> are being changed")
 _GONE = re.compile(r"Job has already finished|No matching job found|is not found")
-_UNWILLING = re.compile(r"permission denied|Illegal|not permitted", re.IGNORECASE)
+# bmod says "Job not modified" also behind that it did not get through.
+_UNWILLING = re.compile(
+    r"permission denied|Illegal|not permitted|already started|priority control undefined|Bad user priority"
+    r"|Only the following parameters|Cannot operate on",
+    re.IGNORECASE,
+)
 
 _DEFAULT_QUEUE = re.compile(r"^\s*DEFAULT_QUEUE\s*=\s*(\S+)", re.MULTILINE)
+_TOP_PRIORITY = re.compile(r"^\s*MAX_USER_PRIORITY\s*=\s*(\d{1,10})\b", re.MULTILINE)
 _ARRAY_CAP = re.compile(r"^\s*MAX_JOB_ARRAY_SIZE\s*=\s*(\S+)", re.MULTILINE)
 # Unless the cluster says otherwise. Source: lsb.params(5), "MAX_JOB_ARRAY_SIZE".
 _MAX_ARRAY_SIZE = 1000
@@ -61,7 +68,10 @@ _DIRECTIVE = re.compile(r"^\s*#\s*[BQ]SUB", re.MULTILINE)
 
 
 class Lsf:
-    """LSF's language. Arrays that are larger than the cap, MAX_JOB_ARRAY_SIZE of bparams, are taken for plain jobs."""
+    """LSF's language. Arrays that are larger than the cap, MAX_JOB_ARRAY_SIZE of bparams, are taken for plain jobs.
+
+    `top_priority`: MAX_USER_PRIORITY of bparams; None where jobs of users have no priorities, which is LSF's default.
+    """
 
     name = "lsf"
     # The number of a job, for an element of an array with its index: as they are listed.
@@ -70,9 +80,16 @@ class Lsf:
     index_word = "$((LSB_JOBINDEX - 1))"  # arrays begin at 1
     directory_variable = "LS_SUBCWD"
 
-    def __init__(self, variant: Variant = Variant.IBM, *, array_cap: int | None = _MAX_ARRAY_SIZE) -> None:
+    def __init__(
+        self,
+        variant: Variant = Variant.IBM,
+        *,
+        array_cap: int | None = _MAX_ARRAY_SIZE,
+        top_priority: int | None = None,
+    ) -> None:
         self.variant = variant
         self.array_cap = array_cap
+        self.top_priority = top_priority
 
     def probe(self) -> tuple[Command, ...]:
         """See Dialect."""
@@ -84,11 +101,12 @@ class Lsf:
         known = self.read_version(version)
         if known is None:
             _insist(version, has_rows=False)
-        cap = _ARRAY_CAP.search(parameters.stdout)
+        cap, top = (pattern.search(parameters.stdout) for pattern in (_ARRAY_CAP, _TOP_PRIORITY))
         _insist(parameters, has_rows=_DEFAULT_QUEUE.search(parameters.stdout) is not None)
         return Lsf(
             Variant.IBM if _IBM_VERSION.search(known or "") is not None else Variant.CLASSIC,
             array_cap=array_cap([cap[1]]) if cap is not None else _MAX_ARRAY_SIZE,
+            top_priority=int(top[1]) if top is not None else None,
         )
 
     def element(self, id_: str, index: int) -> str:
@@ -101,7 +119,8 @@ class Lsf:
 
     def installation(self) -> str:
         """See Dialect."""
-        return "IBM's options" if self.variant is Variant.IBM else "classic options only"
+        options = "IBM's options" if self.variant is Variant.IBM else "classic options only"
+        return options if self.top_priority is None else f"{options}, priorities up to {self.top_priority}"
 
     def check_options(self, options: Sequence[str]) -> None:
         """See Dialect. Classic ones take fewer than IBM's, which is known only there."""
@@ -109,7 +128,8 @@ class Lsf:
 
     def script(self, order: Order) -> str:
         """See Dialect. In a working directory that is missing LSF would run the job in another one."""
-        lines = "".join(f"#BSUB {line}\n" for line in directives(order, self.variant, self.array_cap or 0))
+        said = directives(order, self.variant, self.array_cap or 0, self.top_priority)
+        lines = "".join(f"#BSUB {line}\n" for line in said)
         body = f"unset LSB_NTRIES\ncd -- {word(order.cwd)} || exit 1\n{order.body}"
         if _DIRECTIVE.search(body) is not None:
             raise InvalidRequest(
@@ -164,13 +184,14 @@ class Lsf:
         )
 
     def look(self, ids: Sequence[str]) -> tuple[Command, ...]:
-        """See Dialect. Who is unknown may have been forgotten (CLEAN_PERIOD)."""
-        return (self._bjobs("-a", *ids),)
+        """See Dialect. Who is unknown may have been forgotten (CLEAN_PERIOD). Classic tables leave reasons out."""
+        listing = self._bjobs("-a", *ids)
+        return (listing,) if self.variant is Variant.IBM else (listing, self._bjobs("-p", *ids))
 
     def seen(self, answers: Sequence[Answer]) -> Listing:
         """See Dialect. No state is final: an operator's brequeue turns EXIT and DONE into PEND and RUN again."""
-        (answer,) = answers
-        return self._read(answer)
+        listing, *reasons = (self._read(answers[0]), *answers[1:])
+        return lsf_listing.with_reasons(listing, reasons)
 
     def ask(self, wish: Wish, ids: Sequence[str]) -> Command | None:
         """See Dialect. bstop holds who waits and suspends who runs."""
@@ -184,9 +205,12 @@ class Lsf:
             case _ as never:
                 assert_never(never)
 
-    def prioritise(self, priority: int, ids: Sequence[str]) -> Command | None:  # noqa: ARG002 - it cannot be said
-        """See Dialect. Users have priorities only where the site defines them (MAX_USER_PRIORITY), from 1 up."""
-        return None
+    def prioritise(self, priority: int, ids: Sequence[str]) -> Command | None:
+        """See Dialect. bmod takes one job."""
+        if self.top_priority is None:
+            return None
+        number = lsf_order.user_priority(priority, self.top_priority)
+        return _query("sh", "-c", 'for id; do bmod -sp "$0" "$id"; done', str(number), *ids)
 
     def complied(self, answer: Answer) -> Compliance:
         """See Dialect. Of several jobs the least certain counts; one that is gone hinders nothing."""
@@ -251,7 +275,7 @@ def _query(*argv: str) -> Command:
 
 
 def _compliance(line: str) -> Compliance:
-    if _TAKEN.search(line) is not None:
+    if _TAKEN.search(line) is not None or _CHANGED.search(line) is not None:
         return Compliance.DONE
     if _GONE.search(line) is not None:
         return Compliance.GONE

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jobmgr.dialects.answers import number
@@ -28,6 +28,7 @@ _PHASES = {
     "UNKWN": Phase.UNKNOWN,
     "ZOMBI": Phase.UNKNOWN,
 }
+_WAITING = (Phase.PENDING, Phase.HELD)
 
 # Source: "Termination reasons displayed by bacct, bhist, and bjobs", IBM Spectrum LSF 10.1.
 _CAUSES = {
@@ -55,6 +56,10 @@ _ROW = re.compile(
     r"(?P<id>\d+)\s+(?P<user>\S+)\s+(?P<word>[A-Z_]+)\s+(?P<queue>\S+)\s+\S+\s+(?P<host>\S+)\s+(?P<name>.*?)"
     r"\s+[A-Z][a-z]{2} [ \d]\d (?:\d\d:\d\d|\d{4})\s*"
 )
+# A row of any table of bjobs: with and without the hosts of a job.
+_WAITER = re.compile(
+    r"(?P<id>\d+)\s.*?(?:\[(?P<index>\d{1,18})\])?\s+[A-Z][a-z]{2} [ \d]\d (?:\d\d:\d\d|\d{4})\s*"
+)
 _PAST = re.compile(r"(?P<id>\d+(?:\[\d+\])?)\s+\S+\s+(?P<name>.*?)(?:\s+\d+){7}\s*")
 _HOST = re.compile(r"(?:(\d{1,9})\*)?([^:\s]+)")
 _INDEX = re.compile(r"\[(\d{1,18})\]$")
@@ -80,6 +85,34 @@ def table(answer: Answer) -> Listing:
     jobs = tuple(_row(match) for line in lines.rest if (match := _ROW.fullmatch(line)) is not None)
     strange = [line for line in lines.rest if not line.startswith("JOBID") and _ROW.fullmatch(line) is None]
     return _listing(answer, jobs, strange, is_said=bool(jobs) or lines.says_absent)
+
+
+def with_reasons(listing: Listing, answers: Iterable[Answer]) -> Listing:
+    """The same with what `bjobs -w -p` answered about who waits: lines below a row, each with a blank before it.
+
+    The rest of that is of another moment, and decides nothing.
+    """
+    told = {id_: reason for answer in answers for id_, reason in _reasons(answer.stdout)}
+    jobs = (
+        replace(job, reason=told.get(job.id, "")) if job.phase in _WAITING else job for job in listing.jobs
+    )
+    return replace(listing, jobs=tuple(jobs)) if told else listing
+
+
+def _reasons(text: str) -> Iterator[tuple[str, str]]:
+    id_, found = "", list[str]()
+    for line in (*text.splitlines(), ""):
+        if line.startswith(" ") and id_:
+            found.append(line.strip(" ;"))
+            continue
+        if found:
+            yield id_, "; ".join(found)
+        match = _WAITER.fullmatch(line)
+        id_, found = (_waiter(match) if match is not None else ""), []
+
+
+def _waiter(match: re.Match[str]) -> str:
+    return match["id"] if match["index"] is None else f"{match['id']}[{match['index']}]"
 
 
 def records(answer: Answer) -> Listing:
@@ -212,7 +245,7 @@ def _record(record: Mapping[str, Any]) -> Standing:
         phase=phase,
         word=word,
         cause=_cause(word, str(record.get("EXIT_REASON", ""))),
-        reason=str(record.get("PEND_REASON", "")).strip("- ") if phase in (Phase.PENDING, Phase.HELD) else "",
+        reason=str(record.get("PEND_REASON", "")).strip("- ") if phase in _WAITING else "",
         exit_code=code if word == "EXIT" else None,
         nodes=",".join(slots),
         cpu_s=float(cpu[1]) if cpu is not None else None,

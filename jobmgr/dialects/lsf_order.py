@@ -57,8 +57,8 @@ _TAKEN = frozenset({"mem", "swp", "tmp", "duration", "decay", "ngpus_physical"})
 _MB = 1024**2
 
 
-def directives(order: Order, variant: Variant, max_array_size: int) -> list[str]:
-    """What goes after `#BSUB`."""
+def directives(order: Order, variant: Variant, max_array_size: int, top_priority: int | None) -> list[str]:
+    """What goes after `#BSUB`. `top_priority`: None where jobs of users have no priorities."""
     resources = order.resources
     is_ibm = variant is Variant.IBM
     request.refuse_unsayable(resources, "LSF", _UNSAYABLE if is_ibm else _CLASSIC_UNSAYABLE)
@@ -68,6 +68,7 @@ def directives(order: Order, variant: Variant, max_array_size: int) -> list[str]
     lines += [f"-o {_path(order.stdout + suffix, 'stdout')}", f"-e {_path(order.stderr + suffix, 'stderr')}"]
     lines += ["-rn"] if is_ibm else []
     lines += ["-H"] if order.is_held else []
+    lines += _priority(order, top_priority)
     for letter, field in (("-q", "partition"), ("-P", "account"), ("-U", "reservation"), ("-u", "mail_to")):
         value = getattr(resources, field)
         lines += [f"{letter} {request.argument(value, f'resources.{field}')}"] if value is not None else []
@@ -76,6 +77,17 @@ def directives(order: Order, variant: Variant, max_array_size: int) -> list[str]
     lines += ["-x"] if resources.exclusive else []
     lines += _mail(resources)
     return lines + options((*resources.directives, *order.directives), variant)
+
+
+def user_priority(priority: int, top_priority: int) -> int:
+    """A priority as LSF knows them, 0 in their middle, which is also LSF's default. Source: bsub(1), `-sp`."""
+    return max(1, min(top_priority, top_priority // 2 + priority))
+
+
+def _priority(order: Order, top_priority: int | None) -> list[str]:
+    if not order.priority or top_priority is None or request.says(order, "-sp"):
+        return []
+    return [f"-sp {user_priority(order.priority, top_priority)}"]
 
 
 def _name(order: Order, max_array_size: int) -> str:

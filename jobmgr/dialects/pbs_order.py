@@ -60,7 +60,7 @@ def directives(order: Order) -> list[str]:
     lines += [f"-o {_path(order.stdout, 'stdout')}{suffix}", f"-e {_path(order.stderr, 'stderr')}{suffix}"]
     lines += [f"-J {_array(order)}"] if order.elements is not None else []
     lines += ["-h"] if order.is_held else []
-    lines += [f"-p {rank(order.priority)}"] if order.priority and not _says_rank(order) else []
+    lines += [f"-p {rank(order.priority)}"] if order.priority and not request.says(order, "-p") else []
     lines += _queue(resources)
     lines += _valued(resources, "-A", "account")
     lines += [f"-l {each}" for each in _resource_list(resources)]
@@ -72,10 +72,6 @@ def directives(order: Order) -> list[str]:
 def rank(priority: int) -> int:
     """A priority as PBS knows them. Source: qsub(1B), `-p`."""
     return max(-1024, min(1023, priority))
-
-
-def _says_rank(order: Order) -> bool:
-    return any(text.startswith("-p") for text in (*order.resources.directives, *order.directives))
 
 
 def _valued(resources: Resources, option: str, field: str) -> list[str]:

@@ -6,6 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 
+from jobmgr.dialects.dialect import Order
 from jobmgr.dialects.quoting import directive
 from jobmgr.domain.resources import Resources
 from jobmgr.errors import InvalidRequest
@@ -89,6 +90,11 @@ def option(text: str, allowed: frozenset[str], remedy: str) -> tuple[str, str]:
     if word not in allowed:
         raise InvalidRequest(field, f"{word[:40]!r} cannot be set here; {remedy}")
     return word, value.strip()
+
+
+def says(order: Order, option: str) -> bool:
+    """Whether the order has this option in the scheduler's own words."""
+    return any(text.split()[:1] == [option] for text in (*order.resources.directives, *order.directives))
 
 
 def licenses(resources: Resources, taken: frozenset[str]) -> tuple[tuple[str, int], ...]:

@@ -41,7 +41,7 @@ class Messenger:
 
     async def run(self, lives: Sequence[Live]) -> None:
         """Tell what is open of these, as far as nobody does already."""
-        run = _Run([live for live in lives if not live.errand.is_run])
+        run = _Run(lives)
         try:
             while run.goes_on():
                 await self._go_round(run)
@@ -112,12 +112,15 @@ class _Run:
     """Attempts that one run has in hand, as long as there is something to be told of them; how it went so far."""
 
     def __init__(self, lives: Sequence[Live]) -> None:
-        self.lives = list(lives)
+        self.lives: list[Live] = []
         self.most = NAMED_AT_ONCE
         self.rounds = 0
         self.has_doubt = False
-        for live in self.lives:
-            live.errand.is_run = True
+        # Another run may have some of them in hand, and one may be named twice.
+        for live in lives:
+            if not live.errand.is_run:
+                live.errand.is_run = True
+                self.lives.append(live)
 
     def goes_on(self) -> bool:
         """Whether anything is left to be told. Others may take up who is done with."""

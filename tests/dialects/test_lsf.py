@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,7 @@ from tests.dialects import recording, shell
 
 IBM: Dialect = Lsf()
 CLASSIC: Dialect = Lsf(Variant.CLASSIC)
+PRIORITIES: Dialect = Lsf(top_priority=100)
 BOTH = pytest.mark.parametrize("dialect", [IBM, CLASSIC], ids=["ibm", "classic"])
 ORDER = Order("jm-0123abcd", "exec run-it\n", "/w/j 1/out", "/w/j 1/err", "/w/j 1")
 IBM_JOBS = (Path(__file__).parent.parent / "data" / "lsf" / "ibm_bjobs.json").read_text()
@@ -82,7 +85,7 @@ def test_an_id_is_found_among_what_esubs_and_sites_print() -> None:
     [
         "bsub_bad_queue", "bsub_bad_R", "bsub_bad_W", "bsub_W_over_queue", "bsub_closed_queue", "bsub_queue_denied",
         "bsub_too_many_procs", "bsub_root", "bsub_unknown_option", "bsub_stdin_bad_directive", "bsub_name5000",
-        "bsub_rn_option",
+        "bsub_rn_option", "bsub_bad_user_prio",
     ],
 )  # fmt: skip
 def test_plain_refusals_of_bsub_are_refusals_in_its_words(name: str) -> None:
@@ -242,10 +245,11 @@ def test_an_array_that_was_taken_for_a_plain_job_is_found_by_its_name() -> None:
 
 
 def test_one_command_looks_at_all_jobs() -> None:
-    (command,) = CLASSIC.look(["1", "27"])
+    command, reasons = CLASSIC.look(["1", "27"])
     (ibm,) = IBM.look(["1", "27"])
 
     assert command.argv[3:] == ("bjobs", "-w", "-a", "1", "27")
+    assert reasons.argv[3:] == ("bjobs", "-w", "-p", "1", "27")
     assert ibm.argv[3:5] == ("bjobs", "-o")
     assert ibm.argv[6:] == ("-json", "-a", "1", "27")
 
@@ -257,6 +261,44 @@ def test_unknown_ids_among_known_ones_leave_the_listing_complete() -> None:
     assert [job.id for job in listing.jobs] == ["1"]
     assert CLASSIC.seen([recorded("bjobs_unknown")]).complete
     assert CLASSIC.seen([recorded("bjobs_cleaned_mixed")]).complete
+
+
+def test_why_jobs_wait_is_read_beside_their_listing() -> None:
+    states, reasons = recorded("bjobs_states1"), recorded("bjobs_p_reasons")
+    alone = CLASSIC.seen([states])
+
+    listing = CLASSIC.seen([states, reasons])
+
+    assert {job.id: job.reason for job in listing.jobs if job.reason} == {
+        "30": "The schedule of the job is postponed for a while: 1 host",
+        "31": "The job was suspended by the user while pending: 1 host",
+        "33": "The job has a specified start time: 1 host",
+    }
+    assert replace(listing, jobs=tuple(replace(job, reason="") for job in listing.jobs)) == alone
+
+
+def test_why_elements_wait_is_told_of_each() -> None:
+    row = "27      lsfuser PEND  quick      vm             -        jm-1[{}]    Nov 21 00:56\n"
+    several = " Closed by LSF administrator: 1 host;\n Job slot limit reached: 2 hosts;\n"
+    listed = Answer(0, row.format(4) + row.format(5) + row.format(6).replace("PEND", "RUN "))
+    told = Answer(0, f"{recorded('bjobs_p').stdout}{row.format(4)}{several}{row.format(6)} Too late;\n")
+
+    listing = CLASSIC.seen([listed, told])
+
+    assert {job.id: job.reason for job in listing.jobs} == {
+        "27[4]": "Closed by LSF administrator: 1 host; Job slot limit reached: 2 hosts",
+        "27[5]": "The job array has reached its running element limit: 1 host",
+        "27[6]": "",
+    }
+
+
+@pytest.mark.parametrize("name", ["bjobs_ntries1_down", "bjobs_unknown", "bjobs_bad_id", "bjobs_o_badfield"])
+def test_reasons_that_are_not_to_be_had_take_nothing_from_the_listing(name: str) -> None:
+    listing = CLASSIC.seen([recorded("bjobs_states1")])
+
+    assert CLASSIC.seen([recorded("bjobs_states1"), recorded(name)]) == listing
+    assert CLASSIC.seen([recorded("bjobs_states1"), Answer(None)]) == listing
+    assert listing.complete
 
 
 def test_what_is_printed_while_waiting_is_not_the_answer() -> None:
@@ -438,7 +480,64 @@ def test_each_wish_is_a_command() -> None:
     argvs = [command.argv[3:] for wish in Wish if (command := IBM.ask(wish, ["1", "27[2]"])) is not None]
 
     assert argvs == [(name, "1", "27[2]") for name in ("bkill", "bstop", "bresume", "bstop", "bresume")]
+
+
+@pytest.mark.parametrize(("priority", "number"), [(0, 50), (7, 57), (-7, 43), (1000, 100), (-1000, 1)])
+def test_priorities_lie_around_lsfs_default(priority: int, number: int) -> None:
+    order = replace(ORDER, priority=priority)
+
+    command = PRIORITIES.prioritise(priority, ["1", "27[2]"])
+
+    assert command is not None
+    assert command.argv[:3] == ("env", "LC_ALL=C", "LSB_NTRIES=1")
+    assert command.argv[6:] == (str(number), "1", "27[2]")
+    said = [line for line in directives(PRIORITIES.script(order)) if line.startswith("-sp")]
+    assert said == ([f"-sp {number}"] if priority else [])
+    own = replace(order, resources=Resources(directives=(" -sp 3",)))
+    assert [line for line in directives(PRIORITIES.script(own)) if line.startswith("-sp")] == ['-sp "3"']
+
+
+def test_a_site_without_priorities_of_users_is_told_none() -> None:
     assert IBM.prioritise(1, ["1"]) is None
+    assert IBM.script(replace(ORDER, priority=5)) == IBM.script(ORDER)
+
+
+def test_bmod_is_asked_for_each_job_by_itself(tmp_path: Path) -> None:
+    bmod = tmp_path / "bmod"
+    bmod.write_text('#!/bin/sh\necho "Parameters of job <$3> are being changed ($*, $LSB_NTRIES)"\n')
+    bmod.chmod(0o755)
+    command = PRIORITIES.prioritise(7, ["1", "27[2]"])
+    assert command is not None
+
+    told = subprocess.run(
+        command.argv,
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+    assert [line.partition("(")[2] for line in told.splitlines()] == ["-sp 57 1, 1)", "-sp 57 27[2], 1)"]
+    assert IBM.complied(Answer(0, told)) is Compliance.DONE
+
+
+@pytest.mark.parametrize(
+    ("words", "compliance"),
+    [
+        ("Job has already finished. Job not modified.", Compliance.GONE),
+        ("Job has already started. Job not modified.", Compliance.REFUSED),
+        ("Job priority control undefined. Job not modified.", Compliance.REFUSED),
+        ("User permission denied. Job not modified.", Compliance.REFUSED),
+        ("Failed in an LSF library call: Communication time out. Job not modified.", Compliance.DOUBTFUL),
+        ("Connection refused by server. Job not modified.", Compliance.DOUBTFUL),
+        ("Failed in an LSF library call: LIM is down; try later. Job not modified.", Compliance.DOUBTFUL),
+        ("Batch daemon cannot fork. Job not modified.", Compliance.DOUBTFUL),
+        ("batch system daemon not responding ... still trying", Compliance.DOUBTFUL),
+    ],
+)
+def test_what_became_of_a_priority(words: str, compliance: Compliance) -> None:
+    """As its sources have it: bmod of OpenLava, whose reasons are those of bsub."""
+    assert PRIORITIES.complied(Answer(255, "", f"{words}\n")) is compliance
 
 
 # --- Queues, machines, versions
@@ -507,6 +606,10 @@ def test_what_answers_tells_which_lsf_it_is_and_what_it_allows() -> None:
     assert Lsf(Variant.CLASSIC).fitted([ibm, parameters]).variant is Variant.IBM
     assert Lsf().fitted([platform, few]).variant is Variant.CLASSIC
     assert Lsf().fitted([platform, few]).array_cap == 5
+    assert fitted.top_priority is None
+    defined = replace(parameters, stdout=f"{parameters.stdout}    MAX_USER_PRIORITY = 2147483647\n")
+    assert Lsf().fitted([ibm, defined]).top_priority == 2147483647
+    assert Lsf().fitted([ibm, defined]).installation() == "IBM's options, priorities up to 2147483647"
     for answers in ([Answer(127, "", "no bjobs"), parameters], [ibm, recorded("lim_down_ntries1")]):
         with pytest.raises(NotUnderstood):
             IBM.fitted(answers)

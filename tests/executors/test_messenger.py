@@ -109,6 +109,17 @@ async def test_pauses_and_their_ends_are_one_command_for_many(tmp_path: Path, wi
         assert all(lab.answers[live.launch.token] == [(wished, True)] for live in lives)
 
 
+async def test_who_is_named_twice_is_told_once(tmp_path: Path) -> None:
+    async with opened(tmp_path) as lab:
+        lives = waiting(2)
+        wish(lives, Rank(5, v=1))
+
+        await lab.messenger.run([*lives, *lives])
+
+        assert lab.scheduler.asked["prioritise"] == 1
+        assert [lab.answers[live.launch.token] for live in lives] == [[(Rank(5, v=1), True)]] * 2
+
+
 async def test_holds_and_ranks_are_told_of_all_who_want_the_same(tmp_path: Path) -> None:
     async with opened(tmp_path) as lab:
         lives = waiting(30)

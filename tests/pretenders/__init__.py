@@ -18,7 +18,7 @@ main(*sys.argv[1:])' {here} {directory} {kind} {name} "$@"
 """
 _PROGRAMS = {
     "openpbs": ("qsub", "qselect", "qstat", "qdel", "qhold", "qrls", "qsig", "qalter", "qmove"),
-    "lsf": ("bsub", "bjobs", "bhist", "bkill", "bstop", "bresume", "bparams"),
+    "lsf": ("bsub", "bjobs", "bhist", "bkill", "bstop", "bresume", "bmod", "bparams"),
 }
 
 

@@ -30,11 +30,16 @@ System default queues for automatic queue selection:
 The maximum number of jobs in a job array.
     MAX_JOB_ARRAY_SIZE = 1000
 
+Maximal job priority defined for all users:
+    MAX_USER_PRIORITY = 100
+The default job priority is: 50
+
 """
 _USAGE = "Usage: bsub [-h] [-V] [-x] [-H] [-r] [-N] [-B] [-I | -K | -Ip | -Is]\n"
 # Recorded of a submission that was taken.
 _TIMED_OUT = "Failed in an LSF library call: Communication time out. Job not submitted.\n"
 _CLOSED = " The queue is inactivated by the administrator;"
+_HELD = " The job was suspended by the user while pending;"
 
 
 def main(directory: str, kind: str, program: str, *arguments: str) -> None:
@@ -80,6 +85,8 @@ class _Batch:
                 self._each(arguments, "stopped", self._stop)
             case "bresume":
                 self._each(arguments, "resumed", self._resume)
+            case "bmod":
+                self._bmod(*arguments)
             case "bparams":
                 answer(0, _PARAMETERS)
 
@@ -114,6 +121,7 @@ class _Batch:
                 cwd=str(Path.cwd()),
                 limit_s=_limit_s(told.get("-W")),
                 is_held="-H" in told,
+                asked={"-sp": told["-sp"]} if "-sp" in told else {},
             )
             for job in new:
                 job.stdout, job.stderr = (
@@ -142,7 +150,8 @@ class _Batch:
         code = 255 if missing else 0
         if asked.fields:
             answer(code, _records(asked.fields, found, missing))
-        table = _HEADINGS + "".join(map(_row, found)) if found else ""
+        lines = (_row(job) + (_reason(job) if asked.has_reasons else "") for job in found)
+        table = _HEADINGS + "".join(lines) if found else ""
         answer(code, table, "".join(f"Job <{id_}> is not found\n" for id_ in missing))
 
     def _bhist(self, arguments: Sequence[str]) -> None:
@@ -170,6 +179,19 @@ class _Batch:
             self._cluster.schedule(jobs)
         answer(255 if errors else 0, "".join(taken), "".join(errors))
 
+    def _bmod(self, option: str, number: str, id_: str) -> None:
+        assert option == "-sp", option
+        with self._cluster.jobs() as jobs:
+            meant = named(jobs, id_)
+            if not meant:
+                answer(255, stderr="No matching job found. Job not modified.\n")
+            if meant[0].state != WAITING:
+                word = "finished" if meant[0].state == ENDED else "started"
+                answer(255, stderr=f"Job has already {word}. Job not modified.\n")
+            for job in meant:
+                job.asked = {"-sp": number}
+        answer(0, f"Parameters of job <{id_}> are being changed\n")
+
     def _stop(self, job: Job) -> None:
         if job.state == WAITING:
             job.is_held = True
@@ -191,13 +213,14 @@ class _Query:
         self.fields: Sequence[str] = ()
         self.ids: list[str] = []
         self.is_all = "-a" in words
+        self.has_reasons = "-p" in words
         while words:
             word = words.pop(0)
             if word == "-o" and is_ibm:
                 self.fields = words.pop(0).upper().split()
             elif word == "-J":
                 self.name = words.pop(0)
-            elif word not in ("-a", "-w", "-json"):
+            elif word not in ("-a", "-p", "-w", "-json"):
                 self.ids.append(word)
         assert bool(self.fields) == ("-json" in arguments), arguments
 
@@ -285,10 +308,21 @@ def _record(job: Job) -> Mapping[str, str]:
         "EXEC_HOST": HOST if job.started_at is not None else "",
         "EXIT_CODE": str(code) if code else "",
         "EXIT_REASON": reasons.get(job.why, "") if job.state == ENDED else "",
-        "PEND_REASON": _CLOSED if _word(job) == "PEND" and job.queue == "onejob" else "",
+        "PEND_REASON": _why(job),
         "CPU_USED": "0.0 second(s)",
         "MAX_MEM": "5 Mbytes" if job.started_at is not None else "",
     }
+
+
+def _why(job: Job) -> str:
+    if job.state != WAITING:
+        return ""
+    return _HELD if job.is_held else _CLOSED if job.queue == "onejob" else ""
+
+
+def _reason(job: Job) -> str:
+    """The line below a row; a table counts hosts in it."""
+    return f"{_why(job).removesuffix(';')}: 1 host;\n" if _why(job) else ""
 
 
 _HEADINGS = "JOBID   USER    STAT  QUEUE      FROM_HOST   EXEC_HOST   JOB_NAME   SUBMIT_TIME\n"
