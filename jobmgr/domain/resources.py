@@ -15,6 +15,8 @@ GPU_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
 # What databases and schedulers can say.
 MAX_MEMORY_BYTES = 2**62 - 1
+# Schedulers count in megabytes, and no program runs with less: who asks for it has left out a unit.
+_MIN_MEMORY_BYTES = 1024**2
 MAX_WALLTIME_S = 10 * 366 * 86400.0
 
 # Of no more digits than are a number.
@@ -91,11 +93,19 @@ _EVERYWHERE = frozenset({"cpus", "memory_bytes", "gpus", "walltime_s"})
 
 
 def parse_memory(text: str, field: str) -> int:
-    """Bytes of `4GB`, `512M`, `1.5GiB` or `1024`. Prefixes are powers of 1024, as schedulers count them."""
+    """Bytes of `4GB`, `512M`, `1.5GiB` or `1073741824`. Prefixes are powers of 1024, as schedulers count them.
+
+    Raises InvalidRequest, also for less than any program needs.
+    """
     match = _MEMORY.fullmatch(text.strip())
     if match is None:
         raise InvalidRequest(field, f"{text!r} is not an amount of memory; write it as 512MB or 4GB")
-    return int(float(match[1]) * _MEMORY_FACTOR[match[2].lower()])
+    memory_bytes = int(float(match[1]) * _MEMORY_FACTOR[match[2].lower()])
+    if memory_bytes < _MIN_MEMORY_BYTES:
+        raise InvalidRequest(
+            field, f"{text!r} is less than a megabyte; write it with its unit, as 512MB or 4GB"
+        )
+    return memory_bytes
 
 
 def size_text(size_bytes: int | None) -> str | None:

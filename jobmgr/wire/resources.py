@@ -16,15 +16,14 @@ from jobmgr.domain.resources import (
 from jobmgr.errors import InvalidRequest
 from jobmgr.wire.text import LINE, Name, check_text
 
-# So many digits of each unit are less than the most that is stored.
+# So many digits of each unit are less than the most that is stored, and more than the least.
 _SIZE: dict[str, Any] = {
-    "pattern": "^(?:[0-9]{1,18} ?[bB]?|"
+    "pattern": "^(?:[1-9][0-9]{7,17} ?[bB]?|[1-9][0-9]{4,14} ?[kK](?:i?[bB])?|"
     + "|".join(
-        rf"[0-9]{{1,{digits}}}(?:\.[0-9]{{1,3}})? ?[{unit}](?:i?[bB])?"
-        for unit, digits in (("kK", 15), ("mM", 12), ("gG", 9), ("tT", 6))
+        rf"[1-9][0-9]{{0,{digits}}}(?:\.[0-9]{{1,3}})? ?[{unit}](?:i?[bB])?"
+        for unit, digits in (("mM", 11), ("gG", 8), ("tT", 5))
     )
     + ")$",
-    "not": {"pattern": r"^[0. ]*[a-zA-Z]*$"},
 }
 TIME: dict[str, Any] = {
     "pattern": r"^(?:(?:[0-9]{1,3}[-.])?[0-9]{1,4}:[0-5][0-9]:[0-5][0-9]|"
@@ -139,8 +138,8 @@ def to_resources(asked: ResourcesAsked, at: str) -> Resources:
 def memory_bytes_of(text: str, where: str) -> int:
     """The amount of memory that `text` says, if it can be stored. Raises InvalidRequest."""
     memory_bytes = parse_memory(text, where)
-    if not 0 < memory_bytes <= MAX_MEMORY_BYTES:
-        raise InvalidRequest(where, "must be more than nothing and less than 4 EiB")
+    if memory_bytes > MAX_MEMORY_BYTES:
+        raise InvalidRequest(where, "must be less than 4 EiB")
     return memory_bytes
 
 

@@ -14,12 +14,18 @@ from jobmgr.errors import InvalidRequest
 @pytest.mark.parametrize(
     ("text", "amount_bytes"),
     [
-        ("1024", 1024), ("1k", 1024), ("4GB", 4 * 2**30), ("4gb", 4 * 2**30), ("4 GiB", 4 * 2**30),
-        ("512M", 512 * 2**20), ("1.5G", 3 * 2**29), ("2T", 2**41), (" 7B ", 7), ("0", 0),
+        ("2000000", 2_000_000), ("1024k", 2**20), ("4GB", 4 * 2**30), ("4gb", 4 * 2**30), ("4 GiB", 4 * 2**30),
+        ("512M", 512 * 2**20), ("1.5G", 3 * 2**29), ("2T", 2**41), (" 7000000B ", 7_000_000),
     ],
 )  # fmt: skip
 def test_memory_is_written_as_schedulers_write_it(text: str, amount_bytes: int) -> None:
     assert parse_memory(text, "memory") == amount_bytes
+
+
+@pytest.mark.parametrize("text", ["0", "4", "512B", "1023k", "0.9M"])
+def test_memory_without_its_unit_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="less than a megabyte; write it with its unit"):
+        parse_memory(text, "memory")
 
 
 @pytest.mark.parametrize(
