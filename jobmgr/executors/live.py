@@ -91,8 +91,19 @@ class Live:
 
     @property
     def reason(self) -> str:
-        """Why the scheduler lets it wait, or suspended it, in its own words; empty if it does not."""
-        return next((one.reason or one.word for one in self.standings if one.phase in _EXPLAINED), "")
+        """Why the scheduler lets it wait, or suspended it, in its own words; empty if it does not.
+
+        Also that it takes for running what has not begun: what a node lost it may believe in for half an hour.
+        """
+        explained = (one.reason or one.word for one in self.standings if one.phase in _EXPLAINED)
+        return next(explained, "") or ("" if self.is_known_to_start else self._false_start)
+
+    @property
+    def _false_start(self) -> str:
+        places = (
+            f" on {one.nodes}" if one.nodes else "" for one in self.standings if one.phase is Phase.RUNNING
+        )
+        return next((f"said to run{where}, and nothing of its script was seen yet" for where in places), "")
 
     @property
     def is_wanted(self) -> bool:

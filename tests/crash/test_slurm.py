@@ -107,13 +107,13 @@ class Campaign:
     async def mend_nodes(self) -> None:
         """What an admin does after slurmctld was killed: it forgot what it was told in its last seconds.
 
-        Jobs whose ends these were hold their cores until it asks their nodes, every 33 minutes or when a node starts;
-        and it gives ids of jobs that run to others, for which it drains the node ("Duplicate jobid").
+        Jobs whose ends these were hold their cores until it asks their nodes, every 33 minutes or when it is told to
+        read its configuration; and it gives ids of jobs that run to others, for which it drains the node ("Duplicate
+        jobid"). To start the nodes' daemons anew would lose what is being started there.
         """
         await asyncio.sleep(_NODES_BELIEVED_AFTER_S)
+        await asyncio.to_thread(self.slurm.run, ["scontrol", "reconfigure"])
         for node in NODES:
-            self.slurm.stop_slurmd(node)
-            await asyncio.to_thread(self.slurm.start_slurmd, node)
             # Refused if it is not drained.
             await asyncio.to_thread(
                 self.slurm.run, ["scontrol", "update", f"NodeName={node}", "State=RESUME"]

@@ -212,6 +212,23 @@ async def test_waiting_attempt_is_cancelled_before_it_starts(site: Site) -> None
     assert site.ran(launch) == 0
 
 
+async def test_what_slurm_starts_on_a_node_that_does_not_answer_is_told_as_not_begun(
+    site: Site, slurm: Slurm
+) -> None:
+    executor = await site.executor()
+    launch = site.once("exit 3", resources=Resources(partition="short", memory_bytes=2**20))
+    slurm.freeze("n1")
+    try:
+        await executor.launch([launch])
+        words = "said to run on n1, and nothing of its script was seen yet"
+        await eventually(lambda: executor.reason(launch.token) == words, timeout_s=30)
+    finally:
+        slurm.thaw("n1")
+
+    assert (await site.exit(launch)).record.exit_code == 3
+    assert site.ran(launch) == 1
+
+
 @pytest.mark.parametrize("knows_handle", [True, False])
 async def test_next_service_takes_up_what_runs(site: Site, *, knows_handle: bool) -> None:
     first = await site.executor()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from jobmgr.dialects.dialect import Phase, Standing
@@ -26,7 +27,7 @@ def test_another_reason_is_news_and_another_number_in_it_is_not() -> None:
         standing(Phase.PENDING, "Not enough slots: 3 hosts"),
         standing(Phase.PENDING, "Not enough slots: 2 hosts"),
         standing(Phase.PENDING, "Closed by the administrator: 2 hosts"),
-        standing(Phase.RUNNING),
+        standing(Phase.UNKNOWN),
         standing(Phase.PENDING, "Closed by the administrator: 2 hosts"),
         standing(Phase.HELD),
     ]:
@@ -38,6 +39,21 @@ def test_another_reason_is_news_and_another_number_in_it_is_not() -> None:
         Waiting("a", "Closed by the administrator: 2 hosts"),
         Waiting("a", "PEND"),
     ]
+
+
+def test_that_it_is_said_to_run_and_has_not_begun_is_news_until_it_has() -> None:
+    """As when a node loses what it was to start: SLURM goes on taking it for running."""
+    told: list[Report] = []
+    register = Register("lab", told.append)
+    live = register.take(Launch("job", 1, TOKEN, ("true",), handle="12"))
+    live.standings = [replace(standing(Phase.RUNNING), word="RUNNING", nodes="n1")]
+
+    for files in (Files(), Files(), Files(TOKEN, RUN), Files(TOKEN, RUN)):
+        register.progress(live, files)
+
+    assert told[0] == Waiting(TOKEN, "said to run on n1, and nothing of its script was seen yet")
+    assert [type(one) for one in told] == [Waiting, Started]
+    assert live.reason == ""
 
 
 def test_what_was_listed_before_a_start_was_seen_says_nothing_of_that_run() -> None:
