@@ -71,4 +71,4 @@ class JobTokens:
 
 def _id(job_id: str, number: int, attempt_token: str) -> str:
     """What a token is called: another one if a job is deleted and its id used anew."""
-    return f"{PREFIX}{job_id}.{number}.{attempt_token[:12]}"
+    return f"{PREFIX}{job_id}.{number}.{attempt_token[-12:]}"

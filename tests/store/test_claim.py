@@ -89,6 +89,16 @@ async def test_claim_makes_a_live_attempt_with_token_and_lease(worker: Worker) -
     assert (job.status, job.attempt, job.v) == (Status.CLAIMED, 1, 2)
 
 
+def test_tokens_lie_in_their_index_in_the_order_of_time_and_are_not_to_be_guessed() -> None:
+    first, second = (
+        [claims.new_token(now() + timedelta(seconds=later)) for _ in range(20)] for later in (0, 1)
+    )
+
+    assert max(first) < min(second)
+    assert {len(token) for token in (*first, *second)} == {32}
+    assert len({token[12:] for token in (*first, *second)}) == 40
+
+
 async def test_what_waits_for_something_is_not_claimed(worker: Worker) -> None:
     await worker.add("ready")
     await worker.add("held")
