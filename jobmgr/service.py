@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from jobmgr import settings as settings_module
 from jobmgr.api import owner_token
@@ -51,6 +51,9 @@ from jobmgr.transports.local import LocalTransport
 from jobmgr.transports.local_directory import LocalDirectory
 from jobmgr.transports.site_directory import SiteDirectories
 from jobmgr.transports.transport import Transport
+
+if TYPE_CHECKING:
+    from jobmgr.transports.ssh.connection import Connection
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +97,7 @@ class JobManager(Manager):
         self._descriptor_limit = descriptor_limit
         self._drain = drain
         self._lock: FileLock | None = None
+        self._connections: dict[SshHost, Connection] = {}
         self._running = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -248,12 +252,15 @@ class JobManager(Manager):
         if site.way is Way.LOCAL:
             return LocalTransport(self.settings.lent(os.environ))
         try:
-            from jobmgr.transports.ssh.transport import SshTransport  # noqa: PLC0415 -- optional
+            # Optional.
+            from jobmgr.transports.ssh.connection import Connection  # noqa: PLC0415
+            from jobmgr.transports.ssh.transport import SshTransport  # noqa: PLC0415
         except ImportError as error:
             raise InvalidRequest(
                 "host", f"hosts over SSH need asyncssh ({error}): pip install 'jobmgr[ssh]'"
             ) from error
-        return SshTransport(SshHost(site.host or "", **site.ssh))
+        host = SshHost(site.host or "", **site.ssh)
+        return SshTransport(self._connections.setdefault(host, Connection(host)))
 
 
 @contextlib.asynccontextmanager

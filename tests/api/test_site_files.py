@@ -24,20 +24,20 @@ from jobmgr.store import sites
 from tests.api.conftest import TOKEN, Api, eventually
 from tests.hfss.installed import install_solver, log_of, make_project
 from tests.transports.conftest import MakeServer
+from tests.transports.proxy import Proxy
 from tests.transports.sshd import SshServer, make_key
 
 BYTES = bytes(range(256)) * 4
 MEBIBYTE = 1024**2
 
 
-async def put(api: Api, server: SshServer, work_dir: Path, **ssh: Any) -> None:
-    """Make `far` a site at that server."""
+async def put(api: Api, server: SshServer, work_dir: Path, name: str = "far", **ssh: Any) -> None:
+    """Make `name` a site at that server."""
     host = server.host()
-    given = {
-        name: getattr(host, name) for name in ("user", "port", "key_file", "known_hosts_file", "config_file")
-    }
+    kept = ("user", "port", "key_file", "known_hosts_file", "config_file")
+    given = {field: getattr(host, field) for field in kept}
     fields = {"kind": "shell", "host": host.name, "work_dir": str(work_dir), "ssh": {**given, **ssh}}
-    answer = await api.request("PUT", "/api/v1/sites/far", json=fields)
+    answer = await api.request("PUT", f"/api/v1/sites/{name}", json=fields)
     assert answer.status == 200, answer
 
 
@@ -75,6 +75,24 @@ async def is_answered(api: Api, path: str) -> bool:
 
 async def holds(words: str, said: Callable[[], Awaitable[str]]) -> bool:
     return words in await said()
+
+
+async def test_sites_at_one_host_are_reached_over_one_connection(
+    api: Api, server: SshServer, tmp_path: Path
+) -> None:
+    async with Proxy(server.port) as proxy:
+        server.trust_at(proxy.port)
+        for name in ("one", "two"):
+            await put(api, server, tmp_path / name, name, port=proxy.port)
+            assert (await api.post(f"/api/v1/sites/{name}/test")).json["is_well"]
+            assert (await api.run("true", site=name)).exit_code == 0
+        at_first = proxy.connections
+        # With settings of its own it goes its own way.
+        await put(api, server, tmp_path / "one", "one", port=proxy.port, sessions=4)
+        for name in ("one", "two"):
+            assert (await api.run("true", site=name)).exit_code == 0
+
+        assert (at_first, proxy.connections) == (1, 2)
 
 
 async def test_log_is_read_in_pieces(far: Api, tmp_path: Path) -> None:

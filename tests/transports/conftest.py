@@ -82,9 +82,10 @@ async def transport(transport_kind: str, request: pytest.FixtureRequest) -> Asyn
     if server is None:
         transport = LocalTransport({**os.environ, "JOBMGR_TOKEN": "secret", "PGPASSWORD": "secret"})
     else:
+        from jobmgr.transports.ssh.connection import Connection
         from jobmgr.transports.ssh.transport import SshTransport
 
-        transport = SshTransport(server.host())
+        transport = SshTransport(Connection(server.host()))
     yield transport
     await transport.close()
     await eventually(lambda: asyncio.all_tasks() <= tasks | {asyncio.current_task()})

@@ -55,9 +55,10 @@ async def directory(request: pytest.FixtureRequest, path: Path) -> AsyncIterator
     transport: Transport = LocalTransport(os.environ)
     if request.param == "ssh":
         server = request.getfixturevalue("ssh_server")
+        from jobmgr.transports.ssh.connection import Connection
         from jobmgr.transports.ssh.transport import SshTransport
 
-        transport = SshTransport(server.host())
+        transport = SshTransport(Connection(server.host()))
     yield SiteDirectories("far", transport).directory(str(path))
     await transport.close()
 
@@ -414,12 +415,13 @@ async def test_reader_who_goes_away_leaves_its_turn(path: Path) -> None:
 async def test_site_that_falls_silent_is_told_so(
     ssh_server: SshServer, path: Path, patience_s: float
 ) -> None:
+    from jobmgr.transports.ssh.connection import Connection
     from jobmgr.transports.ssh.transport import SshTransport
 
     (path / "log").write_bytes(b"here")
     async with Proxy(ssh_server.port) as proxy:
         ssh_server.trust_at(proxy.port)
-        transport = SshTransport(ssh_server.host(port=proxy.port))
+        transport = SshTransport(Connection(ssh_server.host(port=proxy.port)))
         # Only who waits in vain waits for so short a time: with the machine busy an answer may take longer.
         hasty = SiteDirectories("far", transport, answers_within_s=patience_s).directory(str(path))
         patient = SiteDirectories("far", transport, answers_within_s=60.0).directory(str(path))
@@ -437,11 +439,12 @@ async def test_site_that_falls_silent_is_told_so(
 async def test_site_that_cannot_be_reached_is_told_with_what_to_do(
     make_server: MakeServer, path: Path
 ) -> None:
+    from jobmgr.transports.ssh.connection import Connection
     from jobmgr.transports.ssh.transport import SshTransport
 
     server = make_server()
     server.stop()
-    transport = SshTransport(server.host())
+    transport = SshTransport(Connection(server.host()))
 
     with pytest.raises(SiteUnreachable, match=r"Connect call failed.*; `jobmgr site test far` tries"):
         await SiteDirectories("far", transport).directory(str(path)).listing()

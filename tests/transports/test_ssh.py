@@ -24,10 +24,11 @@ from tests.transports.sshd import SshServer, make_key
 
 pytest.importorskip("asyncssh", reason="asyncssh is not installed (pip install 'jobmgr[ssh]')")
 
+from jobmgr.transports.ssh.connection import Connection
 from jobmgr.transports.ssh.pauses import Pauses
 from jobmgr.transports.ssh.transport import SshTransport
 
-Connect = Callable[[SshHost], SshTransport]
+Connect = Callable[[SshHost | Connection], SshTransport]
 _TIMEOUT_S = 60.0
 _HELLO = Command(("echo", "hello"))
 _HELLO_BACK = Answer(0, "hello\n", "")
@@ -41,8 +42,8 @@ async def connect() -> AsyncIterator[Connect]:
     tasks, files = asyncio.all_tasks(), open_files()
     transports: list[SshTransport] = []
 
-    def make(host: SshHost) -> SshTransport:
-        transports.append(SshTransport(host))
+    def make(host: SshHost | Connection) -> SshTransport:
+        transports.append(SshTransport(host if isinstance(host, Connection) else Connection(host)))
         return transports[-1]
 
     yield make
@@ -97,6 +98,57 @@ async def test_all_commands_go_over_one_connection(ssh_server: SshServer, connec
         assert answers == [_HELLO_BACK] * 6
         assert proxy.connections == 1
         await transport.close()
+
+
+async def test_sites_of_one_host_share_its_connection_and_one_lets_go_of_its_own_commands_only(
+    ssh_server: SshServer, connect: Connect, fifo: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    os.mkfifo(other)
+    async with Proxy(ssh_server.port) as proxy:
+        ssh_server.trust_at(proxy.port)
+        connection = Connection(ssh_server.host(port=proxy.port))
+        first, second = connect(connection), connect(connection)
+        running = [
+            asyncio.create_task(site.run(waiting_at(each), _TIMEOUT_S))
+            for site, each in ((first, fifo), (second, other))
+        ]
+        for each, task in zip((fifo, other), running, strict=True):
+            await begun(each, task)
+
+        await first.close()
+
+        given_up = await running[0]
+        assert (given_up.exit_code, "let this host go" in given_up.stderr) == (None, True)
+        with pytest.raises(SiteUnreachable, match="it was closed"):
+            await first.run(_HELLO, _TIMEOUT_S)
+        assert await second.run(_HELLO, _TIMEOUT_S) == _HELLO_BACK
+        assert proxy.connections == 1
+        other.unlink()
+        assert (await running[1]).exit_code == 0
+        await second.close()
+        assert not connection.is_open
+        third = connect(connection)
+        assert await third.run(_HELLO, _TIMEOUT_S) == _HELLO_BACK
+        assert proxy.connections == 2
+        await third.close()
+
+
+async def test_who_lets_go_while_the_host_is_being_reached_starts_nothing_there(
+    ssh_server: SshServer, connect: Connect, tmp_path: Path
+) -> None:
+    connection = Connection(ssh_server.host())
+    first, second = connect(connection), connect(connection)
+    touching = asyncio.create_task(first.run(Command(("touch", str(tmp_path / "file"))), _TIMEOUT_S))
+    hello = asyncio.create_task(second.run(_HELLO, _TIMEOUT_S))
+    await asyncio.sleep(0)
+
+    await first.close()
+
+    with pytest.raises(SiteUnreachable, match="it was closed"):
+        await touching
+    assert await hello == _HELLO_BACK
+    assert not (tmp_path / "file").exists()
 
 
 async def test_more_commands_than_the_server_has_sessions_wait_for_each_other(

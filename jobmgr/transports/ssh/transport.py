@@ -1,10 +1,9 @@
-"""Commands of a host over SSH: one connection, shared, opened when it is needed."""
+"""Commands of a host over SSH."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import secrets
 from collections.abc import Coroutine
 from typing import Any, cast
@@ -14,15 +13,12 @@ import asyncssh
 from jobmgr.dialects import quoting
 from jobmgr.dialects.dialect import Answer, Command
 from jobmgr.errors import InvalidRequest, SiteUnreachable
-from jobmgr.transports.host import SshHost
 from jobmgr.transports.output import Output
-from jobmgr.transports.ssh.lanes import Lanes, QueueFull
-from jobmgr.transports.ssh.login import Login, log_in
-from jobmgr.transports.ssh.pauses import Pauses
+from jobmgr.transports.ssh.connection import Connection
+from jobmgr.transports.ssh.lanes import QueueFull
+from jobmgr.transports.ssh.login import Login
 from jobmgr.transports.ssh.session import Session
 from jobmgr.transports.transport import encoded, encoded_stdin
-
-logger = logging.getLogger(__name__)
 
 # A shell gets its script as one argument, for which Linux has 128 KiB (MAX_ARG_STRLEN, execve(2)).
 _LINE_MAX_BYTES = 120 * 1024
@@ -31,16 +27,15 @@ _TIDIED_WITHIN_S = 0.1
 
 
 class SshTransport:
-    """Runs commands on `host` by the login shell of the user there, which has to be a POSIX shell."""
+    """Runs commands on `host` by the login shell of the user there, which has to be a POSIX shell.
 
-    def __init__(self, host: SshHost) -> None:
-        self.host = host.name
-        self._settings = host
-        self._lanes = Lanes(host.sessions)
-        self._pauses = Pauses()
-        self._trouble: SiteUnreachable | None = None  # Why it could not be reached the last time.
-        self._login: Login | None = None
-        self._logging_in: asyncio.Task[Login] | None = None
+    Others may run theirs over the same connection.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.host = connection.host
+        self._connection = connection
+        self._connection.take()
         self._sessions: set[Session] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._is_closed = False
@@ -55,40 +50,37 @@ class SshTransport:
             try:
                 async with contextlib.AsyncExitStack() as stack:
                     async with asyncio.timeout_at(starts_until):
-                        await stack.enter_async_context(self._lanes.lane())
-                        login = await self._connected()
+                        await stack.enter_async_context(self._connection.lanes.lane())
+                        login = await self._logged_in()
                     # A session counts until the server has tidied up, a moment after it was closed.
                     for pause_s in (_TIDIED_WITHIN_S, 0.0):
                         session = Session(Output(mark))
                         if await self._exchange(login, session, line, stdin, timeout_s):
                             return self._judged(login, session)
                         await asyncio.sleep(pause_s)
-                    if not self._lanes.narrow():
+                    if not self._connection.lanes.narrow():
                         # None of ours is open, so its places are taken by what it does not know to be over.
                         await login.close()
                         raise SiteUnreachable(self.host, "it gives no session")
             except TimeoutError as error:
-                is_open = self._login is not None and self._login.is_open
-                what = "it was not its turn" if is_open else "no connection"
+                what = "it was not its turn" if self._connection.is_open else "no connection"
                 raise SiteUnreachable(self.host, f"{what} within {timeout_s:g} s") from error
             except QueueFull as error:
                 raise SiteUnreachable(self.host, "too many commands wait for it; try again later") from error
 
     async def close(self) -> None:
         """As the contract says."""
+        if self._is_closed:
+            return
         self._is_closed = True
         for session in self._sessions:
             session.trouble = "the service let this host go"
             session.settled.set()
-        if self._logging_in is not None:
-            self._logging_in.cancel()
-            await asyncio.wait([self._logging_in])
         await self._all_gone()
-        if self._login is not None:
-            await self._login.close()
-            self._login = None
+        await self._connection.let_go()
         if self._tasks:
-            await asyncio.wait(self._tasks)
+            # Over a connection that others have, too, a host that is silent may keep them longer.
+            await asyncio.wait(self._tasks, timeout=_GONE_WITHIN_S)
 
     async def _all_gone(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -97,47 +89,15 @@ class SshTransport:
                     if session.has_begun:
                         await session.gone.wait()
 
-    # The connection
+    async def _logged_in(self) -> Login:
+        self._insist_open()
+        login = await self._connection.opened()
+        self._insist_open()
+        return login
 
-    async def _connected(self) -> Login:
-        """The open connection; whoever comes while it is being opened waits for the same one."""
+    def _insist_open(self) -> None:
         if self._is_closed:
             raise SiteUnreachable(self.host, "it was closed")
-        if self._login is not None and self._login.is_open:
-            return self._login
-        if self._logging_in is None:
-            left_s = self._pauses.left_s
-            if left_s > 0 and self._trouble is not None:
-                raise self._trouble.again_in(left_s)
-            # Of its own, so that the first to lose patience does not take it away from the others.
-            self._logging_in = asyncio.create_task(self._log_in())
-            self._logging_in.add_done_callback(self._logged_in)
-        logging_in = self._logging_in
-        await asyncio.wait([logging_in])
-        if logging_in.cancelled():
-            raise SiteUnreachable(self.host, "it was closed")
-        return logging_in.result()
-
-    async def _log_in(self) -> Login:
-        if self._login is not None:
-            await self._login.close()
-            self._login = None
-        return await log_in(self._settings)
-
-    def _logged_in(self, task: asyncio.Task[Login]) -> None:
-        self._logging_in = None
-        if task.cancelled():
-            return
-        error = task.exception()
-        if error is None:
-            logger.info("connected to %s", self.host)
-            self._login = task.result()
-            self._pauses.end()
-            self._lanes.widen()
-        elif isinstance(error, SiteUnreachable):
-            self._trouble = error
-            self._pauses.begin()
-            logger.warning("%s; not tried again for %.0f s", error, self._pauses.left_s)
 
     # One command
 

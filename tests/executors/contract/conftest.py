@@ -104,6 +104,7 @@ def real_slurm(slurm: Slurm, slurm_place: Path) -> Subject:
 def slurm_over_ssh(slurm: Slurm, slurm_place: Path, tmp_path: Path) -> Iterator[Subject]:
     """The same, at a login node."""
     pytest.importorskip("asyncssh", reason="asyncssh is not installed (pip install 'jobmgr[ssh]')")
+    from jobmgr.transports.ssh.connection import Connection
     from jobmgr.transports.ssh.transport import SshTransport
 
     program = find_program()
@@ -113,8 +114,10 @@ def slurm_over_ssh(slurm: Slurm, slurm_place: Path, tmp_path: Path) -> Iterator[
     path = f"{front.directory}:{slurm.environment['PATH']}"
     server = SshServer(program, tmp_path / "login", make_key(tmp_path / "key"), f"SetEnv PATH={path}")
     server.start()
-    way = partial(SshTransport, server.host())
-    yield _of_slurm(slurm, slurm_place, "slurm", way, _SLURM, front, "sbatch")
+    host = server.host()
+    yield _of_slurm(
+        slurm, slurm_place, "slurm", lambda: SshTransport(Connection(host)), _SLURM, front, "sbatch"
+    )
     server.stop()
 
 
