@@ -178,8 +178,8 @@ class JobSubmission(Struct, forbid_unknown_fields=True, omit_defaults=True):
             str,
             Meta(
                 max_length=128,
-                description="whose job it is: whoever submits it; another only for admins",
-                extra_json_schema={"pattern": f"^{USER_NAME}$"},
+                description="whose job it is: whoever submits it, if empty; another only for admins",
+                extra_json_schema={"pattern": f"^(?:{USER_NAME})?$"},
             ),
         ]
         | None

@@ -227,6 +227,7 @@ def test_unknown_field_is_refused(fields: dict[str, Any]) -> None:
         ({"resources": {"cpus": 10**30}}, "resources.cpus"),
         ({"resources": {"memory": "lots"}}, "resources.memory"),
         ({"resources": {"memory": "0"}}, "resources.memory"),
+        ({"resources": {"memory": "4"}}, "resources.memory"),
         ({"resources": {"memory": "9999999999T"}}, "resources.memory"),
         ({"resources": {"walltime": 0}}, "resources.walltime"),
         ({"resources": {"walltime": -1}}, "resources.walltime"),
