@@ -111,6 +111,16 @@ def _remark(limits: ResourceLimits) -> str:
     return "; ".join([f"at most {at_once} at a time", *(f"none starts {words}" for words in kept)])
 
 
+def _program(_context: click.Context, _option: click.Parameter, file: str | None) -> str:
+    """The ansysedt that is named, or which pyedb's programs took: of the newest installation here."""
+    if file and file != installation.NEWEST:
+        # As that of a project: the service runs in another directory.
+        return str(Path(file).absolute())
+    if file or not installation.installations(os.environ):
+        return installation.NEWEST
+    return installation.find(os.environ)
+
+
 def _of_service(command: Command) -> Command:
     """The options that name a service, and what all submissions have in common."""
     for option in (
@@ -120,9 +130,9 @@ def _of_service(command: Command) -> Command:
         click.option(
             "--ansys-edt-path",
             metavar="FILE",
-            # As that of a project: the service runs in another directory.
-            callback=lambda _context, _option, file: str(Path(file).absolute()) if file else None,
-            help="ansysedt; of the newest installation unless given.",
+            callback=_program,
+            help="ansysedt; that of the newest installation here unless given, or of the service's machine where none"
+            " is, or with `newest`.",
         ),
         click.option(
             "--queue",
@@ -173,7 +183,7 @@ def submit(
     port: int | None,
     priority: int,
     queue: str,
-    ansys_edt_path: str | None,
+    ansys_edt_path: str,
     waits: bool,
     project_path: Path,
     num_cores: int,
@@ -201,7 +211,7 @@ def submit_scheduler(
     port: int | None,
     priority: int,
     queue: str,
-    ansys_edt_path: str | None,
+    ansys_edt_path: str,
     waits: bool,
     project_path: Path,
     partition: str,
@@ -250,7 +260,7 @@ def submit_batch(
     port: int | None,
     priority: int,
     queue: str,
-    ansys_edt_path: str | None,
+    ansys_edt_path: str,
     waits: bool,
     root_dir: Path,
     num_cores: int,
@@ -272,10 +282,12 @@ def submit_batch(
     if not found:
         where = "or below it" if recursive else "; --recursive looks below it"
         raise NotFound(f"there is no .aedt or .aedb in {root_dir}{' ' * recursive}{where}")
-    # Found once: what is wrong with it is no failure of each project.
-    program = ansys_edt_path or installation.find(os.environ)
     batch = _Batch(
-        found, priority, queue, delay_ms / 1000, lambda path: _local(path, num_cores, run_limit, program)
+        found,
+        priority,
+        queue,
+        delay_ms / 1000,
+        lambda path: _local(path, num_cores, run_limit, ansys_edt_path),
     )
     return _with_client(host, port, lambda client: batch.submit(client, max_concurrent, waits=waits))
 
@@ -300,14 +312,14 @@ class _Batch:
         self._unanswered: dict[str, Path] = {}
 
     async def submit(self, client: Client, at_once: int, *, waits: bool) -> int:
-        """Send them, so many at a time; the exit code. Raises ServiceUnreachable, and leaves what is left."""
+        """Send them, so many at a time; the exit code. Raises what is the same of all, and leaves what is left."""
         left, turn = iter(self._found), asyncio.Lock()
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(at_once):
                     group.create_task(self._send(client, left, turn))
         except ExceptionGroup as errors:
-            # All of them alike: nobody is there.
+            # All of them alike.
             raise errors.exceptions[0] from None
         finally:
             self._sum_up()
@@ -328,9 +340,9 @@ class _Batch:
     async def _try(self, client: Client, path: Path) -> None:
         try:
             await self._send_one(client, path)
-        except ServiceUnreachable:
-            raise
         except JobmgrError as error:
+            if _is_of_all(error):
+                raise
             output.note(f"{path}: {error}")
 
     async def _send_one(self, client: Client, path: Path) -> None:
@@ -355,6 +367,12 @@ class _Batch:
         output.note(f"{len(self._job_ids)} of {len(self._found)} projects were submitted")
 
 
+def _is_of_all(error: JobmgrError) -> bool:
+    """Whether it would be the same of every project: nobody is there, or the program is not."""
+    is_of_program = isinstance(error, InvalidRequest) and error.field.endswith("ansys_edt_path")
+    return is_of_program or isinstance(error, ServiceUnreachable)
+
+
 async def _submit_one(
     client: Client, config: HFSSSimulationConfig, priority: int, queue: str, *, waits: bool
 ) -> int:
@@ -364,7 +382,7 @@ async def _submit_one(
     return await wait_and_tell(client, [job_id], None) if waits else DONE
 
 
-def _local(project: Path, cores: int, run_limit: str, ansys_edt_path: str | None) -> HFSSSimulationConfig:
+def _local(project: Path, cores: int, run_limit: str, ansys_edt_path: str) -> HFSSSimulationConfig:
     return _config(
         project,
         ansys_edt_path,
@@ -373,7 +391,7 @@ def _local(project: Path, cores: int, run_limit: str, ansys_edt_path: str | None
     )
 
 
-def _config(project: Path, ansys_edt_path: str | None, **fields: Any) -> HFSSSimulationConfig:
+def _config(project: Path, ansys_edt_path: str, **fields: Any) -> HFSSSimulationConfig:
     # The service runs in another directory.
     return create_hfss_config(
         str(project.absolute()), ansys_edt_path=ansys_edt_path, user=getpass.getuser(), **fields

@@ -95,10 +95,10 @@ def _run_here(config: HFSSSimulationConfig, **subprocess_kwargs: Any) -> Complet
         result = program.run(argv, **subprocess_kwargs)
     except FileNotFoundError as error:
         # The directory to start in may be what is missing.
-        if shutil.which(config.ansys_edt_path) is not None:
+        if shutil.which(argv[0]) is not None:
             raise
         raise PathNotFound(
-            "ansys_edt_path", f"there is no program {config.ansys_edt_path!r}; give the path of ansysedt"
+            "ansys_edt_path", f"there is no program {argv[0]!r}; give the path of ansysedt"
         ) from error
     logger.info("simulation %s ended with %s", config.jobid, result.returncode)
     return result

@@ -27,7 +27,7 @@ _SYNTAX_OF_CMD = frozenset('"%!$`')
 def as_list(config: HFSSSimulationConfig) -> list[str]:
     """The program and its arguments, each by itself."""
     return [
-        config.ansys_edt_path,
+        config.program,
         "-jobid",
         config.jobid,
         *_machines(config, config.scheduler_type),
@@ -38,7 +38,7 @@ def as_list(config: HFSSSimulationConfig) -> list[str]:
 
 def in_job(config: HFSSSimulationConfig, scheduler: SchedulerType) -> list[str]:
     """What the job of a scheduler runs, each argument by itself."""
-    return [config.ansys_edt_path, "-jobid", config.jobid, *_machines(config, scheduler), *_rest(config)]
+    return [config.program, "-jobid", config.jobid, *_machines(config, scheduler), *_rest(config)]
 
 
 def as_text(config: HFSSSimulationConfig, scheduler: SchedulerType) -> str:
@@ -52,7 +52,7 @@ def as_windows_text(config: HFSSSimulationConfig, scheduler: SchedulerType) -> s
     options = config.generate_batch_options_string()
     design = f"{_cmd_word(config.generate_design_string(), 'design_name')} " if config.design_name else ""
     parts = (
-        _cmd_quoted(config.ansys_edt_path, "ansys_edt_path"),
+        _cmd_quoted(config.program, "ansys_edt_path"),
         f"-jobid {config.jobid}",
         *([machines] if machines else []),
         *_flags(config),
@@ -66,7 +66,7 @@ def in_step(config: HFSSSimulationConfig) -> list[str]:
     """What a step of a SLURM job runs: it is told of its cores in any case, and of no job id."""
     numcores = f"numcores={config.scheduler_options.cores}"
     auto = ["-auto"] if config.auto else []
-    return [config.ansys_edt_path, "-distributed", "-machinelist", numcores, *auto, *_rest(config)]
+    return [config.program, "-distributed", "-machinelist", numcores, *auto, *_rest(config)]
 
 
 def _rest(config: HFSSSimulationConfig) -> list[str]:

@@ -42,7 +42,8 @@ _PATH = re.compile(r"(?!-).*", re.DOTALL)
 class HFSSSimulationConfig(Value):
     """One simulation. It cannot be changed; `msgspec.structs.replace` makes another one.
 
-    `ansys_edt_path`: the program; not given, the newest installation of this machine (see `installation`).
+    `ansys_edt_path`: the program; not given, the newest installation of this machine (see `installation`); `newest`,
+    that of the machine which runs it or writes its script, a service's say.
     `jobid`: letters, digits, `_` and `-`, at most 128; not given, a new one. `machine_nodes` are used without a
     scheduler, `auto` and `distributed` with one. Empty `design_name`, `design_mode`, `setup_name`: the active ones.
     `project_path` ends with .aedt or .aedb. Whether it exists is not looked at here, because the job, or who reads a
@@ -87,6 +88,12 @@ class HFSSSimulationConfig(Value):
         if not self.jobid:
             structs.force_setattr(self, "jobid", _new_id())
 
+    @property
+    def program(self) -> str:
+        """The path of ansysedt if this machine runs it. Raises InvalidConfig if it is to be found, and is not."""
+        is_open = self.ansys_edt_path == installation.NEWEST
+        return installation.find(os.environ) if is_open else self.ansys_edt_path
+
     def check_here(self) -> None:
         """Raise PathNotFound, a FileNotFoundError, if this machine is to run it and has no such project."""
         if self.scheduler_type is SchedulerType.NONE and not Path(self.project_path).exists():
@@ -117,8 +124,11 @@ class HFSSSimulationConfig(Value):
         return build(self, self.scheduler_type)
 
     def __str__(self) -> str:
-        """The command line."""
-        return self.generate_command_string()
+        """The command line; all fields where this machine has no program for one, or cannot quote it."""
+        try:
+            return self.generate_command_string()
+        except InvalidConfig:
+            return repr(self)
 
     def generate_scheduler_script(self) -> str:
         """The batch script for `scheduler_type`; for Windows HPC the job file, in XML.

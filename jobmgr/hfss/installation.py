@@ -6,6 +6,7 @@ The installer sets ANSYSEM_ROOT and the version for each: ANSYSEM_ROOT252 is 202
 from __future__ import annotations
 
 import os
+import platform
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from jobmgr.errors import InvalidConfig, PathNotFound
 _VARIABLE = re.compile(r"ANSYSEM_ROOT(\d{3})", re.IGNORECASE)
 _LONG = re.compile(r"(?:20)?(\d\d)\s*[.R]\s*(\d)", re.IGNORECASE)
 _FIELD = "ansys_edt_path"
+# Given instead of a path: what `find` finds on the machine that runs it, which may not be the one where it is said.
+NEWEST = "newest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,8 @@ def select(known: tuple[Installation, ...], version: str | None = None) -> Insta
     if not known:
         raise InvalidConfig(
             _FIELD,
-            "no ANSYS Electronics Desktop is known here: give its path, or set ANSYSEM_ROOTnnn (252: 2025 R2)",
+            f"no ANSYS Electronics Desktop is known on {platform.node()}: give its path, or set ANSYSEM_ROOTnnn there"
+            " (252: 2025 R2)",
         )
     if version is None:
         return known[-1]

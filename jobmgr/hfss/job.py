@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
-from msgspec import to_builtins
+from msgspec import structs, to_builtins
 
 from jobmgr.domain.job import NewJob
 from jobmgr.domain.queue import DEFAULT_QUEUE
@@ -31,7 +31,7 @@ def new_job(
     It starts in the directory of its project. Raises InvalidRequest, and InvalidConfig for what its scheduler cannot be
     told and for what cannot be stored.
     """
-    here = script.absolute(config)
+    here = structs.replace(script.absolute(config), ansys_edt_path=config.program)
     # What was submitted from another directory, or comes over the network, is the same only then.
     kept = payload(here)
     scheduler = config.scheduler_type

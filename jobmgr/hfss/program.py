@@ -49,7 +49,8 @@ class Programs:
             raise InvalidConfig(
                 _FIELD,
                 f"{path[:200]!r} may not be started on request: it is no installation that this service knows"
-                f" (ANSYSEM_ROOTnnn), and not of its user (unless that is root); leave it out, or name it in {SETTING}",
+                f" (ANSYSEM_ROOTnnn), and not of its user (unless that is root); give {installation.NEWEST!r}, or name"
+                f" it in {SETTING}",
             )
         return found
 

@@ -222,7 +222,7 @@ def _in_slurm(config: HFSSSimulationConfig) -> list[str]:
 
     Source: the scripts that ANSYS ships in `schedulers/scripts/utils`, as pyedb 0.64.0 called them.
     """
-    root = posixpath.dirname(config.ansys_edt_path)
+    root = posixpath.dirname(config.program)
     scripts = posixpath.join(root, "schedulers/scripts/utils")
     variables = (
         f"ANSYSEM_GENERIC_MPI_WRAPPER={scripts}/slurm_srun_wrapper.sh",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -77,11 +78,13 @@ Inside = Callable[..., Finished]
 def inside(solving: Solving, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Inside:
     """The command as a function, in this process: to start it takes longer than what it does."""
 
-    def run(*arguments: str, root: str = "") -> Finished:
+    def run(*arguments: str, root: str | None = "") -> Finished:
         with monkeypatch.context() as changed:
             for name, value in solving.environment.items():
                 changed.setenv(name, value)
-            if root:
+            if root is None:
+                changed.delenv("ANSYSEM_ROOT252")
+            elif root:
                 changed.setenv("ANSYSEM_ROOT252", root)
             changed.chdir(solving.home)
             code = main.run(arguments)
@@ -240,6 +243,35 @@ def test_a_path_that_is_no_text_is_refused(inside: Inside, tmp_path: Path) -> No
 
     assert (done.code, done.out) == (2, "")
     assert "has bytes that are not UTF-8" in done.err
+
+
+def test_without_ansys_here_the_services_is_taken(inside: Inside, solving: Solving, tmp_path: Path) -> None:
+    project = make_project(tmp_path / "antenna.aedt")
+
+    one = inside("hfss", "submit", "--project-path", project, "--wait", root=None)
+    many = inside("hfss", "submit-batch", "--root-dir", str(tmp_path), "--wait", root=None)
+    asked = inside("hfss", "submit", "--project-path", project, "--ansys-edt-path", "newest", root="/nowhere")
+
+    assert (one.code, many.code, asked.code) == (0, 0, 0), (one, many, asked)
+    for done in (one, many, asked):
+        assert spec(solving, done.out.split()[0])["command"][0] == f"{solving.home}/v252/ansysedt"
+
+
+def test_a_service_without_ansys_is_told_once(inside: Inside, tmp_path: Path) -> None:
+    for name in ("antenna", "filter"):
+        make_project(tmp_path / f"{name}.aedt")
+    away = Commands(tmp_path / "away")
+    away.home.mkdir()
+    with serving(away) as url:
+        service = ("--host", "127.0.0.1", "--port", url.rpartition(":")[2])
+        one = inside("hfss", "submit", "--project-path", f"{tmp_path}/antenna.aedt", *service, root=None)
+        many = inside("hfss", "submit-batch", "--root-dir", str(tmp_path), *service, root=None)
+
+    said = f"config.ansys_edt_path: no ANSYS Electronics Desktop is known on {platform.node()}: give its path"
+    assert (one.code, many.code) == (2, 2)
+    assert said in one.err
+    assert many.err.count(said) == 1
+    assert "0 of 2 projects were submitted" in many.err
 
 
 def test_without_ansys_the_remedy_is_named(inside: Inside, solving: Solving, tmp_path: Path) -> None:

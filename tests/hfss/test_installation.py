@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from pathlib import Path
 
 import pytest
 
 from jobmgr.errors import InvalidConfig, PathNotFound
 from jobmgr.hfss import HFSSSimulationConfig
-from jobmgr.hfss.installation import find, installations, select
+from jobmgr.hfss.installation import NEWEST, find, installations, select
+from jobmgr.hfss.job import new_job
 
 KNOWN = {
     "ANSYSEM_ROOT241": "/a/v241",
@@ -79,3 +82,28 @@ def test_a_configuration_takes_the_newest(
     made = HFSSSimulationConfig(project_path="a.aedt", ansys_edt_path=given)  # type: ignore[arg-type]
 
     assert made.ansys_edt_path == str(tmp_path / "ansysedt")
+
+
+def test_a_configuration_may_leave_it_to_the_machine_that_runs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for installation in installations(os.environ):
+        monkeypatch.delenv(installation.variable)
+    made = HFSSSimulationConfig(project_path="/p/a.aedt", ansys_edt_path=NEWEST)
+    read = HFSSSimulationConfig.from_dict(made.to_dict())
+
+    with pytest.raises(InvalidConfig, match=rf"^ansys_edt_path: no ANSYS .* known on {platform.node()}"):
+        made.generate_command_list()
+    assert "ansys_edt_path='newest'" in str(made)
+
+    (tmp_path / "ansysedt").touch()
+    monkeypatch.setenv("ANSYSEM_ROOT999", str(tmp_path))
+    program = str(tmp_path / "ansysedt")
+    stored = new_job(read, user="ann")
+    assert made.ansys_edt_path == read.ansys_edt_path == "newest"
+    assert made.generate_command_list()[0] == made.program == program
+    assert made.generate_command_string().startswith(f"{program} ")
+    assert f"{tmp_path}/schedulers/scripts/utils/" in made.generate_slurm_script()
+    # What is stored tells what has run, whatever is installed later.
+    assert stored.payload is not None
+    assert (stored.spec.command[0], stored.payload["ansys_edt_path"]) == (program, program)

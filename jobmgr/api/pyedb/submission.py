@@ -31,6 +31,9 @@ def configuration(asked: SimulationAsked, programs: Programs, *, or_newest: bool
     looks for programs.
     """
     fields = {**asked.config, **_beside(asked)}
+    if fields.get(_PROGRAM) == installation.NEWEST:
+        # As if it were left out.
+        del fields[_PROGRAM]
     try:
         config = HFSSSimulationConfig.from_dict(fields)
         return _with_program(config, programs, or_newest=or_newest) if fields.get(_PROGRAM) else config

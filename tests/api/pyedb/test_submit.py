@@ -196,6 +196,15 @@ async def test_program_that_may_not_be_named_is_refused(
     assert (await lab.shown())["config"]["ansys_edt_path"] == str(tmp_path / "v251" / "ansysedt")
 
 
+@pytest.mark.parametrize("route", ["/jobs/submit", "/api/submit"])
+async def test_program_may_be_left_to_the_service(lab: Lab, route: str) -> None:
+    answer = await lab.submit(route, ansys_edt_path="newest")
+    again = await lab.submit(route, ansys_edt_path="")
+
+    assert (answer.status, again.status) == (200, 200)
+    assert (await lab.shown())["config"]["ansys_edt_path"] == lab.program
+
+
 async def test_link_to_a_program_is_kept_as_the_program(programs: Found, lab: Lab, tmp_path: Path) -> None:
     become_slurm(programs)
     await lab.close()
