@@ -63,7 +63,7 @@ async def parse_position(text: str | None, manager: Manager, field: str = "after
     if text is None or ":" in text:
         return None if text is None else EventPosition.parse(text, field)
     epoch = (await manager.event_position()).epoch
-    return EventPosition.parse(f"{epoch}:{text}", field)
+    return EventPosition.parse(text, field, epoch)
 
 
 @functools.cache

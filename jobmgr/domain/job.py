@@ -225,9 +225,10 @@ class EventPosition:
         return f"{self.epoch}:{self.seq}"
 
     @classmethod
-    def parse(cls, text: str, field_name: str = "after") -> EventPosition:
-        """The position written as `epoch:seq`. Raises InvalidRequest."""
-        epoch, _, seq = text.rpartition(":")
+    def parse(cls, text: str, field_name: str = "after", epoch: str = "") -> EventPosition:
+        """The position written as `epoch:seq`, or as `seq` if it is of `epoch`. Raises InvalidRequest."""
+        said, _, seq = text.rpartition(":")
+        epoch = said or epoch
         if not epoch or not seq.isascii() or not seq.isdigit() or len(seq) > 18:
             raise InvalidRequest(field_name, f"{text!r} is not an event position; use the one of an answer")
         return cls(epoch, int(seq))

@@ -109,9 +109,9 @@ async def test_position_that_cannot_be_resumed_is_gone(api: Api, headers: dict[s
 @pytest.mark.parametrize("after", ["x", "-1", "1.5", ":1", "e:", "e:x", "1" * 30, "e:-1", ""])
 async def test_position_that_is_none_is_named(api: Api, after: str) -> None:
     for headers in ({}, STREAM):
-        (await api.get(f"/api/v1/events?after={after}", headers=headers)).problem(
-            422, "invalid_request", "after"
-        )
+        answer = await api.get(f"/api/v1/events?after={after}", headers=headers)
+        answer.problem(422, "invalid_request", "after")
+        assert (f"{after!r} is not" if after else "is empty") in answer.json["detail"]
     answer = await api.get("/api/v1/events", headers={**STREAM, "Last-Event-ID": after or "x"})
     answer.problem(422, "invalid_request", "Last-Event-ID")
 
