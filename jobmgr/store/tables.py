@@ -7,6 +7,7 @@ latter as `job`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +18,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from jobmgr.domain.status import TERMINAL, Status
 
 
-# As SQLAlchemy's own type writes and reads them, at a fifth of the cost.
+# As SQLAlchemy's own type writes and reads them, at a fifth of the cost. The rows and events of one transaction have
+# mostly one time, which is written once.
+@functools.lru_cache(maxsize=16)
 def _utc_text(value: datetime | None) -> str | None:
     return None if value is None else value.astimezone(UTC).isoformat(" ", "microseconds")[:26]
 
