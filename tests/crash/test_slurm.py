@@ -18,7 +18,7 @@ from jobmgr.domain.job import Job
 from jobmgr.executors import process
 from jobmgr.executors.pace import Pace
 from tests.crash.service import Service
-from tests.slurm import NODES, Slurm
+from tests.slurm import Slurm
 
 SEED = 20261121
 _POLL_S = 0.5
@@ -104,17 +104,19 @@ class Campaign:
         await self._outage()
         await asyncio.to_thread(self.slurm.start_slurmdbd)
 
-    async def mend_nodes(self) -> None:
+    async def ask_nodes(self) -> None:
         """What an admin does after slurmctld was killed: it forgot what it was told in its last seconds.
 
         Jobs whose ends these were hold their cores until it asks their nodes, every 33 minutes or when it is told to
-        read its configuration; and it gives ids of jobs that run to others, for which it drains the node ("Duplicate
-        jobid"). To start the nodes' daemons anew would lose what is being started there.
+        read its configuration. To start the nodes' daemons anew would lose what is being started there.
         """
         await asyncio.sleep(_NODES_BELIEVED_AFTER_S)
         await asyncio.to_thread(self.slurm.run, ["scontrol", "reconfigure"])
-        for node in NODES:
-            # Refused if it is not drained.
+
+    async def _resume_nodes(self) -> None:
+        """An admin does that, too: it gives ids of jobs that run to others, and drains the node ("Duplicate jobid")."""
+        drained = await asyncio.to_thread(self.slurm.run, ["sinfo", "-h", "-N", "-t", "drain", "-o", "%N"])
+        for node in set(drained.stdout.split()):
             await asyncio.to_thread(
                 self.slurm.run, ["scontrol", "update", f"NodeName={node}", "State=RESUME"]
             )
@@ -143,6 +145,7 @@ class Campaign:
                     if plan.is_cancelled and job.status == "running" and job.cancel_requested_at is None:
                         async with Client(self.service.url) as client:
                             await client.cancel(job.job_id)
+                await self._resume_nodes()
                 await asyncio.sleep(_POLL_S)
 
     def __enter__(self) -> Self:
@@ -190,7 +193,7 @@ async def test_service_killed_while_two_thousand_elements_are_in_the_queue(
             await campaign.kill_and_start()
             if number == 2:
                 await campaign.without_slurmctld()
-        await campaign.mend_nodes()
+        await campaign.ask_nodes()
         jobs = await campaign.finish(1800)
         campaign.judge(jobs)
         arrays = Counter((job.handle or "").partition("_")[0] for job in jobs)
@@ -213,5 +216,5 @@ async def test_service_and_daemons_that_go_and_come_in_a_long_campaign(
                 await campaign.without_slurmctld()
             if number == 5 and slurm.has_accounting:
                 await campaign.without_slurmdbd()
-        await campaign.mend_nodes()
+        await campaign.ask_nodes()
         campaign.judge(await campaign.finish(1200))
