@@ -208,13 +208,14 @@ class Dispatcher:
     async def _claim_when_woken(self) -> None:
         await self._work.wait()
         self._work.clear()
-        while not self.is_draining:
-            async with self._claiming:
-                if self._is_doubtful:
-                    await self._recovery.reconcile()
-                    self._is_doubtful = False
-                if not await self._claim():
-                    return
+        if self.is_draining:
+            return
+        async with self._claiming:
+            if self._is_doubtful:
+                await self._recovery.reconcile()
+                self._is_doubtful = False
+            if await self._claim():
+                self._work.set()  # As the commit of new jobs may have done: one more look for both.
 
     async def _claim(self) -> bool:
         """Claim once, at all sites in one commit, and launch; whether there may be more to claim."""
@@ -227,7 +228,8 @@ class Dispatcher:
         if not wishes or self.is_draining:
             return False
         self._is_doubtful = True
-        claimed = await asyncio.gather(*(self._database.write(claims.claim, wish) for wish in wishes))
+        # Nothing may be awaited from the wake-up to here: who expects work writes it next, and the commit is shared.
+        claimed = await self._database.write_all(claims.claim, wishes)
         for wish, attempts_there in zip(wishes, claimed, strict=True):
             if attempts_there:
                 await self._launch(wish.site, attempts_there)

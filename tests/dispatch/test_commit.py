@@ -14,6 +14,7 @@ from jobmgr.dispatch.dispatcher import Dispatcher
 from jobmgr.domain.limits import ResourceLimits
 from jobmgr.executors.protocol import Ended, ExitRecord, Launch, Wanted
 from jobmgr.monitor import ResourceMonitor, machine
+from jobmgr.service import JobManager
 from jobmgr.store import events
 from jobmgr.store.dispatchers import Identity
 from jobmgr.store.engine import Database
@@ -21,6 +22,8 @@ from tests.dispatch.nowhere import no_other
 from tests.store.worker import Worker
 
 SLOTS = 2
+SUBMITTED = 10
+SETTLE_S = 0.05
 
 
 class Hands:
@@ -106,3 +109,22 @@ async def test_end_that_comes_while_attempts_are_handed_over_shares_the_commit_o
     assert await hands.begun.get() == "d"
     assert await written_at(database, "completed", "a") == await written_at(database, "claimed", "c")
     assert await written_at(database, "completed", "b") == await written_at(database, "claimed", "d")
+
+
+async def test_jobs_that_are_submitted_to_an_idle_service_are_claimed_by_the_commit_that_stores_them(
+    manager: JobManager,
+) -> None:
+    job_ids = []
+    for _ in range(SUBMITTED):
+        job_ids.append(await manager.submit(["true"]))
+        await manager.wait(job_ids[-1], 30)
+        await asyncio.sleep(SETTLE_S)
+
+    shared = [
+        await written_at(manager.database, "submitted", job_id)
+        == await written_at(manager.database, "claimed", job_id)
+        for job_id in job_ids
+    ]
+
+    # On a busy machine it may still have had something to write when the next one came.
+    assert shared.count(True) > SUBMITTED / 2
