@@ -80,8 +80,8 @@ class BatchExecutor:
         # Who takes no jobs now may well end, hold and stop those it has.
         wishes = Breaker(site, pace, monotonic)
         self._messenger = Messenger(self._scheduler, pace, wishes, self._hear)
-        self._ender = Ender(self._scheduler, pace, wishes, self._spawn)
-        self._withdrawal = Withdrawal(self._scheduler, self._desk, self._ender.end, pace, wishes)
+        self._ender = Ender(self._scheduler, pace, wishes, self._spawn, monotonic)
+        self._withdrawal = Withdrawal(self._scheduler, self._desk, self._ender.take_out, pace, wishes)
         self._pace = pace
         self._report = report
         self._tasks: set[asyncio.Future[None]] = set()

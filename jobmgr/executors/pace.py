@@ -29,6 +29,8 @@ class Pace:
     away_max_s: float = 10.0
     # A command that did not answer may hand its job in after us; so long nothing is concluded from its absence.
     in_doubt_s: float = 20.0
+    # How long a scheduler has to end a job, by its own warnings, before it is asked again; doubled each time.
+    end_again_s: float = 60.0
     # How long a record may be under way on a network file system after the scheduler called a run ended.
     record_comes_s: float = 15.0
     # How long a job has to be missing in complete listings before that counts.

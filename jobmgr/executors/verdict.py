@@ -239,7 +239,8 @@ def _ended_as(known: Known, holder: gate.Content, run: Standing | None) -> Final
     """The end of a run that left no record, as its scheduler tells it."""
     cause = run.cause if run is not None else Cause.REQUEUED
     said = _said(run) if run is not None else f"{holder['id']} was requeued"
-    if cause is Cause.CANCELLED:
+    # Who heeds no warning is killed, with his holder; not every scheduler tells why.
+    if cause is Cause.CANCELLED or (run is not None and known.is_cancelled and cause in _PLAIN):
         return Ended(known.token, _end(known.token, holder, run, JobError("cancelled", said), "cancel"))
     if cause in _FAILURES:
         return Ended(known.token, _end(known.token, holder, run, JobError(_FAILURES[cause], said), "self"))

@@ -159,7 +159,7 @@ class Watch:
             _note_whether_it_waits(live, began)
             live.complete = listing.complete
             live.has_whole_queue = listing.has_whole_queue
-        # Asked again each time: that it was taken does not say that it will be done.
+        # Whom it is time to ask for again the ender knows: that a wish was taken does not say that it will be done.
         stubborn = [live for live in watched if live.is_cancelled and not live.has_ended]
         if stubborn:
             self._hands.cancel([id_ for live in stubborn for id_ in live.own_ids])

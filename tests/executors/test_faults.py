@@ -33,6 +33,7 @@ PACE = Pace(
     again_first_s=0.2,
     again_max_s=0.5,
     in_doubt_s=0.6,
+    end_again_s=1.0,
     record_comes_s=1.5,
     absent_s=8.0,
 )

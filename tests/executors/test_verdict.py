@@ -209,6 +209,19 @@ def test_run_cancelled_at_the_scheduler_without_a_record_is_cancelled() -> None:
     assert found.record.ended_by == "cancel"
 
 
+@pytest.mark.parametrize("cause", [Cause.COMPLETED, Cause.FAILED, None])
+def test_cancelled_run_that_was_killed_with_its_holder_is_cancelled(cause: Cause | None) -> None:
+    """Also where the scheduler does not tell why it ended."""
+    found = verdict(HELD, standing(Phase.ENDED, cause), gone_s=RECORD_COMES_S, is_cancelled=True)
+    failed = verdict(HELD, standing(Phase.ENDED, Cause.NODE_FAIL), gone_s=RECORD_COMES_S, is_cancelled=True)
+
+    assert isinstance(found, Ended)
+    assert (found.record.exit_code, found.record.ended_by) == (None, "cancel")
+    assert isinstance(failed, Ended)
+    assert failed.record.error is not None
+    assert failed.record.error.code == Failure.NODE_FAIL
+
+
 def test_record_is_given_time_after_the_scheduler_called_it_ended() -> None:
     for cause in Cause:
         assert isinstance(verdict(HELD, standing(Phase.ENDED, cause), gone_s=RECORD_COMES_S - 1), Wait)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import itertools
 import json
 import os
 import signal
@@ -17,9 +16,12 @@ from typing import Any
 
 WAITING, RUNNING, ENDED = "waiting", "running", "ended"
 _POLL_S = 0.02
-# Between the signals that end a job; `kill_delay` of PBS and JOB_TERMINATE_INTERVAL of LSF are 10 s at first.
-_INTERVAL_S = 1.0
-_HEARD = frozenset({signal.SIGTERM, signal.SIGALRM})
+# After a warning, and between the last one and KILL; `kill_delay` of PBS and JOB_TERMINATE_INTERVAL of LSF are 10 s at
+# first. Who ends by a warning has to have time for it on a machine that does much else.
+_WARNED_S = 0.5
+_GRACE_S = 5.0
+_LONG_S = 3600.0
+_HEARD = frozenset({signal.SIGTERM, signal.SIGCHLD})
 
 
 @dataclass
@@ -71,14 +73,24 @@ def named(jobs: Jobs, key: str) -> Sequence[Job]:
 
 
 class Cluster:
-    """All jobs. `signals` end one of them, one after the other; at its time limit they follow `at_limit`."""
+    """All jobs. `warnings` come before KILL when one is ended; at its time limit they follow `at_limit`.
+
+    `is_anew`: whether a further wish puts off what a former one began; if not, both go their way.
+    """
 
     def __init__(
-        self, directory: Path, signals: Sequence[int], *, at_limit: Sequence[int] = (), closed_queue: str
+        self,
+        directory: Path,
+        warnings: Sequence[int],
+        *,
+        at_limit: Sequence[int] = (),
+        is_anew: bool,
+        closed_queue: str,
     ) -> None:
         self.directory = directory
-        self._signals = signals
+        self._warnings = warnings
         self._at_limit = at_limit
+        self._is_anew = is_anew
         self._closed_queue = closed_queue
 
     @property
@@ -140,8 +152,7 @@ class Cluster:
         """Stop or continue what runs."""
         job.is_suspended = number != signal.SIGCONT
         if job.session is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(job.session, number)
+            _signal_group(job.session, number)
 
     def _load(self) -> Jobs:
         with suppress(FileNotFoundError):
@@ -174,15 +185,20 @@ class Cluster:
             self._become(job)
         os.write(writing, str(session).encode())
         os.close(writing)
-        ending = _Ending(session, self._signals, self._at_limit)
-        for number in _HEARD:
-            signal.signal(number, ending.go_on)
-        if job.limit_s is not None:
-            signal.setitimer(signal.ITIMER_REAL, job.limit_s)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
-        _, status = os.waitpid(session, 0)
-        while _has_members(session):
-            time.sleep(_POLL_S)
+        limit_at = None if job.limit_s is None else time.monotonic() + job.limit_s
+        ending = _Ending(self._warnings, self._at_limit, limit_at, is_anew=self._is_anew)
+        status: int | None = None
+        while status is None or _has_members(session):
+            for number in ending.due(time.monotonic()):
+                _signal_group(session, number)
+                _signal_group(session, signal.SIGCONT)
+            pause_s = ending.pause_s(time.monotonic())
+            # Of the ends of those whom the top process leaves behind nobody is told.
+            heard = signal.sigtimedwait(_HEARD, pause_s if status is None else min(pause_s, _POLL_S))
+            if heard is not None and heard.si_signo == signal.SIGTERM:
+                ending.wish(time.monotonic())
+            if status is None:
+                status = _status_of(session)
         with self.jobs() as jobs:
             ended = jobs[job.key]
             ended.state, ended.status, ended.ended_at = ENDED, status, time.time()
@@ -209,25 +225,55 @@ class Cluster:
 
 
 class _Ending:
-    """The end of a job that somebody wishes, or its time limit: signals, one after the other."""
+    """The end of a job that somebody wishes, or its time limit: which signals are sent when."""
 
-    def __init__(self, session: int, signals: Sequence[int], at_limit: Sequence[int]) -> None:
+    def __init__(
+        self, warnings: Sequence[int], at_limit: Sequence[int], limit_at: float | None, *, is_anew: bool
+    ) -> None:
         self.is_limit = False
-        self._session = session
-        self._signals = signals
+        self._warnings = warnings
         self._at_limit = at_limit
-        self._left: Iterator[int] | None = None
+        self._limit_at = limit_at
+        self._is_anew = is_anew
+        self._due: list[tuple[float, int]] = []
 
-    def go_on(self, number: int, _frame: object) -> None:
-        """Send the next one."""
-        if self._left is None:
-            self.is_limit = number == signal.SIGALRM
-            first = self._at_limit if self.is_limit else ()
-            self._left = itertools.chain(first, self._signals, itertools.repeat(signal.SIGKILL))
-        with suppress(ProcessLookupError):
-            os.killpg(self._session, next(self._left))
-            os.killpg(self._session, signal.SIGCONT)
-        signal.setitimer(signal.ITIMER_REAL, _INTERVAL_S)
+    def wish(self, now: float) -> None:
+        """Somebody wishes it."""
+        if self._is_anew:
+            self._due.clear()
+        self._begin(self._warnings, now)
+
+    def due(self, now: float) -> Sequence[int]:
+        """Which signals are to be sent now."""
+        if self._limit_at is not None and self._limit_at <= now:
+            self.is_limit, self._limit_at = not self._due, None
+            self._begin((*self._at_limit, *self._warnings), now)
+        found = [number for at, number in sorted(self._due) if at <= now]
+        self._due = [(at, number) for at, number in self._due if at > now]
+        return found
+
+    def pause_s(self, now: float) -> float:
+        """How long none is."""
+        times = [at for at, _ in self._due]
+        if self._limit_at is not None:
+            times.append(self._limit_at)
+        return max(min(times, default=now + _LONG_S) - now, 0.0)
+
+    def _begin(self, warnings: Sequence[int], now: float) -> None:
+        steps = [_WARNED_S * nth for nth in range(len(warnings))]
+        kill = (now + steps[-1] + _GRACE_S, signal.SIGKILL)
+        self._due += [*((now + step, number) for step, number in zip(steps, warnings, strict=True)), kill]
+
+
+def _status_of(pid: int) -> int | None:
+    """How a child ended; None if it has not."""
+    ended, status = os.waitpid(pid, os.WNOHANG)
+    return status if ended else None
+
+
+def _signal_group(group: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(group, number)
 
 
 def _has_members(group: int) -> bool:

@@ -44,8 +44,14 @@ _HELD = " The job was suspended by the user while pending;"
 
 def main(directory: str, kind: str, program: str, *arguments: str) -> None:
     """Be one of the programs; `kind` is `ibm` or `classic`."""
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
-    cluster = Cluster(Path(directory), signals, at_limit=(signal.SIGUSR2,), closed_queue="onejob")
+    # Each bkill begins with a sequence of its own (Platform Lava, which all are children of, sbd.sig.c: jobsig1).
+    cluster = Cluster(
+        Path(directory),
+        (signal.SIGINT, signal.SIGTERM),
+        at_limit=(signal.SIGUSR2,),
+        is_anew=False,
+        closed_queue="onejob",
+    )
     if arguments == ("-V",):
         answer(0, stderr=_IBM) if kind == "ibm" else answer(0, _CLASSIC)
     if cluster.is_down:

@@ -40,9 +40,8 @@ Server: pbsvm
 
 def main(directory: str, kind: str, program: str, *arguments: str) -> None:
     """Be one of the programs. `kind` is `history` if the server is to remember jobs that have ended."""
-    cluster = Cluster(
-        Path(directory), (signal.SIGTERM, signal.SIGKILL), at_limit=(signal.SIGTERM,), closed_queue="stopq"
-    )
+    # Each qdel sends TERM and counts `kill_delay` anew (OpenPBS, resmom/requests.c: terminate_job).
+    cluster = Cluster(Path(directory), (signal.SIGTERM,), is_anew=True, closed_queue="stopq")
     if program == "qsub" and arguments == ("--version",):
         answer(0, "pbs_version = 23.06.06\n")
     if cluster.is_down:

@@ -16,6 +16,7 @@ import pytest_asyncio
 from jobmgr.dialects import registry
 from jobmgr.domain.resources import Resources
 from jobmgr.executors import process
+from jobmgr.executors.protocol import Lost
 from jobmgr.transports.local import LocalTransport
 from jobmgr.transports.transport import Transport
 from tests import pretenders
@@ -188,6 +189,7 @@ def openpbs_without_history(tmp_path: Path) -> Subject:
         walltime=forgetful,
         tells_who_cancelled=forgetful,
         lost=forgetful,
+        killed=Lost,
     )
     return _pretended(tmp_path, "openpbs", "none", "pbs", ways)
 

@@ -30,6 +30,7 @@ PACE = Pace(
     again_first_s=0.3,
     again_max_s=0.6,
     in_doubt_s=1.5,
+    end_again_s=3.0,
     record_comes_s=1.5,
     absent_s=2.5,
 )
@@ -48,7 +49,7 @@ class Refused:
 class Ways:
     """How a kind is brought to do what only some can; a text says instead why it cannot.
 
-    `warns`: of what is cancelled the command hears before it is killed.
+    `warns`: of what is cancelled the command hears before it is killed. `killed`: as what it is told if it has to be.
     """
 
     waiting: Resources | str
@@ -60,6 +61,7 @@ class Ways:
     stutter: bool | str = True
     lost: bool | str = True
     warns: bool | str = True
+    killed: type[Final] | str = Ended
     small: Resources = field(default_factory=Resources)
 
 

@@ -225,6 +225,22 @@ async def test_cancelled_command_that_then_ends_well_is_cancelled(subject: Subje
     assert (record.exit_code, record.ended_by) == (0, "cancel")
 
 
+async def test_command_that_heeds_no_signal_is_killed(subject: Subject) -> None:
+    """Nobody may be left to record that. A scheduler has its time for it, which does not begin anew all the time."""
+    needed(subject.ways.warns)
+    killed = needed(subject.ways.killed)
+    life = await subject.life()
+    launch = subject.once("trap '' INT TERM; while sleep 1; do :; done")
+    await running(life, subject, launch)
+
+    await life.executor.cancel(launch.token, _GRACE_S)
+
+    found = await life.final(launch)
+    assert isinstance(found, killed)
+    assert not isinstance(found, Ended) or found.record.ended_by == "cancel"
+    assert not process.moving(subject.commands(launch))
+
+
 async def test_end_that_somebody_wished_at_the_scheduler_is_a_cancel(subject: Subject) -> None:
     needed(subject.ways.tells_who_cancelled)
     life = await subject.life()
