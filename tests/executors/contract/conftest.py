@@ -314,6 +314,9 @@ KINDS = (
 
 # What they consist of runs whole in other kinds: the short form takes every third test of theirs, each another third.
 _COMPOUND = ("slurm_over_ssh", "openpbs_without_history", "torque_commands")
+# KILL is waited for: in the short form where asking again puts it off, where no cause is told, and where it is ours.
+_KILLED = "test_command_that_heeds_no_signal_is_killed"
+_KILLING = ("openpbs", "classic_lsf", "plain_host")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -324,7 +327,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     names = list(dict.fromkeys(item.originalname for item in here))
     for item in here:
         kind = item.callspec.params["subject"]
-        if kind in _COMPOUND and names.index(item.originalname) % 3 != _COMPOUND.index(kind):
+        is_another_third = kind in _COMPOUND and names.index(item.originalname) % 3 != _COMPOUND.index(kind)
+        if is_another_third or (item.originalname == _KILLED and kind not in _KILLING):
             item.add_marker(pytest.mark.slow)
 
 
