@@ -79,6 +79,11 @@ _jm_run() {
     esac
     [ -f "$_jm_program" ] || _jm_trouble program_not_found 'the program is not there, or not on PATH'
     [ -x "$_jm_program" ] || _jm_trouble not_executable 'the program may not be executed'
+    # What a shell runs in the background ignores INT and QUIT, and so does all that it starts; where the shell is no bash
+    # only a program can undo that. It would take a name with `=` for a variable.
+    if [ -z "${BASH_VERSION-}" ] && [ "${1#*=}" = "$1" ] && env --default-signal=INT,QUIT true 2>/dev/null; then
+        exec env --default-signal=INT,QUIT -- "$@"
+    fi
     exec "$@"
 }
 

@@ -121,6 +121,16 @@ async def test_command_runs_in_the_directory_that_is_given(subject: Subject) -> 
     assert (elsewhere / "here").exists()
 
 
+async def test_command_ignores_no_signal(subject: Subject) -> None:
+    """What a shell starts in the background would, and all that it starts in turn."""
+    life = await subject.life()
+    launch = subject.once("sh -c 'kill -INT $$; echo survived' && exit 3; exit 4")
+
+    await life.executor.launch([launch])
+
+    assert (await life.record(launch)).exit_code == 4
+
+
 async def test_time_limit_ends_the_command_and_is_told(subject: Subject) -> None:
     limited = needed(subject.ways.walltime)
     life = await subject.life()
@@ -216,7 +226,7 @@ async def test_cancelled_command_that_then_ends_well_is_cancelled(subject: Subje
     needed(subject.ways.warns)
     life = await subject.life()
     noted = f"echo ran >> '{subject.root}'/ran-$JOBMGR_JOB_ID"
-    launch = subject.launch("sh", "-c", f"trap 'exit 0' TERM; {noted}; sleep 600 & wait")
+    launch = subject.launch("sh", "-c", f"trap 'exit 0' INT TERM; {noted}; sleep 600 & wait")
     await running(life, subject, launch)
 
     await life.executor.cancel(launch.token, _GRACE_S)
