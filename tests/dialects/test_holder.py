@@ -20,6 +20,7 @@ from jobmgr.dialects import holder
 from jobmgr.errors import InvalidRequest
 from jobmgr.executors import gate
 from jobmgr.failure import Failure
+from tests.dialects.shell import install
 
 SHELLS = [shell for name in ("dash", "bash", "mksh", "busybox") if (shell := shutil.which(name))]
 TOKEN = "0123456789abcdef"
@@ -241,6 +242,28 @@ def test_signal_of_the_scheduler_is_the_commands_and_its_end_is_recorded(site: S
 def test_command_killed_by_a_signal_has_the_shells_number(site: Site) -> None:
     site.run("sh", "-c", "kill -9 $$")
     assert site.record()["exit_code"] == 128 + 9
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
+def test_command_ignores_no_signal(site: Site, number: signal.Signals) -> None:
+    site.run("sh", "-c", f"ulimit -c 0; kill -{number} $$; exit 3")
+    assert site.record()["exit_code"] == 128 + number
+
+
+@pytest.mark.parametrize("has_gnu_env", [True, False])
+@pytest.mark.parametrize("name", ["program", "a=program"])
+def test_command_runs_as_it_is_called(site: Site, name: str, *, has_gnu_env: bool) -> None:
+    """Also where what undoes that it ignores signals is not there, or would take its name for something else."""
+    programs = site.root / "programs"
+    programs.mkdir()
+    install(programs, name, 'printf "<%s>" "$@"')
+    if not has_gnu_env:
+        install(programs, "env", "exit 125")
+
+    site.run(name, "x=1", "-i", env={"PATH": f"{programs}:/usr/bin:/bin"})
+
+    assert site.out() == "<x=1><-i>"
+    assert site.record()["exit_code"] == 0
 
 
 def test_set_up_and_environment_come_before_the_command(site: Site) -> None:
